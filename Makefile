@@ -1,0 +1,75 @@
+# `make` alone lists what there is. Two commands do everything on a fresh Debian machine: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements-dev
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+# Slow tests run side by side; a file's tests stay together, because they share the processes that they start.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+
+.DEFAULT_GOAL := help
+
+##@ Using it
+
+.PHONY: run
+run: $(STAMP) ## Start the sandbox and the gateway, and print where it is, who may sign in and what to try
+	@exec $(BIN)/python -m sandbox.demo
+
+.PHONY: venv
+venv: $(STAMP) ## Prepare .venv from the hashed pins
+
+##@ Checking it
+
+.PHONY: test
+test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
+	@scripts/ensure-commands curl
+	$(PYTEST) tests
+
+.PHONY: test-unit
+test-unit: $(STAMP) ## Run the quick tests only: no processes are started
+	$(PYTEST) tests/unit tests/clients tests/api
+
+.PHONY: soak
+soak: $(STAMP) ## Run the long forms, and print their figures: 200 crashes, 500 jobs with faults, 10,000 database operations
+	VISIONA_TEST_TURNS=13 $(BIN)/python -m pytest tests/unit/library/test_database.py -k 32_threads
+	$(BIN)/python -m pytest -m soak -s tests
+
+.PHONY: lint
+lint: $(STAMP) ## Check format, style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy app
+	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.errors_page --check
+
+.PHONY: format
+format: $(STAMP) ## Format, and mend what can be mended without thinking
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+##@ Keeping it
+
+.PHONY: pins
+pins: $(STAMP) ## Compile the requirements anew, taking the newest versions
+	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
+	$(COMPILE) --upgrade --output-file requirements-s3.txt requirements-s3.in
+
+.PHONY: docs
+docs: $(STAMP) ## Write the pages that are made from the code
+	$(BIN)/python -m scripts.errors_page
+
+.PHONY: clean
+clean: ## Remove the virtual environment, caches, and everything under var/
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements-dev.txt scripts/make-venv
+	PYTHON="$(PYTHON)" scripts/make-venv $(VENV) requirements-dev.txt
+	@touch $@

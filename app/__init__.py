@@ -1,0 +1,57 @@
+"""The visionA conversion gateway: the one door between the visionA frontend and the conversion services.
+
+`create_app` is all that a server needs. The rooms, from the top down: `console` (the page), `api` (the edge),
+`bootstrap` (the composition root), `services`, `clients` and `library`, `streaming`, `domain`, `errors`.
+"""
+
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from app.bootstrap import Gateway
+    from app.config import Settings
+
+
+def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = None) -> "Flask":
+    """Build the WSGI application from the environment, or from what a test hands in. Connects to nothing yet.
+
+    Raises app.config.ConfigurationError, which names every problem of the environment at once.
+    """
+    # Imported here, so that importing one room of the package does not load all of them.
+    import structlog  # noqa: PLC0415
+    from flask import Flask  # noqa: PLC0415
+    from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415
+
+    from app import console  # noqa: PLC0415
+    from app.api import conversion, guard, models, operations, problem, session, signin, tracing  # noqa: PLC0415
+    from app.api.context import EXTENSION  # noqa: PLC0415
+    from app.api.requests import GatewayRequest  # noqa: PLC0415
+    from app.bootstrap import build_gateway  # noqa: PLC0415
+    from app.config import load_settings  # noqa: PLC0415
+    from app.log import configure_logging  # noqa: PLC0415
+
+    settings = settings or load_settings()
+    configure_logging(settings.log_format, settings.secrets)
+    for warning in settings.warnings():
+        structlog.get_logger(__name__).warning("configuration.warning", problem=warning)
+
+    app = Flask(__name__, static_folder=None)
+    app.request_class = GatewayRequest
+    provider = cast(DefaultJSONProvider, app.json)
+    provider.sort_keys = False
+    provider.ensure_ascii = False
+    provider.compact = True
+    # A path with a slash too many is another path, not a redirect.
+    app.url_map.redirect_defaults = False
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.extensions[EXTENSION] = gateway or build_gateway(settings)
+    session.configure_sessions(app, settings)
+    tracing.register(app, is_https=settings.is_https)
+    guard.register(app)
+    problem.register(app)
+    signin.register(app, settings)
+    for blueprint in (conversion.blueprint, models.blueprint, operations.blueprint, console.blueprint):
+        app.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,31 @@
+"""How a view reaches the gateway that the composition root built, and what a request carries downwards."""
+
+from typing import cast
+
+from flask import current_app, g, request
+
+from app.bootstrap import Gateway
+from app.domain.call import CallContext, Deadline
+
+EXTENSION = "visiona"
+
+
+def gateway() -> Gateway:
+    """Return the gateway of the current application."""
+    return cast(Gateway, current_app.extensions[EXTENSION])
+
+
+def call_context() -> CallContext:
+    """Return this request's deadline and correlation headers; the deadline runs from the first time it is asked for."""
+    if "call_context" not in g:
+        here = gateway()
+        correlation = {"X-Request-ID": g.request_id}
+        if g.get("traceparent"):
+            correlation["traceparent"] = g.traceparent
+        g.call_context = CallContext(Deadline(here.settings.request_deadline_seconds, here.monotonic), correlation)
+    return cast(CallContext, g.call_context)
+
+
+def is_api_path() -> bool:
+    """Is this request for the API, where the caller is a program even if its Accept header says otherwise?"""
+    return request.path == "/api" or request.path.startswith("/api/")

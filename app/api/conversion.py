@@ -1,0 +1,166 @@
+"""`/api/conversion`: upload, look, promote, download. Each view parses, calls one method, and shapes one answer."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import cast
+
+from flask import Blueprint, Response, g, json, jsonify, request
+
+from app.api.context import call_context, gateway
+from app.api.documents import job_document, model_document, timestamp
+from app.api.requests import optional_size
+from app.api.session import current_session
+from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
+from app.services.conversions import ConversionService, JobView
+from app.services.paging import parse_limit
+from app.streaming.draining import is_draining
+from app.streaming.inbound import InboundLimits, RequestBody, announced_length, too_large
+from app.streaming.multipart import parse_boundary
+
+blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
+
+#: How soon to ask again: often while a user is watching something new, less often after a minute.
+EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
+EARLY_SECONDS = 60
+_PRIVATE = "private, no-cache"
+
+
+def _service() -> ConversionService:
+    service = gateway().conversions
+    if service is None:
+        raise ConversionDisabledError("converter or FAA is not configured")
+    return service
+
+
+@blueprint.before_request
+def _require_enabled() -> None:
+    _service()
+
+
+@blueprint.post("/init")
+def init() -> Response:
+    """Start a conversion with a streamed multipart upload."""
+    settings = gateway().settings
+    boundary = parse_boundary(request.content_type)
+    announced = announced_length(request.environ)
+    if announced is not None and announced > settings.max_upload_bytes:
+        raise too_large(settings.max_upload_bytes)
+    _require_not_draining()
+    limits = InboundLimits(
+        settings.max_upload_bytes, settings.upload_idle_seconds, settings.upload_min_bytes_per_second
+    )
+
+    def open_body(on_progress: Callable[[int], None]) -> Iterable[bytes]:
+        def progress(bytes_read: int) -> None:
+            g.bytes_in = bytes_read
+            on_progress(bytes_read)
+
+        return RequestBody(request.environ, limits, on_progress=progress, monotonic=gateway().monotonic)
+
+    view = _service().init_job(g.user_id, boundary, open_body, call_context())
+    response = jsonify(job_document(view))
+    response.status_code = 201
+    response.headers["Location"] = f"/api/conversion/{view.job.job_id}"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.post("/check")
+def check() -> Response:
+    """Would an upload be taken now? Answers what init would; stores nothing and starts nothing."""
+    size = optional_size(request.form.get("size"))
+    _require_not_draining()
+    _service().check_upload(g.user_id, size, call_context())
+    return _uncached(
+        jsonify(
+            ok=True,
+            max_upload_bytes=gateway().settings.max_upload_bytes,
+            # An upload counts as long as it began in time; whether the session outlasts it, the caller can see.
+            session_expires_at=timestamp(current_session().expires_at),
+        )
+    )
+
+
+@blueprint.get("/active")
+def active() -> Response:
+    """The caller's running job, or null."""
+    view = _service().get_active_job(g.user_id, call_context())
+    response = _uncached(jsonify(active_job=job_document(view) if view else None))
+    if view is not None:
+        response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
+    return response
+
+
+@blueprint.get("/jobs")
+def jobs() -> Response:
+    """A page of the caller's history, newest first."""
+    limit = parse_limit(request.args.get("limit"))
+    views, next_cursor = _service().history(g.user_id, limit, request.args.get("cursor"), call_context())
+    return _uncached(jsonify(jobs=[job_document(view) for view in views], next_cursor=next_cursor))
+
+
+@blueprint.get("/<job_id>")
+def poll(job_id: str) -> Response:
+    """The job as it is now; 304 where the caller already has it."""
+    view = _service().get_job(g.user_id, job_id, call_context())
+    body = json.dumps(job_document(view), separators=(",", ":"))
+    response = Response(body, mimetype="application/json")
+    response.headers["Cache-Control"] = _PRIVATE
+    response.set_etag(hashlib.sha256(body.encode()).hexdigest()[:32])
+    if not view.job.is_terminal:
+        response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
+    return cast(Response, response.make_conditional(request.environ))
+
+
+@blueprint.post("/<job_id>/promote-to-models")
+def promote_to_models(job_id: str) -> Response:
+    """Keep the result in the caller's library: 201 the first time, 200 after."""
+    model, is_new = _service().promote_to_models(g.user_id, job_id, call_context())
+    response = _uncached(jsonify(model_document(model)))
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/api/models/{model.id}"
+    return response
+
+
+@blueprint.get("/<job_id>/download")
+def download(job_id: str) -> Response:
+    """Send the browser to the result; the token is in the Location header and nowhere else."""
+    if request.method != "GET":  # HEAD, which Flask adds to every GET
+        raise MethodNotAllowedError(allowed=("GET", "OPTIONS"))
+    if request.args.get("check") == "1":
+        result = _service().check_download(g.user_id, job_id, call_context())
+        return _uncached(jsonify(ready=True, filename=result.filename, size=result.size))
+    _require_navigation()
+    url = _service().download_redirect_url(g.user_id, job_id, call_context())
+    # By hand, because werkzeug's redirect() repeats the address in a body.
+    response = Response(status=302)
+    response.headers["Location"] = url
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _require_not_draining() -> None:
+    if is_draining():
+        raise DrainingError("the server is about to stop")
+
+
+def _require_navigation() -> None:
+    """Refuse scripts and prefetches: following the redirect would put the token where a page can read it."""
+    if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+        raise NavigationRequiredError("Sec-Fetch-Mode is not navigate")
+    purposes = (request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz"))
+    if any("prefetch" in purpose.lower() for purpose in purposes):
+        raise NavigationRequiredError("the request is a prefetch")
+
+
+def _retry_after(view: JobView, now: datetime) -> int:
+    since = view.job.created_at or view.started_at
+    is_early = since is None or (now - since).total_seconds() < EARLY_SECONDS
+    return EARLY_RETRY_AFTER_SECONDS if is_early else LATE_RETRY_AFTER_SECONDS
+
+
+def _uncached(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,58 @@
+"""The JSON documents of the API: what of a job and of a model a caller sees, and what never."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from app.domain.job import STAGES
+from app.domain.model import Model
+from app.services.conversions import JobView
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds, or None."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def job_document(view: JobView) -> dict[str, Any]:
+    """A job as its owner sees it. Never in it: the user id, object keys, upstream addresses."""
+    job = view.job
+    document: dict[str, Any] = {
+        "job_id": job.job_id,
+        "status": job.status.value,
+        "stage": job.stage,
+        "stage_index": job.stage_index,
+        "stage_count": len(STAGES),
+        "progress": job.progress,
+        "terminal": job.is_terminal,
+        "created_at": timestamp(job.created_at or view.started_at),
+        "updated_at": timestamp(job.updated_at),
+        "parameters": dict(job.parameters),
+        "filename": view.filename,
+        "size": view.size,
+    }
+    if job.error is not None:
+        document["error"] = job.error.as_dict()
+    if view.model_id is not None:
+        document["model_id"] = view.model_id
+    return document
+
+
+def model_document(model: Model) -> dict[str, Any]:
+    """A model as its owner sees it. Never in it: the user id and the storage key."""
+    return {
+        "id": model.id,
+        "name": model.name,
+        "source_job_id": model.source_job_id,
+        "platform": model.platform,
+        "filename": model.filename,
+        "size": model.size,
+        "sha256": model.sha256,
+        "created_at": timestamp(model.created_at),
+    }
+
+
+def as_document(value: object) -> Any:
+    """What `value` is in JSON: a view's document, anything else as it is."""
+    return job_document(value) if isinstance(value, JobView) else value

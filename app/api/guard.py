@@ -1,0 +1,100 @@
+"""The order of refusals: a wrong host, then no session, then another site, before any view is reached.
+
+It runs for every request, so that a new route is guarded without anybody's remembering it: whatever lies below
+`/api` needs a session, and whatever changes something must come from our own pages or from no page at all.
+"""
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, request
+
+from app.api.context import gateway, is_api_path
+from app.api.session import current_session
+from app.errors import BadHostError, CrossSiteRequestError
+
+#: Answered for any Host: probes and scrapers come by address.
+HOSTLESS_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_CORS_METHODS = "GET, POST, PATCH, DELETE"
+_CORS_REQUEST_HEADERS = "Content-Type, If-None-Match, Range, If-Range, X-Request-ID, traceparent"
+_CORS_EXPOSED_HEADERS = "Retry-After, ETag, X-Request-ID, Content-Disposition, Content-Range"
+_PREFLIGHT_SECONDS = "600"
+
+
+def register(app: Flask) -> None:
+    """Guard every request of `app`."""
+
+    @app.before_request
+    def _guard() -> Response | None:
+        if request.path not in HOSTLESS_PATHS:
+            _require_our_host()
+        if _is_preflight():
+            return _preflight()
+        if is_api_path():
+            # An answer to OPTIONS tells the routes, so it needs a session like every other.
+            g.user_id = current_session().identity.user_id
+        if request.method not in SAFE_METHODS:
+            _require_same_site()
+        return None
+
+    @app.after_request
+    def _share_with_allowed_origins(response: Response) -> Response:
+        if is_api_path() or request.path.startswith("/auth/"):
+            response.vary.add("Cookie")
+            _add_cors(response)
+        return response
+
+
+def _require_our_host() -> None:
+    if request.headers.get("Host", "").lower() != gateway().settings.public_host:
+        raise BadHostError("the Host header is not ours")
+
+
+def _require_same_site() -> None:
+    """Refuse unsafe requests that a page of another site has made (Fetch Metadata, then Origin, for older browsers)."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin in gateway().settings.allowed_origins:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        if site not in {"same-origin", "none"}:
+            raise CrossSiteRequestError("Sec-Fetch-Site is neither same-origin nor none")
+        return
+    if origin is not None and origin != _our_origin():
+        raise CrossSiteRequestError("the Origin is not ours")
+
+
+def _our_origin() -> str:
+    parts = urlsplit(gateway().settings.public_base_url)
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _is_preflight() -> bool:
+    return (
+        request.method == "OPTIONS"
+        and "Access-Control-Request-Method" in request.headers
+        and request.headers.get("Origin") in gateway().settings.allowed_origins
+    )
+
+
+def _preflight() -> Response:
+    # A preflight carries no cookie (Fetch standard, section 4.8), so it is answered before the session is asked for.
+    response = Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = _CORS_METHODS
+    response.headers["Access-Control-Allow-Headers"] = _CORS_REQUEST_HEADERS
+    response.headers["Access-Control-Max-Age"] = _PREFLIGHT_SECONDS
+    return response
+
+
+def _add_cors(response: Response) -> None:
+    allowed = gateway().settings.allowed_origins
+    if not allowed:
+        return
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin in allowed:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
+        # `same-origin` would keep the frontend's page from reading what CORS has just allowed it to.
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

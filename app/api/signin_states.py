@@ -1,0 +1,176 @@
+"""Sign-ins under way: what the browser must bring back from MC, and where it goes afterwards.
+
+Every sign-in has a signed cookie of its own. It binds the sign-in to the browser that began it (a callback that
+somebody else prepared finds no cookie), and two tabs that begin at the same moment cannot overwrite each other's, as
+they would in one cookie for all. A browser keeps the newest three, ten minutes each, so that anonymous visits
+cannot make its cookies grow. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
+
+Deliberately not here: the dialogue with MC (`signin_provider`).
+"""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hmac import compare_digest
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from flask import Response, after_this_request, request
+from itsdangerous import BadData, URLSafeSerializer
+
+from app.api.session import cookie_name
+from app.config import Settings
+
+#: How many sign-ins one browser may have under way.
+MAX_PENDING = 3
+#: How long a person may take at MC's login page.
+MAX_AGE = timedelta(minutes=10)
+
+MAX_RETURN_PATH_CHARACTERS = 512
+HOME = "/"
+
+_COOKIE = "visiona_signin_"
+_SALT = "visiona.sign-in"
+
+_CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+# A path that needs more rounds of decoding than this was built to deceive somebody.
+_MAX_DECODINGS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSignIn:
+    """One sign-in under way. Its secrets stay out of its repr, and so out of logs and tracebacks."""
+
+    return_path: str
+    started_at: int
+    state: str = field(repr=False)
+    nonce: str = field(repr=False)
+    code_verifier: str = field(repr=False)
+
+
+def begin_sign_in(return_path: str, now: datetime) -> PendingSignIn:
+    """A new sign-in with fresh secrets: state and nonce of 192 bits, a verifier of 64 characters (RFC 7636: 43–128)."""
+    return PendingSignIn(
+        return_path=return_path,
+        started_at=int(now.timestamp()),
+        state=secrets.token_urlsafe(24),
+        nonce=secrets.token_urlsafe(24),
+        code_verifier=secrets.token_urlsafe(48),
+    )
+
+
+class SignInStates:
+    """The sign-in cookies of the browser that is asking. Changes travel with the answer, whatever it will be."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = cookie_name(_COOKIE, settings)
+        self._is_secure = settings.is_https
+        # itsdangerous signs with the last key and verifies with any.
+        self._serializer = URLSafeSerializer(
+            settings.secret_keys[::-1], salt=_SALT, signer_kwargs={"digest_method": hashlib.sha256}
+        )
+
+    def remember(self, pending: PendingSignIn, now: datetime) -> None:
+        """Give the browser this sign-in, and take away all but the newest ones before it."""
+        older = {name: found for name in self._names() if (found := self._read(name, now)) is not None}
+        newest_first = sorted(older, key=lambda name: older[name].started_at, reverse=True)
+        for name in set(self._names()) - set(newest_first[: MAX_PENDING - 1]):
+            self._delete(name)
+        value = self._serializer.dumps(
+            [pending.state, pending.nonce, pending.code_verifier, pending.return_path, pending.started_at]
+        )
+
+        @after_this_request
+        def _set(response: Response) -> Response:
+            response.set_cookie(
+                self._name(pending.state),
+                value,
+                max_age=MAX_AGE,
+                path="/",
+                secure=self._is_secure,
+                httponly=True,
+                # Lax: MC sends the browser back by a navigation from another site.
+                samesite="Lax",
+            )
+            return response
+
+    def take(self, state: str, now: datetime) -> PendingSignIn | None:
+        """Return this browser's sign-in of that state, and take it away: a state is good for one callback.
+
+        None if this browser has no such sign-in, or began it too long ago.
+        """
+        name = self._name(state)
+        if name not in request.cookies:
+            return None
+        self._delete(name)
+        pending = self._read(name, now)
+        if pending is None or not compare_digest(pending.state.encode(), state.encode()):
+            return None
+        return pending
+
+    def forget_all(self) -> None:
+        """Take all sign-ins under way from the browser."""
+        for name in self._names():
+            self._delete(name)
+
+    def _name(self, state: str) -> str:
+        # A digest, because a state from the outside may hold anything and a cookie's name may not.
+        return self._prefix + hashlib.sha256(state.encode()).hexdigest()[:16]
+
+    def _names(self) -> list[str]:
+        return [name for name in request.cookies if name.startswith(self._prefix)]
+
+    def _read(self, name: str, now: datetime) -> PendingSignIn | None:
+        try:
+            state, nonce, code_verifier, return_path, started_at = self._serializer.loads(request.cookies[name])
+        except (BadData, TypeError, ValueError):
+            return None
+        texts = (state, nonce, code_verifier, return_path)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(started_at, int):
+            return None
+        if now.timestamp() - started_at > MAX_AGE.total_seconds():
+            return None
+        return PendingSignIn(return_path, started_at, state, nonce, code_verifier)
+
+    def _delete(self, name: str) -> None:
+        @after_this_request
+        def _expire(response: Response) -> Response:
+            response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="Lax")
+            return response
+
+
+def safe_return_path(unverified_next: str | None) -> str:
+    """Return the path on our own origin that `next` asks for, or `/` if it could lead anywhere else.
+
+    What browsers, proxies and we ourselves make of a URL differs, so everything that one of them might read in another
+    way is refused: a second slash or a backslash at the beginning (another host), control characters (browsers drop
+    them and read on), dot segments, and any of these behind percent-encoding. Paths under `/auth` are refused too:
+    they would sign the person in or fail again, endlessly.
+    """
+    if not unverified_next or _CONTROL_OR_BACKSLASH.search(unverified_next):
+        return HOME
+    # Blanks and letters beyond ASCII (a search for 模型) become what a Location header may carry.
+    path = quote(unverified_next, safe=_PRINTABLE_ASCII)
+    if len(path) > MAX_RETURN_PATH_CHARACTERS:
+        return HOME
+    decoded = re.split(r"[?#]", path, maxsplit=1)[0]
+    for _ in range(_MAX_DECODINGS):
+        if not _is_plain_path(decoded):
+            return HOME
+        if (again := unquote(decoded)) == decoded:
+            break
+        decoded = again
+    else:
+        return HOME
+    # The same question once more, asked of the standard library's reading of RFC 3986.
+    resolved = urlsplit(urljoin("https://gateway.invalid/", path))
+    return path if (resolved.scheme, resolved.netloc) == ("https", "gateway.invalid") else HOME
+
+
+def _is_plain_path(path: str) -> bool:
+    if not path.startswith("/") or path.startswith("//") or _CONTROL_OR_BACKSLASH.search(path):
+        return False
+    segments = path.split("/")
+    return segments[1].lower() != "auth" and not {".", ".."} & set(segments)

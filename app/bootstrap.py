@@ -1,0 +1,215 @@
+"""The composition root: one function assembles the gateway from its settings, and every part can be replaced.
+
+Nothing here opens a connection: engines and upstream sessions connect when they are first used, which is after the
+server has forked its workers.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from app.clients.converter import ConverterClient
+from app.clients.file_access import FileAccessClient
+from app.clients.member_center import MemberCenterClient
+from app.clients.retry import Retrier
+from app.clients.transport import Upstream
+from app.clients.upload import UploadTransport
+from app.clients.watchdog import Watchdog
+from app.config import WORKER_THREADS, Settings
+from app.domain.call import Deadline
+from app.library.database import Database
+from app.library.leases import SQLLeases
+from app.library.ledger import SQLJobLedger
+from app.library.models import SQLModelStore
+from app.library.sessions import SQLRevokedSessions
+from app.library.storage import SweepableStorage
+from app.library.storage_urls import open_storage
+from app.services.conversions import ConversionParts, ConversionService
+from app.services.leases import LeaseKeeper
+from app.services.model_library import ModelLibrary
+from app.services.notes import JobNotes
+from app.services.ownership import JobOwnership
+from app.services.polls import JobPoller
+from app.services.ports import RevokedSessions
+from app.services.quota import LibraryQuota
+from app.services.results import ResultKeeper
+from app.services.sweep import Sweep
+from app.services.transfers import TransferSlots
+from app.services.uploads import UploadRunner
+
+
+def utc_now() -> datetime:
+    """The time of day, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that a request may need, joined once a process. `conversions` is None where it is not enabled."""
+
+    settings: Settings
+    revoked_sessions: RevokedSessions
+    library: ModelLibrary
+    conversions: ConversionService | None
+    sweep: Sweep
+    slots: TransferSlots
+    checks: "ReadinessChecks"
+    clock: Callable[[], datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessChecks:
+    """What must work for this process to be of use: each check raises a GatewayError if it does not."""
+
+    database: Callable[[], None]
+    storage: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The gateway's own memory: what must survive a crash, and be true for every worker."""
+
+    ledger: SQLJobLedger
+    leases: SQLLeases
+    revoked_sessions: RevokedSessions
+    models: SQLModelStore
+    storage: SweepableStorage
+    checks: ReadinessChecks
+    close: Callable[[], None]
+
+
+def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Stores:
+    """The stores that the settings name. Connects to nothing yet."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS)
+    storage = open_storage(settings.storage_url)
+    return Stores(
+        ledger=SQLJobLedger(database, clock=clock),
+        leases=SQLLeases(database, clock=clock),
+        revoked_sessions=SQLRevokedSessions(database, clock=clock),
+        models=SQLModelStore(database),
+        storage=storage,
+        checks=ReadinessChecks(database=database.ping, storage=storage.ping),
+        close=database.dispose,
+    )
+
+
+def build_gateway(
+    settings: Settings,
+    *,
+    stores: Stores | None = None,
+    retrier: Retrier | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Gateway:
+    """Assemble the gateway. Tests hand in stores, a retrier that does not sleep, and clocks."""
+    stores = stores or open_stores(settings, clock)
+    slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4))
+    leases = LeaseKeeper(stores.leases, monotonic=monotonic)
+    conversions, ownership = None, None
+    if settings.is_conversion_enabled:
+        conversions, ownership = _conversions(settings, stores, leases, slots, retrier or Retrier(), clock, monotonic)
+    sweep = Sweep(
+        storage=stores.storage,
+        models=stores.models,
+        ledger=stores.ledger,
+        expired_leases=stores.leases,
+        leases=leases,
+        ownership=ownership,
+        clock=clock,
+    )
+    return Gateway(
+        settings=settings,
+        revoked_sessions=stores.revoked_sessions,
+        library=ModelLibrary(stores.models, stores.storage, leases, slots),
+        conversions=conversions,
+        sweep=sweep,
+        slots=slots,
+        checks=stores.checks,
+        clock=clock,
+        monotonic=monotonic,
+    )
+
+
+def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
+    settings: Settings,
+    stores: Stores,
+    leases: LeaseKeeper,
+    slots: TransferSlots,
+    retrier: Retrier,
+    clock: Callable[[], datetime],
+    monotonic: Callable[[], float],
+) -> tuple[ConversionService, JobOwnership]:
+    watchdog = Watchdog()
+    converter_url, faa_url = _required(settings.converter_base_url), _required(settings.faa_base_url)
+    secret = settings.service_client_secret
+    member_center = MemberCenterClient(
+        Upstream("member_center", settings.oidc_issuer, pool_size=WORKER_THREADS, watchdog=watchdog),
+        retrier,
+        client_id=_required(settings.service_client_id),
+        client_secret=_required(secret.get_secret_value() if secret else None),
+        clock=clock,
+        monotonic=monotonic,
+    )
+    tokens = member_center.tokens
+    converter = ConverterClient(
+        Upstream("converter", converter_url, pool_size=WORKER_THREADS, watchdog=watchdog),
+        UploadTransport(converter_url, watchdog),
+        tokens,
+        retrier,
+    )
+    files = FileAccessClient(
+        Upstream("file_access", faa_url, pool_size=WORKER_THREADS, watchdog=watchdog),
+        settings.faa_public_base_url or faa_url,
+        tokens,
+        retrier,
+        monotonic=monotonic,
+    )
+    new_deadline = partial(Deadline, settings.request_deadline_seconds, monotonic)
+    ownership = JobOwnership(converter, stores.ledger, monotonic=monotonic)
+    uploads = UploadRunner(
+        converter,
+        ownership,
+        stores.ledger,
+        leases,
+        slots,
+        max_parts=settings.max_parts,
+        clock=clock,
+        new_deadline=new_deadline,
+    )
+    parts = ConversionParts(
+        converter=converter,
+        files=files,
+        member_center=member_center,
+        ownership=ownership,
+        poller=JobPoller(converter, monotonic=monotonic),
+        uploads=uploads,
+        results=ResultKeeper(
+            files,
+            stores.storage,
+            stores.models,
+            LibraryQuota(stores.models, leases, settings.library_bytes_per_user),
+            clock,
+        ),
+        ledger=stores.ledger,
+        notes=JobNotes(stores.ledger),
+        models=stores.models,
+        leases=leases,
+        slots=slots,
+    )
+    service = ConversionService(
+        parts,
+        tenant_id=_required(settings.tenant_id),
+        max_upload_bytes=settings.max_upload_bytes,
+        clock=clock,
+        new_deadline=new_deadline,
+    )
+    return service, ownership
+
+
+def _required(value: str | None) -> str:
+    if value is None:
+        raise ValueError("the settings enable conversion without all that it needs")
+    return value

@@ -1,0 +1,270 @@
+"""The converter: starting, watching, listing and promoting conversion jobs.
+
+Answers are read liberally (section 3 of the design). Every failure leaves as a GatewayError; which one, is decided
+here and nowhere else.
+"""
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from app.clients.object_keys import is_safe_object_key
+from app.clients.retry import Call, Retrier
+from app.clients.tokens import ServiceTokens
+from app.clients.transport import Answer, AnswerLostFailure, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
+from app.clients.upload import UploadTransport
+from app.domain.call import CallContext
+from app.domain.job import Job, bounded_text, parse_job, parse_job_error
+from app.errors import (
+    ActiveJobConflictError,
+    ConverterBusyError,
+    ConverterRejectedError,
+    ConverterUnavailableError,
+    GatewayError,
+    JobNotCompletedError,
+    JobNotFoundError,
+    PayloadTooLargeError,
+    PromoteFailedError,
+    ServiceClientUnauthorizedError,
+    UploadOutcomeUnknownError,
+)
+from app.streaming.multipart import Recomposition, canonical_content_type
+
+SCOPE_WRITE = "converter:job.write"
+SCOPE_READ = "converter:job.read"
+
+_MAX_RETRY_AFTER_SECONDS = 3_600
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class ConverterConflictError(ActiveJobConflictError):
+    """The converter itself says that this user has a running job; `job` is None where it does not say which."""
+
+    def __init__(self, job: Job | None) -> None:
+        super().__init__("the converter answered 409")
+        self.job = job
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Where a completed job's result lies. `object_key` is safe to ask the FAA for; the others may be unknown."""
+
+    object_key: str
+    filename: str | None
+    size: int | None
+    sha256: str | None
+    content_type: str | None
+
+
+class ConverterClient:
+    """Talks to the converter. Thread-safe.
+
+    Every method may raise ConverterBusyError (429), ConverterUnavailableError (5xx, network, unusable or unexpected
+    answer), ServiceClientUnauthorizedError (401 or 403 that a fresh token does not cure), DeadlineExceededError, and
+    whatever getting the service token raises, unchanged.
+    """
+
+    def __init__(self, upstream: Upstream, uploads: UploadTransport, tokens: ServiceTokens, retrier: Retrier) -> None:
+        self._upstream = upstream
+        self._uploads = uploads
+        self._tokens = tokens
+        self._retrier = retrier
+
+    def create_job(self, message: Recomposition, context: CallContext) -> Job:
+        """Stream one upload to the converter and return the job that it started.
+
+        Tried again only while no connection was made. Raises ConverterRejectedError (400, 422), PayloadTooLargeError
+        (413), ConverterConflictError (409), UploadOutcomeUnknownError when the answer to a whole body was lost or is
+        unusable, and what reading the inbound body raises.
+        """
+        token = self._tokens.service_token(SCOPE_WRITE, context)
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": message.content_type,
+            **context.correlation,
+        }
+        chunks = message.chunks()
+
+        def attempt(timeouts: Timeouts) -> Answer:
+            return self._uploads.post("/api/v1/jobs", chunks, timeouts=timeouts, headers=headers)
+
+        try:
+            answer = self._retrier.run(Call.CREATE_JOB, context.deadline, attempt)
+            if 200 <= answer.status < 300:
+                return _read_job(answer)
+        except (AnswerLostFailure, UnusableAnswerFailure) as failure:
+            if message.is_whole:
+                raise UploadOutcomeUnknownError(f"{failure.kind}: {failure}") from failure
+            raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
+        except UpstreamFailure as failure:
+            raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
+        if answer.status in {401, 403}:
+            self._tokens.drop(SCOPE_WRITE, token)
+        raise _refusal(answer)
+
+    def get_job(self, job_id: str, context: CallContext) -> Job:
+        """Return the job as it is now. Raises JobNotFoundError where the converter does not know it (any more)."""
+        answer = self._authorized(Call.GET_JOB, SCOPE_READ, context, "GET", f"/api/v1/jobs/{quote(job_id, safe='')}")
+        if answer.status == 404:
+            raise JobNotFoundError("the converter answered 404")
+        with _unavailable():
+            _require_success(answer)
+            job = _read_job(answer)
+            if job.job_id != job_id:
+                raise UnusableAnswerFailure("the answer is about another job", status=answer.status)
+            return job
+
+    def list_active_jobs(self, user_id: str, context: CallContext) -> list[Job]:
+        """Return the user's jobs that are in progress, in the converter's order.
+
+        Jobs that say they are somebody else's, that have ended, or that cannot be read are left out.
+        """
+        query = {"user_id": user_id, "status": "in_progress"}
+        answer = self._authorized(Call.LIST_JOBS, SCOPE_READ, context, "GET", "/api/v1/jobs", query=query)
+        with _unavailable():
+            _require_success(answer)
+            payload = answer.json()
+            entries = payload.get("jobs") if isinstance(payload, dict) else payload
+            if not isinstance(entries, list):
+                raise UnusableAnswerFailure("the answer is not a list of jobs", status=answer.status)
+            jobs = [job for entry in entries if (job := parse_job(entry)) is not None]
+            return [job for job in jobs if job.user_id in {None, user_id} and not job.is_terminal]
+
+    def promote(self, job_id: str, *, tenant_id: str, user_id: str, context: CallContext) -> Promotion:
+        """Have the converter hand the result of a completed job to the FAA. Repeating it gives the same.
+
+        Raises JobNotFoundError (404), JobNotCompletedError (409), PromoteFailedError (other 4xx, or no usable object
+        key in the answer).
+        """
+        answer = self._authorized(
+            Call.PROMOTE,
+            SCOPE_WRITE,
+            context,
+            "POST",
+            f"/api/v1/jobs/{quote(job_id, safe='')}/promote",
+            json={"tenant_id": tenant_id, "user_id": user_id},
+        )
+        if answer.status == 404:
+            raise JobNotFoundError("the converter answered 404 to promote")
+        if answer.status == 409:
+            raise JobNotCompletedError("the converter answered 409 to promote")
+        if 400 <= answer.status < 500 and answer.status != 429:
+            raise PromoteFailedError(f"promote answered {answer.status}")
+        with _unavailable():
+            _require_success(answer)
+            payload = answer.json_object()
+            if payload.get("job_id") not in (None, job_id) or payload.get("user_id") not in (None, user_id):
+                raise PromoteFailedError("promote's answer is about another job or user")
+            return _read_promotion(payload)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """How callers wait for another's call to the converter: they hold a thread as that one does.
+
+        True if the event came. Raises ConverterUnavailableError where too many hang on the converter already.
+        """
+        with _unavailable():
+            return self._retrier.bulkheads[Call.GET_JOB.upstream].wait(event, seconds)
+
+    def _authorized(
+        self,
+        call: Call,
+        scope: str,
+        context: CallContext,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: Any = None,
+    ) -> Answer:
+        """Make a call with a service token; a refused token is dropped and the call made once more with a new one."""
+
+        def with_token(token: str) -> Answer:
+            headers = {"Authorization": f"Bearer {token}", **context.correlation}
+            return self._retrier.run(
+                call,
+                context.deadline,
+                lambda timeouts: self._upstream.call(
+                    method, path, timeouts=timeouts, headers=headers, query=query, json=json
+                ),
+            )
+
+        with _unavailable():
+            return self._tokens.call(scope, context, with_token, lambda answer: answer.status in {401, 403})
+
+
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except UpstreamFailure as failure:
+        raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
+
+
+def _require_success(answer: Answer) -> None:
+    if answer.status == 429:
+        raise ConverterBusyError("the converter answered 429", retry_after_seconds=_retry_after(answer))
+    if not 200 <= answer.status < 300:
+        raise ConverterUnavailableError(f"an unexpected status: {answer.status}")
+
+
+def _refusal(answer: Answer) -> GatewayError:
+    """What the answer to an upload means where it is no success."""
+    if answer.status in {401, 403}:
+        return ServiceClientUnauthorizedError(f"the converter answered {answer.status} to an upload")
+    if answer.status == 409:
+        return ConverterConflictError(parse_job(_lenient_object(answer).get("active_job")))
+    if answer.status == 413:
+        return PayloadTooLargeError("the converter takes no upload of this size")
+    if answer.status in {400, 422}:
+        error = parse_job_error(_lenient_object(answer).get("error"))
+        return ConverterRejectedError(
+            upstream_code=error.code if error else "rejected", upstream_message=error.message if error else ""
+        )
+    try:
+        _require_success(answer)
+    except GatewayError as failure:
+        return failure
+    return ConverterUnavailableError(f"an unexpected status: {answer.status}")
+
+
+def _lenient_object(answer: Answer) -> dict[str, Any]:
+    """The JSON object of a refusal, or an empty one: the status alone says enough."""
+    try:
+        return answer.json_object()
+    except UnusableAnswerFailure:
+        return {}
+
+
+def _retry_after(answer: Answer) -> float | None:
+    """The seconds of a Retry-After header, bounded; None for the form with a date, and for nonsense."""
+    value = answer.headers.get("Retry-After", "")
+    return min(int(value), _MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", value) else None
+
+
+def _read_job(answer: Answer) -> Job:
+    job = parse_job(answer.json())
+    if job is None:
+        raise UnusableAnswerFailure("there is no job in the answer", status=answer.status)
+    return job
+
+
+def _read_promotion(payload: Mapping[str, Any]) -> Promotion:
+    object_key = payload.get("object_key")
+    if not isinstance(object_key, str) or not is_safe_object_key(object_key):
+        raise PromoteFailedError("promote gave no usable object key")
+    size, sha256 = payload.get("size"), payload.get("sha256")
+    return Promotion(
+        object_key=object_key,
+        filename=_text(payload.get("filename")),
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        sha256=sha256.lower() if isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None,
+        content_type=canonical_content_type(_text(payload.get("content_type")) or ""),
+    )
+
+
+def _text(value: object) -> str | None:
+    return bounded_text(value) or None if isinstance(value, str) else None

@@ -1,0 +1,220 @@
+"""The FAA: pulling a result to our side, and the address from which a browser fetches it.
+
+A pull that is cut off goes on where it stopped (Range with If-Range), as long as the file is provably the same; if it
+is not, the receiver is told to start again.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import NoReturn, Protocol
+from urllib.parse import quote
+
+import requests
+import structlog
+
+from app.clients.object_keys import object_path
+from app.clients.retry import Call, Retrier
+from app.clients.tokens import ServiceTokens
+from app.clients.transport import (
+    AnswerLostFailure,
+    ServerFailure,
+    Timeouts,
+    UnusableAnswerFailure,
+    Upstream,
+    UpstreamFailure,
+    translated,
+)
+from app.domain.call import CallContext, Deadline
+from app.errors import FileServiceUnavailableError, PromoteFailedError, ResultMissingError
+from app.streaming.rate import RateFloor
+
+log = structlog.get_logger(__name__)
+
+SCOPE_READ = "files:download.read"
+CHUNK_BYTES = 256 * 1024
+#: A pull slower than this is cut off and resumed or given up, like one that has stalled.
+MIN_BYTES_PER_SECOND = 1024
+#: How long the control part of resuming a pull may take.
+RESUME_SECONDS = 60.0
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
+
+class Receiver(Protocol):
+    """Takes a pulled file's bytes."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def restart(self) -> None:
+        """Forget everything: the file is sent again from its beginning."""
+
+
+class FileAccessClient:
+    """Talks to the FAA. Thread-safe."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        public_base_url: str,
+        tokens: ServiceTokens,
+        retrier: Retrier,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._upstream = upstream
+        self._public_base_url = public_base_url
+        self._tokens = tokens
+        self._retrier = retrier
+        self._monotonic = monotonic
+
+    def download_url(self, object_key: str, token: str) -> str:
+        """The address at which a browser that holds `token` fetches this object. Handle it as a secret."""
+        return f"{self._public_base_url}{object_path(object_key)}?access_token={quote(token, safe='')}"
+
+    def pull(self, object_key: str, receiver: Receiver, context: CallContext) -> int:
+        """Send the object's bytes to `receiver` and return how many they are.
+
+        Raises ResultMissingError (404, 410), FileServiceUnavailableError (5xx, 429, network, other answers),
+        ServiceClientUnauthorizedError (401, 403 with a fresh token), DeadlineExceededError and what getting the
+        service token or writing to the receiver raises. The deadline bounds the control part only; the body is
+        bounded by its idle time and a minimum rate.
+        """
+        try:
+            path = object_path(object_key)
+        except ValueError as error:
+            raise PromoteFailedError("the object key is unsafe") from error
+        try:
+            return _Pull(self._open(path, context), receiver, self._monotonic).run(self._retrier, context.deadline)
+        except UpstreamFailure as failure:
+            raise FileServiceUnavailableError(f"{failure.kind}: {failure}") from failure
+
+    def _open(self, path: str, context: CallContext) -> "Open":
+        """Return a function that begins one GET of `path` with a service token, from an offset if given."""
+
+        def open_at(offset: int, etag: str | None, timeouts: Timeouts, deadline: Deadline) -> requests.Response:
+            header_seconds = deadline.clip(timeouts.connect_seconds + timeouts.idle_seconds)
+
+            def with_token(token: str) -> requests.Response:
+                headers = {"Authorization": f"Bearer {token}", **context.correlation}
+                if offset:
+                    headers |= {"Range": f"bytes={offset}-", "If-Range": str(etag)}
+                response = self._upstream.open(path, timeouts=timeouts, header_seconds=header_seconds, headers=headers)
+                if response.status_code >= 500:
+                    response.close()
+                    raise ServerFailure(f"status {response.status_code}", status=response.status_code)
+                return response
+
+            return self._tokens.call(SCOPE_READ, replace(context, deadline=deadline), with_token, _is_refused)
+
+        return open_at
+
+
+Open = Callable[[int, str | None, Timeouts, Deadline], requests.Response]
+
+
+def _is_refused(response: requests.Response) -> bool:
+    if response.status_code in {401, 403}:
+        response.close()
+        return True
+    return False
+
+
+class _Pull:
+    """One file's way from the FAA to a receiver, over as many connections as it takes."""
+
+    def __init__(self, open_at: Open, receiver: Receiver, monotonic: Callable[[], float]) -> None:
+        self._open_at = open_at
+        self._receiver = receiver
+        self._monotonic = monotonic
+        self._has_begun = False
+        self._offset = 0
+        self._etag: str | None = None
+        self._size: int | None = None
+
+    def run(self, retrier: Retrier, deadline: Deadline) -> int:
+        """Pull the whole file, in as many tries as the matrix allows; the deadline counts until the first byte."""
+        return retrier.run(
+            Call.GET_FILE,
+            deadline,
+            lambda timeouts: self._attempt(timeouts, deadline),
+            has_begun=lambda: self._has_begun,
+        )
+
+    def _attempt(self, timeouts: Timeouts, deadline: Deadline) -> int:
+        if self._has_begun:
+            # A long pull outlives its request's deadline; going on with it has a time of its own.
+            deadline = Deadline(RESUME_SECONDS, self._monotonic)
+        if self._offset and self._etag is None:
+            self._start_again()
+        if self._offset:
+            log.info("upstream.resume", call=Call.GET_FILE.value, offset=self._offset)
+        with closing(self._open_at(self._offset, self._etag, timeouts, deadline)) as response:
+            self._begin(response)
+            self._read(response)
+        return self._offset
+
+    def _begin(self, response: requests.Response) -> None:
+        """Check that what follows continues what we have, or start again from nothing."""
+        status = response.status_code
+        if status in {404, 410}:
+            raise ResultMissingError(f"the FAA answered {status}")
+        if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
+            raise UnusableAnswerFailure("the file is encoded, although identity was asked for", status=status)
+        if status == 206 and self._offset:
+            self._check_continuation(response)
+            return
+        if status == 416 and self._offset:
+            self._doubt("the file ends before what we have of it does", status)
+        if status != 200:
+            raise FileServiceUnavailableError(f"the FAA answered {status}")
+        if self._offset:
+            self._start_again()
+        self._etag = _strong_etag(response)
+        self._size = _content_length(response)
+
+    def _check_continuation(self, response: requests.Response) -> None:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        same_place = match is not None and int(match[1]) == self._offset
+        same_size = match is not None and (self._size is None or match[3] == str(self._size))
+        if not same_place or not same_size or _strong_etag(response) != self._etag:
+            self._doubt("the rest of the file is not the rest of this file", 206)
+
+    def _doubt(self, reason: str, status: int) -> NoReturn:
+        """What we have is of another file than what is there now: the next try begins anew."""
+        self._etag = None
+        raise AnswerLostFailure(reason, status=status)
+
+    def _read(self, response: requests.Response) -> None:
+        floor = RateFloor(MIN_BYTES_PER_SECOND)
+        while True:
+            asked_at = self._monotonic()
+            with translated(is_reading_body=True):
+                # What one recv() brings, so that a drip is seen as such and not waited for.
+                data = response.raw.read1(CHUNK_BYTES, decode_content=False)
+            waited = self._monotonic() - asked_at
+            if not data:
+                break
+            self._has_begun = True
+            self._offset += len(data)
+            self._receiver.write(data)
+            if floor.is_broken_by(len(data), waited):
+                raise AnswerLostFailure("the file comes too slowly", is_timeout=True)
+        if self._size is not None and self._offset != self._size:
+            raise AnswerLostFailure(f"{self._offset} of {self._size} bytes came")
+
+    def _start_again(self) -> None:
+        self._offset, self._etag, self._size = 0, None, None
+        self._receiver.restart()
+
+
+def _strong_etag(response: requests.Response) -> str | None:
+    etag = response.headers.get("ETag", "")
+    return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else None
+
+
+def _content_length(response: requests.Response) -> int | None:
+    value = response.headers.get("Content-Length", "")
+    return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None

@@ -1,0 +1,266 @@
+"""MC as the gateway's services use it: tokens for our own calls, and download tokens for the browser's.
+
+Signing people in is not here: that is the edge's business (`app/api/signin.py`). No token, secret or object key is
+ever logged; only lengths, scopes and times are.
+"""
+
+import itertools
+import math
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from app.clients.retry import Call, Retrier
+from app.clients.tokens import IssuedToken, ServiceTokens
+from app.clients.transport import (
+    Answer,
+    BodyCutFailure,
+    NotJSONFailure,
+    ServerFailure,
+    Timeouts,
+    UnusableAnswerFailure,
+    Upstream,
+    UpstreamFailure,
+)
+from app.domain.call import CallContext
+from app.domain.job import parse_timestamp
+from app.errors import (
+    DownloadTokenFailedError,
+    IDPMisconfiguredError,
+    IDPUnavailableError,
+    MCTokenUnavailableError,
+    ServiceClientUnauthorizedError,
+)
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+SCOPE_DELEGATE_DOWNLOADS = "files:download.delegate"
+DEFAULT_DOWNLOAD_SECONDS = 300
+_MAX_TOKEN_CHARACTERS = 16 * 1024
+#: RFC 6750, section 2.1 says less, but all that a header needs is: visible ASCII, no line breaks.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+#: The longest life that is believed; what says more is refreshed daily anyway.
+_MAX_LIFE_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadToken:
+    """A token that lets its bearer fetch one object for a short time. Opaque: it may hold any character."""
+
+    token: str = field(repr=False)
+    expires_in: float
+
+
+class MemberCenterClient:
+    """Talks to MC on behalf of the gateway itself. Thread-safe."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        retrier: Retrier,
+        *,
+        client_id: str,
+        client_secret: str,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._upstream = upstream
+        self._retrier = retrier
+        self._credentials = (client_id, client_secret)
+        self._clock = clock
+        self._monotonic = monotonic
+        self.tokens = ServiceTokens(self._fetch_service_token, monotonic, wait=self._wait)
+
+    def mint_download_token(
+        self,
+        *,
+        tenant_id: str,
+        user_id: str,
+        object_key: str,
+        context: CallContext,
+        expires_in_seconds: int = DEFAULT_DOWNLOAD_SECONDS,
+    ) -> DownloadToken:
+        """Have MC sign a token with which `user_id` may GET this one object.
+
+        Raises ServiceClientUnauthorizedError (401, 403; the cached service token is dropped), DownloadTokenFailedError
+        (other 4xx), MCTokenUnavailableError (5xx, network, unusable answer), DeadlineExceededError, and whatever
+        getting the service token raises, unchanged.
+        """
+        service_token = self.tokens.service_token(SCOPE_DELEGATE_DOWNLOADS, context)
+        request = {
+            "tenant_id": tenant_id,
+            "user_id": user_id,
+            "object_key": object_key,
+            "method": "GET",
+            "expires_in_seconds": expires_in_seconds,
+        }
+
+        @_observed("download-tokens", SCOPE_DELEGATE_DOWNLOADS)
+        def attempt(timeouts: Timeouts) -> Answer:
+            return self._upstream.call(
+                "POST",
+                "/file-access/download-tokens",
+                timeouts=timeouts,
+                headers={"Authorization": f"Bearer {service_token}", **context.correlation},
+                json=request,
+            )
+
+        started = self._monotonic()
+        try:
+            answer = self._retrier.run(Call.DOWNLOAD_TOKEN, context.deadline, attempt)
+            if answer.status in {401, 403}:
+                self.tokens.drop(SCOPE_DELEGATE_DOWNLOADS, service_token)
+                _log_event("endpoint_error", "download-tokens", SCOPE_DELEGATE_DOWNLOADS, status=answer.status)
+                raise ServiceClientUnauthorizedError(f"download-tokens answered {answer.status}")
+            if 400 <= answer.status < 500:
+                _log_event("endpoint_error", "download-tokens", SCOPE_DELEGATE_DOWNLOADS, status=answer.status)
+                raise DownloadTokenFailedError(f"download-tokens answered {answer.status}")
+            download = self._read_download_token(answer, expires_in_seconds)
+        except UpstreamFailure as failure:
+            _log_given_up("download-tokens", SCOPE_DELEGATE_DOWNLOADS, failure)
+            raise MCTokenUnavailableError(f"{failure.kind}: {failure}") from failure
+        log.info(
+            "conversion.mc_token.delegated_obtained",
+            endpoint="download-tokens",
+            token_len=len(download.token),
+            expires_in=round(download.expires_in),
+            duration=round(self._monotonic() - started, 3),
+        )
+        return download
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        """How callers wait for another's service token: they hold a thread as the one who fetches it does."""
+        try:
+            return self._retrier.bulkheads[Call.TOKEN.upstream].wait(event, seconds)
+        except UpstreamFailure as failure:
+            raise IDPUnavailableError(f"{failure.kind}: {failure}") from failure
+
+    def _fetch_service_token(self, scope: str, context: CallContext) -> IssuedToken:
+        @_observed("token", scope)
+        def attempt(timeouts: Timeouts) -> tuple[Answer, float]:
+            asked_at = self._monotonic()
+            answer = self._upstream.call(
+                "POST",
+                "/oauth/token",
+                timeouts=timeouts,
+                headers=context.correlation,
+                form={"grant_type": "client_credentials", "scope": scope},
+                auth=self._credentials,
+            )
+            return answer, asked_at
+
+        started = self._monotonic()
+        try:
+            # A token's life is counted from before it was asked for: the answer's way must not lengthen it.
+            answer, asked_at = self._retrier.run(Call.TOKEN, context.deadline, attempt)
+            if answer.status in {401, 403}:
+                _log_event("endpoint_error", "token", scope, status=answer.status)
+                raise ServiceClientUnauthorizedError(f"the token endpoint answered {answer.status}")
+            if 400 <= answer.status < 500:
+                _log_event("endpoint_error", "token", scope, status=answer.status)
+                raise IDPMisconfiguredError(f"the token endpoint answered {answer.status}")
+            token = _read_service_token(answer, asked_at)
+        except UpstreamFailure as failure:
+            _log_given_up("token", scope, failure)
+            raise IDPUnavailableError(f"{failure.kind}: {failure}") from failure
+        log.info(
+            "conversion.mc_token.obtained",
+            endpoint="token",
+            scope=scope,
+            token_len=len(token.access_token),
+            expires_in=round(token.expires_in),
+            duration=round(self._monotonic() - started, 3),
+        )
+        return token
+
+    def _read_download_token(self, answer: Answer, default_seconds: float) -> DownloadToken:
+        if not 200 <= answer.status < 300:
+            raise UnusableAnswerFailure(f"status {answer.status}", status=answer.status)
+        payload = answer.json_object()
+        token = payload.get("token")
+        if not isinstance(token, str) or not 0 < len(token) <= _MAX_TOKEN_CHARACTERS or re.search(r"[\r\n\0]", token):
+            raise UnusableAnswerFailure("there is no usable token in the answer", status=answer.status)
+        seconds = self._life(payload, default_seconds)
+        if seconds <= 0:
+            raise UnusableAnswerFailure("the token has already expired", status=answer.status)
+        return DownloadToken(token, seconds)
+
+    def _life(self, payload: dict[str, Any], default_seconds: float) -> float:
+        expires_at = parse_timestamp(payload.get("expires_at"))
+        if expires_at is not None:
+            return (expires_at - self._clock()).total_seconds()
+        return parse_seconds(payload.get("expires_in_seconds")) or default_seconds
+
+
+def parse_seconds(value: object) -> float | None:
+    """A positive, finite number of seconds, also as a string of digits; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    # Bounded before it becomes a float: JSON's integers may be larger than any float.
+    return float(min(value, _MAX_LIFE_SECONDS)) if value > 0 else None
+
+
+def _read_service_token(answer: Answer, asked_at: float) -> IssuedToken:
+    if not 200 <= answer.status < 300:
+        raise UnusableAnswerFailure(f"status {answer.status}", status=answer.status)
+    payload = answer.json_object()
+    access_token, expires_in = payload.get("access_token"), parse_seconds(payload.get("expires_in"))
+    if not isinstance(access_token, str) or len(access_token) > _MAX_TOKEN_CHARACTERS:
+        raise UnusableAnswerFailure("there is no usable access_token in the answer", status=answer.status)
+    if not _HEADER_SAFE.fullmatch(access_token) or expires_in is None:
+        raise UnusableAnswerFailure("access_token or expires_in is unusable", status=answer.status)
+    return IssuedToken(access_token, issued_at=asked_at, expires_in=expires_in)
+
+
+def _observed(endpoint: str, scope: str) -> Callable[[Callable[[Timeouts], T]], Callable[[Timeouts], T]]:
+    """Log every try that fails, with its number; the decorated function is for one call of the retrier."""
+
+    def decorate(attempt: Callable[[Timeouts], T]) -> Callable[[Timeouts], T]:
+        numbers = itertools.count(1)
+
+        def observed(timeouts: Timeouts) -> T:
+            number = next(numbers)
+            try:
+                return attempt(timeouts)
+            except UpstreamFailure as failure:
+                _log_event(
+                    _event_of(failure), endpoint, scope, attempt=number, kind=failure.kind, status=failure.status
+                )
+                raise
+
+        return observed
+
+    return decorate
+
+
+def _event_of(failure: UpstreamFailure) -> str:
+    if isinstance(failure, ServerFailure):
+        return "endpoint_error"
+    if isinstance(failure, BodyCutFailure):
+        return "body_read_failed"
+    return "invalid_shape" if isinstance(failure, UnusableAnswerFailure) else "network_error"
+
+
+def _log_given_up(endpoint: str, scope: str, failure: UpstreamFailure) -> None:
+    if isinstance(failure, NotJSONFailure):
+        event = "parse_failed"
+    else:
+        event = "invalid_shape" if isinstance(failure, UnusableAnswerFailure) else "retry_exhausted"
+    _log_event(event, endpoint, scope, kind=failure.kind, status=failure.status)
+
+
+def _log_event(event: str, endpoint: str, scope: str, **details: object) -> None:
+    name = "conversion.mc_token." + event
+    log.warning(name, endpoint=endpoint, scope=scope, **details)

@@ -1,0 +1,192 @@
+"""The retry matrix: one table, from which the tenacity policies are made.
+
+When a call is tried again, how often, after which wait, and how long a try may take stands here and nowhere else.
+There is no jitter: single flight has already gathered the callers. Control calls share their request's deadline: each
+try's time is clipped to what is left, and no wait is begun that cannot end in time.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
+from tenacity.stop import stop_base
+
+from app.clients.bulkhead import Bulkhead
+from app.clients.transport import (
+    AnswerLostFailure,
+    NotConnectedFailure,
+    ServerFailure,
+    Timeouts,
+    UpstreamFailure,
+)
+from app.config import WORKER_THREADS
+from app.domain.call import Deadline
+from app.errors import DeadlineExceededError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Sleep = Callable[[float], None]
+
+
+class Call(StrEnum):
+    """Every call to an upstream; the values name them in logs and metrics."""
+
+    TOKEN = "mc.token"  # noqa: S105 - a name
+    DOWNLOAD_TOKEN = "mc.download_token"  # noqa: S105 - a name
+    GET_JOB = "converter.get_job"
+    LIST_JOBS = "converter.list_jobs"
+    PROMOTE = "converter.promote"
+    CREATE_JOB = "converter.create_job"
+    GET_FILE = "faa.get_file"
+
+    @property
+    def upstream(self) -> str:
+        """The upstream that is called: `mc`, `converter` or `faa`."""
+        return self.value.split(".")[0]
+
+
+_TRANSIENT = (NotConnectedFailure, AnswerLostFailure, ServerFailure)
+_WAITS = (1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """One row of the matrix. `waits_seconds` has one wait a retry; `timeouts` are those of each try."""
+
+    retried_on: tuple[type[UpstreamFailure], ...]
+    waits_seconds: tuple[float, ...]
+    timeouts: Timeouts
+
+    @property
+    def tries(self) -> int:
+        """The first try and the retries."""
+        return 1 + len(self.waits_seconds)
+
+
+def _control(seconds: float, retried_on: tuple[type[UpstreamFailure], ...] = _TRANSIENT) -> RetryPolicy:
+    return RetryPolicy(retried_on, _WAITS, Timeouts(min(5.0, seconds), seconds, seconds))
+
+
+_STREAM = Timeouts(connect_seconds=5.0, idle_seconds=60.0, total_seconds=None)
+
+MATRIX: Mapping[Call, RetryPolicy] = {
+    Call.TOKEN: _control(10.0),
+    Call.DOWNLOAD_TOKEN: _control(10.0),
+    Call.GET_JOB: _control(10.0),
+    Call.LIST_JOBS: _control(10.0),
+    Call.PROMOTE: _control(30.0),
+    # After the first byte nothing can be sent again: the body is gone, and a job may have come of it.
+    Call.CREATE_JOB: RetryPolicy((NotConnectedFailure,), _WAITS, _STREAM),
+    # After the first body byte a retry goes on with Range; it is one of the same retries.
+    Call.GET_FILE: RetryPolicy(_TRANSIENT, _WAITS, _STREAM),
+}
+
+
+#: Threads of a worker that may wait for one upstream's control calls; the rest are for everybody else.
+PLACES = WORKER_THREADS * 5 // 8
+
+
+class Retrier:
+    """Runs calls by the matrix. Thread-safe. `sleep` is injected, and so are the rows in tests.
+
+    Control calls enter their upstream's bulkhead. Streamed ones do not: they are long by nature, and have the places
+    for transfers as their bound.
+    """
+
+    def __init__(self, matrix: Mapping[Call, RetryPolicy] = MATRIX, sleep: Sleep = time.sleep) -> None:
+        self.matrix = matrix
+        self._sleep = sleep
+        self.bulkheads: Mapping[str, Bulkhead] = {call.upstream: Bulkhead(PLACES) for call in Call}
+
+    def run(
+        self,
+        call: Call,
+        deadline: Deadline,
+        attempt: Callable[[Timeouts], T],
+        *,
+        has_begun: Callable[[], bool] | None = None,
+    ) -> T:
+        """Call `attempt` with each try's time-outs until it returns, or the row or the deadline forbids another try.
+
+        A streamed body is not bound by the deadline: once `has_begun` says so, it forbids nothing any more. Raises
+        DeadlineExceededError when the deadline is what ended it, else the last try's UpstreamFailure.
+        """
+        policy = self.matrix[call]
+        is_streamed = policy.timeouts.total_seconds is None
+        bulkhead = self.bulkheads[call.upstream]
+        retrying = Retrying(
+            stop=stop_after_attempt(policy.tries)
+            | _StopWhenWaitOutlives(deadline, has_begun)
+            | _StopWhenCrowded(bulkhead),
+            wait=wait_chain(*(wait_fixed(seconds) for seconds in policy.waits_seconds)),
+            retry=retry_if_exception_type(policy.retried_on),
+            sleep=self._sleep,
+            before_sleep=lambda state: _log_try(call, state),
+            reraise=True,
+        )
+        try:
+            with nullcontext() if is_streamed else bulkhead.entered():
+                return retrying(lambda: attempt(self._clipped(policy.timeouts, deadline)))
+        except UpstreamFailure as failure:
+            log.warning(
+                "upstream.failed", call=call.value, kind=failure.kind, status=failure.status, reason=str(failure)
+            )
+            is_bound = not is_streamed if has_begun is None else not has_begun()
+            if is_bound and failure.is_timeout and deadline.is_spent:
+                raise DeadlineExceededError(f"{call.value} ran into the request's deadline") from failure
+            raise
+
+    @staticmethod
+    def _clipped(timeouts: Timeouts, deadline: Deadline) -> Timeouts:
+        if timeouts.total_seconds is None:
+            return timeouts
+        left = deadline.remaining_seconds()
+        if left <= 0:
+            raise DeadlineExceededError("no time is left for another call")
+        return Timeouts(
+            connect_seconds=min(timeouts.connect_seconds, left),
+            idle_seconds=min(timeouts.idle_seconds, left),
+            total_seconds=min(timeouts.total_seconds, left),
+        )
+
+
+class _StopWhenWaitOutlives(stop_base):
+    """Stop when the next wait would end at or after the deadline, unless a body is streaming already."""
+
+    def __init__(self, deadline: Deadline, has_begun: Callable[[], bool] | None) -> None:
+        self._deadline = deadline
+        self._has_begun = has_begun
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        if self._has_begun is not None and self._has_begun():
+            return False
+        return retry_state.upcoming_sleep >= self._deadline.remaining_seconds()
+
+
+class _StopWhenCrowded(stop_base):
+    """Stop when so many callers hang on the upstream that a retry would only keep a thread from others."""
+
+    def __init__(self, bulkhead: Bulkhead) -> None:
+        self._bulkhead = bulkhead
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        del retry_state
+        return self._bulkhead.is_crowded
+
+
+def _log_try(call: Call, state: RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    log.info(
+        "upstream.retry",
+        call=call.value,
+        attempt=state.attempt_number,
+        wait_seconds=state.upcoming_sleep,
+        kind=getattr(failure, "kind", type(failure).__name__),
+        status=getattr(failure, "status", None),
+    )

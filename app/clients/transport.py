@@ -1,0 +1,346 @@
+"""One way to talk HTTP to an upstream: a pooled session that takes nothing from its surroundings.
+
+No proxies or credentials from the environment, no redirects, no cookies, every time-out explicit, every answer bounded
+in size and undecoded. Foreign exceptions are translated in exactly one place, `_translated`; what comes out is an
+`UpstreamFailure`, which the client of the upstream turns into a failure of the gateway. Nothing of an upstream's body
+is ever put into an exception.
+"""
+
+import contextlib
+import json as jsonlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException as HTTPClientException
+from http.client import HTTPResponse, RemoteDisconnected
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from app.clients.watchdog import Guard, Watchdog
+
+#: Answers to control calls are small; what is larger is not an answer.
+MAX_ANSWER_BYTES = 1024 * 1024
+_READ_BYTES = 64 * 1024
+
+
+class UpstreamFailure(Exception):  # noqa: N818 - the root of what is caught here and renamed by each client
+    """A try that brought no usable answer. `kind` is a word for logs and metrics."""
+
+    kind = "failure"
+
+    def __init__(self, reason: str, *, is_timeout: bool = False, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.is_timeout = is_timeout
+        self.status = status
+
+
+class NotConnectedFailure(UpstreamFailure):
+    """No connection was made (refused, unknown host, TLS failure, time-out), so nothing was sent."""
+
+    kind = "not_connected"
+
+
+class AnswerLostFailure(UpstreamFailure):
+    """The connection failed, stalled or was cut off before the answer was whole."""
+
+    kind = "answer_lost"
+
+
+class BodyCutFailure(AnswerLostFailure):
+    """The status line and headers came, the whole body did not."""
+
+    kind = "body_cut"
+
+
+class ServerFailure(UpstreamFailure):
+    """The upstream answered 5xx."""
+
+    kind = "server_error"
+
+
+class UnusableAnswerFailure(UpstreamFailure):
+    """The answer is whole but makes no sense: too large, not JSON, of another shape, encoded unasked."""
+
+    kind = "unusable"
+
+
+class NotJSONFailure(UnusableAnswerFailure):
+    """The answer is whole but is not JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer to a control call."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The decoded body; raises UnusableAnswerFailure where it is not JSON."""
+        try:
+            return jsonlib.loads(self.body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise NotJSONFailure("the answer is not JSON", status=self.status) from None
+
+    def json_object(self) -> dict[str, Any]:
+        """The decoded body; raises UnusableAnswerFailure where it is not a JSON object."""
+        decoded = self.json()
+        if not isinstance(decoded, dict):
+            raise UnusableAnswerFailure("the answer is not a JSON object", status=self.status)
+        return decoded
+
+
+def _refuse_constant(_name: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for one try: to connect, between two arrivals, and in all (None: as long as it takes)."""
+
+    connect_seconds: float
+    idle_seconds: float
+    total_seconds: float | None
+
+
+class Upstream:
+    """One upstream's base URL and connection pool. Thread-safe; connects when first used."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        pool_size: int,
+        watchdog: Watchdog,
+    ) -> None:
+        self.name = name
+        self.base_url = base_url
+        self._watchdog = watchdog
+        self.session = make_session(WatchedAdapter(watchdog, pool_size))
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeouts: Timeouts,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        json: Any = None,
+        auth: tuple[str, str] | None = None,
+    ) -> Answer:
+        """Make one try of a control call and return the whole answer, whatever its status.
+
+        Raises an UpstreamFailure; ServerFailure for every 5xx.
+        """
+        with self._watchdog.limit(timeouts.total_seconds or timeouts.idle_seconds) as guard, translated(guard):
+            response = self.session.request(
+                method,
+                self.url(path, query),
+                headers=dict(headers),
+                data=form,
+                json=json,
+                auth=auth,
+                timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response, translated(guard, is_reading_body=True):
+                answer = read_answer(response, guard)
+        if answer.status >= 500:
+            raise ServerFailure(f"status {answer.status}", status=answer.status)
+        return answer
+
+    def open(
+        self, path: str, *, timeouts: Timeouts, header_seconds: float, headers: Mapping[str, str]
+    ) -> requests.Response:
+        """Begin one GET whose body is read by the caller (with `translated`), who must close the response.
+
+        Connecting and the whole header may take `header_seconds`. Raises an UpstreamFailure, never for a status.
+        """
+        with self._watchdog.limit(header_seconds) as guard, translated(guard):
+            response = self.session.get(
+                self.url(path),
+                headers=dict(headers),
+                timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
+                allow_redirects=False,
+                stream=True,
+            )
+            if guard.has_fired:
+                response.close()
+                raise AnswerLostFailure("the header took too long", is_timeout=True)
+            return response
+
+    def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """The absolute URL of an already percent-encoded path below the base URL."""
+        return self.base_url + path + ("?" + urlencode(query) if query else "")
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.session.close()
+
+
+def read_answer(response: requests.Response, guard: Guard | None) -> Answer:
+    """Read a bounded answer to its end; to be called inside `translated`."""
+    if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
+        response.close()
+        raise UnusableAnswerFailure(
+            "the answer is encoded, although identity was asked for", status=response.status_code
+        )
+    body = bytearray()
+    while chunk := response.raw.read(_READ_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            response.close()
+            raise UnusableAnswerFailure("the answer is too large", status=response.status_code)
+    if guard is not None and guard.has_fired:
+        raise BodyCutFailure("the answer took too long", is_timeout=True)
+    return Answer(response.status_code, response.headers, bytes(body))
+
+
+@contextlib.contextmanager
+def translated(guard: Guard | None = None, *, is_reading_body: bool = False) -> Iterator[None]:
+    """Turn every exception of requests, urllib3, http.client and the sockets into an UpstreamFailure, chained."""
+    try:
+        yield
+    except UpstreamFailure:
+        raise
+    except _FOREIGN as error:
+        failure = _failure_for(error, has_fired=guard is not None and guard.has_fired)
+        if is_reading_body and not isinstance(failure, UnusableAnswerFailure):
+            failure = BodyCutFailure(str(failure), is_timeout=failure.is_timeout)
+        raise failure from error
+
+
+_FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPClientException, OSError)
+_NOT_CONNECTED = (
+    requests.ConnectTimeout,
+    requests.exceptions.SSLError,
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.SSLError,
+)
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+_OUR_OWN = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationParseError,
+)
+
+
+def _failure_for(error: Exception, *, has_fired: bool) -> UpstreamFailure:
+    causes = list(_causes(error))
+    names = " < ".join(dict.fromkeys(type(cause).__name__ for cause in causes))
+    is_timeout = has_fired or any(isinstance(cause, _TIMEOUTS) for cause in causes)
+    if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
+        return NotConnectedFailure(names, is_timeout=is_timeout)
+    if any(isinstance(cause, _OUR_OWN) for cause in causes):
+        return UnusableAnswerFailure(names)
+    return AnswerLostFailure(names, is_timeout=is_timeout)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what it wraps: requests and urllib3 hide the cause in `args` and `reason`."""
+    seen: set[int] = set()
+    pending = [error]
+    while pending:
+        current = pending.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        pending += [argument for argument in current.args if isinstance(argument, BaseException)]
+        pending += (
+            [getattr(current, "reason", None)] if isinstance(getattr(current, "reason", None), BaseException) else []
+        )
+        pending.append(current.__cause__)
+
+
+def make_session(adapter: HTTPAdapter) -> requests.Session:
+    """A session that uses nothing but what it is told: no environment, no cookies, no encodings."""
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    session.headers.update({"Accept-Encoding": "identity", "Accept": "*/*", "User-Agent": "visiona-gateway"})
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+class WatchedAdapter(HTTPAdapter):
+    """A pooling adapter whose connections tell the watchdog which socket the calling thread waits for."""
+
+    def __init__(self, watchdog: Watchdog, pool_size: int) -> None:
+        self._pool_classes = {
+            "http": pool_class(HTTPConnectionPool, _watched(HTTPConnection, watchdog)),
+            "https": pool_class(HTTPSConnectionPool, _watched(HTTPSConnection, watchdog)),
+        }
+        super().__init__(pool_connections=1, pool_maxsize=pool_size, pool_block=False, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pool manager use our connection classes."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+
+class WholeHeaderResponse(HTTPResponse):
+    """Refuses a header that the end of the connection cut off.
+
+    http.client takes such a header for a whole one, and the body that it does not announce for an empty one: a
+    success without content, where nothing but a cut connection was.
+    """
+
+    def begin(self) -> None:
+        """Read the header; raises RemoteDisconnected where the connection ends before it does."""
+        stream: Any = self.fp
+        self.fp = cast(Any, _HeaderLines(stream))
+        try:
+            super().begin()
+        finally:
+            if getattr(self, "fp", None) is not None:  # None where it has closed itself
+                self.fp = stream
+
+
+class _HeaderLines:
+    """A stream whose end, while lines are asked for, is an exception."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.close = stream.close
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._stream.readline(limit)
+        if not line:
+            raise RemoteDisconnected("the connection ended within the header")
+        return line
+
+
+def pool_class(base: type[HTTPConnectionPool], connection: type[HTTPConnection]) -> type[HTTPConnectionPool]:
+    """Return a connection pool like `base` whose connections are of class `connection`."""
+    return type(base.__name__, (base,), {"ConnectionCls": connection})
+
+
+def _watched(base: type[HTTPConnection], watchdog: Watchdog) -> type[HTTPConnection]:
+    class Watched(base):  # type: ignore[valid-type,misc]
+        response_class = WholeHeaderResponse
+
+        def connect(self) -> None:
+            super().connect()
+            watchdog.watch(self.sock)
+
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            watchdog.watch(self.sock)  # a pooled connection; a new one is told by `connect`
+            super().request(*args, **kwargs)
+
+    return Watched

@@ -1,0 +1,132 @@
+"""Sending one streamed body to an upstream, and hearing its answer even when it comes early.
+
+Each upload has a connection of its own: after an early answer, or a body that was cut off, it must not serve anybody
+else. The body is sent chunked, so an upstream that gets no final chunk knows that the body is incomplete (RFC 9112,
+section 8).
+"""
+
+import select
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from app.clients.transport import (
+    Answer,
+    AnswerLostFailure,
+    NotConnectedFailure,
+    ServerFailure,
+    Timeouts,
+    WholeHeaderResponse,
+    make_session,
+    pool_class,
+    read_answer,
+    translated,
+)
+from app.clients.watchdog import Watchdog
+
+
+class UploadTransport:
+    """Posts streamed bodies below one base URL. Thread-safe; every call has its own connection."""
+
+    def __init__(self, base_url: str, watchdog: Watchdog) -> None:
+        self._base_url = base_url
+        self._watchdog = watchdog
+
+    def post(self, path: str, chunks: Iterable[bytes], *, timeouts: Timeouts, headers: Mapping[str, str]) -> Answer:
+        """Send `chunks` and return the answer, which may come before all are sent.
+
+        What iterating `chunks` raises passes through, and the connection is closed without the final chunk; it
+        must not be an OSError. Raises NotConnectedFailure only if no chunk was taken, else AnswerLostFailure;
+        ServerFailure for 5xx; UnusableAnswerFailure.
+        """
+        body = _Sending(chunks)
+        with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog)) as session:
+            try:
+                with translated():
+                    response = session.post(
+                        self._base_url + path,
+                        data=body,
+                        headers={**headers, "Connection": "close"},
+                        timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
+                        allow_redirects=False,
+                        stream=True,
+                    )
+            except NotConnectedFailure as failure:
+                # TLS may also fail in the middle, which looks the same but is not: bytes are gone.
+                if body.has_begun:
+                    raise AnswerLostFailure(str(failure), is_timeout=failure.is_timeout) from failure
+                raise
+            with (
+                response,
+                self._watchdog.limit(timeouts.idle_seconds) as guard,
+                translated(guard, is_reading_body=True),
+            ):
+                guard.watch(getattr(response.raw.connection, "answering_socket", None))
+                answer = read_answer(response, guard)
+        if answer.status >= 500:
+            raise ServerFailure(f"status {answer.status}", status=answer.status)
+        return answer
+
+
+class _Sending:
+    """An iterable without a length, so that requests sends it chunked; knows whether it was begun."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.has_begun = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.has_begun = True
+        yield from self._chunks
+
+
+class _UploadAdapter(HTTPAdapter):
+    def __init__(self, idle_seconds: float, watchdog: Watchdog) -> None:
+        self._pool_classes = {
+            "http": pool_class(HTTPConnectionPool, _connection_class(HTTPConnection, idle_seconds, watchdog)),
+            "https": pool_class(HTTPSConnectionPool, _connection_class(HTTPSConnection, idle_seconds, watchdog)),
+        }
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+
+def _connection_class(base: type[HTTPConnection], idle_seconds: float, watchdog: Watchdog) -> type[HTTPConnection]:
+    class UploadConnection(base):  # type: ignore[valid-type,misc]
+        response_class = WholeHeaderResponse
+        #: The connection forgets its socket with the header of an answer that is to be its last; the guard must not.
+        answering_socket: socket.socket | None = None
+
+        def connect(self) -> None:
+            super().connect()
+            # urllib3 leaves the connect time-out on the socket while it sends; a busy upstream may pause for longer.
+            self.sock.settimeout(idle_seconds)
+
+        def send(self, data: Any) -> None:
+            if self.sock is not None and self._has_answered():
+                # urllib3 takes this for "the upstream has stopped reading" and goes on to read its answer.
+                raise BrokenPipeError("the upstream answered before the body was sent")
+            super().send(data)
+
+        def getresponse(self) -> Any:
+            # The idle time is for the whole header: one that drips in would never be late otherwise.
+            with watchdog.limit(idle_seconds) as guard:
+                self.answering_socket = self.sock
+                guard.watch(self.sock)
+                return super().getresponse()
+
+        def _has_answered(self) -> bool:
+            # Under TLS a readable socket may only hold a session ticket; there the answer is noticed when a send fails.
+            if isinstance(self, HTTPSConnection):
+                return False
+            poller = select.poll()
+            poller.register(self.sock, select.POLLIN)
+            return bool(poller.poll(0))
+
+    return UploadConnection

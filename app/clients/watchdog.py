@@ -1,0 +1,100 @@
+"""A limit on how long one try of an upstream call may take in all.
+
+Socket time-outs bound a single recv(), so an upstream that sends a byte now and then is never late. The watchdog is
+one daemon thread a process that shuts down the sockets of tries whose time is up; the thread that waits in recv()
+then wakes up with an end of file and finds `guard.has_fired`.
+"""
+
+import contextlib
+import heapq
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+
+class Guard:
+    """The limit of one try. `watch` tells it the socket in use; `has_fired` says that time ran out."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.is_done = False
+        self.has_fired = False
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, sock: socket.socket | None) -> None:
+        """Name the socket that is to be shut down. Called again for another one, only the last counts."""
+        with self._lock:
+            self._socket = sock
+            if self.has_fired:
+                self._shut_down()
+
+    def fire(self) -> None:
+        """End the try, unless it has ended by itself."""
+        with self._lock:
+            if not self.is_done:
+                self.has_fired = True
+                self._shut_down()
+
+    def finish(self) -> None:
+        """The try has ended: its socket is no longer ours to shut down."""
+        with self._lock:
+            self.is_done = True
+            self._socket = None
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            # Past SSLSocket.shutdown, which would pull the TLS object from under the thread that is reading.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class Watchdog:
+    """Fires guards at their times. Thread-safe; its thread starts with the first guard, hence after any fork."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._guards: list[tuple[float, int, Guard]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+        self._current = threading.local()
+
+    @contextlib.contextmanager
+    def limit(self, seconds: float) -> Iterator[Guard]:
+        """Limit the block to `seconds`, as far as it waits for the sockets that it tells the guard of."""
+        guard = Guard(self._monotonic() + seconds)
+        with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="upstream-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
+            heapq.heappush(self._guards, (guard.at, next(self._order), guard))
+            if self._guards[0][2] is guard:
+                self._changed.notify()
+        self._current.guard = guard
+        try:
+            yield guard
+        finally:
+            self._current.guard = None
+            guard.finish()
+
+    def watch(self, sock: socket.socket | None) -> None:
+        """Tell the calling thread's guard, if it has one, which socket it is using now."""
+        guard: Guard | None = getattr(self._current, "guard", None)
+        if guard is not None:
+            guard.watch(sock)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._guards and self._guards[0][2].is_done:
+                    heapq.heappop(self._guards)
+                wait = self._guards[0][0] - self._monotonic() if self._guards else None
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                guard = heapq.heappop(self._guards)[2]
+            guard.fire()

@@ -1,0 +1,287 @@
+"""The settings: every environment variable that the gateway reads, in one place, with its unit and its default.
+
+`load_settings` reports all problems at once, by variable name and never by value, because values hold secrets. What
+each variable means to an operator stands in `.env.example`.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.domain.job import is_job_id
+
+PREFIX = "VISIONA_"
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Threads a gunicorn worker has; pools and the default of the transfer slots are sized by it.
+WORKER_THREADS = 32
+
+_MIN_SECRET_CHARACTERS = 32
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ConfigurationError(Exception):
+    """The environment does not make a gateway. `problems` has one sentence a problem, naming variables only."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("The configuration has problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        self.problems = problems
+
+
+def _split(value: str) -> SplitResult:
+    """The parts of a URL; the standard library's own complaint would repeat the value, which may hold a password."""
+    try:
+        return urlsplit(value)
+    except ValueError:
+        raise ValueError("is no URL") from None
+
+
+def _base_url(value: str) -> str:
+    parts = _split(value)
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is not a number") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an absolute http or https URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must not hold credentials, a query or a fragment")
+    if re.search(r"[\s\x00-\x1f\\]", value):
+        raise ValueError("must not hold blanks, control characters or backslashes")
+    return value.rstrip("/")
+
+
+def _origin(value: str) -> str:
+    """An origin in the form in which browsers send it (RFC 6454, section 6): lower case, without the usual port."""
+    url = _base_url(value)
+    parts = urlsplit(url)
+    if parts.path:
+        raise ValueError("must be an origin: scheme, host and port only")
+    try:
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ValueError("has a host that cannot be") from None
+    if ":" in host:
+        host = f"[{host}]"
+    is_usual = parts.port in {None, 443 if parts.scheme == "https" else 80}
+    return f"{parts.scheme}://{host}" + ("" if is_usual else f":{parts.port}")
+
+
+T = TypeVar("T")
+
+BaseURL = Annotated[str, AfterValidator(_base_url)]
+
+
+class Settings(BaseSettings):
+    """The whole configuration, checked. Immutable; make it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    # --- always required
+    oidc_issuer: BaseURL
+    oidc_client_id: str = Field(min_length=1)
+    oidc_client_secret: SecretStr = Field(min_length=1)
+    public_base_url: BaseURL
+    #: The first signs; all verify. Comma-separated in the environment, so that keys can be rotated.
+    secret_key: Annotated[tuple[SecretStr, ...], NoDecode]
+
+    # --- conversion; enabled when both base URLs are set
+    converter_base_url: BaseURL | None = None
+    faa_base_url: BaseURL | None = None
+    #: Where browsers reach the FAA; None means `faa_base_url`.
+    faa_public_base_url: BaseURL | None = None
+    tenant_id: str | None = Field(default=None, validate_default=True)
+    service_client_id: str | None = Field(default=None, validate_default=True)
+    service_client_secret: SecretStr | None = Field(default=None, validate_default=True)
+
+    # --- with defaults
+    database_url: SecretStr = SecretStr(f"sqlite:///{ROOT / 'var' / 'visiona.db'}")
+    storage_url: str = (ROOT / "var" / "models").as_uri()
+    auto_migrate: bool = True
+    session_seconds: int = Field(default=43_200, ge=60, le=30 * 86_400)
+    request_deadline_seconds: float = Field(default=60, gt=0, le=3_600)
+    max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
+    max_parts: int = Field(default=2_000, ge=2, le=100_000)
+    #: Long transfers at once, a worker; None leaves a quarter of the worker's threads to everything else.
+    upload_slots: int | None = Field(default=None, ge=1, le=WORKER_THREADS)
+    #: Well below the upload lease's life (150 s), which is renewed as bytes arrive.
+    upload_idle_seconds: float = Field(default=60, gt=0, le=120)
+    upload_min_bytes_per_second: int = Field(default=1_024, ge=0)
+    #: How long a worker that is told to stop still accepts, in seconds, so that everybody hears of it.
+    drain_seconds: float = Field(default=2, ge=0, le=60)
+    #: What one user's models may take in the library, in bytes; None is no limit.
+    library_bytes_per_user: int | None = Field(default=None, ge=0)
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("secret_key", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not keys:
+            raise ValueError("is required")
+        if any(len(key.get_secret_value()) < _MIN_SECRET_CHARACTERS for key in keys):
+            raise ValueError(f"each key needs at least {_MIN_SECRET_CHARACTERS} characters")
+        return keys
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return (
+            tuple(origin.strip() for origin in value.split(",") if origin.strip()) if isinstance(value, str) else value
+        )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_origin(origin) for origin in origins)
+
+    @field_validator("tenant_id", "service_client_id", "service_client_secret")
+    @classmethod
+    def _required_for_conversion(cls, value: T, info: ValidationInfo) -> T:
+        # Base URLs that are themselves wrong are absent from `info.data`, and get their own sentence.
+        if value is None and info.data.get("converter_base_url") and info.data.get("faa_base_url"):
+            raise ValueError("is required, because conversion is enabled")
+        return value
+
+    @field_validator("tenant_id")
+    @classmethod
+    def _check_tenant(cls, value: str | None) -> str | None:
+        if value is not None and not is_job_id(value):
+            raise ValueError("may hold letters, digits, _ and - only (at most 128)")
+        return value
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _check_public(cls, value: str) -> str:
+        origin = _origin(value)
+        parts = urlsplit(origin)
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK_HOSTS:
+            raise ValueError("must be https (plain http is for localhost only)")
+        return origin
+
+    @field_validator("storage_url")
+    @classmethod
+    def _check_storage(cls, value: str) -> str:
+        parts = _split(value)
+        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+            return value
+        if parts.scheme == "s3" and parts.netloc:
+            return value
+        raise ValueError("must be file:///absolute/folder or s3://bucket/prefix")
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: SecretStr) -> SecretStr:
+        parts = _split(value.get_secret_value())
+        scheme = parts.scheme
+        if scheme not in {"sqlite", "postgresql", "postgresql+psycopg"}:
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        if scheme == "sqlite" and (parts.netloc or parts.path in {"", "/", "/:memory:"}):
+            raise ValueError("must name a file: sqlite:////absolute/path")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("has a port that is not a number") from None
+        return value
+
+    @property
+    def is_conversion_enabled(self) -> bool:
+        """Are both upstreams of a conversion configured?"""
+        return self.converter_base_url is not None and self.faa_base_url is not None
+
+    @property
+    def is_https(self) -> bool:
+        """Do browsers reach us by https?"""
+        return self.public_base_url.startswith("https://")
+
+    @property
+    def public_host(self) -> str:
+        """The value that a Host header must have, lower case, with the port where it is not the scheme's."""
+        return urlsplit(self.public_base_url).netloc.lower()
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """The signing keys in the clear, the signing one first."""
+        return [key.get_secret_value() for key in self.secret_key]
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret in the clear, for the log's redactor and for nothing else."""
+        holders = (*self.secret_key, self.oidc_client_secret, self.service_client_secret)
+        database_password = urlsplit(self.database_url.get_secret_value()).password or ""
+        spellings = [database_password, unquote(database_password)]
+        return [holder.get_secret_value() for holder in holders if holder is not None] + spellings
+
+    def warnings(self, environ: Mapping[str, str] | None = None) -> list[str]:
+        """Sentences about what is allowed but probably not meant."""
+        found = []
+        if (self.converter_base_url is None) != (self.faa_base_url is None):
+            missing = "CONVERTER_BASE_URL" if self.converter_base_url is None else "FAA_BASE_URL"
+            found.append(f"Conversion is disabled because {PREFIX}{missing} is not set; it needs both base URLs.")
+        known = {PREFIX + name.upper() for name in type(self).model_fields}
+        for name in sorted(set(os.environ if environ is None else environ) - known):
+            if name.startswith(PREFIX):
+                close = difflib.get_close_matches(name, known, n=1)
+                found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
+        return found
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the environment (or `environ` instead, in tests).
+
+    Raises ConfigurationError, which names every problem at once and no value.
+    """
+    try:
+        if environ is None:
+            return Settings()
+        given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+        values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
+        return _FromMapping(**values)
+    except ValidationError as error:
+        raise ConfigurationError([_sentence(problem) for problem in error.errors(include_input=False)]) from None
+
+
+class _FromMapping(Settings):
+    """The same settings read from keyword arguments alone, deaf to the process's environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        message = "is required"
+    name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
+    return f"{name} {message}".strip()

@@ -1,0 +1,1 @@
+"""Rules and values that hold whatever the framework, the database or the upstream: standard library only."""

@@ -1,0 +1,40 @@
+"""What one request carries through all layers: how long it may still take, and the ids that find it in every log."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+class Deadline:
+    """A moment on the monotonic clock by which control calls must be done. Immutable; share it between threads."""
+
+    __slots__ = ("_at", "_monotonic")
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._at = monotonic() + seconds
+
+    def remaining_seconds(self) -> float:
+        """Seconds left, never less than 0."""
+        return max(0.0, self._at - self._monotonic())
+
+    @property
+    def is_spent(self) -> bool:
+        """Is no time left?"""
+        return self.remaining_seconds() <= 0
+
+    def clip(self, timeout_seconds: float) -> float:
+        """The smaller of `timeout_seconds` and what is left."""
+        return min(timeout_seconds, self.remaining_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """Goes from the edge to every upstream call: the deadline, and the headers that correlate (X-Request-ID, …).
+
+    `is_hurried` says that the deadline is much shorter than a request's, so that a failure may be the hurry's fault.
+    """
+
+    deadline: Deadline
+    correlation: Mapping[str, str] = field(default_factory=dict)
+    is_hurried: bool = False

@@ -1,0 +1,195 @@
+"""Conversion jobs: their ids, states and stages, and how a converter's answer is read.
+
+Reading is liberal (section 3 of the design): what is missing or odd becomes None, an unknown status counts as
+running. Only an answer without a usable job id is no job at all.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from app.domain.identity import claims_identity
+
+STAGES = ("onnx", "bie", "nef")
+
+MAX_ERROR_CHARACTERS = 500
+_MAX_PARAMETERS = 64
+_MAX_PARAMETER_CHARACTERS = 500
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+# What the gateway never tells: whose job it is, and where upstreams keep things.
+_PRIVATE_PARAMETERS = frozenset({"objectkey", "url", "accesstoken", "token"})
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Will this status never change again?"""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed, in the converter's words: text, bounded, never markup."""
+
+    code: str
+    message: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The form in which the API and the ledger hold it."""
+        return {"code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the converter describes it. `user_id` is None where the converter did not say whose it is."""
+
+    job_id: str
+    status: JobStatus
+    user_id: str | None = None
+    stage: str | None = None
+    progress: float | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    error: JobError | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Has the job ended, in whatever way?"""
+        return self.status.is_terminal
+
+    @property
+    def stage_index(self) -> int | None:
+        """The stage's place in `STAGES`, counted from 0; None before the first."""
+        return STAGES.index(self.stage) if self.stage in STAGES else None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What the gateway itself knows of a job: one row of the ledger.
+
+    `job_id` is None while the upload is pending: the row is written before the body is sent, the id comes after.
+    `job` is the last state that the converter told; its parameters and error are those of that time.
+    """
+
+    upload_id: str
+    user_id: str
+    job_id: str | None
+    filename: str
+    size: int | None
+    started_at: datetime
+    job: Job | None
+
+
+def is_job_id(text: str) -> bool:
+    """Has `text` the form that every job and model id has? (Whether the job exists is another question.)"""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def parse_job(payload: object) -> Job | None:
+    """Read a job from a converter's decoded JSON; None where there is no usable job id in it."""
+    if not isinstance(payload, dict):
+        return None
+    job_id = payload.get("job_id")
+    if not isinstance(job_id, str) or not is_job_id(job_id):
+        return None
+    user_id = payload.get("user_id")
+    stage = payload.get("stage")
+    status = _status(payload.get("status"))
+    return Job(
+        job_id=job_id,
+        status=status,
+        # Compared as text: a number may be the caller's, anything else names nobody and so denies.
+        user_id=None if user_id is None else str(user_id),
+        stage=stage if stage in STAGES else None,
+        progress=_progress(payload.get("progress")),
+        created_at=parse_timestamp(payload.get("created_at")),
+        updated_at=parse_timestamp(payload.get("updated_at")),
+        parameters=public_parameters(payload.get("parameters")),
+        error=parse_job_error(payload.get("error")),
+    )
+
+
+def _status(value: object) -> JobStatus:
+    try:
+        return JobStatus(str(value).lower())
+    except ValueError:
+        return JobStatus.RUNNING
+
+
+def _progress(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Only a float can be infinite, and only an int can be too large to be asked whether it is.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return float(min(max(value, 0), 100))
+
+
+def parse_job_error(value: object) -> JobError | None:
+    """Read an upstream error of the form `{code, message}`, or a bare string; None where there is none."""
+    if isinstance(value, str) and value:
+        return JobError(code="error", message=bounded_text(value))
+    if not isinstance(value, dict):
+        return None
+    code, message = value.get("code"), value.get("message")
+    if not code and not message:
+        return None
+    return JobError(code=bounded_text(str(code or "error"), 100), message=bounded_text(str(message or "")))
+
+
+def bounded_text(text: str, most: int = MAX_ERROR_CHARACTERS) -> str:
+    """Return `text` without control characters and at most `most` characters long."""
+    printable = "".join(character if character.isprintable() else " " for character in text[: most * 2])
+    return printable[:most]
+
+
+def public_parameters(value: object) -> dict[str, Any]:
+    """Return what may be shown of a job's parameters: plain values only, nothing that names owner or place."""
+    if not isinstance(value, dict):
+        return {}
+    shown: dict[str, Any] = {}
+    for name, entry in value.items():
+        if len(shown) == _MAX_PARAMETERS:
+            break
+        if not isinstance(name, str) or claims_identity(name) or _is_private(name):
+            continue
+        if isinstance(entry, str):
+            shown[bounded_text(name, 100)] = bounded_text(entry, _MAX_PARAMETER_CHARACTERS)
+        elif isinstance(entry, bool | int) or (isinstance(entry, float) and math.isfinite(entry)):
+            shown[bounded_text(name, 100)] = entry
+    return shown
+
+
+def _is_private(name: str) -> bool:
+    return re.sub(r"[^a-z]", "", name.lower()) in _PRIVATE_PARAMETERS
+
+
+def parse_timestamp(value: object) -> datetime | None:
+    """Read an ISO 8601 time (`Z`, an offset, fractions, or no zone, which means UTC) or epoch seconds, as UTC."""
+    if isinstance(value, bool):
+        return None
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            parsed = datetime.fromisoformat(value.strip())
+            return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None

@@ -1,0 +1,78 @@
+"""The error catalogue as a value: what each code means to a caller.
+
+The data stands in `catalogue.toml` beside this file, so that a translator or an operator can read it without reading
+Python. This module loads it once and refuses to load half a catalogue: an entry without both texts is a start-up
+error. It knows nothing of HTTP frameworks; `app/api/problem.py` turns an entry into an answer.
+"""
+
+import string
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+
+#: The languages that every text exists in. The first is the one used when a caller accepts neither.
+LANGUAGES = ("en", "zh-TW")
+
+
+class Blame(StrEnum):
+    """Whose alarm a failure is: `user` rings nobody's, `gateway` ours, `upstream` the other service's."""
+
+    USER = "user"
+    GATEWAY = "gateway"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One code of the catalogue; `title` and `detail` map a language to a text."""
+
+    code: str
+    status: int
+    i18n_key: str
+    blame: Blame
+    retryable: bool
+    title: Mapping[str, str]
+    detail: Mapping[str, str]
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """The names that a failure must supply to fill the detail text in."""
+        return frozenset(
+            name for text in self.detail.values() for _, name, _, _ in string.Formatter().parse(text) if name
+        )
+
+
+def _texts(code: str, field: str, table: Mapping[str, object]) -> Mapping[str, str]:
+    texts = table.get(field)
+    if not isinstance(texts, dict) or sorted(texts) != sorted(LANGUAGES) or not all(texts.values()):
+        raise ValueError(f"catalogue entry {code!r} needs {field} in exactly these languages: {', '.join(LANGUAGES)}")
+    return MappingProxyType({language: str(texts[language]) for language in LANGUAGES})
+
+
+def _entry(code: str, table: Mapping[str, object]) -> Entry:
+    status, retryable = table["status"], table["retryable"]
+    if not isinstance(status, int) or not isinstance(retryable, bool):
+        raise TypeError(f"catalogue entry {code!r}: status is a number, retryable a boolean")
+    return Entry(
+        code=code,
+        status=status,
+        i18n_key=str(table["i18n_key"]),
+        blame=Blame(str(table["blame"])),
+        retryable=retryable,
+        title=_texts(code, "title", table),
+        detail=_texts(code, "detail", table),
+    )
+
+
+@cache
+def catalogue() -> Mapping[str, Entry]:
+    """All entries by code. Loaded once; immutable, so any thread may read it.
+
+    Raises ValueError, KeyError or TypeError when the data file is incomplete.
+    """
+    data = tomllib.loads(resources.files("app.errors").joinpath("catalogue.toml").read_text(encoding="utf-8"))
+    return MappingProxyType({code: _entry(code, table) for code, table in data.items()})

@@ -1,0 +1,324 @@
+"""The failure tree: every way in which the gateway says no.
+
+    GatewayError
+    ├── BadHostError, UnauthenticatedError, SignInFailedError, CrossSiteRequestError, NavigationRequiredError
+    ├── NotFoundError, MethodNotAllowedError, ConversionDisabledError
+    ├── JobNotFoundError
+    │   └── OwnershipMismatchError            the same outside; the log tells them apart
+    ├── ModelNotFoundError
+    ├── ActiveJobConflictError, UploadInProgressError, JobNotCompletedError, JobFailedError, LibraryFullError
+    ├── InvalidRequestError, UnsupportedMediaTypeError, PayloadTooLargeError, RangeNotSatisfiableError
+    ├── UploadTimeoutError, UploadCapacityError, DrainingError
+    ├── ConverterRejectedError, ConverterBusyError, ConverterUnavailableError, UploadOutcomeUnknownError
+    ├── PromoteFailedError, FileServiceUnavailableError, ResultMissingError, ResultCorruptError
+    ├── IDPMisconfiguredError
+    │   └── ServiceClientUnauthorizedError
+    ├── IDPUnavailableError, DownloadTokenFailedError, MCTokenUnavailableError
+    ├── StorageUnavailableError, ModelStoreUnavailableError
+    └── DeadlineExceededError, InternalError
+
+A failure names its catalogue code; status, texts, blame and retryability are the catalogue's. What is written into
+`reason` goes to the log and never to the caller.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from app.errors.catalogue import Entry, catalogue
+
+
+class GatewayError(Exception):
+    """Root of the tree; raise one of the subclasses.
+
+    `reason` is for the log only. `retry_after_seconds` becomes a Retry-After header. `extensions` become further
+    members of the problem document (RFC 9457, section 3.2). `texts` fill the placeholders of the detail text.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    default_retry_after_seconds: ClassVar[float | None] = None
+
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        retry_after_seconds: float | None = None,
+        extensions: Mapping[str, Any] | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(reason or self.code)
+        self.reason = reason
+        self.retry_after_seconds = (
+            self.default_retry_after_seconds if retry_after_seconds is None else retry_after_seconds
+        )
+        self.extensions: Mapping[str, Any] = dict(extensions or {})
+        self.texts: Mapping[str, str] = dict(texts or {})
+
+    @property
+    def entry(self) -> Entry:
+        """What the catalogue says of this failure."""
+        return catalogue()[self.code]
+
+
+class BadHostError(GatewayError):
+    """The Host header names a host that is not ours."""
+
+    code = "bad_host"
+
+
+class UnauthenticatedError(GatewayError):
+    """There is no valid session."""
+
+    code = "unauthenticated"
+
+
+class SignInFailedError(GatewayError):
+    """The OIDC callback could not be completed, for whatever cause."""
+
+    code = "sign_in_failed"
+
+
+class CrossSiteRequestError(GatewayError):
+    """An unsafe method was asked for by a page of another site."""
+
+    code = "cross_site_request"
+
+
+class NavigationRequiredError(GatewayError):
+    """A download or a sign-in was asked for by a script or a prefetch instead of a navigation."""
+
+    code = "navigation_required"
+
+
+class NotFoundError(GatewayError):
+    """No route has this path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowedError(GatewayError):
+    """The route does not take this method; `allowed` becomes the Allow header."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, reason: str = "", *, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.allowed = allowed
+
+
+class ConversionDisabledError(GatewayError):
+    """Converter and FAA are not configured."""
+
+    code = "conversion_disabled"
+
+
+class JobNotFoundError(GatewayError):
+    """The caller has no such job: it is absent, or its id is malformed."""
+
+    code = "job_not_found"
+
+
+class OwnershipMismatchError(JobNotFoundError):
+    """The job exists and is somebody else's. Outside this is the same as JobNotFoundError."""
+
+
+class ModelNotFoundError(GatewayError):
+    """The caller's library has no such model."""
+
+    code = "model_not_found"
+
+
+class ActiveJobConflictError(GatewayError):
+    """The caller already has a running job; pass it as the extension `active_job` where it is known."""
+
+    code = "active_job_conflict"
+
+
+class UploadInProgressError(GatewayError):
+    """The caller is already uploading, in whichever worker."""
+
+    code = "upload_in_progress"
+    default_retry_after_seconds = 5
+
+
+class JobNotCompletedError(GatewayError):
+    """A result was asked for before the job has completed."""
+
+    code = "job_not_completed"
+    default_retry_after_seconds = 5
+
+
+class JobFailedError(GatewayError):
+    """A result was asked for of a job that failed or was cancelled; carries the job's own error as `job_error`."""
+
+    code = "job_failed"
+
+
+class LibraryFullError(GatewayError):
+    """The model would take the user's library over its quota; nothing is stored. Carries `quota_bytes`."""
+
+    code = "library_full"
+
+    def __init__(self, quota_bytes: int) -> None:
+        super().__init__("over the library's quota", extensions={"quota_bytes": quota_bytes})
+
+
+class InvalidRequestError(GatewayError):
+    """The request cannot be understood; `problem` is a short phrase for the caller."""
+
+    code = "invalid_request"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, texts={"problem": problem})
+
+
+class UnsupportedMediaTypeError(GatewayError):
+    """An upload is not multipart/form-data."""
+
+    code = "unsupported_media_type"
+
+
+class PayloadTooLargeError(GatewayError):
+    """A limit on sizes or counts is exceeded; `limit` is a short phrase for the caller."""
+
+    code = "payload_too_large"
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(limit, texts={"limit": limit})
+
+
+class RangeNotSatisfiableError(GatewayError):
+    """No byte of the asked-for range exists (RFC 9110, section 14.4); `size` is the file's, in bytes."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size} bytes")
+        self.size = size
+
+
+class UploadTimeoutError(GatewayError):
+    """The client sent nothing for too long, or less than the minimum rate."""
+
+    code = "upload_timeout"
+
+
+class UploadCapacityError(GatewayError):
+    """No place for a long transfer is free in this worker."""
+
+    code = "upload_capacity"
+    default_retry_after_seconds = 5
+
+
+class DrainingError(GatewayError):
+    """The server is shutting down and takes no new uploads."""
+
+    code = "draining"
+    default_retry_after_seconds = 5
+
+
+class ConverterRejectedError(GatewayError):
+    """The converter refused an upload (400 or 422); its own code and message are passed on, bounded, as text."""
+
+    code = "converter_rejected"
+
+    def __init__(self, upstream_code: str, upstream_message: str) -> None:
+        super().__init__(
+            f"the converter refused: {upstream_code}",
+            extensions={"upstream_code": upstream_code, "upstream_message": upstream_message},
+            texts={"upstream_message": upstream_message},
+        )
+
+
+class ConverterBusyError(GatewayError):
+    """The converter answered 429."""
+
+    code = "converter_busy"
+    default_retry_after_seconds = 5
+
+
+class ConverterUnavailableError(GatewayError):
+    """The converter cannot be reached, answers 5xx, or answers something unusable."""
+
+    code = "converter_unavailable"
+
+
+class UploadOutcomeUnknownError(GatewayError):
+    """The answer to a whole upload was lost, and the converter's list does not show the job."""
+
+    code = "upload_outcome_unknown"
+
+
+class PromoteFailedError(GatewayError):
+    """The converter would not promote a completed job, or named no usable object key."""
+
+    code = "promote_failed"
+
+
+class FileServiceUnavailableError(GatewayError):
+    """The FAA cannot be reached, answers 5xx or 429, or something unusable."""
+
+    code = "file_service_unavailable"
+
+
+class ResultMissingError(GatewayError):
+    """The FAA has no file under the key that the converter named."""
+
+    code = "result_missing"
+
+
+class ResultCorruptError(GatewayError):
+    """Size or SHA-256 of the pulled result differ from what was announced; nothing is stored."""
+
+    code = "result_corrupt"
+
+
+class IDPMisconfiguredError(GatewayError):
+    """The token endpoint refuses our request as such: the configuration is wrong."""
+
+    code = "idp_misconfigured"
+
+
+class ServiceClientUnauthorizedError(IDPMisconfiguredError):
+    """Our service client, or the token that it got, is refused (401 or 403)."""
+
+
+class IDPUnavailableError(GatewayError):
+    """The token endpoint cannot be reached, answers 5xx, or answers something unusable."""
+
+    code = "idp_unavailable"
+
+
+class DownloadTokenFailedError(GatewayError):
+    """MC refuses to mint this download token."""
+
+    code = "download_token_failed"
+
+
+class MCTokenUnavailableError(GatewayError):
+    """MC's download-token endpoint cannot be reached, answers 5xx, or answers something unusable."""
+
+    code = "mc_token_unavailable"
+
+
+class StorageUnavailableError(GatewayError):
+    """Our own file storage failed, for example because the disk is full."""
+
+    code = "storage_unavailable"
+
+
+class ModelStoreUnavailableError(GatewayError):
+    """Our own database failed."""
+
+    code = "model_store_unavailable"
+
+
+class DeadlineExceededError(GatewayError):
+    """The time that this request has for control calls is spent."""
+
+    code = "deadline_exceeded"
+
+
+class InternalError(GatewayError):
+    """A bug of ours."""
+
+    code = "internal_error"

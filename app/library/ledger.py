@@ -1,0 +1,228 @@
+"""The job ledger: whose job is whose, and what was last known of it. Implements the port `JobLedger`.
+
+It holds what callers have proved and proves nothing itself: no upstream is asked here, and no ownership decided.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection, Row
+
+from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.library.database import Database, UniqueViolationError
+from app.library.tables import UTCDateTime, jobs
+
+_TERMINAL = [status.value for status in JobStatus if status.is_terminal]
+_TRIES = 3
+
+_log = structlog.get_logger(__name__)
+
+
+class SQLJobLedger:
+    """The ledger in a database; see the port `JobLedger` for what each method promises. Thread-safe.
+
+    Every method raises ModelStoreUnavailableError when the database fails. A stored job's `user_id` is the row's
+    owner, whether or not the converter repeated it.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        """Keep the ledger in `database`; `clock` gives aware UTC times for jobs that came without one."""
+        self._database = database
+        self._clock = clock
+
+    def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
+        """Write the pending row of an upload. May be repeated."""
+        with self._database.write() as connection:
+            connection.execute(
+                self._database.insert(jobs)
+                .values(upload_id=upload_id, user_id=user_id, filename="", started_at=started_at)
+                .on_conflict_do_nothing()
+            )
+
+    def assign_job(self, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+        """Give a pending row its job.
+
+        Where the upload's row is gone, the job is recorded for the user whom the converter named, if it named one:
+        a job that is known to exist is worth a row. A job that is another user's in the ledger is left alone, and the
+        pending row too.
+        """
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                with self._database.write() as connection:
+                    self._assign(connection, upload_id, job, filename=filename, size=size)
+                return
+            except UniqueViolationError:
+                # A poll of the same user has recorded the job between our look and our write (PostgreSQL only; on
+                # SQLite writers queue). Its row is visible now.
+                if not tries_left:
+                    raise
+
+    def _assign(self, connection: Connection, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+        upload = connection.execute(
+            sa.select(jobs.c.user_id, jobs.c.job_id).where(jobs.c.upload_id == upload_id).with_for_update()
+        ).one_or_none()
+        if upload is not None and upload.job_id == job.job_id:
+            # Somebody who saw the job in the converter's list was faster, and knew no more of the upload than that.
+            connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.upload_id == upload_id, jobs.c.filename == "")
+                .values(filename=filename, size=size)
+            )
+            return
+        user_id = job.user_id if upload is None else upload.user_id
+        if user_id is None:
+            _log.warning("ledger.job_without_upload", upload_id=upload_id, job_id=job.job_id)
+            return
+        owner = connection.execute(sa.select(jobs.c.user_id).where(jobs.c.job_id == job.job_id)).scalar_one_or_none()
+        if owner is not None and owner != user_id:
+            _log.warning("ledger.job_of_another_user", upload_id=upload_id, job_id=job.job_id)
+            return
+        if upload is not None and upload.job_id is None:
+            if owner is None:
+                connection.execute(
+                    sa.update(jobs)
+                    .where(jobs.c.upload_id == upload_id)
+                    .values(job_id=job.job_id, filename=filename, size=size, **_state(job))
+                )
+                return
+            connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id))
+        self._record(connection, user_id, job)
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.job_id == job.job_id, jobs.c.user_id == user_id)
+            .values(filename=filename, size=size)
+        )
+
+    def discard_upload(self, upload_id: str) -> None:
+        """Remove a pending row; a row with a job stays."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id, jobs.c.job_id.is_(None)))
+
+    def record_job(self, user_id: str, job: Job) -> None:
+        """Note the newest known state of the user's job, in one statement.
+
+        Of two states the older one by `updated_at` never replaces the newer, so that answers that overtake each
+        other do no harm; nor does a non-terminal state ever replace a terminal one. What a later answer leaves out
+        (parameters, times, the error of a failed job) is kept.
+        """
+        with self._database.write() as connection:
+            self._record(connection, user_id, job)
+
+    def _record(self, connection: Connection, user_id: str, job: Job) -> None:
+        now = self._clock()
+        insert = self._database.insert(jobs).values(
+            upload_id=uuid4().hex,
+            user_id=user_id,
+            job_id=job.job_id,
+            filename="",
+            # A converter whose clock is ahead must not hold its jobs on top of the history.
+            started_at=min(job.created_at or now, now),
+            **_state(job),
+        )
+        has_ended = jobs.c.status.in_(_TERMINAL)
+        is_newer = sa.func.coalesce(insert.excluded.updated_at >= jobs.c.updated_at, sa.true())
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[jobs.c.job_id],
+                set_={name: insert.excluded[name] for name in _state(job)},
+                where=sa.and_(
+                    jobs.c.user_id == user_id,
+                    sa.or_(~has_ended, is_newer) if job.is_terminal else sa.and_(~has_ended, is_newer),
+                ),
+            )
+        )
+
+    def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
+        """The user's own record of this job, or None."""
+        found = self._select(sa.select(jobs).where(jobs.c.user_id == user_id, jobs.c.job_id == job_id))
+        return found[0] if found else None
+
+    def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
+        """The user's rows that have no job yet, oldest first."""
+        return self._select(
+            sa.select(jobs)
+            .where(jobs.c.user_id == user_id, jobs.c.job_id.is_(None))
+            .order_by(jobs.c.started_at, jobs.c.upload_id)
+        )
+
+    def history(self, user_id: str, *, limit: int, after: tuple[datetime, str] | None) -> Sequence[JobRecord]:
+        """At most `limit` records that have a job, newest first by (started_at, upload_id), after that key."""
+        statement = (
+            sa.select(jobs)
+            .where(jobs.c.user_id == user_id, jobs.c.job_id.is_not(None))
+            .order_by(jobs.c.started_at.desc(), jobs.c.upload_id.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            key = sa.tuple_(sa.literal(after[0], UTCDateTime), sa.literal(after[1], sa.Text))
+            statement = statement.where(sa.tuple_(jobs.c.started_at, jobs.c.upload_id) < key)
+        return self._select(statement)
+
+    def users_with_pending_uploads(self, *, started_before: datetime) -> Sequence[str]:
+        """The users who have a pending row from before that time: what a crash may have left to be matched."""
+        with self._database.read() as connection:
+            return connection.scalars(
+                sa.select(jobs.c.user_id)
+                .where(jobs.c.job_id.is_(None), jobs.c.started_at < started_before)
+                .distinct()
+                .order_by(jobs.c.user_id)
+            ).all()
+
+    def discard_pending(self, *, started_before: datetime) -> int:
+        """Remove the pending rows of all users from before that time; how many. For the sweep."""
+        with self._database.write() as connection:
+            removed = connection.execute(
+                sa.delete(jobs)
+                .where(jobs.c.job_id.is_(None), jobs.c.started_at < started_before)
+                .returning(jobs.c.upload_id)
+            )
+            return len(removed.all())
+
+    def _select(self, statement: sa.Select[Any]) -> list[JobRecord]:
+        with self._database.read() as connection:
+            return [_job_record(row) for row in connection.execute(statement)]
+
+
+def _state(job: Job) -> dict[str, Any]:
+    """The columns that this answer of the converter has something to say about."""
+    state: dict[str, Any] = {"status": job.status.value, "stage": job.stage, "progress": job.progress}
+    if job.parameters:
+        state["parameters"] = dict(job.parameters)
+    if job.error is not None or job.status is not JobStatus.FAILED:
+        state["error"] = job.error.as_dict() if job.error is not None else None
+    if job.created_at is not None:
+        state["created_at"] = job.created_at
+    if job.updated_at is not None:
+        state["updated_at"] = job.updated_at
+    return state
+
+
+def _job_record(row: Row[Any]) -> JobRecord:
+    return JobRecord(
+        upload_id=row.upload_id,
+        user_id=row.user_id,
+        job_id=row.job_id,
+        filename=row.filename,
+        size=row.size,
+        started_at=row.started_at,
+        job=None if row.job_id is None else _job(row),
+    )
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        job_id=row.job_id,
+        # A status that a later version wrote counts as the domain counts unknown ones.
+        status=JobStatus(row.status) if row.status in set(JobStatus) else JobStatus.RUNNING,
+        user_id=row.user_id,
+        stage=row.stage,
+        progress=row.progress,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        parameters=row.parameters or {},
+        error=JobError(**row.error) if row.error else None,
+    )

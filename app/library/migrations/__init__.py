@@ -1,0 +1,1 @@
+"""The schema's history, for alembic. `app/library/migrating.py` runs it; nothing else imports from here."""

@@ -1,0 +1,301 @@
+"""Files by key in a bucket: the storage for several hosts. Needs boto3, an extra (`requirements-s3.txt`).
+
+Implements what `LocalStorage` does, on Amazon S3 or what speaks like it (`AWS_ENDPOINT_URL`). Credentials, region and
+endpoint are found the way boto3 finds them everywhere; this module takes none. The rights it needs are those to get,
+put, delete and list objects, to list the bucket, and to list and abort multipart uploads.
+
+A small file is one PUT, a larger one a multipart upload; neither is visible before it is whole. boto3's own transfer
+code is deliberately not used: it reads from a file or a pool of threads, and here bytes are pushed, one part at a time.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any, Protocol
+
+import structlog
+
+from app.errors import StorageUnavailableError
+from app.library.storage import MAX_CHUNK_BYTES, StoredFile, check_key, check_range, range_end
+
+#: S3 takes parts of 5 MiB and more, and 10,000 of them: files of up to 78 GiB, with one part held in memory.
+PART_BYTES = 8 * 1024 * 1024
+
+#: An upload says when it was begun, not when it was last written to; younger ones may be slow rather than dead.
+MIN_STALE_SECONDS = 86_400.0
+
+_CONNECT_TIMEOUT_SECONDS = 5
+_READ_TIMEOUT_SECONDS = 30
+_ATTEMPTS = 3
+_POOL_CONNECTIONS = 32
+
+_log = structlog.get_logger(__name__)
+
+
+class S3Client(Protocol):
+    """The part of a boto3 client that is used, all by keyword."""
+
+    def abort_multipart_upload(self, **request: Any) -> Any: ...
+    def complete_multipart_upload(self, **request: Any) -> Any: ...
+    def create_multipart_upload(self, **request: Any) -> Any: ...
+    def delete_object(self, **request: Any) -> Any: ...
+    def get_object(self, **request: Any) -> Any: ...
+    def head_bucket(self, **request: Any) -> Any: ...
+    def head_object(self, **request: Any) -> Any: ...
+    def list_multipart_uploads(self, **request: Any) -> Any: ...
+    def list_objects_v2(self, **request: Any) -> Any: ...
+    def put_object(self, **request: Any) -> Any: ...
+    def upload_part(self, **request: Any) -> Any: ...
+
+
+class S3Storage:
+    """Files in one bucket under a prefix. Thread-safe, but for a single writer; to be made after the fork.
+
+    Every method raises ValueError for a malformed key, and StorageUnavailableError when the bucket fails, after the
+    client's own bounded retries.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        client: S3Client | None = None,
+        failures: tuple[type[Exception], ...] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Keep files in `bucket` under `prefix/`. Connects to nothing.
+
+        `client` and the `failures` that it raises are boto3's unless they are given. Raises RuntimeError if boto3 is
+        needed and not installed.
+        """
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._client = _make_client() if client is None else client
+        # OSError too: what happens below botocore comes through it in more than one form.
+        self._failures: tuple[type[Exception], ...] = (
+            OSError,
+            *(_botocore_failures() if failures is None else failures),
+        )
+        self._clock = clock
+
+    @contextmanager
+    def open_writer(self, key: str) -> Iterator["S3Writer"]:
+        """Begin a file. Leaving the block without `commit` removes what was sent."""
+        writer = S3Writer(self._call, self._client, self._object(key))
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    @contextmanager
+    def open_reader(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Iterator[bytes]]:
+        """Read `length` bytes (None: all that follow) from `start`, in chunks of at most 1 MiB.
+
+        On entering the block raises FileNotFoundError if there is no such file, and StorageUnavailableError if it is
+        shorter than the range.
+        """
+        check_range(start, length)
+        target = self._object(key)
+        head = self._head(key, target)
+        end = range_end(int(head["ContentLength"]), start, length)
+        if start == end:
+            # A range header cannot ask for nothing.
+            yield iter(())
+            return
+        # If-Match: the bytes must be of the object whose length was just looked at.
+        answer = self._call(self._client.get_object, **target, Range=f"bytes={start}-{end - 1}", IfMatch=head["ETag"])
+        body = answer["Body"]
+        try:
+            yield self._chunks(body, end - start)
+        finally:
+            with suppress(*self._failures):
+                body.close()
+
+    def delete(self, key: str) -> None:
+        """Remove a file; without one, do nothing."""
+        self._call(self._client.delete_object, **self._object(key))
+
+    def ping(self) -> None:
+        """Return if the bucket answers and we may see it. Nothing is written: every probe would cost money."""
+        self._call(self._client.head_bucket, Bucket=self._bucket)
+
+    def is_marked(self) -> bool:
+        """Always: a bucket that is not there is a failure and not an empty one, so it needs no mark."""
+        return True
+
+    def mark(self) -> None:
+        """Nothing to do."""
+
+    def files(self) -> Iterator[StoredFile]:
+        """All files that are there, by key. What cannot be a key of ours is passed over."""
+        request: dict[str, str] = {}
+        while True:
+            page = self._call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=self._prefix, **request)
+            for entry in page.get("Contents", ()):
+                key = str(entry["Key"]).removeprefix(self._prefix)
+                with suppress(ValueError):
+                    check_key(key)
+                    yield StoredFile(key, int(entry["Size"]), entry["LastModified"].astimezone(UTC))
+            if not page.get("IsTruncated"):
+                return
+            request = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def remove_stale_temporaries(self, *, older_than_seconds: float) -> int:
+        """Abort the multipart uploads that were begun that long ago, but at least a day; how many they were."""
+        limit = self._clock() - timedelta(seconds=max(older_than_seconds, MIN_STALE_SECONDS))
+        removed = 0
+        request: dict[str, str] = {}
+        while True:
+            page = self._call(self._client.list_multipart_uploads, Bucket=self._bucket, Prefix=self._prefix, **request)
+            for upload in page.get("Uploads", ()):
+                if upload["Initiated"] < limit:
+                    self._call(
+                        self._client.abort_multipart_upload,
+                        Bucket=self._bucket,
+                        Key=upload["Key"],
+                        UploadId=upload["UploadId"],
+                    )
+                    removed += 1
+            if not page.get("IsTruncated"):
+                return removed
+            request = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def _object(self, key: str) -> dict[str, str]:
+        check_key(key)
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _head(self, key: str, target: dict[str, str]) -> Any:
+        try:
+            return self._client.head_object(**target)
+        except self._failures as error:
+            if _status(error) != 404:
+                raise _unavailable(error) from error
+        # A bucket that is not there says 404 as well, and must never be taken for one from which all files are gone:
+        # a sweep would remove their records.
+        self.ping()
+        raise FileNotFoundError(2, "no such file", key)
+
+    def _chunks(self, body: Any, length: int) -> Iterator[bytes]:
+        while length:
+            chunk: bytes = self._call(body.read, min(MAX_CHUNK_BYTES, length))
+            if not chunk:
+                raise StorageUnavailableError("the bucket sent less than it promised")
+            length -= len(chunk)
+            yield chunk
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **request: Any) -> Any:
+        """Call the client, turning its failures into ours. Never around a caller's code."""
+        try:
+            return function(*arguments, **request)
+        except self._failures as error:
+            raise _unavailable(error) from error
+
+
+class S3Writer:
+    """A file in the making; made by `S3Storage.open_writer`. For one thread at a time.
+
+    Every method raises StorageUnavailableError when the bucket fails, and ValueError once the writer is done.
+    """
+
+    def __init__(self, call: Callable[..., Any], client: S3Client, target: dict[str, str]) -> None:
+        self._call = call
+        self._client = client
+        self._target = target
+        self._buffer = bytearray()
+        self._upload_id: str | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._is_done = False
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Every 8 MiB are sent, which takes as long as it takes."""
+        self._check_open()
+        self._buffer += data
+        while len(self._buffer) >= PART_BYTES:
+            self._send_part(PART_BYTES)
+
+    def commit(self) -> None:
+        """Make the file durable and visible. Where this raises, the file may be there or not; without a record the
+        sweep removes it.
+        """
+        self._check_open()
+        if self._upload_id is None:
+            self._call(self._client.put_object, **self._target, Body=bytes(self._buffer))
+        else:
+            if self._buffer:
+                self._send_part(len(self._buffer))
+            self._call(
+                self._client.complete_multipart_upload,
+                **self._target,
+                UploadId=self._upload_id,
+                MultipartUpload={"Parts": self._parts},
+            )
+        self._upload_id = None
+        self._is_done = True
+
+    def close(self) -> None:
+        """Let go of the file, and remove what was sent unless it was committed. Raises nothing."""
+        self._is_done = True
+        self._buffer = bytearray()
+        if self._upload_id is None:
+            return
+        try:
+            self._call(self._client.abort_multipart_upload, **self._target, UploadId=self._upload_id)
+        except StorageUnavailableError as error:
+            # The parts cost money until the sweep, or the bucket's own rule for unfinished uploads, finds them.
+            _log.warning("storage.abort_failed", reason=error.reason)
+        self._upload_id = None
+
+    def _send_part(self, size: int) -> None:
+        if self._upload_id is None:
+            self._upload_id = str(self._call(self._client.create_multipart_upload, **self._target)["UploadId"])
+        number = len(self._parts) + 1
+        with memoryview(self._buffer) as view:
+            part = bytes(view[:size])
+        del self._buffer[:size]
+        answer = self._call(
+            self._client.upload_part, **self._target, UploadId=self._upload_id, PartNumber=number, Body=part
+        )
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    def _check_open(self) -> None:
+        if self._is_done:
+            raise ValueError("the file is committed or closed")
+
+
+def _make_client() -> S3Client:
+    try:
+        boto3, config = import_module("boto3"), import_module("botocore.config")
+    except ModuleNotFoundError:
+        raise RuntimeError(
+            "an s3:// storage needs boto3: pip install --require-hashes -r requirements-s3.txt"
+        ) from None
+    client: S3Client = boto3.client(
+        "s3",
+        config=config.Config(
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            read_timeout=_READ_TIMEOUT_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            max_pool_connections=_POOL_CONNECTIONS,
+        ),
+    )
+    return client
+
+
+def _botocore_failures() -> tuple[type[Exception], ...]:
+    exceptions = import_module("botocore.exceptions")
+    return (exceptions.BotoCoreError, exceptions.ClientError)
+
+
+def _status(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    return status if isinstance(status, int) else None
+
+
+def _unavailable(error: Exception) -> StorageUnavailableError:
+    # The messages of botocore hold addresses and keys; class and code are what an operator looks up.
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return StorageUnavailableError(f"{type(error).__name__} {code or ''}".strip()[:200])

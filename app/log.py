@@ -1,0 +1,163 @@
+"""Logs: structured events on standard error, as JSON lines or readable, with secrets cut out before they are written.
+
+Redaction is the last step before rendering, so that nobody has to remember it: values under telling names, bearer
+tokens, JSON Web Tokens, token parameters of URLs, and the configured secrets themselves, also inside tracebacks and
+in the lines of libraries. A line break in a value cannot begin a new line: JSON escapes it, the console form too.
+"""
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+REDACTED = "[redacted]"
+
+_SECRET_NAMES = re.compile(
+    r"authorization|cookie|password|passwd|secret|credential|verifier|nonce|(?:^|_)(?:code|state|token|key)$"
+    r"|access_token|id_token|refresh_token|client_assertion",
+    re.IGNORECASE,
+)
+# Names that the pattern above catches but that hold no secret: error codes, and what stands for upstream calls.
+_PLAIN_NAMES = frozenset({"code", "i18n_key", "error_code", "upstream_code"})
+# What names a secret in a text: query parameters, also encoded, members of JSON, and of printed dictionaries.
+_NAMES = r"access_token|id_token|refresh_token|client_secret|code_verifier|code|state|nonce|token|password"
+_PATTERNS = (
+    re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"),
+    # An encoded URL inside a URL ends at the next encoded separator.
+    re.compile(rf"(?i)(?<![a-z])((?:{_NAMES})%3D)[^&\s\"'<>%]+(?:%(?!26)[0-9a-f]{{2}}[^&\s\"'<>%]*)*"),
+    re.compile(rf"(?i)(?<![a-z])((?:{_NAMES})=)[^&\s\"'<>]+"),
+    re.compile(rf"(?i)([\"'](?:{_NAMES})[\"']\s*:\s*[\"'])[^\"']+"),
+    re.compile(r"(?i)(://[^/\s:@]+:)[^@\s/]+@"),
+    re.compile(r"(?i)\b((?:__Host-)?visiona_[a-z0-9_]+)=[^;\s]+"),
+    re.compile(r"(?i)\b((?:set-)?cookie:|(?:proxy-)?authorization:)\s*(?!\[redacted\])[^\r\n\"']+"),
+)
+_MAX_TEXT_CHARACTERS = 4_000
+_MIN_SECRET_CHARACTERS = 6
+
+Processor = Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]
+
+
+class Redactor:
+    """A structlog processor that cuts secrets out of an event. Immutable, so any thread may use it."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # The longest first, so that no secret survives as the rest of another.
+        self._secrets = sorted({s for s in secrets if len(s) >= _MIN_SECRET_CHARACTERS}, key=len, reverse=True)
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the event without its secrets."""
+        return {name: self._value(name, value) for name, value in event.items()}
+
+    def _value(self, name: str, value: Any) -> Any:
+        if _SECRET_NAMES.search(name) and name not in _PLAIN_NAMES and value is not None:
+            return REDACTED
+        if isinstance(value, Mapping):
+            return {str(key): self._value(str(key), inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._value("", inner) for inner in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self.text(str(value))
+
+    def text(self, text: str) -> str:
+        """Return `text` with everything cut out that is or looks like a secret, and of bounded length."""
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        for pattern in _PATTERNS:
+            text = pattern.sub(_keep_name, text)
+        return text if len(text) <= _MAX_TEXT_CHARACTERS else text[:_MAX_TEXT_CHARACTERS] + "…"
+
+
+def _keep_name(match: re.Match[str]) -> str:
+    """Replace a match, but keep what says what it was."""
+    name = match.group(1) if match.re.groups else ""
+    return f"{name} {REDACTED}".strip()
+
+
+def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[str] = ()) -> None:
+    """Send structlog's and the standard library's events to standard error, through one redactor.
+
+    To be called once a process, before the first event; calling it again replaces the configuration.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        structlog.processors.UnicodeDecoder(),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = _Handler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                Redactor(secrets),
+                _one_line if log_format == "console" else _unchanged,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for name in ("gunicorn.error", "gunicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = []
+        logger.propagate = True
+    # Below WARNING these tell URLs, which may hold tokens.
+    for name in ("urllib3", "requests", "authlib", "flask_oidc", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _unchanged(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return event
+
+
+def _one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape line breaks, which the console form would print as they are; tracebacks keep theirs, indented.
+
+    So whatever a message holds, no line that begins at the margin is anything but an event of its own.
+    """
+    return {name: _escaped(name, value) for name, value in event.items()}
+
+
+def _escaped(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    if name in {"exception", "stack"}:
+        return "\n    ".join(_printable(line) for line in value.splitlines())
+    return _printable(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Standard error; a line that cannot be formatted is reported without its arguments, which nobody has redacted."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(f"a log line of {record.name}, line {record.lineno}, could not be written\n")

@@ -1,0 +1,304 @@
+"""Conversions: the five things that a caller can do with a job, and looking before and back.
+
+Every method takes the user id of the session and nothing else that says who asks; each proves the job to be the
+caller's before it does anything with it.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.clients.converter import SCOPE_WRITE, ConverterClient, ConverterConflictError, Promotion
+from app.clients.file_access import FileAccessClient
+from app.clients.member_center import MemberCenterClient
+from app.domain.call import CallContext, Deadline
+from app.domain.job import Job, JobError, JobRecord, JobStatus, is_job_id
+from app.domain.model import Model, clean_filename
+from app.errors import (
+    ActiveJobConflictError,
+    DeadlineExceededError,
+    GatewayError,
+    JobFailedError,
+    JobNotCompletedError,
+    JobNotFoundError,
+    ModelStoreUnavailableError,
+    PayloadTooLargeError,
+)
+from app.services.leases import LeaseKeeper
+from app.services.notes import JobNotes
+from app.services.ownership import JobOwnership
+from app.services.paging import decode_cursor, encode_cursor
+from app.services.polls import JobPoller
+from app.services.ports import JobLedger, ModelStore
+from app.services.results import ResultKeeper, lease_name
+from app.services.transfers import TransferSlots
+from app.services.uploads import OpenBody, UploadRunner
+
+log = structlog.get_logger(__name__)
+
+#: How much a look at the history may ask of the converter: calls, and seconds in all.
+_MOST_REFRESHES = 5
+_REFRESH_SECONDS = 1.0
+_LOST_AFTER = timedelta(minutes=5)
+_LOST = JobError("job_lost", "The converter no longer knows this job.")
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its owner may see it: the converter's state and what the gateway adds."""
+
+    job: Job
+    filename: str
+    size: int | None
+    model_id: str | None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What a download would give, without a token having been minted."""
+
+    filename: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionParts:
+    """The collaborators of the conversion service."""
+
+    converter: ConverterClient
+    files: FileAccessClient
+    member_center: MemberCenterClient
+    ownership: JobOwnership
+    poller: JobPoller
+    uploads: UploadRunner
+    results: ResultKeeper
+    ledger: JobLedger
+    notes: JobNotes
+    models: ModelStore
+    leases: LeaseKeeper
+    slots: TransferSlots
+
+
+class ConversionService:
+    """The conversion operations. Thread-safe.
+
+    Besides what each method names, any may raise the failures of the upstreams, of the database, and
+    DeadlineExceededError.
+    """
+
+    def __init__(
+        self,
+        parts: ConversionParts,
+        *,
+        tenant_id: str,
+        max_upload_bytes: int,
+        clock: Callable[[], datetime],
+        new_deadline: Callable[[], Deadline],
+    ) -> None:
+        self._parts = parts
+        self._new_deadline = new_deadline
+        self._clock = clock
+        self._tenant_id = tenant_id
+        self._max_upload_bytes = max_upload_bytes
+
+    def init_job(self, user_id: str, boundary: str, open_body: OpenBody, context: CallContext) -> JobView:
+        """Stream a multipart body to the converter and return the job that it started.
+
+        Raises ActiveJobConflictError (with the running job as `active_job`), UploadInProgressError,
+        UploadCapacityError, what the body itself is guilty of, ConverterRejectedError, UploadOutcomeUnknownError.
+        """
+        try:
+            started = self._parts.uploads.run(user_id, boundary, open_body, context)
+        except ConverterConflictError as conflict:
+            raise self._conflict(user_id, conflict, context) from conflict
+        self._parts.poller.forget(started.job.job_id)
+        return JobView(started.job, started.filename, started.size, model_id=None)
+
+    def check_upload(self, user_id: str, size: int | None, context: CallContext) -> None:
+        """Return if an upload of `size` bytes would be taken now; raise what it would run into. Starts nothing."""
+        if size is not None and size > self._max_upload_bytes:
+            raise PayloadTooLargeError(f"at most {self._max_upload_bytes} bytes in total")
+        self._parts.uploads.require_room(user_id)
+        try:
+            self._parts.uploads.require_no_running_job(user_id, context)
+        except ConverterConflictError as conflict:
+            raise self._conflict(user_id, conflict, context) from conflict
+        self._parts.member_center.tokens.service_token(SCOPE_WRITE, context)
+
+    def get_active_job(self, user_id: str, context: CallContext) -> JobView | None:
+        """The user's running job by the converter's list, or None."""
+        jobs = self._parts.ownership.running_jobs(user_id, context)
+        return self._view(user_id, jobs[0]) if jobs else None
+
+    def get_job(self, user_id: str, job_id: str, context: CallContext) -> JobView:
+        """The user's job as it is now. Raises JobNotFoundError for foreign and absent ids alike."""
+        return self._view(user_id, self._owned_job(user_id, job_id, context))
+
+    def history(
+        self, user_id: str, limit: int, cursor: str | None, context: CallContext
+    ) -> tuple[Sequence[JobView], str | None]:
+        """A page of the user's jobs, newest first, and the cursor of the next page (None: there is none)."""
+        records = self._parts.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor))
+        page = [(record, record.job) for record in records[:limit] if record.job is not None]
+        current = self._refreshed(user_id, [job for _, job in page], context)
+        model_ids = self._parts.models.model_ids_by_job(user_id, [job.job_id for _, job in page])
+        views = [
+            JobView(
+                current.get(job.job_id, job),
+                record.filename,
+                record.size,
+                model_ids.get(job.job_id),
+                record.started_at,
+            )
+            for record, job in page
+        ]
+        last = records[limit - 1] if len(records) > limit else None
+        return views, encode_cursor((last.started_at, last.upload_id)) if last else None
+
+    def _refreshed(self, user_id: str, jobs: Sequence[Job], context: CallContext) -> dict[str, Job]:
+        """What the converter now says of the first jobs that the ledger holds for unfinished.
+
+        Bounded in calls and in time, because a list must not hang on an upstream; what could not be asked stays as
+        the ledger has it.
+        """
+        stale = [job for job in jobs if not job.is_terminal][:_MOST_REFRESHES]
+        budget = CallContext(Deadline(context.deadline.clip(_REFRESH_SECONDS)), context.correlation, is_hurried=True)
+        current: dict[str, Job] = {}
+        for job in stale:
+            try:
+                current[job.job_id] = self._owned_job(user_id, job.job_id, budget)
+            except DeadlineExceededError:
+                break
+            except GatewayError as failure:
+                log.info("history.refresh_failed", job_id=job.job_id, code=failure.code)
+        return current
+
+    def promote_to_models(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
+        """Keep the job's result in the user's library; the model, and whether this call made it. Repeatable.
+
+        Raises JobNotFoundError, JobNotCompletedError, JobFailedError, UploadCapacityError, PromoteFailedError,
+        ResultMissingError, ResultCorruptError, StorageUnavailableError.
+        """
+        self._require_owned(user_id, job_id, context)
+        existing = self._parts.models.find_by_source_job_id(user_id, job_id)
+        if existing is not None:
+            return existing, False
+        job = self._completed_job(user_id, job_id, context)
+        with (
+            # The place first: whoever waits for the lease holds a thread, and those are what places are for.
+            self._parts.slots.taken(),
+            self._parts.leases.awaited(lease_name(job_id), uuid.uuid4().hex, context.deadline) as lease,
+        ):
+            existing = self._parts.models.find_by_source_job_id(user_id, job_id)
+            if existing is not None:
+                return existing, False
+            promotion = self._ensure_promoted(user_id, job_id, context)
+            filename = self._parts.notes.upload_of(user_id, job_id).filename
+            model = self._parts.results.keep(
+                user_id, job, promotion, source_filename=filename, lease=lease, context=context
+            )
+            return model, True
+
+    def download_redirect_url(self, user_id: str, job_id: str, context: CallContext) -> str:
+        """The address, with a short-lived token, from which the user's browser fetches the result.
+
+        The address is a secret: it belongs into a Location header and nowhere else. Raises as promote_to_models
+        does, and DownloadTokenFailedError, MCTokenUnavailableError.
+        """
+        self._require_owned(user_id, job_id, context)
+        self._completed_job(user_id, job_id, context)
+        promotion = self._ensure_promoted(user_id, job_id, context)
+        token = self._parts.member_center.mint_download_token(
+            tenant_id=self._tenant_id, user_id=user_id, object_key=promotion.object_key, context=context
+        )
+        return self._parts.files.download_url(promotion.object_key, token.token)
+
+    def check_download(self, user_id: str, job_id: str, context: CallContext) -> Download:
+        """What the download would give. Raises what it would run into; mints nothing."""
+        self._require_owned(user_id, job_id, context)
+        self._completed_job(user_id, job_id, context)
+        promotion = self._ensure_promoted(user_id, job_id, context)
+        return Download(clean_filename(promotion.filename or "", f"{job_id}.nef"), promotion.size)
+
+    def _ensure_promoted(self, user_id: str, job_id: str, context: CallContext) -> Promotion:
+        return self._parts.converter.promote(job_id, tenant_id=self._tenant_id, user_id=user_id, context=context)
+
+    def _require_owned(self, user_id: str, job_id: str, context: CallContext) -> None:
+        if not is_job_id(job_id):
+            raise JobNotFoundError("the id is malformed")
+        self._parts.ownership.require(user_id, job_id, context)
+
+    def _completed_job(self, user_id: str, job_id: str, context: CallContext) -> Job:
+        """The job, if it is completed; else the failure that says why there is no result."""
+        job = self._owned_job(user_id, job_id, context)
+        if not job.is_terminal:
+            # The cache may be a second behind what another worker has just told the caller.
+            self._parts.poller.forget(job_id)
+            job = self._owned_job(user_id, job_id, context)
+        if job.status is JobStatus.COMPLETED:
+            return job
+        if job.is_terminal:
+            raise JobFailedError(
+                f"the job is {job.status}", extensions={"job_error": job.error.as_dict() if job.error else None}
+            )
+        raise JobNotCompletedError(f"the job is {job.status}")
+
+    def _owned_job(self, user_id: str, job_id: str, context: CallContext) -> Job:
+        self._require_owned(user_id, job_id, context)
+        try:
+            job = self._parts.poller.get_job(job_id, context)
+        except JobNotFoundError:
+            record = self._parts.notes.find_record(user_id, job_id)
+            remembered = self._remembered(record) if record else None
+            if remembered is None:
+                raise
+            return remembered
+        self._parts.ownership.check_answer(user_id, job)
+        self._parts.notes.note(user_id, job)
+        return job
+
+    def _remembered(self, record: JobRecord) -> Job | None:
+        """What the ledger says of a job that the converter does not know any more.
+
+        The converter may forget jobs that have ended; the ledger keeps how they did. One that it forgets while it
+        should be running is lost, and its owner must not wait for it for ever; a new one may only be late.
+        """
+        job = record.job
+        if job is None or job.is_terminal:
+            return job
+        if self._clock() - max(record.started_at, job.created_at or record.started_at) < _LOST_AFTER:
+            return None
+        return replace(job, status=JobStatus.FAILED, error=_LOST)
+
+    def _view(self, user_id: str, job: Job) -> JobView:
+        upload = self._parts.notes.upload_of(user_id, job.job_id)
+        return JobView(job, upload.filename, upload.size, self._model_id(user_id, job), upload.started_at)
+
+    def _model_id(self, user_id: str, job: Job) -> str | None:
+        if job.status is not JobStatus.COMPLETED:
+            return None
+        try:
+            model = self._parts.models.find_by_source_job_id(user_id, job.job_id)
+        except ModelStoreUnavailableError:
+            log.warning("models.find_failed", job_id=job.job_id)
+            return None
+        return model.id if model else None
+
+    def _conflict(self, user_id: str, conflict: ConverterConflictError, context: CallContext) -> ActiveJobConflictError:
+        """The conflict with the running job's view, asked for where the converter did not tell it."""
+        job = conflict.job
+        if job is not None and job.user_id not in {None, user_id}:
+            job = None
+        if job is None:
+            try:
+                # After a long upload the request's own deadline is over.
+                fresh = replace(context, deadline=self._new_deadline())
+                job = next(iter(self._parts.ownership.running_jobs(user_id, fresh)), None)
+            except GatewayError:
+                job = None
+        view = self._view(user_id, job) if job is not None else None
+        return ActiveJobConflictError(conflict.reason, retry_after_seconds=5, extensions={"active_job": view})

@@ -1,0 +1,99 @@
+"""Holding a database lease while a long piece of work goes on.
+
+A lease outlives its holder by its TTL at most, so a crash blocks nobody for longer. The work calls `keep` as it makes
+progress; there is no thread behind it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from app.domain.call import Deadline
+from app.errors import DeadlineExceededError, GatewayError, ModelStoreUnavailableError
+from app.services.ports import Leases
+
+log = structlog.get_logger(__name__)
+
+TTL_SECONDS = 150.0
+RENEW_EVERY_SECONDS = 20.0
+_POLL_SECONDS = 0.2
+
+
+class HeldLease:
+    """A lease that is ours, as long as `keep` says so. For the one thread that does the work."""
+
+    def __init__(
+        self, leases: Leases, name: str, holder: str, lost: type[GatewayError], monotonic: Callable[[], float]
+    ) -> None:
+        self._leases = leases
+        self._name = name
+        self._holder = holder
+        self._lost = lost
+        self._monotonic = monotonic
+        self._renewed_at = monotonic()
+
+    def keep(self, *, at_once: bool = False) -> None:
+        """Renew the lease if that is due (or `at_once`). Raises the failure that losing it means.
+
+        While the database is down the lease is still ours until it expires, so the work goes on till then.
+        """
+        now = self._monotonic()
+        age = now - self._renewed_at
+        if age < RENEW_EVERY_SECONDS and not at_once:
+            return
+        try:
+            is_ours = self._leases.renew(self._name, self._holder, TTL_SECONDS)
+        except ModelStoreUnavailableError:
+            if age < TTL_SECONDS:
+                return
+            raise
+        if not is_ours:
+            raise self._lost(f"the lease {self._name.split(':', 1)[0]} was lost")
+        self._renewed_at = now
+
+
+class LeaseKeeper:
+    """Takes leases and gives them back. Thread-safe; `sleep` is injected for those that wait."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._leases = leases
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    @contextmanager
+    def held(self, name: str, holder: str, *, taken: type[GatewayError]) -> Iterator[HeldLease]:
+        """Hold a lease for the length of the block; raises `taken` if somebody else has it, or takes it meanwhile."""
+        if not self._leases.acquire(name, holder, TTL_SECONDS):
+            raise taken("somebody else holds the lease")
+        yield from self._guarded(name, holder, taken)
+
+    @contextmanager
+    def awaited(self, name: str, holder: str, deadline: Deadline) -> Iterator[HeldLease]:
+        """Hold a lease, waiting for it until the deadline; raises DeadlineExceededError if it does not come free."""
+        while not self._leases.acquire(name, holder, TTL_SECONDS):
+            if deadline.remaining_seconds() <= _POLL_SECONDS:
+                raise DeadlineExceededError("waited for a lease until the deadline")
+            self._sleep(_POLL_SECONDS)
+        yield from self._guarded(name, holder, DeadlineExceededError)
+
+    def is_held(self, name: str) -> bool:
+        """Does anybody hold the lease now?"""
+        return self._leases.is_held(name)
+
+    def _guarded(self, name: str, holder: str, lost: type[GatewayError]) -> Iterator[HeldLease]:
+        try:
+            yield HeldLease(self._leases, name, holder, lost, self._monotonic)
+        finally:
+            try:
+                self._leases.release(name, holder)
+            except ModelStoreUnavailableError:
+                # It expires by itself; the work's own outcome is what the caller must hear of.
+                log.warning("lease.release_failed", lease=name.split(":", 1)[0])

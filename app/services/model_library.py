@@ -1,0 +1,96 @@
+"""The model library: looking at, renaming, reading and deleting the models that a user has kept."""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from app.domain.call import CallContext, Deadline
+from app.domain.job import is_job_id
+from app.domain.model import Model, clean_name
+from app.errors import GatewayError, InvalidRequestError, ModelNotFoundError, StorageUnavailableError
+from app.services.leases import LeaseKeeper
+from app.services.paging import decode_cursor, encode_cursor
+from app.services.ports import ModelStore, Storage
+from app.services.results import lease_name
+from app.services.transfers import TransferSlots
+
+log = structlog.get_logger(__name__)
+
+#: How long deleting waits for a promote of the same job; it holds a thread meanwhile.
+_MOST_WAIT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A model's bytes on their way out; whoever gets one must call `close`, also after reading to the end."""
+
+    chunks: Iterator[bytes]
+    close: Callable[[], None]
+
+
+class ModelLibrary:
+    """The library operations. Thread-safe. A model that is not the user's does not exist: ModelNotFoundError."""
+
+    def __init__(self, models: ModelStore, storage: Storage, leases: LeaseKeeper, slots: TransferSlots) -> None:
+        self._models = models
+        self._storage = storage
+        self._leases = leases
+        self._slots = slots
+
+    def page(self, user_id: str, limit: int, cursor: str | None) -> tuple[Sequence[Model], str | None]:
+        """A page of the user's models, newest first, and the cursor of the next page (None: there is none)."""
+        models = self._models.page(user_id, limit=limit + 1, after=decode_cursor(cursor))
+        last = models[limit - 1] if len(models) > limit else None
+        return models[:limit], encode_cursor((last.created_at, last.id)) if last else None
+
+    def get(self, user_id: str, model_id: str) -> Model:
+        """The user's model."""
+        model = self._models.find(user_id, model_id) if is_job_id(model_id) else None
+        if model is None:
+            raise ModelNotFoundError("absent, malformed or another user's")
+        return model
+
+    def rename(self, user_id: str, model_id: str, name: object) -> Model:
+        """Give the model another display name. Raises InvalidRequestError for one that cannot be shown."""
+        self.get(user_id, model_id)
+        cleaned = clean_name(name) if isinstance(name, str) else None
+        if cleaned is None:
+            raise InvalidRequestError("name must be a text of 1 to 200 printable characters")
+        model = self._models.rename(user_id, model_id, cleaned)
+        if model is None:
+            raise ModelNotFoundError("deleted meanwhile")
+        return model
+
+    def delete(self, user_id: str, model_id: str, context: CallContext) -> None:
+        """Remove the model: first its record, then its file, so that no record ever lacks its file."""
+        model = self.get(user_id, model_id)
+        holder = uuid.uuid4().hex
+        patience = Deadline(context.deadline.clip(_MOST_WAIT_SECONDS))
+        with self._leases.awaited(lease_name(model.source_job_id), holder, patience):
+            if not self._models.delete(user_id, model_id):
+                raise ModelNotFoundError("deleted meanwhile")
+            try:
+                self._storage.delete(model.storage_key)
+            except StorageUnavailableError:
+                # The model is gone for its owner; the sweep removes the file.
+                log.warning("storage.delete_failed", model_id=model.id)
+
+    def open_file(self, model: Model, *, start: int = 0, length: int | None = None) -> OpenFile:
+        """Begin to read the model's file; holds a transfer slot until it is closed.
+
+        Raises UploadCapacityError, and StorageUnavailableError also where the file is missing.
+        """
+        resources = ExitStack()
+        try:
+            resources.enter_context(self._slots.taken())
+            chunks = resources.enter_context(self._storage.open_reader(model.storage_key, start=start, length=length))
+        except FileNotFoundError as error:
+            resources.close()
+            raise StorageUnavailableError("the model's file is missing") from error
+        except GatewayError:
+            resources.close()
+            raise
+        return OpenFile(chunks, resources.close)

@@ -1,0 +1,78 @@
+"""Keeping the ledger in step with what polls see, and telling what the ledger knows, without a query a poll.
+
+Both directions are caches in front of the ledger: a job's state is written when it changes, and the facts of its
+upload, which never change once they are known, are read once.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from cachetools import LRUCache
+
+from app.domain.job import Job, JobRecord
+from app.errors import ModelStoreUnavailableError
+from app.services.ports import JobLedger
+
+log = structlog.get_logger(__name__)
+
+_MOST_JOBS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class UploadNote:
+    """What the ledger knows of the upload that a job came of; empty where the job was found at the converter."""
+
+    filename: str = ""
+    size: int | None = None
+    started_at: datetime | None = None
+
+
+class JobNotes:
+    """Reads and writes the ledger for polls. Thread-safe; a failing database makes no poll fail."""
+
+    def __init__(self, ledger: JobLedger) -> None:
+        self._ledger = ledger
+        self._guard = threading.Lock()
+        self._states: LRUCache[str, tuple[object, ...]] = LRUCache(_MOST_JOBS)
+        self._uploads: LRUCache[tuple[str, str], UploadNote] = LRUCache(_MOST_JOBS)
+
+    def note(self, user_id: str, job: Job) -> None:
+        """Record the job's state if it differs from what this process recorded last."""
+        state = (job.status, job.stage, job.error)
+        with self._guard:
+            if self._states.get(job.job_id) == state:
+                return
+        try:
+            self._ledger.record_job(user_id, job)
+        except ModelStoreUnavailableError:
+            log.warning("ledger.record_failed", job_id=job.job_id)
+            return
+        with self._guard:
+            self._states[job.job_id] = state
+
+    def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
+        """The ledger's record, or None if there is none or the database is down."""
+        try:
+            return self._ledger.find_job(user_id, job_id)
+        except ModelStoreUnavailableError:
+            log.warning("ledger.find_failed", job_id=job_id)
+            return None
+
+    def upload_of(self, user_id: str, job_id: str) -> UploadNote:
+        """What is known of the job's upload."""
+        key = (user_id, job_id)
+        with self._guard:
+            known = self._uploads.get(key)
+        if known is not None:
+            return known
+        record = self.find_record(user_id, job_id)
+        if record is None:
+            return UploadNote()
+        note = UploadNote(record.filename, record.size, record.started_at)
+        # Without a file name the row was rebuilt from the converter's list, and the upload may still be matched to it.
+        if note.filename:
+            with self._guard:
+                self._uploads[key] = note
+        return note

@@ -1,0 +1,44 @@
+"""Cursors: an opaque text for "the page after this row", so that clients cannot come to depend on what is in it."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+
+from app.errors import InvalidRequestError
+from app.services.ports import PageKey
+
+MAX_LIMIT = 100
+DEFAULT_LIMIT = 20
+_MAX_CURSOR_CHARACTERS = 300
+
+
+def encode_cursor(key: PageKey) -> str:
+    """The cursor of the page that follows the row with this key."""
+    moment, row_id = key
+    return base64.urlsafe_b64encode(f"{moment.astimezone(UTC).isoformat()}|{row_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> PageKey | None:
+    """The key that a cursor holds, None for none. Raises InvalidRequestError for one that we did not make."""
+    if not cursor:
+        return None
+    try:
+        if len(cursor) > _MAX_CURSOR_CHARACTERS:
+            raise ValueError
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        moment, _, row_id = text.partition("|")
+        parsed = datetime.fromisoformat(moment)
+        if parsed.tzinfo is None or not row_id:
+            raise ValueError
+        return parsed.astimezone(UTC), row_id
+    except (ValueError, OverflowError, binascii.Error):
+        raise InvalidRequestError("the cursor is not one of ours") from None
+
+
+def parse_limit(text: str | None) -> int:
+    """The page size that a query asks for. Raises InvalidRequestError outside 1 to 100."""
+    if text is None:
+        return DEFAULT_LIMIT
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidRequestError(f"limit must be a number from 1 to {MAX_LIMIT}")
+    return int(text)

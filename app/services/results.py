@@ -1,0 +1,159 @@
+"""From a completed job to a model in the library: promote, pull, check, store, record.
+
+`find_by_source_job_id` is the source of truth. Two promotes of one job, in whichever processes, take turns by the
+job's lease, which deleting its model takes too; the second finds the first one's model. Nothing is visible before it
+is whole and checked.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime
+
+import structlog
+
+from app.clients.converter import Promotion
+from app.clients.file_access import FileAccessClient
+from app.domain.call import CallContext
+from app.domain.job import Job
+from app.domain.model import Model, clean_filename, stem_of
+from app.errors import GatewayError, ResultCorruptError
+from app.services.leases import HeldLease
+from app.services.ports import ModelStore, Storage, StorageWriter
+from app.services.quota import LibraryQuota, Room
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
+
+
+def lease_name(job_id: str) -> str:
+    """The name of the lease that promoting a job and deleting its model share."""
+    return f"job:{job_id}"
+
+
+class ResultKeeper:
+    """Pulls results into the library. Thread-safe; the caller holds the job's lease and a transfer slot."""
+
+    def __init__(
+        self,
+        files: FileAccessClient,
+        storage: Storage,
+        models: ModelStore,
+        quota: LibraryQuota,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._files = files
+        self._storage = storage
+        self._models = models
+        self._quota = quota
+        self._clock = clock
+
+    def keep(
+        self,
+        user_id: str,
+        job: Job,
+        promotion: Promotion,
+        *,
+        source_filename: str,
+        lease: HeldLease,
+        context: CallContext,
+    ) -> Model:
+        """Pull the promoted result, check it, store it and record it as the user's model.
+
+        Raises ResultCorruptError where size or SHA-256 differ from what was announced, LibraryFullError, and what
+        pulling, storing and recording raise; then nothing of it is left.
+        """
+        room = self._quota.require_room(user_id, promotion.size or 0)
+        model_id = uuid.uuid4().hex
+        storage_key = f"{job.job_id}/{model_id}"
+        with _StoredResult(self._storage, storage_key, lease, room) as result:
+            size = self._files.pull(promotion.object_key, result, context)
+            sha256 = result.sha256
+            _check(promotion, size, sha256)
+            lease.keep(at_once=True)
+            result.commit()
+        filename = _filename(promotion, job, source_filename)
+        model = Model(
+            id=model_id,
+            user_id=user_id,
+            source_job_id=job.job_id,
+            name=stem_of(source_filename) or stem_of(filename),
+            platform=str(job.parameters.get("platform", "")),
+            filename=filename,
+            size=size,
+            sha256=sha256,
+            content_type=promotion.content_type or DEFAULT_CONTENT_TYPE,
+            storage_key=storage_key,
+            created_at=self._clock(),
+        )
+        return self._record(model)
+
+    def _record(self, model: Model) -> Model:
+        try:
+            with self._quota.reserved(model.user_id, model.size):
+                recorded = self._models.add(model)
+        except GatewayError:
+            # A file without its row is of no use; what cannot be removed now, the sweep finds.
+            self._remove(model.storage_key)
+            raise
+        if recorded.id != model.id:
+            self._remove(model.storage_key)
+        return recorded
+
+    def _remove(self, storage_key: str) -> None:
+        try:
+            self._storage.delete(storage_key)
+        except GatewayError as failure:
+            log.warning("storage.delete_failed", code=failure.code)
+
+
+class _StoredResult(AbstractContextManager["_StoredResult"]):
+    """Receives a pull into a file that becomes visible at `commit`, hashing on the way."""
+
+    def __init__(self, storage: Storage, key: str, lease: HeldLease, room: Room) -> None:
+        self._storage = storage
+        self._key = key
+        self._lease = lease
+        self._room = room
+        self._open = ExitStack()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._writer: StorageWriter = self._open.enter_context(self._storage.open_writer(self._key))
+
+    def write(self, data: bytes) -> None:
+        self._lease.keep()
+        self._size += len(data)
+        self._room.require(self._size)
+        self._hash.update(data)
+        self._writer.write(data)
+
+    def restart(self) -> None:
+        self._open.close()  # without a commit the half file is removed
+        self._begin()
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def commit(self) -> None:
+        self._writer.commit()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._open.close()
+
+
+def _check(promotion: Promotion, size: int, sha256: str) -> None:
+    if promotion.size is not None and promotion.size != size:
+        raise ResultCorruptError(f"{size} bytes came, {promotion.size} were announced")
+    if promotion.sha256 is not None and promotion.sha256 != sha256:
+        raise ResultCorruptError("the SHA-256 differs from the announced one")
+
+
+def _filename(promotion: Promotion, job: Job, source_filename: str) -> str:
+    default = f"{stem_of(source_filename) or job.job_id}.nef"
+    return clean_filename(promotion.filename or default, f"{job.job_id}.nef")

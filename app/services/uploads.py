@@ -1,0 +1,153 @@
+"""One upload, from its lease to its job.
+
+Before the body is read: a place, the user's upload lease, and the converter's word that no job is running. While it
+streams: the lease is kept. After it: exactly one of a job with an owner, a certain refusal, or an unknown outcome that
+is looked into before it is reported.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from app.clients.converter import ConverterClient, ConverterConflictError
+from app.domain.call import CallContext, Deadline
+from app.domain.job import Job
+from app.errors import (
+    ConverterUnavailableError,
+    GatewayError,
+    ModelStoreUnavailableError,
+    UploadInProgressError,
+    UploadOutcomeUnknownError,
+)
+from app.services.leases import HeldLease, LeaseKeeper
+from app.services.ownership import JobOwnership
+from app.services.ports import JobLedger
+from app.services.transfers import TransferSlots
+from app.streaming.multipart import Recomposition
+
+log = structlog.get_logger(__name__)
+
+#: Gives the request body; the argument is to be called as bytes arrive.
+OpenBody = Callable[[Callable[[int], None]], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedJob:
+    """A job that an upload has started, and what was learnt of the upload."""
+
+    job: Job
+    filename: str
+    size: int | None
+
+
+def lease_name(user_id: str) -> str:
+    """The name of a user's upload lease."""
+    return f"upload:{user_id}"
+
+
+class UploadRunner:
+    """Runs uploads. Thread-safe."""
+
+    def __init__(
+        self,
+        converter: ConverterClient,
+        ownership: JobOwnership,
+        ledger: JobLedger,
+        leases: LeaseKeeper,
+        slots: TransferSlots,
+        *,
+        max_parts: int,
+        clock: Callable[[], datetime],
+        new_deadline: Callable[[], Deadline],
+    ) -> None:
+        self._converter = converter
+        self._ownership = ownership
+        self._ledger = ledger
+        self._leases = leases
+        self._slots = slots
+        self._max_parts = max_parts
+        self._clock = clock
+        self._new_deadline = new_deadline
+
+    def run(self, user_id: str, boundary: str, open_body: OpenBody, context: CallContext) -> StartedJob:
+        """Stream a client's multipart body to the converter as `user_id`'s and return the job that it started."""
+        upload_id = uuid.uuid4().hex
+        with (
+            self._slots.taken(),
+            self._leases.held(lease_name(user_id), upload_id, taken=UploadInProgressError) as lease,
+        ):
+            self.require_no_running_job(user_id, context)
+            source = _kept_alive(open_body, lease)
+            message = Recomposition(source, boundary, user_id, max_parts=self._max_parts)
+            job = self._send(user_id, upload_id, message, context)
+            facts = message.facts
+            self._ownership.note_started(user_id, upload_id, job, filename=facts.filename, size=facts.model_bytes)
+            log.info(
+                "upload.started_job",
+                job_id=job.job_id,
+                parts=facts.parts,
+                dropped_identities=facts.dropped_identities,
+                model_bytes=facts.model_bytes,
+            )
+            return StartedJob(job, facts.filename, facts.model_bytes)
+
+    def require_no_running_job(self, user_id: str, context: CallContext) -> None:
+        """Raise ActiveJobConflictError, with the job, if the converter lists one as running."""
+        running = self._ownership.running_jobs(user_id, context)
+        if running:
+            raise ConverterConflictError(running[0])
+
+    def require_room(self, user_id: str) -> None:
+        """Raise what an upload begun now would run into before the converter is asked."""
+        with self._slots.taken():
+            pass
+        if self._leases.is_held(lease_name(user_id)):
+            raise UploadInProgressError("the user's upload lease is held")
+
+    def _send(self, user_id: str, upload_id: str, message: Recomposition, context: CallContext) -> Job:
+        self._ledger.open_upload(upload_id, user_id, self._clock())
+        try:
+            job = self._converter.create_job(message, context)
+            if job.user_id not in {None, user_id}:
+                # Somebody else's job is not ours to give out; what became of our upload, the list may tell.
+                raise UploadOutcomeUnknownError("the converter names another owner")
+            return job
+        except UploadOutcomeUnknownError:
+            found = self._find_lost(user_id, upload_id, context)
+            if found is None:
+                # The pending row stays: it is matched when the converter's list shows the job.
+                raise
+            return found
+        except GatewayError as refusal:
+            # After a whole body, "the converter failed" does not prove that there is no job; the row stays then.
+            if not (message.is_whole and isinstance(refusal, ConverterUnavailableError)):
+                self._discard(upload_id)
+            raise
+
+    def _find_lost(self, user_id: str, upload_id: str, context: CallContext) -> Job | None:
+        """Ask the converter whether the upload whose answer was lost has started a job after all."""
+        # The request's own deadline was for the calls before the body; this one has a deadline of its own.
+        fresh = CallContext(self._new_deadline(), context.correlation)
+        with contextlib.suppress(GatewayError):
+            for job in self._converter.list_active_jobs(user_id, fresh):
+                record = self._ledger.find_job(user_id, job.job_id)
+                # Another request of this user may have matched the job with our pending row already.
+                if record is None or record.upload_id == upload_id:
+                    return job
+        return None
+
+    def _discard(self, upload_id: str) -> None:
+        try:
+            self._ledger.discard_upload(upload_id)
+        except ModelStoreUnavailableError:
+            log.warning("ledger.discard_failed")
+
+
+def _kept_alive(open_body: OpenBody, lease: HeldLease) -> Iterator[bytes]:
+    """The body's chunks, with the lease kept as they arrive, and once more before the answer is waited for."""
+    yield from open_body(lambda _bytes_read: lease.keep())
+    lease.keep(at_once=True)

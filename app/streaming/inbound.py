@@ -1,0 +1,176 @@
+"""Reading a WSGI request body without trusting it to end, and without waiting for ever.
+
+gunicorn shows a client that went away as a silent short read, and lets a stalled body hold its thread for ever. So the
+bytes are counted against Content-Length, and the socket gets an idle time-out where the server lets us have it.
+Nothing raised here is an OSError: urllib3 takes an OSError out of a body iterator for the upstream's own doing.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
+from app.streaming.rate import RateFloor
+
+#: One read never asks for more than this.
+CHUNK_BYTES = 256 * 1024
+#: How much of an unread body gunicorn takes off the wire to keep a connection.
+SERVER_READS_ON_BYTES = 64 * 1024
+#: Where a read may block until it is full, it must be small enough that the minimum rate is still noticed.
+_BLOCKING_READ_BYTES = 8 * 1024
+
+
+class IncompleteBodyError(InvalidRequestError):
+    """The client went away, or closed its side, before the body that it had announced was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboundLimits:
+    """What a request body may be: bytes in total, seconds without a byte, bytes per second on the whole."""
+
+    max_bytes: int
+    idle_seconds: float
+    min_bytes_per_second: int
+
+
+class RequestBody:
+    """One request's body as an iterator of chunks. For one thread, once.
+
+    `on_progress` is called after every read, with the bytes read so far; what it raises ends the reading. Iterating
+    raises IncompleteBodyError, UploadTimeoutError or PayloadTooLargeError (413 also before the first byte, when
+    the announced length is over the limit). After a normal end `bytes_read` is the size of the whole body.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, Any],
+        limits: InboundLimits,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._environ = environ
+        self._limits = limits
+        self._on_progress = on_progress
+        self._monotonic = monotonic
+        self.bytes_read = 0
+        self.announced_bytes = announced_length(environ)
+        if self.announced_bytes is not None and self.announced_bytes > limits.max_bytes:
+            raise too_large(limits.max_bytes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        read = _reader(self._environ, self._limits.idle_seconds)
+        floor = RateFloor(self._limits.min_bytes_per_second)
+        while self.announced_bytes is None or self.bytes_read < self.announced_bytes:
+            left = CHUNK_BYTES if self.announced_bytes is None else self.announced_bytes - self.bytes_read
+            asked_at = self._monotonic()
+            try:
+                data = read(min(CHUNK_BYTES, left))
+            except TimeoutError as error:
+                raise UploadTimeoutError(f"nothing arrived for {self._limits.idle_seconds:g} s") from error
+            except Exception as error:  # gunicorn has its own classes for malformed chunks and for a lost client
+                raise IncompleteBodyError("the request body ended early or its chunks are malformed") from error
+            if not data:
+                break
+            self.bytes_read += len(data)
+            if self.bytes_read > self._limits.max_bytes:
+                raise too_large(self._limits.max_bytes)
+            if floor.is_broken_by(len(data), self._monotonic() - asked_at):
+                raise UploadTimeoutError(f"only {self.bytes_read} bytes came so far")
+            if self._on_progress is not None:
+                self._on_progress(self.bytes_read)
+            yield data
+        if self.announced_bytes is not None and self.bytes_read < self.announced_bytes:
+            raise IncompleteBodyError("the request body is shorter than its Content-Length")
+
+
+def announced_length(environ: Mapping[str, Any]) -> int | None:
+    """The request's Content-Length in bytes, or None for a chunked body; 0 where there is no body at all."""
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return None
+    try:
+        return max(0, int(environ.get("CONTENT_LENGTH") or 0))
+    except ValueError:
+        return 0
+
+
+def end_connection(environ: Mapping[str, Any]) -> None:
+    """Have the server say in its answer that the connection ends with it, because much of the body is unread.
+
+    gunicorn reads on for a little and then closes, although its answer has promised to keep the connection; the
+    client's next request on it would be lost. Our worker hangs the means to say so on the body; with another worker
+    nothing is done.
+    """
+    close: Callable[[], None] | None = getattr(environ.get("wsgi.input"), "close_connection", None)
+    if close is not None:
+        close()
+
+
+def too_large(max_bytes: int) -> PayloadTooLargeError:
+    """The failure for a body over the total limit."""
+    return PayloadTooLargeError(f"at most {max_bytes} bytes in total")
+
+
+def _reader(environ: Mapping[str, Any], idle_seconds: float) -> Callable[[int], bytes]:
+    """Return a read function: `read(n)` gives 1 to n bytes, b"" at the end, TimeoutError after an idle time."""
+    body = environ["wsgi.input"]
+    socket = environ.get("gunicorn.socket")
+    if socket is not None and hasattr(socket, "settimeout"):
+        socket.settimeout(idle_seconds)
+    fast = _gunicorn_reader(body)
+    if fast is not None:
+        return fast
+
+    chunked = _gunicorn_chunked_reader(body)
+    if chunked is not None:
+        return chunked
+
+    def read(size: int) -> bytes:
+        return bytes(body.read(min(size, _BLOCKING_READ_BYTES)))
+
+    return read
+
+
+def _gunicorn_chunked_reader(body: Any) -> Callable[[int], bytes] | None:
+    """For gunicorn's chunked bodies: what one arrival brings, so that a drip is seen as such. None for others."""
+    reader: Any = getattr(body, "reader", None)
+    if not hasattr(reader, "parser") or not hasattr(reader, "buf"):
+        return None
+
+    def read(size: int) -> bytes:
+        # One byte waits for one arrival; what came with it is in the reader's buffer already.
+        data = bytes(reader.read(1))
+        rest = reader.buf.tell()
+        return data + bytes(reader.read(min(size - 1, rest))) if data and rest else data
+
+    return read
+
+
+def _gunicorn_reader(body: Any) -> Callable[[int], bytes] | None:
+    """Past gunicorn's buffering: whatever one recv() brings, so that every arrival counts as progress.
+
+    Only for a body of known length that nobody has begun to read; None for any other server or version.
+    """
+    reader: Any = getattr(body, "reader", None)
+    unreader: Any = getattr(reader, "unreader", None)
+    buffered = getattr(body, "buf", None)
+    if not isinstance(getattr(reader, "length", None), int) or not hasattr(unreader, "read"):
+        return None
+    if buffered is None or not hasattr(buffered, "tell") or buffered.tell():
+        return None
+    try:
+        unreader.read(0, read_ahead=0)
+    except TypeError:
+        return None
+
+    def read(size: int) -> bytes:
+        data = bytes(unreader.read(None, read_ahead=min(size, reader.length)))
+        if len(data) > reader.length:  # a pipelined request follows in the same buffer
+            unreader.unread(data[reader.length :])
+            data = data[: reader.length]
+        # gunicorn counts by this attribute what it still has to drain before the connection's next request.
+        reader.length -= len(data)
+        return data
+
+    return read

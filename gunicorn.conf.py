@@ -1,0 +1,88 @@
+"""How gunicorn runs the gateway. `--bind`, WEB_CONCURRENCY and every other option of gunicorn work as usual."""
+
+import os
+import sys
+from pathlib import Path
+
+from gunicorn.glogging import Logger
+
+from app.config import WORKER_THREADS, ConfigurationError, load_settings
+from app.errors import GatewayError
+from app.library.migrating import migrate, pending_migrations
+from app.log import configure_logging
+from app.services.sweep import SweepSchedule
+from app.streaming.worker import GatewayWorker, choose_worker_class
+
+try:
+    _settings = load_settings()
+except ConfigurationError as error:
+    sys.stderr.write(f"{error}\n")
+    sys.exit(1)
+
+
+class _StructuredLogger(Logger):
+    """gunicorn's own lines, in the same form and through the same redactor as ours."""
+
+    def setup(self, cfg):
+        super().setup(cfg)
+        configure_logging(_settings.log_format, _settings.secrets)
+
+
+# Behind nginx on the same machine, unless told otherwise by --bind.
+bind = "127.0.0.1:8000"
+
+# Threads, because the work is waiting for upstreams; few processes, because caches and single flight are theirs.
+# Ours is gunicorn's gthread with an end that loses no request (app/streaming/worker.py).
+GatewayWorker.drain_seconds = _settings.drain_seconds
+worker_class = choose_worker_class()
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+threads = WORKER_THREADS
+
+# Connections are made after the fork, so every worker loads the application for itself.
+preload_app = False
+
+# A worker's heartbeat comes from its accept thread, not from its requests: long uploads are no reason to kill it.
+timeout = 60
+# How long running uploads may go on once the server is told to stop, the drain included.
+graceful_timeout = 120
+# nginx keeps its upstream connections for 60 s by default; being the one that closes first would race it.
+keepalive = 75
+
+# A client's header has to fit into nginx's 4 buffers of 8 KB first.
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+# The heartbeat file must not be on a disk that can stall.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes the file unguessable
+
+# No control socket: nothing here needs one, and what does not listen cannot be reached.
+control_socket_disable = True
+
+# The application writes one line a request itself; gunicorn's access log would tell URLs.
+accesslog = None
+logger_class = _StructuredLogger
+
+
+def on_starting(_server):
+    """In the master, before any worker: bring the database to this version's schema, or refuse to start."""
+    url = _settings.database_url.get_secret_value()
+    try:
+        if _settings.auto_migrate:
+            migrate(url)
+            return
+        pending = pending_migrations(url)
+    except GatewayError as failure:
+        sys.stderr.write(f"The database (VISIONA_DATABASE_URL) cannot be made ready: {failure.reason}\n")
+        sys.exit(1)
+    if pending:
+        sys.stderr.write(
+            f"The database lacks {len(pending)} migration(s), and VISIONA_AUTO_MIGRATE is 0.\n"
+            "Run this first:  python -m app.library.migrating\n"
+        )
+        sys.exit(1)
+
+
+def post_worker_init(worker):
+    """In each worker, once its application is loaded: remove what crashes left, now and hourly."""
+    SweepSchedule(worker.wsgi.extensions["visiona"].sweep).start()

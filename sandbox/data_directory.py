@@ -1,0 +1,107 @@
+"""Where the sandbox keeps what must outlive a process: keys, tokens, jobs, files.
+
+Several processes may use one directory at once (each service can be run alone), so shared facts are in SQLite and
+secrets are created exactly once. Nothing of it needs to survive a power cut.
+"""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS authorization_codes (
+    code TEXT PRIMARY KEY, facts TEXT NOT NULL, expires_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS download_tokens (
+    token TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, user_id TEXT NOT NULL, object_key TEXT NOT NULL,
+    method TEXT NOT NULL, expires_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS issued_secrets (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS gateways (url TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, model_filename TEXT NOT NULL,
+    parameters TEXT NOT NULL, created_at REAL NOT NULL, duration_seconds REAL NOT NULL,
+    clock_at REAL NOT NULL, clock_elapsed REAL NOT NULL, clock_speed REAL NOT NULL, forced TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_by_user ON jobs (user_id, number);
+CREATE TABLE IF NOT EXISTS objects (
+    object_key TEXT PRIMARY KEY, path TEXT NOT NULL, filename TEXT NOT NULL, size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, content_type TEXT NOT NULL, modified_at REAL NOT NULL
+);
+"""
+
+
+class DataDirectory:
+    """The layout of the directory. Safe to use from several threads and processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.uploads.mkdir(parents=True, exist_ok=True)
+        self.jobs.mkdir(exist_ok=True)
+        self.files.mkdir(exist_ok=True)
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_SCHEMA)
+
+    @property
+    def uploads(self) -> Path:
+        """Bodies that are still arriving; whatever is left here after a crash is rubbish."""
+        return self.path / "uploads"
+
+    @property
+    def jobs(self) -> Path:
+        """One directory for each accepted job: the model, reference images, and the result once promoted."""
+        return self.path / "jobs"
+
+    @property
+    def files(self) -> Path:
+        """Objects that a test put into the File Access Agent by hand."""
+        return self.path / "files"
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._connect()) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that holds the write lock from its start, so that what it read is still true when it writes."""
+        with closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The bytes kept under `name`, made at first use."""
+        return create_once(self.path / name, make)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path / "sandbox.sqlite3", timeout=10.0, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+
+def create_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a private file, made at first use; whoever makes it at the same time gets the winner's."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(make())
+        try:
+            # A hard link appears whole or not at all, and refuses to replace what another process made meanwhile.
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_bytes()

@@ -1,0 +1,50 @@
+"""Download tokens: opaque, random, bound to one object and method, and soon over.
+
+Member Center issues them, the File Access Agent finds them in the data directory. Every token holds `+`, `/` and `=`,
+so that a gateway that does not percent-encode it fails at once rather than one time in three.
+"""
+
+import base64
+import secrets
+import time
+from dataclasses import dataclass
+
+from sandbox.data_directory import DataDirectory
+
+
+@dataclass(frozen=True)
+class DownloadToken:
+    """A grant to use one method on one object, on behalf of one user."""
+
+    token: str
+    tenant_id: str
+    user_id: str
+    object_key: str
+    method: str
+    expires_at: float
+
+
+class DownloadTokens:
+    """The register of issued tokens. Safe to use from several threads and processes."""
+
+    def __init__(self, data: DataDirectory) -> None:
+        self._data = data
+
+    def issue(
+        self, tenant_id: str, user_id: str, object_key: str, method: str, expires_in_seconds: int
+    ) -> DownloadToken:
+        token = f"dt+{base64.b64encode(secrets.token_bytes(30)).decode()}/+="
+        issued = DownloadToken(token, tenant_id, user_id, object_key, method, time.time() + expires_in_seconds)
+        with self._data.writing() as database:
+            database.execute("DELETE FROM download_tokens WHERE expires_at < ?", (time.time() - 3600,))
+            database.execute(
+                "INSERT INTO download_tokens VALUES (?, ?, ?, ?, ?, ?)",
+                (token, tenant_id, user_id, object_key, method, issued.expires_at),
+            )
+        return issued
+
+    def find(self, unverified_token: str) -> DownloadToken | None:
+        """The token if it was issued here; whether it is still valid, and for what, is for the caller to compare."""
+        with self._data.reading() as database:
+            row = database.execute("SELECT * FROM download_tokens WHERE token = ?", (unverified_token,)).fetchone()
+        return None if row is None else DownloadToken(**row)

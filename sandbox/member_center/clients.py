@@ -1,0 +1,78 @@
+"""The two registered OAuth2 clients: the gateway as people's relying party, and the gateway as a service."""
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+
+from authlib.oauth2.rfc6749 import ClientMixin
+
+from sandbox.member_center.register import Register
+from sandbox.settings import SERVICE_CLIENT_ID, SERVICE_CLIENT_SECRET, WEB_CLIENT_ID, WEB_CLIENT_SECRET
+
+SERVICE_SCOPES = ("converter:job.write", "converter:job.read", "files:download.read", "files:download.delegate")
+WEB_SCOPES = ("openid", "profile", "email")
+
+
+@dataclass(frozen=True)
+class Client(ClientMixin):  # type: ignore[misc]
+    """A confidential client, in the form in which Authlib asks about one."""
+
+    client_id: str
+    client_secret: str
+    scopes: tuple[str, ...]
+    grant_types: tuple[str, ...]
+    redirect_uris: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+
+    @property
+    def client_metadata(self) -> dict[str, Any]:
+        return {"post_logout_redirect_uris": list(self.post_logout_redirect_uris)}
+
+    def get_client_id(self) -> str:
+        return self.client_id
+
+    def get_default_redirect_uri(self) -> None:
+        """None: a client says where it wants its code, so that a mistake in it shows."""
+
+    def get_allowed_scope(self, scope: str | None) -> str | None:
+        """The scope to grant; None, which Authlib turns into invalid_scope, when any of it is not this client's."""
+        if not scope:
+            return " ".join(self.scopes)
+        return scope if set(scope.split()) <= set(self.scopes) else None
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        return redirect_uri in self.redirect_uris
+
+    def check_client_secret(self, client_secret: str) -> bool:
+        return hmac.compare_digest(self.client_secret.encode(), client_secret.encode())
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:  # noqa: ARG002 - the same everywhere
+        return method in {"client_secret_basic", "client_secret_post"}
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code" and "authorization_code" in self.grant_types
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type in self.grant_types
+
+
+class Clients:
+    """Finds a client by its id; the web client's redirect URIs follow the registered gateways."""
+
+    def __init__(self, register: Register) -> None:
+        self._register = register
+
+    def find(self, client_id: str) -> Client | None:
+        if client_id == SERVICE_CLIENT_ID:
+            return Client(client_id, SERVICE_CLIENT_SECRET, SERVICE_SCOPES, ("client_credentials",))
+        if client_id == WEB_CLIENT_ID:
+            gateways = self._register.gateways()
+            return Client(
+                client_id,
+                WEB_CLIENT_SECRET,
+                WEB_SCOPES,
+                ("authorization_code",),
+                redirect_uris=tuple(f"{gateway}/auth/authorize" for gateway in gateways),
+                post_logout_redirect_uris=tuple(f"{gateway}/" for gateway in gateways),
+            )
+        return None

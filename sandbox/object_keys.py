@@ -1,0 +1,22 @@
+"""Object keys: what Member Center, the converter and the File Access Agent agree on about naming a file."""
+
+import unicodedata
+
+
+class InvalidObjectKeyError(ValueError):
+    """A key that could mean something else than one file below the root."""
+
+
+def verify_object_key(unverified_key: str) -> str:
+    """The key itself; raises InvalidObjectKeyError for empty, `.` or `..` segments and control characters."""
+    if any(segment in {"", ".", ".."} for segment in unverified_key.split("/")):
+        raise InvalidObjectKeyError("an object key has no empty, . or .. segments")
+    if any(unicodedata.category(character) == "Cc" for character in unverified_key):
+        raise InvalidObjectKeyError("an object key has no control characters")
+    return unverified_key
+
+
+def as_segment(text: str, default: str) -> str:
+    """`text` made fit to be one segment of a key, keeping blanks, signs and every script."""
+    kept = "".join("_" if c in "/\\" or unicodedata.category(c) in {"Cc", "Cs"} else c for c in text).strip()[:100]
+    return default if kept in {"", ".", ".."} else kept

@@ -1,0 +1,294 @@
+"""A threaded HTTP/1.1 server for the stand-ins: keep-alive, chunked both ways, early answers, rough ends on demand.
+
+Werkzeug's development server closes every connection after one answer and reads whatever is left of a body. Real
+upstreams keep connections open and may answer before the body has ended, and the gateway must get along with that;
+hence an own request handler on werkzeug's server. It speaks no TLS and limits headers as the standard library does.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from sandbox.request_body import BadFramingError, RequestBody
+from sandbox.settings import Address
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+LISTEN_BACKLOG = 512
+IDLE_SECONDS = 120.0
+
+# What is left of a body after an early answer: a small rest is read so that the connection can be used again; of a
+# large one a bounded amount, because closing at once could reset the connection before the client has read the answer.
+SMALL_REST_BYTES = 64 * 1024
+DRAIN_BYTES = 16 * 1024**2
+DRAIN_SECONDS = 3.0
+
+
+class HangUp(Exception):  # noqa: N818 - an instruction to the server, not a failure
+    """Raised by an application to end the connection without another byte: in order, or with a reset."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__()
+        self.reset = reset
+
+
+class AddressInUseError(OSError):
+    """Somebody else listens there."""
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket, so that all addresses can be taken before any server starts; raises AddressInUseError."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise AddressInUseError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
+    return listener
+
+
+class OpenConnections:
+    """The connections being served, so that a server can end them all, long stalls included, when it stops."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[threading.Thread, socket.socket] = {}
+
+    def add(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open[threading.current_thread()] = connection
+
+    def remove(self) -> None:
+        with self._lock:
+            self._open.pop(threading.current_thread(), None)
+
+    def close_all(self, timeout_seconds: float) -> None:
+        with self._lock:
+            leaving = dict(self._open)
+        for connection in leaving.values():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + timeout_seconds
+        for thread in leaving:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+class HTTPServer:
+    """One stand-in's server: accepts in a thread of its own, serves every connection in another."""
+
+    def __init__(self, listener: socket.socket, app: "WSGIApplication", stopping: threading.Event) -> None:
+        """Take over `listener`; `stopping` is set when the server closes, and whatever waits must wait on it."""
+        self._stopping = stopping
+        self._connections = OpenConnections()
+        handler = type("Handler", (ConnectionHandler,), {"connections": self._connections})
+        host, port = listener.getsockname()[:2]
+        with listener:
+            self._server = make_server(host, port, app, threaded=True, request_handler=handler, fd=listener.fileno())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=f"sandbox-{port}")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop accepting, end every connection, and wait a bounded time for their threads."""
+        self._stopping.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._connections.close_all(timeout_seconds=5.0)
+
+
+class ConnectionHandler(WSGIRequestHandler):
+    """Serves the requests of one connection, one after another."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_SECONDS
+    disable_nagle_algorithm = True
+    connections: OpenConnections
+
+    def setup(self) -> None:
+        self.connections.add(self.request)
+        super().setup()
+
+    def finish(self) -> None:
+        try:
+            with contextlib.suppress(OSError):
+                super().finish()
+        finally:
+            self.connections.remove()
+
+    def handle_expect_100(self) -> bool:
+        # The permission to continue is sent when an application begins to read, so that a refusal can come first.
+        return True
+
+    def run_wsgi(self) -> None:
+        try:
+            body = RequestBody.of(self.headers, cast("BinaryIO", self.rfile), self._continue_if_expected())
+        except BadFramingError as error:
+            _Answer(self, RequestBody(cast("BinaryIO", self.rfile), 0), head=False).send_plain(400, str(error))
+            self.close_connection = True
+            return
+        environ = self.make_environ()
+        environ["wsgi.input"] = body
+        environ["wsgi.input_terminated"] = True
+        self.environ = environ
+        answer = _Answer(self, body, head=self.command == "HEAD")
+        try:
+            self._run(environ, answer)
+        except HangUp as ending:
+            self.close_connection = True
+            if ending.reset:
+                self._reset()
+                return
+        except OSError:
+            # The client has gone away or stopped reading; nobody is left to tell.
+            self.close_connection = True
+            return
+        self._settle(body)
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is werkzeug's
+        """Requests are in the call log; a terminal that repeats them hides what matters."""
+
+    def _run(self, environ: "WSGIEnvironment", answer: "_Answer") -> None:
+        chunks: Iterable[bytes] = ()
+        try:
+            try:
+                chunks = self.server.app(environ, answer.start)
+                for chunk in chunks:
+                    answer.write(chunk)
+                answer.finish()
+            finally:
+                if hasattr(chunks, "close"):
+                    chunks.close()
+        except (HangUp, OSError):
+            raise
+        except Exception:
+            log.exception("the sandbox failed at %s %s", self.command, self.path.partition("?")[0])
+            self.close_connection = True
+            if not answer.is_started:
+                answer.send_plain(500, "The sandbox itself failed; see its log.")
+
+    def _continue_if_expected(self) -> Any:
+        if self.headers.get("Expect", "").strip().lower() != "100-continue":
+            return None
+        return lambda: self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _settle(self, body: RequestBody) -> None:
+        """Bring the connection to where the next request starts, or to a decent end."""
+        if body.complete or body.broken:
+            self.close_connection = self.close_connection or body.broken
+            return
+        if not self.close_connection:
+            try:
+                body.readall()
+            except OSError:
+                self.close_connection = True
+            return
+        deadline = time.monotonic() + DRAIN_SECONDS
+        left = DRAIN_BYTES
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (wait := deadline - time.monotonic()) > 0:
+                if not select.select([self.connection], [], [], wait)[0]:
+                    break
+                data = self.connection.recv(65536)
+                if not data:
+                    break
+                left -= len(data)
+
+    def _reset(self) -> None:
+        # socketserver would say goodbye in order (FIN) before it closes, so the descriptor is taken away from it.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
+
+
+class _Answer:
+    """Writes one response: WSGI's start_response and write, plus the framing."""
+
+    def __init__(self, handler: ConnectionHandler, body: RequestBody, *, head: bool) -> None:
+        self._handler = handler
+        self._body = body
+        self._head = head
+        self._status = ""
+        self._headers: list[tuple[str, str]] = []
+        self._chunked = False
+        self._promised: int | None = None
+        self._written = 0
+        self.is_started = False
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if self.is_started and exc_info:
+            raise exc_info[1].with_traceback(exc_info[2])
+        self._status, self._headers = status, headers
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send a piece; an empty first one sends the headers alone."""
+        head = b"" if self.is_started else self._header_block()
+        self.is_started = True
+        if self._head or not self._may_have_content:
+            data = b""
+        self._written += len(data)
+        if data and self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if head or data:
+            self._handler.connection.sendall(head + data)
+
+    def finish(self) -> None:
+        if not self.is_started:
+            self.write(b"")
+        if self._chunked and not self._head:
+            self._handler.connection.sendall(b"0\r\n\r\n")
+        if self._promised is not None and self._promised != self._written and self._may_have_content and not self._head:
+            # Only a fault rule lies about the length; the next answer must not be taken for the rest of this one.
+            self._handler.close_connection = True
+
+    def send_plain(self, code: int, sentence: str) -> None:
+        text = f"{sentence}\n".encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(text))),
+            ("Connection", "close"),
+        ]
+        self.start(f"{code} {HTTPStatus(code).phrase}", headers)
+        with contextlib.suppress(OSError):
+            self.write(text)
+
+    @property
+    def _may_have_content(self) -> bool:
+        return self._status[:3] not in {"204", "304"} and not self._status.startswith("1")
+
+    def _header_block(self) -> bytes:
+        names = {name.lower() for name, _ in self._headers}
+        lines = [f"HTTP/1.1 {self._status}", *(f"{name}: {value}" for name, value in self._headers)]
+        for name, value in self._headers:
+            if name.lower() == "content-length" and value.isdigit():
+                self._promised = int(value)
+        handler = self._handler
+        if handler.request_version < "HTTP/1.1":
+            handler.close_connection = True
+        elif "content-length" not in names and self._may_have_content:
+            self._chunked = True
+            lines.append("Transfer-Encoding: chunked")
+        rest = self._body.remaining
+        if self._body.broken or (not self._body.complete and (rest is None or rest > SMALL_REST_BYTES)):
+            handler.close_connection = True
+        if handler.close_connection and "connection" not in names:
+            lines.append("Connection: close")
+        if "date" not in names:
+            lines.append(f"Date: {formatdate(usegmt=True)}")
+        lines.append("Server: visionA-sandbox")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -1,0 +1,80 @@
+"""Writes docs/errors.md from the error catalogue and the failure tree: `python -m scripts.errors_page`.
+
+`--check` writes nothing and fails if the page is out of date.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.errors import Entry, GatewayError, catalogue
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
+
+_HEAD = """\
+# Errors
+
+<!-- Made by `make docs` from app/errors; edit there. -->
+
+Every failure is a problem document (RFC 9457): `type`, `title`, `status`, `detail`, and beside them `code`,
+`i18n_key`, `retryable`, `blame` and `request_id`. Decide by `code`; show `title` and `detail`, which follow
+Accept-Language, or your own text for `i18n_key`. `retryable` says whether the same request may succeed later; where a
+`Retry-After` comes with it, wait that long. `blame` says whose alarm it is: `user` nobody's, `gateway` ours, `upstream`
+the other service's.
+
+Some carry more: `active_job_conflict` the `active_job` (or null), `job_failed` the `job_error`, `library_full` the
+`quota_bytes`, `converter_rejected` the converter's own `upstream_code` and `upstream_message`, as text.
+
+| code | status | i18n key | blame | retryable | when |
+|---|---|---|---|---|---|
+"""
+
+
+def failures_by_code() -> dict[str, list[type[GatewayError]]]:
+    """The classes of the failure tree that raise each code, in the order of their definition."""
+    found: dict[str, list[type[GatewayError]]] = {}
+    for failure in _descendants(GatewayError):
+        if failure.__module__ == "app.errors.failures":
+            found.setdefault(failure.code, []).append(failure)
+    return found
+
+
+def _descendants(failure: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    for child in failure.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+def _row(entry: Entry, failures: list[type[GatewayError]]) -> str:
+    when = " ".join((failure.__doc__ or "").split("\n\n")[0].replace("\n", " ") for failure in failures)
+    cells = [f"`{entry.code}`", str(entry.status), f"`{entry.i18n_key}`", entry.blame.value]
+    return " | ".join(["", *cells, "yes" if entry.retryable else "no", " ".join(when.split()), ""]).strip() + "\n"
+
+
+def _texts(entry: Entry) -> str:
+    lines = [f"- *{language}*: **{entry.title[language]}** {entry.detail[language]}\n" for language in entry.title]
+    return f"### `{entry.code}`\n\n" + "".join(lines)
+
+
+def errors_page() -> str:
+    """The whole page."""
+    failures = failures_by_code()
+    entries = sorted(catalogue().values(), key=lambda entry: entry.status)
+    table = "".join(_row(entry, failures[entry.code]) for entry in entries)
+    return _HEAD + table + "\n## Texts\n\n" + "\n".join(_texts(entry) for entry in entries)
+
+
+def main() -> int:
+    """Write the page, or compare it; the exit status."""
+    page = errors_page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page, encoding="utf-8")
+        return 0
+    if PAGE.read_text(encoding="utf-8") == page:
+        return 0
+    sys.stderr.write("docs/errors.md is out of date: run `make docs`\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

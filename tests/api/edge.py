@@ -1,0 +1,133 @@
+"""The whole edge on fakes: a real application and a real database, with the conversion service played by a script."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import create_app
+from app.bootstrap import build_gateway, open_stores
+from app.config import Settings, load_settings
+from app.domain.job import Job, JobStatus
+from app.domain.model import Model
+from app.library.migrating import migrate
+from app.services.conversions import Download, JobView
+
+ENVIRON = {
+    "VISIONA_OIDC_ISSUER": "http://localhost:9",
+    "VISIONA_OIDC_CLIENT_ID": "gateway",
+    "VISIONA_OIDC_CLIENT_SECRET": "client-secret-of-the-tests",
+    "VISIONA_PUBLIC_BASE_URL": "http://localhost",
+    "VISIONA_SECRET_KEY": "k" * 40,
+}
+CONVERSION = {
+    "VISIONA_CONVERTER_BASE_URL": "http://localhost:9",
+    "VISIONA_FAA_BASE_URL": "http://localhost:9",
+    "VISIONA_TENANT_ID": "tenant",
+    "VISIONA_SERVICE_CLIENT_ID": "service",
+    "VISIONA_SERVICE_CLIENT_SECRET": "service-secret-of-the-tests",
+}
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+SECRET_URL = "http://files.example/files/key?access_token=t0k3n%2Bvalue"
+
+
+def a_job(**changes: Any) -> Job:
+    """A running job of a minute ago's end."""
+    return replace(Job("job-1", JobStatus.RUNNING, stage="bie", progress=40.0, created_at=NOW), **changes)
+
+
+@dataclass
+class FakeConversions:
+    """Answers what it is told to, or raises `failure`; remembers the calls."""
+
+    view: JobView = field(default_factory=lambda: JobView(a_job(), "net.onnx", 5, None))
+    failure: Exception | None = None
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    model: Model | None = None
+    body: bytes = b""
+
+    def _answer(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.failure is not None:
+            raise self.failure
+
+    def init_job(self, user_id: str, boundary: str, open_body: Callable[..., Any], _context: Any) -> JobView:
+        self._answer("init", user_id, boundary)
+        self.body = b"".join(open_body(lambda _read: None))
+        return self.view
+
+    def check_upload(self, user_id: str, size: int | None, _context: Any) -> None:
+        self._answer("check", user_id, size)
+
+    def get_active_job(self, user_id: str, _context: Any) -> JobView | None:
+        self._answer("active", user_id)
+        return self.view
+
+    def get_job(self, user_id: str, job_id: str, _context: Any) -> JobView:
+        self._answer("get", user_id, job_id)
+        return self.view
+
+    def history(
+        self, user_id: str, limit: int, cursor: str | None, _context: Any
+    ) -> tuple[Sequence[JobView], str | None]:
+        self._answer("history", user_id, limit, cursor)
+        return [self.view], "next"
+
+    def promote_to_models(self, user_id: str, job_id: str, _context: Any) -> tuple[Model | None, bool]:
+        self._answer("promote", user_id, job_id)
+        return self.model, len(self.calls) == 1
+
+    def download_redirect_url(self, user_id: str, job_id: str, _context: Any) -> str:
+        self._answer("download", user_id, job_id)
+        return SECRET_URL
+
+    def check_download(self, user_id: str, job_id: str, _context: Any) -> Download:
+        self._answer("check_download", user_id, job_id)
+        return Download("net.nef", 9)
+
+
+@dataclass
+class Edge:
+    """An application and what stands behind it."""
+
+    app: Flask
+    settings: Settings
+    conversions: FakeConversions
+    stores: Any
+
+    def client(self, user_id: str | None = "alice") -> FlaskClient:
+        """A client that is signed in as `user_id`, or not at all."""
+        client = self.app.test_client()
+        if user_id is not None:
+            with client.session_transaction() as cookie:
+                cookie.update(
+                    sid=f"sid-{user_id}", sub=user_id, name=user_id, email="", exp=int(NOW.timestamp()) + 3_600
+                )
+        return client
+
+
+@contextmanager
+def make_edge(folder: Path, *, is_enabled: bool = True, **environ: str) -> Iterator[Edge]:
+    """An edge whose database and files are in `folder`."""
+    url = f"sqlite:///{folder / 'gateway.db'}"
+    settings = load_settings(
+        ENVIRON
+        | (CONVERSION if is_enabled else {})
+        | {"VISIONA_DATABASE_URL": url, "VISIONA_STORAGE_URL": (folder / "models").as_uri()}
+        | environ
+    )
+    migrate(url)
+    stores = open_stores(settings, lambda: NOW)
+    gateway = build_gateway(settings, stores=stores, clock=lambda: NOW)
+    fake = FakeConversions()
+    if is_enabled:
+        gateway = replace(gateway, conversions=fake)  # type: ignore[arg-type]
+    try:
+        yield Edge(create_app(settings, gateway), settings, fake, stores)
+    finally:
+        stores.close()

@@ -1,0 +1,206 @@
+"""The conversion routes: what they pass down, and the shape of their answers."""
+
+import json
+from datetime import timedelta
+from io import BytesIO
+
+import pytest
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import TestResponse, encode_multipart
+
+from app.domain.job import Job, JobError, JobStatus
+from app.domain.model import Model
+from app.services.conversions import JobView
+from tests.api.edge import NOW, SECRET_URL, Edge, a_job
+
+JOB_MEMBERS = {
+    "job_id", "status", "stage", "stage_index", "stage_count", "progress", "terminal", "created_at", "updated_at",
+    "parameters", "filename", "size",
+}  # fmt: skip
+MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "application/octet-stream", "k/m1", NOW)
+
+
+def test_init_hands_the_body_on_and_answers_201_with_the_job(edge: Edge) -> None:
+    body = b"--b\r\n\r\n--b--\r\n"
+    answer = edge.client("bob").post(
+        "/api/conversion/init", data=body, content_type='multipart/form-data; boundary="b"'
+    )
+    assert answer.status_code == 201
+    assert edge.conversions.calls == [("init", "bob", "b")]
+    assert edge.conversions.body == body
+    assert set(answer.get_json()) == JOB_MEMBERS
+    assert answer.headers["Location"] == "/api/conversion/job-1"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "code"),
+    [
+        (None, "unsupported_media_type"),
+        ("application/json", "unsupported_media_type"),
+        ("multipart/mixed; boundary=b", "unsupported_media_type"),
+        ("multipart/form-data", "invalid_request"),
+        ("multipart/form-data; boundary=", "invalid_request"),
+        ('multipart/form-data; boundary="a\\"b"', "invalid_request"),
+        ("multipart/form-data; boundary=" + "b" * 201, "invalid_request"),
+    ],
+)
+def test_init_takes_multipart_with_a_boundary_only(edge: Edge, content_type: str | None, code: str) -> None:
+    answer = edge.client().post("/api/conversion/init", data=b"x", content_type=content_type)
+    assert answer.get_json()["code"] == code
+    assert edge.conversions.calls == []
+
+
+def test_check_passes_the_size_and_says_the_limit(edge: Edge) -> None:
+    answer = edge.client().post("/api/conversion/check", data={"size": "123", "filename": "a.onnx", "user_id": "bob"})
+    assert answer.status_code == 200
+    assert answer.get_json() == {
+        "ok": True,
+        "max_upload_bytes": edge.settings.max_upload_bytes,
+        "session_expires_at": "2026-11-23T13:00:00.000Z",
+    }
+    assert edge.conversions.calls == [("check", "alice", 123)]
+
+
+@pytest.mark.parametrize("size", ["-1", "1e3", "²", "9" * 30, "a"])
+def test_check_refuses_a_size_that_is_none(edge: Edge, size: str) -> None:
+    answer = edge.client().post("/api/conversion/check", data={"size": size})
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def test_check_takes_the_models_first_bytes_without_spooling_them(edge: Edge) -> None:
+    def check(head_bytes: int) -> TestResponse:
+        head = FileStorage(BytesIO(b"x" * head_bytes), "head.bin", "head")
+        boundary, body = encode_multipart({"size": "1", "head": head})
+        return edge.client().post(
+            "/api/conversion/check", data=body, content_type=f"multipart/form-data; boundary={boundary}"
+        )
+
+    assert check(4 * 1024 * 1024).status_code == 200
+    assert check(5 * 1024 * 1024).get_json()["code"] == "payload_too_large"
+
+
+def test_a_poll_answers_the_job_an_etag_and_when_to_ask_again(edge: Edge) -> None:
+    answer = edge.client().get("/api/conversion/job-1")
+    assert answer.status_code == 200
+    assert set(answer.get_json()) == JOB_MEMBERS
+    assert answer.get_json()["stage_index"] == 1
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+
+    again = edge.client().get("/api/conversion/job-1", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == answer.headers["ETag"]
+    assert again.headers["Retry-After"] == "2"
+
+
+def test_after_a_minute_it_asks_for_fewer_polls(edge: Edge) -> None:
+    edge.conversions.view = JobView(a_job(created_at=NOW - timedelta(seconds=61)), "", None, None)
+    assert edge.client().get("/api/conversion/job-1").headers["Retry-After"] == "5"
+
+
+def test_a_job_that_has_ended_asks_for_no_further_poll(edge: Edge) -> None:
+    ended = a_job(status=JobStatus.FAILED, error=JobError("x", "why"))
+    edge.conversions.view = JobView(ended, "net.onnx", 5, None)
+    answer = edge.client().get("/api/conversion/job-1")
+    assert "Retry-After" not in answer.headers
+    assert answer.get_json()["terminal"] is True
+    assert answer.get_json()["error"] == {"code": "x", "message": "why"}
+
+
+def test_a_kept_result_shows_its_model(edge: Edge) -> None:
+    edge.conversions.view = JobView(a_job(status=JobStatus.COMPLETED), "net.onnx", 5, "m1")
+    assert edge.client().get("/api/conversion/job-1").get_json()["model_id"] == "m1"
+
+
+def test_a_job_of_which_nothing_is_known_still_has_every_member(edge: Edge) -> None:
+    edge.conversions.view = JobView(Job("job-1", JobStatus.RUNNING), "", None, None)
+    document = edge.client().get("/api/conversion/job-1").get_json()
+    assert set(document) == JOB_MEMBERS
+    assert document["created_at"] is None
+    assert document["stage_count"] == 3
+
+
+def test_active_is_the_job_or_null(edge: Edge) -> None:
+    answer = edge.client().get("/api/conversion/active")
+    assert answer.get_json()["active_job"]["job_id"] == "job-1"
+    assert answer.headers["Retry-After"] == "2"
+    edge.conversions.view = None  # type: ignore[assignment]
+    answer = edge.client().get("/api/conversion/active")
+    assert answer.get_json() == {"active_job": None}
+    assert "Retry-After" not in answer.headers
+
+
+@pytest.mark.parametrize(("query", "limit"), [("", 20), ("?limit=1", 1), ("?limit=100", 100), ("?limit=007", 7)])
+def test_history_takes_a_limit_from_1_to_100(edge: Edge, query: str, limit: int) -> None:
+    answer = edge.client().get(f"/api/conversion/jobs{query}")
+    assert answer.get_json()["next_cursor"] == "next"
+    assert edge.conversions.calls == [("history", "alice", limit, None)]
+
+
+@pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "1.5", "9" * 40])
+def test_history_refuses_another_limit(edge: Edge, limit: str) -> None:
+    answer = edge.client().get(f"/api/conversion/jobs?limit={limit}")
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def test_promote_answers_201_and_then_200_with_the_same_model(edge: Edge) -> None:
+    edge.conversions.model = MODEL
+    client = edge.client()
+    first, second = (client.post("/api/conversion/job-1/promote-to-models") for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.get_json() == second.get_json()
+    assert set(first.get_json()) == {
+        "id", "name", "source_job_id", "platform", "filename", "size", "sha256", "created_at",
+    }  # fmt: skip
+    assert first.headers["Location"] == "/api/models/m1"
+
+
+def test_a_download_is_a_bare_redirect_that_nobody_keeps(edge: Edge) -> None:
+    answer = edge.client().get("/api/conversion/job-1/download")
+    assert (answer.status_code, answer.data) == (302, b"")
+    assert answer.headers["Location"] == SECRET_URL
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert [name for name, value in answer.headers.items() if "t0k3n" in value] == ["Location"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Mode": "same-origin"},
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate"},
+        {"Purpose": "prefetch"},
+    ],
+)
+def test_a_download_by_script_or_prefetch_mints_nothing(edge: Edge, headers: dict[str, str]) -> None:
+    answer = edge.client().get("/api/conversion/job-1/download", headers=headers)
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "navigation_required")
+    assert edge.conversions.calls == []
+
+
+def test_a_download_by_head_mints_nothing(edge: Edge) -> None:
+    answer = edge.client().head("/api/conversion/job-1/download")
+    assert answer.status_code == 405
+    assert "HEAD" not in answer.headers["Allow"]
+    assert edge.conversions.calls == []
+
+
+def test_looking_whether_a_download_would_work_is_open_to_scripts(edge: Edge) -> None:
+    answer = edge.client().get("/api/conversion/job-1/download?check=1", headers={"Sec-Fetch-Mode": "cors"})
+    assert answer.get_json() == {"ready": True, "filename": "net.nef", "size": 9}
+    assert edge.conversions.calls == [("check_download", "alice", "job-1")]
+
+
+def test_identity_comes_from_the_session_whatever_the_client_sends(edge: Edge) -> None:
+    client = edge.client("alice")
+    claims = {"X-User-Id": "bob", "X-Forwarded-User": "bob", "Authorization": "Bearer bob", "Remote-User": "bob"}
+    client.get("/api/conversion/job-1?user_id=bob&sub=bob", headers=claims)
+    client.post("/api/conversion/check?user_id=bob", data={"user_id": "bob", "sub": "bob"}, headers=claims)
+    client.post(
+        "/api/conversion/job-1/promote-to-models", data=json.dumps({"user_id": "bob"}), content_type="application/json"
+    )
+    assert {call[1] for call in edge.conversions.calls} == {"alice"}

@@ -1,0 +1,161 @@
+"""The order of refusals, and that no route escapes it."""
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from tests.api.edge import Edge, make_edge
+
+
+def api_requests(app: Flask) -> list[tuple[str, str]]:
+    """Every method and path of the application below /api, with an id in the place of each variable."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<job_id>", "job-1").replace("<model_id>", "model-1")
+        if path.startswith("/api"):
+            assert "<" not in path, f"this test does not know the variables of {rule.rule}"
+            found += [(method, path) for method in sorted(rule.methods or ())]
+    return found
+
+
+def test_every_api_route_answers_401_without_a_session(edge: Edge) -> None:
+    """Whatever route is added, whatever its method: a stranger gets a problem document and nothing else."""
+    requests = api_requests(edge.app)
+    assert len(requests) > 20
+    for method, path in requests:
+        answer = edge.client(None).open(path, method=method, headers={"X-Requested-With": "XMLHttpRequest"})
+        assert answer.status_code == 401, (method, path)
+        assert answer.content_type == "application/problem+json"
+        if method != "HEAD":
+            assert answer.get_json()["code"] == "unauthenticated"
+    assert edge.conversions.calls == []
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/conversion/a/b/c"])
+def test_paths_below_api_without_a_route_need_a_session_too(edge: Edge, path: str) -> None:
+    assert edge.client(None).get(path).status_code == 401
+    assert edge.client().get(path).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost:81", "localhost.evil.example", "127.0.0.1", "LOCALHOST."])
+def test_a_foreign_host_is_refused_before_anything_else(edge: Edge, host: str) -> None:
+    answer = edge.client(None).get("/api/me", headers={"Host": host})
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_host")
+
+
+def test_the_host_is_compared_without_regard_to_case(edge: Edge) -> None:
+    assert edge.client().get("/api/me", headers={"Host": "LocalHost"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_are_answered_for_any_host(edge: Edge, path: str) -> None:
+    assert edge.client(None).get(path, headers={"Host": "10.1.2.3:8000"}).status_code == 200
+
+
+CROSS_SITE = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:8000"},
+]
+OWN_SITE = [
+    {},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "http://localhost"},
+]
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+def test_an_unsafe_request_from_another_site_is_refused(edge: Edge, headers: dict[str, str]) -> None:
+    for method, path in (
+        ("POST", "/api/conversion/check"),
+        ("DELETE", "/api/models/model-1"),
+        ("PATCH", "/api/models/model-1"),
+        ("POST", "/auth/logout"),
+    ):
+        answer = edge.client().open(path, method=method, headers=headers)
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "cross_site_request"), (method, path)
+    assert edge.conversions.calls == []
+
+
+@pytest.mark.parametrize("headers", OWN_SITE)
+def test_an_unsafe_request_from_our_own_pages_or_from_no_page_passes(edge: Edge, headers: dict[str, str]) -> None:
+    assert edge.client().post("/api/conversion/check", headers=headers).status_code == 200
+
+
+def test_reading_is_not_a_matter_of_the_site(edge: Edge) -> None:
+    assert edge.client().get("/api/me", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+def test_a_stranger_from_another_site_hears_of_the_session_first(edge: Edge) -> None:
+    answer = edge.client(None).post("/api/conversion/check", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 401
+
+
+def test_without_allowed_origins_nothing_is_shared_across_origins(edge: Edge) -> None:
+    answer = edge.client().get("/api/me", headers={"Origin": "https://app.example"})
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    preflight = edge.client(None).options(
+        "/api/conversion/check", headers={"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    )
+    assert preflight.status_code == 401
+
+
+def test_an_allowed_origin_passes_the_check_and_gets_cors_with_credentials(tmp_path: Path) -> None:
+    with make_edge(tmp_path, VISIONA_ALLOWED_ORIGINS="https://app.example, https://other.example") as edge:
+        headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
+        answer = edge.client().post("/api/conversion/check", headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+        assert {"Retry-After", "ETag", "X-Request-ID"} <= set(
+            answer.headers["Access-Control-Expose-Headers"].split(", ")
+        )
+        assert "Origin" in answer.headers["Vary"]
+
+        preflight = edge.client(None).options(
+            "/api/models/model-1", headers=headers | {"Access-Control-Request-Method": "DELETE"}
+        )
+        assert preflight.status_code == 204
+        assert "DELETE" in preflight.headers["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://app.example.evil.example", "http://app.example", "https://app.example:444", "null"]
+)
+def test_only_the_exact_origin_is_allowed(tmp_path: Path, origin: str) -> None:
+    with make_edge(tmp_path, VISIONA_ALLOWED_ORIGINS="https://app.example") as edge:
+        answer = edge.client().post("/api/conversion/check", headers={"Origin": origin})
+        assert answer.status_code == 403
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_refusals_come_in_their_order(tmp_path: Path) -> None:
+    """Bad host, no session, other site, not enabled, media type, size: each hides those that follow."""
+    with make_edge(tmp_path, VISIONA_MAX_UPLOAD_BYTES="10") as edge:
+        client = edge.client()
+
+        def code(headers: dict[str, str], content_type: str = "multipart/form-data; boundary=b") -> str:
+            answer = client.post("/api/conversion/init", data=b"x" * 11, headers=headers, content_type=content_type)
+            return str(answer.get_json()["code"])
+
+        assert code({"Host": "evil", "Sec-Fetch-Site": "cross-site"}) == "bad_host"
+        assert code({"Sec-Fetch-Site": "cross-site"}, "text/plain") == "cross_site_request"
+        assert code({}, "text/plain") == "unsupported_media_type"
+        assert code({}) == "payload_too_large"
+        assert edge.conversions.calls == []
+
+
+def test_conversion_endpoints_answer_501_when_it_is_not_enabled(tmp_path: Path) -> None:
+    with make_edge(tmp_path, is_enabled=False) as edge:
+        for method, path in api_requests(edge.app):
+            if path.startswith("/api/conversion") and method != "OPTIONS":
+                answer = edge.client().open(path, method=method, content_type="text/plain")
+                assert answer.status_code == 501, (method, path)
+        assert edge.client().get("/api/models").status_code == 200
+        assert edge.client().get("/api/me").status_code == 200
+        assert edge.client(None).post("/api/conversion/init").status_code == 401

@@ -1,0 +1,201 @@
+"""The model library's routes, on a real database and real files."""
+
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.api.models import content_disposition
+from app.domain.model import Model
+from tests.api.edge import NOW, Edge
+
+CONTENT = bytes(range(256)) * 40
+MEMBERS = {"id", "name", "source_job_id", "platform", "filename", "size", "sha256", "created_at"}
+
+
+def keep(edge: Edge, number: int = 1, user_id: str = "alice", filename: str = "網路 a+b.nef") -> Model:
+    """A model of the user's, record and file."""
+    key = f"job-{number}/model-{number}"
+    model = Model(
+        f"model-{number}", user_id, f"job-{number}", f"net {number}", "720", filename, len(CONTENT),
+        sha256(CONTENT).hexdigest(), "application/octet-stream", key, NOW + timedelta(seconds=number),
+    )  # fmt: skip
+    with edge.stores.storage.open_writer(key) as writer:
+        writer.write(CONTENT)
+        writer.commit()
+    edge.stores.models.add(model)
+    return model
+
+
+def get_file(client: FlaskClient, **headers: str) -> TestResponse:
+    return client.get("/api/models/model-1/file", headers={name.replace("_", "-"): v for name, v in headers.items()})
+
+
+def test_the_library_is_listed_newest_first_in_pages(edge: Edge) -> None:
+    for number in range(1, 6):
+        keep(edge, number)
+    keep(edge, 9, user_id="bob")
+    client, seen, cursor = edge.client(), [], ""
+    while cursor is not None:
+        page = client.get(f"/api/models?limit=2&cursor={cursor}").get_json()
+        seen += [model["id"] for model in page["models"]]
+        cursor = page["next_cursor"]
+    assert seen == ["model-5", "model-4", "model-3", "model-2", "model-1"]
+
+
+def test_a_cursor_that_is_not_ours_is_refused(edge: Edge) -> None:
+    for cursor in ("x", "%00", "YWJj", "a" * 400):
+        answer = edge.client().get(f"/api/models?cursor={cursor}")
+        assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def test_a_model_shows_what_its_owner_may_see(edge: Edge) -> None:
+    keep(edge)
+    document = edge.client().get("/api/models/model-1").get_json()
+    assert set(document) == MEMBERS
+    assert document["created_at"] == "2026-11-23T12:00:01.000Z"
+
+
+@pytest.mark.parametrize("model_id", ["model-1", "absent", "..", "a%2Fb", "x" * 129, "%00"])
+def test_foreign_absent_and_malformed_models_are_one_404_on_every_verb(edge: Edge, model_id: str) -> None:
+    keep(edge, user_id="bob")
+    client = edge.client("alice")
+    for method, path in (
+        ("GET", f"/api/models/{model_id}"),
+        ("PATCH", f"/api/models/{model_id}"),
+        ("DELETE", f"/api/models/{model_id}"),
+        ("GET", f"/api/models/{model_id}/file"),
+    ):
+        answer = client.open(path, method=method, json={"name": "mine now"} if method == "PATCH" else None)
+        reference = client.open(path.replace(model_id, "nothing"), method=method, json={"name": "mine now"})
+        assert answer.status_code == reference.status_code == 404
+        ignored = {"request_id"}
+        documents = [{k: v for k, v in a.get_json().items() if k not in ignored} for a in (answer, reference)]
+        assert documents[0] == documents[1]
+    assert edge.client("bob").get("/api/models/model-1").status_code == 200
+
+
+def test_a_model_is_renamed_by_its_owner(edge: Edge) -> None:
+    keep(edge)
+    answer = edge.client().patch("/api/models/model-1", json={"name": "  新 的   名稱 "})
+    assert (answer.status_code, answer.get_json()["name"]) == (200, "新 的 名稱")
+    assert edge.client().get("/api/models/model-1").get_json()["name"] == "新 的 名稱"
+
+
+@pytest.mark.parametrize("body", ['{"name": ""}', '{"name": 5}', "{}", "[]", "nonsense", '{"name": "a\\u0000"}', ""])
+def test_a_name_that_cannot_be_shown_is_refused(edge: Edge, body: str) -> None:
+    keep(edge)
+    answer = edge.client().patch("/api/models/model-1", data=body, content_type="application/json")
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def test_a_deleted_model_is_gone_with_its_file(edge: Edge) -> None:
+    model = keep(edge)
+    assert edge.client().delete("/api/models/model-1").status_code == 204
+    assert edge.client().get("/api/models/model-1").status_code == 404
+    assert edge.client().delete("/api/models/model-1").status_code == 404
+    with pytest.raises(FileNotFoundError), edge.stores.storage.open_reader(model.storage_key):
+        pass
+
+
+def test_the_file_comes_whole_with_its_name(edge: Edge) -> None:
+    keep(edge)
+    answer = get_file(edge.client())
+    assert (answer.status_code, answer.data) == (200, CONTENT)
+    assert answer.headers["Content-Length"] == str(len(CONTENT))
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    expected = "attachment; filename=\"__ a+b.nef\"; filename*=UTF-8''%E7%B6%B2%E8%B7%AF%20a+b.nef"
+    assert answer.headers["Content-Disposition"] == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("bytes=0-0", 0, 1), ("bytes=5-9", 5, 10), ("bytes=10000-", 10_000, 10_240), ("bytes=-7", 10_233, 10_240),
+     ("bytes=10239-99999", 10_239, 10_240), ("bytes=-99999", 0, 10_240)],
+)  # fmt: skip
+def test_a_range_is_that_part_of_the_file(edge: Edge, asked: str, start: int, end: int) -> None:
+    keep(edge)
+    answer = get_file(edge.client(), Range=asked)
+    assert answer.data == CONTENT[start:end]
+    if end - start < len(CONTENT):
+        assert answer.status_code == 206
+        assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=10240-", "bytes=99999-100000", "bytes=-0"])
+def test_a_range_outside_the_file_is_416(edge: Edge, asked: str) -> None:
+    keep(edge)
+    answer = get_file(edge.client(), Range=asked)
+    assert (answer.status_code, answer.get_json()["code"]) == (416, "range_not_satisfiable")
+    assert answer.headers["Content-Range"] == f"bytes */{len(CONTENT)}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "lines=0-1", "bytes=5-2", "bytes=a-b", "nonsense"])
+def test_what_is_no_single_range_of_bytes_gets_the_whole_file(edge: Edge, asked: str) -> None:
+    """RFC 9110, section 14.2: a range that is not understood is ignored."""
+    keep(edge)
+    assert get_file(edge.client(), Range=asked).data == CONTENT
+
+
+def test_a_range_of_another_version_gets_the_whole_file(edge: Edge) -> None:
+    keep(edge)
+    etag = get_file(edge.client()).headers["ETag"]
+    assert get_file(edge.client(), Range="bytes=0-1", If_Range=etag).status_code == 206
+    assert get_file(edge.client(), Range="bytes=0-1", If_Range='"other"').data == CONTENT
+    assert get_file(edge.client(), Range="bytes=0-1", If_Range=f"W/{etag}").data == CONTENT
+
+
+def test_a_file_that_the_caller_has_is_not_sent_again(edge: Edge) -> None:
+    keep(edge)
+    etag = get_file(edge.client()).headers["ETag"]
+    answer = get_file(edge.client(), If_None_Match=etag)
+    assert (answer.status_code, answer.data) == (304, b"")
+
+
+def test_head_tells_the_size_and_takes_no_place(edge: Edge) -> None:
+    keep(edge)
+    answer = edge.client().head("/api/models/model-1/file")
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert answer.headers["Content-Length"] == str(len(CONTENT))
+
+
+def test_every_download_gives_its_place_back(edge: Edge) -> None:
+    keep(edge)
+    slots = edge.app.extensions["visiona"].slots
+    for asked in ("bytes=0-1", "bytes=99999-", "nonsense"):
+        get_file(edge.client(), Range=asked).close()
+    abandoned = edge.client().get("/api/models/model-1/file", buffered=False)
+    next(iter(abandoned.response))
+    assert slots.free == slots.places - 1
+    abandoned.close()
+    assert slots.free == slots.places
+
+
+def test_a_missing_file_is_our_own_failure(edge: Edge) -> None:
+    model = keep(edge)
+    edge.stores.storage.delete(model.storage_key)
+    answer = get_file(edge.client())
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "storage_unavailable")
+
+
+@pytest.mark.parametrize("filename", ['a"b.nef', "a\\b.nef", "a%22b.nef", "naïve.nef", "模型.nef", "a;b=c.nef"])
+def test_file_names_cannot_leave_their_header(filename: str) -> None:
+    header = content_disposition(filename)
+    assert header.count('"') == 2
+    assert header.isascii()
+    assert "\\" not in header
+
+
+def test_a_model_of_an_empty_file_is_served(edge: Edge) -> None:
+    model = replace(keep(edge, 2), id="empty", source_job_id="job-0", size=0, storage_key="job-0/empty")
+    with edge.stores.storage.open_writer(model.storage_key) as writer:
+        writer.commit()
+    edge.stores.models.add(model)
+    answer = edge.client().get("/api/models/empty/file", headers={"Range": "bytes=0-"})
+    assert answer.status_code == 416
+    assert edge.client().get("/api/models/empty/file").data == b""

@@ -1,0 +1,520 @@
+"""Every way in which a sign-in can fail: never a crash, never a sign-in, and a page with a way back.
+
+The rule under test: no usable answer of MC's is 503 `idp_unavailable` (later it may work); a whole answer that does
+not sign this person in is 400 `sign_in_failed`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+from werkzeug.wrappers import Response
+
+from app.api.signin_provider import Bounds
+from tests.api.oidc_provider import (
+    CLIENT_SECRET,
+    HTML,
+    Browser,
+    FakeClock,
+    OIDCProvider,
+    World,
+    answering,
+    make_world,
+    query_of,
+    rsa_key,
+    running_provider,
+)
+
+DISCOVERY = "/.well-known/openid-configuration"
+ENDPOINTS = (DISCOVERY, "/token", "/keys")
+DEEP = "[" * 100_000
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def provider(clock: FakeClock) -> Iterator[OIDCProvider]:
+    with running_provider(clock) as provider:
+        yield provider
+
+
+@pytest.fixture
+def world(provider: OIDCProvider, clock: FakeClock) -> World:
+    return make_world(provider.issuer, clock, provider=provider)
+
+
+def refused(browser: Browser, status: int, code: str) -> None:
+    """The sign-in fails like this, and leaves the browser as it was: neither in nor with more cookies."""
+    login = browser.get("/auth/login", query_string={"next": "/models"})
+    response = login if login.status_code != 302 else browser.get(browser.at_provider(login.headers["Location"]))
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.mimetype == "application/problem+json"
+    assert browser.cookies() == {}
+    assert browser.me().status_code == 401
+
+
+# --- what the callback brings
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({}, 400),
+        ({"code": "c"}, 400),
+        ({"state": ""}, 400),
+        ({"state": "{state}"}, 400),
+        ({"state": "{state}", "code": ""}, 400),
+        ({"state": "{state}", "code": "c" * 5000}, 400),
+        ({"state": "{state}", "code": "\0\r\n\u6a21 %zz&="}, 400),
+        ({"state": "unknown", "code": "c"}, 400),
+        ({"state": "\0\u6a21;=" * 500, "code": "c"}, 400),
+        ({"state": "{state}", "error": "access_denied"}, 400),
+        ({"state": "{state}", "error": "access_denied", "code": "c"}, 400),
+        ({"state": "{state}", "error": "<script>alert(1)</script>"}, 400),
+        ({"state": "{state}", "error": ""}, 400),
+        ({"state": "unknown", "error": "server_error"}, 400),
+        ({"state": "{state}", "error": "server_error"}, 503),
+        ({"state": "{state}", "error": "temporarily_unavailable"}, 503),
+        ({"state": "{state}", "code": "c", "iss": "https://evil.example"}, 400),
+    ],
+)
+def test_a_callback_that_cannot_succeed_says_so(world: World, query: dict[str, str], status: int) -> None:
+    """And a state that was named in vain is used up."""
+    browser = world.browser()
+    state = query_of(browser.begin())["state"]
+    filled = {name: value.replace("{state}", state) for name, value in query.items()}
+    response = browser.get("/auth/authorize", query_string=filled)
+    assert response.status_code == status
+    assert response.json["code"] == ("sign_in_failed" if status == 400 else "idp_unavailable")
+    assert "script" not in response.get_data(as_text=True)
+    assert len(browser.pending()) == (0 if filled.get("state") == state else 1)
+    assert browser.me().status_code == 401
+
+
+def test_a_callback_with_bytes_that_are_no_text_says_so(world: World) -> None:
+    """A query that is not UTF-8 is no reason to crash."""
+    assert world.browser().get("/auth/authorize?state=%ff%fe&code=%80").status_code == 400
+
+
+@pytest.mark.parametrize("value", ["", "garbage", "WyJhIl0.signature", "." * 3000])
+def test_a_state_cookie_that_was_tampered_with_counts_for_nothing(world: World, value: str) -> None:
+    """Only what we have signed binds a browser to a sign-in."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin())
+    (name,) = browser.pending()
+    browser.keep_cookies({name: value})
+    assert browser.get(callback).status_code == 400
+    assert browser.cookies() == {}
+
+
+def test_a_state_cookie_of_another_sign_in_counts_for_nothing(world: World) -> None:
+    """The name of the cookie is not what binds; the attacker's code is not even tried."""
+    attacker, victim = world.browser(), world.browser()
+    prepared = attacker.at_provider(attacker.begin())
+    (foreign_name,) = attacker.pending()
+    victim.begin()
+    (own_value,) = victim.cookies().values()
+    victim.keep_cookies({foreign_name: own_value})
+    assert victim.get(prepared).status_code == 400
+    assert victim.me().status_code == 401
+    assert world.provider is not None
+    assert world.provider.count("/token") == 0
+
+
+def test_a_provider_that_promises_its_name_in_the_answer_must_give_it(world: World, provider: OIDCProvider) -> None:
+    """RFC 9207, the mix-up defence."""
+    provider.document["authorization_response_iss_parameter_supported"] = True
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin())
+    assert browser.get(callback).status_code == 400
+    callback = browser.at_provider(browser.begin())
+    assert browser.get(callback + f"&iss={provider.issuer}").status_code == 302
+
+
+# --- what the token endpoint answers
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, '{"error": "invalid_grant", "error_description": "SECRET"}'),
+        (401, '{"error": "invalid_client"}'),
+        (400, '{"error": ["odd"]}'),
+        (403, "<html>forbidden</html>"),
+        (404, ""),
+        (400, "[]"),
+        (200, '{"error": "invalid_request"}'),
+        (200, "{}"),
+        (200, '{"access_token": "a", "token_type": "Bearer"}'),
+        (200, '{"access_token": "a", "id_token": 7}'),
+        (200, '{"access_token": "a", "id_token": ""}'),
+        (200, '{"access_token": "a", "id_token": "a.b.c"}'),
+        (200, '{"access_token": "a", "id_token": "\\u6a21.\\ud800.\\u0000"}'),
+        (200, json.dumps({"id_token": "a." * 5_000})),
+    ],
+)
+def test_a_token_answer_that_signs_nobody_in(world: World, provider: OIDCProvider, status: int, body: str) -> None:
+    """A whole answer: trying the same again would not help."""
+    provider.answers["/token"] = answering(status, body, **{"Content-Type": "application/json"})
+    refused(world.browser(), 400, "sign_in_failed")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, ""),
+        (502, "<html>"),
+        (503, '{"error": "invalid_grant"}'),
+        (429, ""),
+        (301, ""),
+        (302, ""),
+        (307, ""),
+        (200, ""),
+        (200, "no json"),
+        (200, "[]"),
+        (200, "null"),
+        (200, DEEP),
+        (200, '{"id_token": "a.b.c", "expires_in": "soon"}'),
+        (200, '{"id_token": "a.b.c", "expires_in": 1e999}'),
+        (200, '{"id_token": "a.b.c", "expires_at": []}'),
+        (200, " " * (2 << 20)),
+    ],
+)
+def test_a_token_endpoint_that_gives_no_usable_answer(
+    world: World, provider: OIDCProvider, status: int, body: str
+) -> None:
+    """MC is ill; a redirect is not followed, because it would carry the code and our secret away."""
+    provider.answers["/token"] = answering(status, body, Location=f"{provider.issuer}/elsewhere")
+    refused(world.browser(), 503, "idp_unavailable")
+    assert provider.count("/elsewhere") == 0
+
+
+# --- discovery and keys
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, ""),
+        (429, ""),
+        (404, ""),
+        (401, "{}"),
+        (302, ""),
+        (204, ""),
+        (200, ""),
+        (200, "no json"),
+        (200, "[]"),
+        (200, "{}"),
+        (200, DEEP),
+        (200, '{"issuer": 7, "keys": 7}'),
+        (200, '{"issuer": "https://evil.example", "keys": []}'),
+        (200, '{"keys": [7, {}, {"kty": "RSA"}, {"kty": "RSA", "n": "!", "e": []}, {"kty": ["RSA"]}]}'),
+    ],
+)
+def test_discovery_or_keys_without_a_usable_answer(
+    world: World, provider: OIDCProvider, path: str, status: int, body: str
+) -> None:
+    """MC is ill, says the gateway, and says nothing else."""
+    provider.answers[path] = answering(status, body, Location=f"{provider.issuer}/elsewhere")
+    refused(world.browser(), 503, "idp_unavailable")
+    assert provider.count("/elsewhere") == 0
+
+
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri"])
+@pytest.mark.parametrize(
+    "value",
+    [None, 7, "", "/login", "//evil/", "javascript:alert(1)", "http://u:p@evil/", "http://evil:x/", "http://e\nx/"],
+)
+def test_discovery_must_name_usable_endpoints(world: World, provider: OIDCProvider, name: str, value: object) -> None:
+    """Nobody is sent, and nothing is sent, to something that is no web address."""
+    provider.document[name] = value
+    refused(world.browser(), 503, "idp_unavailable")
+
+
+def test_discovery_cannot_set_anything_but_endpoints(world: World, provider: OIDCProvider) -> None:
+    """Authlib would pass every member on to constructors: a client id twice, TLS checks off, a proxy."""
+    provider.document |= {
+        "client_id": "other",
+        "verify": False,
+        "proxies": {"http": "http://127.0.0.1:9"},
+        "scope": "all",
+        "default_timeout": 0.0001,
+        "token_endpoint_auth_method": "none",
+        "code_challenge_method": "plain",
+        "trust_env": True,
+        "nonce": "fixed",
+        "prompt": "none",
+    }
+    browser = world.browser()
+    asked = query_of(browser.begin())
+    assert (asked["scope"], asked["code_challenge_method"]) == ("openid profile email", "S256")
+    assert "prompt" not in asked
+    browser.signed_in()
+
+
+def test_an_https_issuer_cannot_be_talked_down_to_http(clock: FakeClock, provider: OIDCProvider) -> None:
+    """An endpoint without TLS in the document of an issuer with TLS is no endpoint."""
+    world = make_world("https://issuer.example", clock)
+    with world.app.test_request_context():
+        provider_client = world.app.extensions["visiona.signin"].provider
+        document = {"token_endpoint": "http://issuer.example/token", "jwks_uri": "https://issuer.example/keys"}
+        assert provider_client._find_endpoint(document, "token_endpoint") is None
+        assert provider_client._find_endpoint(document, "jwks_uri") == "https://issuer.example/keys"
+
+
+# --- network
+
+
+def quick_world(provider: OIDCProvider, clock: FakeClock) -> World:
+    return make_world(provider.issuer, clock, provider=provider, bounds=Bounds(total_seconds=0.3))
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+@pytest.mark.parametrize("illness", ["hang", "trickle"])
+def test_an_endpoint_that_keeps_us_waiting_is_given_up(
+    provider: OIDCProvider, clock: FakeClock, path: str, illness: str
+) -> None:
+    """Time is bounded as a whole: a byte now and then does not prolong it."""
+    provider.answers[path] = getattr(provider, illness)
+    refused(quick_world(provider, clock).browser(), 503, "idp_unavailable")
+
+
+def test_the_bounds_are_five_and_ten_seconds() -> None:
+    """What the short bounds of these tests stand for."""
+    assert (Bounds().connect_seconds, Bounds().total_seconds) == (5, 10)
+
+
+def test_a_body_that_is_cut_off_is_no_answer(world: World, provider: OIDCProvider) -> None:
+    """Less than Content-Length promised, even if what came is well-formed."""
+    body = '{"id_token": "a.b.c"}'
+    provider.answers["/token"] = lambda request: Response(iter([body]), headers={"Content-Length": "4000"})
+    refused(world.browser(), 503, "idp_unavailable")
+
+
+def test_the_provider_is_down_before_the_sign_in(world: World, provider: OIDCProvider) -> None:
+    """Sign-in says so, and leaves no state behind."""
+    provider.stop()
+    refused(world.browser(), 503, "idp_unavailable")
+
+
+def test_the_provider_goes_down_during_the_sign_in(world: World, provider: OIDCProvider) -> None:
+    """The code cannot be redeemed any more."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin())
+    provider.stop()
+    assert browser.get(callback).status_code == 503
+    assert browser.cookies() == {}
+
+
+# --- the ID token
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"nonce": None},
+        {"nonce": ""},
+        {"nonce": "another"},
+        {"nonce": ["another"]},
+        {"nonce": 7},
+        {"iss": None},
+        {"iss": "https://evil.example"},
+        {"iss": ["https://evil.example"]},
+        {"aud": None},
+        {"aud": ""},
+        {"aud": "another"},
+        {"aud": ["another"]},
+        {"aud": {"gateway": True}},
+        {"aud": ["gateway", "another"]},
+        {"aud": ["gateway", "another"], "azp": "another"},
+        {"azp": "another"},
+        {"exp": None},
+        {"exp": 0},
+        {"exp": "never"},
+        {"exp": True},
+        {"exp": float("nan")},
+        {"iat": None},
+        {"iat": 1e12},
+        {"iat": "now"},
+        {"nbf": 1e12},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": 7},
+        {"sub": ["user-alice"]},
+        {"sub": "a" * 256},
+        {"sub": "line\nbreak"},
+        {"sub": "使用者"},
+        {"sub": " "},
+    ],
+)
+def test_an_id_token_with_a_wrong_claim_signs_nobody_in(
+    world: World, provider: OIDCProvider, claims: dict[str, Any]
+) -> None:
+    """Signed by MC, and still not for this sign-in."""
+    provider.claims = claims
+    refused(world.browser(), 400, "sign_in_failed")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"aud": ["gateway"]}, {"azp": "gateway"}, {"aud": ["gateway", "another"], "azp": "gateway"}, {"name": 7}],
+)
+def test_an_id_token_with_unusual_but_right_claims_signs_in(
+    world: World, provider: OIDCProvider, claims: dict[str, Any]
+) -> None:
+    """Being strict is no excuse for being wrong."""
+    provider.claims = claims
+    world.browser().signed_in()
+
+
+def test_clocks_may_differ_by_a_minute(world: World, provider: OIDCProvider, clock: FakeClock) -> None:
+    """A token that expired less than a minute ago is taken, an older one is not."""
+    now = clock.now().timestamp()
+    provider.claims = {"exp": int(now) - 59, "iat": int(now) + 59}
+    world.browser().signed_in()
+    provider.claims = {"exp": int(now) - 60}
+    refused(world.browser(), 400, "sign_in_failed")
+
+
+def test_an_id_token_without_a_signature_is_refused(world: World, provider: OIDCProvider) -> None:
+    """`alg: none`, also when discovery announces it."""
+    provider.document["id_token_signing_alg_values_supported"] = ["none", "HS256", 7]
+    provider.token_answer = {"id_token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1c2VyLWV2ZSJ9."}
+    refused(world.browser(), 400, "sign_in_failed")
+
+
+def test_an_id_token_signed_with_the_client_secret_is_refused(world: World, provider: OIDCProvider) -> None:
+    """HMAC, also when discovery announces it and the key set holds the secret."""
+    secret = OctKey.import_key(CLIENT_SECRET + "-and-more", {"kid": "shared"})
+    provider.document["id_token_signing_alg_values_supported"] = ["HS256", "RS256"]
+    provider.published_keys = [secret.as_dict(), rsa_key("first").as_dict(private=False)]
+    provider.token_answer = {"id_token": jwt.encode({"alg": "HS256", "kid": "shared"}, {"sub": "user-eve"}, secret)}
+    refused(world.browser(), 400, "sign_in_failed")
+
+
+@pytest.mark.parametrize("kid", ["first", "unknown"])
+def test_an_id_token_signed_by_somebody_else_is_refused(world: World, provider: OIDCProvider, kid: str) -> None:
+    """Under a known key id and under an unknown one; the keys are fetched again once, and no more."""
+    provider.published_keys = [rsa_key("first").as_dict(private=False)]
+    forger = type(rsa_key("second")).import_key({**rsa_key("second").as_dict(private=True), "kid": kid})
+    provider.signing_key = forger
+    refused(world.browser(), 400, "sign_in_failed")
+    assert provider.count("/keys") == 2
+
+
+def test_a_changed_signature_is_refused(world: World, provider: OIDCProvider) -> None:
+    """One character of the payload."""
+    usual = provider._id_token
+
+    def tampered(nonce: str) -> str:
+        header, payload, signature = usual(nonce).split(".")
+        return f"{header}.{payload[:-2]}{'A' if payload[-2] != 'A' else 'B'}{payload[-1]}.{signature}"
+
+    provider._id_token = tampered
+    refused(world.browser(), 400, "sign_in_failed")
+
+
+@pytest.mark.parametrize("kid", ["first", "second"])
+def test_the_provider_may_change_its_keys(world: World, provider: OIDCProvider, kid: str) -> None:
+    """Under a new key id, and under the old one; nobody restarts the gateway for it."""
+    world.browser().signed_in()
+    provider.signing_key = type(rsa_key("second")).import_key({**rsa_key("second").as_dict(private=True), "kid": kid})
+    world.browser().signed_in()
+    world.browser().signed_in()
+    assert provider.count("/keys") == 2
+
+
+def test_a_broken_key_beside_a_good_one_does_no_harm(world: World, provider: OIDCProvider) -> None:
+    """Nor does one of a kind that nobody knows yet."""
+    good = rsa_key("first").as_dict(private=False)
+    provider.published_keys = [{"kty": "RSA", "n": "!"}, {"kty": "AKP", "kid": "future"}, "odd", good]
+    world.browser().signed_in()
+
+
+# --- what people see
+
+
+def test_people_get_a_page_with_a_way_back(world: World) -> None:
+    """Readable under `default-src 'self'`: no script, no style, nothing from elsewhere."""
+    response = world.browser().get("/auth/authorize", headers={"Accept": HTML})
+    page = response.get_data(as_text=True)
+    assert response.status_code == 400
+    assert response.content_type == "text/html; charset=utf-8"
+    assert '<html lang="en">' in page
+    assert "Signing in did not work" in page
+    assert "request-1" in page
+    assert re.findall(r'href="([^"]*)"', page) == ["/auth/login?next=%2F", "/"]
+    assert not re.search(r"<script|<style|style=|<link|<img|\son\w+=|https?:", page)
+
+
+@pytest.mark.parametrize("language", ["zh-TW", "zh-Hant-TW,zh;q=0.9,en;q=0.5", "zh"])
+def test_the_page_speaks_chinese(world: World, language: str) -> None:
+    """Traditional Chinese, and it says so."""
+    headers = {"Accept": HTML, "Accept-Language": language}
+    response = world.browser().get("/auth/authorize", headers=headers)
+    page = response.get_data(as_text=True)
+    assert '<html lang="zh-TW">' in page
+    assert "登入失敗" in page
+    assert "重新登入" in page
+    assert response.headers["Content-Language"] == "zh-TW"
+    assert {"accept", "accept-language"} <= {name.lower() for name in response.vary}
+
+
+def test_the_page_leads_back_to_where_the_person_wanted_to_go(world: World) -> None:
+    """The second attempt ends at the same place."""
+    browser = world.browser()
+    state = query_of(browser.begin("/models?a=1&b=\"'<x>"))["state"]
+    response = browser.get(f"/auth/authorize?state={state}&error=access_denied", headers={"Accept": HTML})
+    (again, _) = re.findall(r'href="([^"]*)"', response.get_data(as_text=True))
+    assert browser.sign_in(query_of(again)["next"]).headers["Location"] == "/models?a=1&b=%22'%3Cx%3E"
+
+
+def test_a_provider_that_is_down_gets_a_page_too(world: World, provider: OIDCProvider) -> None:
+    """Before MC and after it."""
+    provider.stop()
+    response = world.browser().get("/auth/login?next=/models", headers={"Accept": HTML})
+    page = response.get_data(as_text=True)
+    assert response.status_code == 503
+    assert "Member Center does not answer" in page
+    assert 'href="/auth/login?next=%2Fmodels"' in page
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_page"),
+    [
+        (HTML, True),
+        ("text/html", True),
+        ("*/*", False),
+        (None, False),
+        ("application/json", False),
+        ("application/problem+json, text/html;q=0.5", False),
+        ("application/json, text/plain, */*", False),
+    ],
+)
+def test_programs_get_a_problem_document(world: World, accept: str | None, is_page: bool) -> None:
+    """A page only for those who like HTML better."""
+    headers = {} if accept is None else {"Accept": accept}
+    response = world.browser().get("/auth/authorize", headers=headers)
+    assert response.status_code == 400
+    assert response.mimetype == ("text/html" if is_page else "application/problem+json")
+
+
+def test_a_failed_sign_in_leaves_an_existing_session_alone(world: World, provider: OIDCProvider) -> None:
+    """The person stays who they were, and the cookies stay as many as they were."""
+    browser = world.browser().signed_in()
+    before = browser.cookies()
+    provider.answers["/token"] = answering(400)
+    assert browser.sign_in().status_code == 400
+    provider.answers["/token"] = answering(500)
+    assert browser.sign_in().status_code == 503
+    browser.get("/auth/authorize?state=unknown&code=c")
+    assert browser.cookies() == before
+    assert browser.me().json["user_id"] == "user-alice"

@@ -1,0 +1,51 @@
+"""Real processes that are stopped, killed and filled up. Each file has a stack of its own and says how it differs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.scaled_stack import ScaledStack
+
+WSGI = "wsgi:app"
+SCALED = "tests.support.scaled_gateway:make_app()"
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """What the gateway of a file is told besides the usual; a file overrides it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def application() -> str:
+    """The product itself; a file that has to wait for retries takes the scaled one."""
+    return WSGI
+
+
+@pytest.fixture(scope="module")
+def sandbox_options() -> dict[str, object]:
+    """Options of the sandbox; without one a job lasts until a test ends it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def module_stack(
+    tmp_path_factory: pytest.TempPathFactory,
+    application: str,
+    environment: dict[str, str],
+    sandbox_options: dict[str, object],
+) -> Iterator[ScaledStack]:
+    """A gateway with two workers, a sandbox of its own, and as many people as a test wants."""
+    directory: Path = tmp_path_factory.mktemp("durable")
+    with ScaledStack(
+        directory, application=application, workers=2, environment=environment, **sandbox_options
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(module_stack: ScaledStack) -> ScaledStack:
+    """The file's stack, without jobs, faults and logs of calls."""
+    module_stack.reset()
+    return module_stack

@@ -1,0 +1,118 @@
+"""A full disk is our failure and says so; nothing half is left, and once there is room everything goes on by itself.
+
+The disk is the kernel's limit on the size of a file (RLIMIT_FSIZE), laid upon the running workers and lifted again:
+to a program a write that meets it looks like one that meets a full disk, and it needs no rights to mount one.
+"""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.aftermath import Aftermath
+from tests.support.clients import Client
+from tests.support.multipart_bodies import LazyBytes, model_upload
+from tests.support.scaled_stack import ScaledStack
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOM_BYTES = 400_000
+#: More than the log of the database ever takes.
+MUCH_ROOM_BYTES = 6_000_000
+#: SQLite's log grows by some pages with each write, and is limited as every file.
+MOST_WRITES = 400
+
+
+@contextmanager
+def full_disk(stack: ScaledStack, room_bytes: int) -> Iterator[None]:
+    """No file of a worker's can become larger than that meanwhile."""
+    before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in stack.worker_pids()]
+    for pid, (_, hard) in before:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (room_bytes, hard))
+    try:
+        yield
+    finally:
+        for pid, limits in before:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+
+
+def promote_path(job_id: str) -> str:
+    return f"/api/conversion/{job_id}/promote-to-models"
+
+
+def verify_nothing_is_half_there(stack: ScaledStack) -> None:
+    aftermath = Aftermath(stack)
+    assert aftermath.is_intact()
+    assert not aftermath.models_without_file()
+    assert not aftermath.files_without_model()
+    assert not aftermath.temporaries()
+
+
+def test_result_that_finds_no_room_is_not_kept_and_is_once_there_is_some(stack: ScaledStack) -> None:
+    person = stack.person("hoarder")
+    job_id = stack.completed_job(person, LazyBytes(MUCH_ROOM_BYTES + 1))
+    with full_disk(stack, MUCH_ROOM_BYTES):
+        for _ in range(3):
+            answer = person.post(promote_path(job_id))
+            assert (answer.status_code, answer.json()["code"]) == (500, "storage_unavailable")
+            verify_nothing_is_half_there(stack)
+        assert person.get("/api/models").json()["models"] == []
+        assert person.get(f"/api/conversion/{job_id}").status_code == 200
+        small = stack.person("modest")
+        assert small.post(promote_path(stack.completed_job(small, b"fits"))).status_code == 201
+
+    answer = person.post(promote_path(job_id))
+    assert answer.status_code == 201
+    assert person.get(f"/api/models/{answer.json()['id']}/file").status_code == 200
+    verify_nothing_is_half_there(stack)
+
+
+def fill_the_database(person: Client, model_id: str) -> None:
+    """Rename until the database has no room."""
+    for number in range(MOST_WRITES):
+        answer = person.patch(f"/api/models/{model_id}", json={"name": f"name {number}" + "x" * 150})
+        if answer.status_code != 200:
+            assert (answer.status_code, answer.json()["code"]) == (500, "model_store_unavailable")
+            return
+    raise AssertionError("the database never became full")
+
+
+def test_full_database_refuses_what_it_would_have_to_write_and_goes_on_reading(stack: ScaledStack) -> None:
+    person = stack.person("scribbler")
+    kept = person.post(promote_path(stack.completed_job(person, b"first"))).json()
+    waiting = stack.completed_job(person, b"second")
+    with full_disk(stack, ROOM_BYTES):
+        fill_the_database(person, kept["id"])
+        refused = [stack.send(person, model_upload()), person.post(promote_path(waiting))]
+        refused.append(person.delete(f"/api/models/{kept['id']}"))
+        codes = [(answer.status_code, answer.json()["code"]) for answer in refused]
+        assert codes == [(500, "model_store_unavailable")] * 3
+        assert person.get(f"/api/models/{kept['id']}/file").status_code == 200
+        assert person.get("/api/conversion/jobs").status_code == 200
+        assert person.get(f"/api/conversion/{waiting}").json()["status"] == "completed"
+        # Nobody's upload has got as far as the converter, which would then have a job that nobody knows.
+        assert len(Aftermath(stack).jobs_at_the_converter("scribbler")) == 2
+        verify_nothing_is_half_there(stack)
+
+    assert person.post(promote_path(waiting)).status_code == 201
+    assert person.delete(f"/api/models/{kept['id']}").status_code == 204
+    assert stack.send(person, model_upload()).status_code == 201
+    verify_nothing_is_half_there(stack)
+    assert not [lease for lease in Aftermath(stack).leases() if lease.name != "sweep"]
+
+
+def test_log_that_cannot_be_written_fails_no_request(stack: ScaledStack) -> None:
+    """Not even a log line finds room: reading goes on, and what must be written says which of our stores failed."""
+    person = stack.person("unlogged")
+    kept = person.post(promote_path(stack.completed_job(person, b"first"))).json()
+    with full_disk(stack, 0):
+        assert person.get("/api/me").status_code == 200
+        assert person.get(f"/api/models/{kept['id']}/file").status_code == 200
+        refused = person.delete(f"/api/models/{kept['id']}")
+        assert (refused.status_code, refused.json()["code"]) == (500, "model_store_unavailable")
+        assert person.get("/healthz").status_code == 200
+        assert person.get("/readyz").status_code == 503
+
+    assert person.get("/readyz").status_code == 200
+    assert person.delete(f"/api/models/{kept['id']}").status_code == 204

@@ -1,0 +1,101 @@
+"""The quota of the library: told before the pull where the size is known, during it where not, and by nobody outrun."""
+
+from typing import Any
+
+import pytest
+
+from sandbox.data_directory import DataDirectory
+from sandbox.settings import CONVERTER, FILE_ACCESS
+from tests.support.aftermath import Aftermath
+from tests.support.clients import Client
+from tests.support.fleet import Spread, all_at_once, ask
+from tests.support.multipart_bodies import LazyBytes
+from tests.support.scaled_stack import ScaledStack
+
+pytestmark = pytest.mark.timeout(60)
+
+QUOTA = 500_000
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    return {"VISIONA_LIBRARY_BYTES_PER_USER": str(QUOTA)}
+
+
+def promote_path(job_id: str) -> str:
+    return f"/api/conversion/{job_id}/promote-to-models"
+
+
+def object_key_of(stack: ScaledStack, job_id: str) -> str:
+    with DataDirectory(stack.sandbox.data).reading() as database:
+        [key] = [row["object_key"] for row in database.execute("SELECT object_key FROM objects")]
+        assert job_id in key
+        return str(key)
+
+
+def verify_nothing_is_kept(stack: ScaledStack, person: Client, job_id: str) -> None:
+    assert person.get("/api/models").json()["models"] == []
+    aftermath = Aftermath(stack)
+    assert not [key for key in aftermath.stored() if key.startswith(job_id)]
+    assert not aftermath.temporaries()
+
+
+def test_result_that_is_announced_as_too_large_is_not_even_pulled(stack: ScaledStack) -> None:
+    person = stack.person("announced")
+    job_id = stack.completed_job(person, LazyBytes(QUOTA))  # the result is a little larger than the model
+
+    answer = person.post(promote_path(job_id))
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "library_full")
+    assert stack.sandbox.calls(FILE_ACCESS, "get_file") == []
+    verify_nothing_is_kept(stack, person, job_id)
+
+
+def test_result_of_unknown_size_is_cut_off_where_the_quota_ends(stack: ScaledStack) -> None:
+    """The converter does not tell the size, and the file service sends without end: it is not read to the end."""
+    person = stack.person("unannounced")
+    job_id = stack.completed_job(person, b"small")
+    assert person.get(f"/api/conversion/{job_id}/download?check=1").status_code == 200
+    promotion = {"job_id": job_id, "object_key": object_key_of(stack, job_id)}
+    stack.sandbox.fault(CONVERTER, call="promote", status=200, body_json=promotion)
+    stack.sandbox.fault(FILE_ACCESS, call="get_file", status=200, body_size=200_000_000, headers={"ETag": '"x"'})
+
+    answer = person.post(promote_path(job_id))
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "library_full")
+    assert answer.elapsed.total_seconds() < 5
+    verify_nothing_is_kept(stack, person, job_id)
+
+
+def test_result_of_unknown_size_that_fits_is_kept(stack: ScaledStack) -> None:
+    person = stack.person("fits")
+    job_id = stack.completed_job(person, LazyBytes(QUOTA // 2))
+    assert person.get(f"/api/conversion/{job_id}/download?check=1").status_code == 200
+    promotion = {"job_id": job_id, "object_key": object_key_of(stack, job_id)}
+    stack.sandbox.fault(CONVERTER, call="promote", status=200, body_json=promotion)
+
+    assert person.post(promote_path(job_id)).status_code == 201
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_two_promotes_at_once_that_fit_singly_are_not_both_kept(stack: ScaledStack, turn: int) -> None:
+    """Two jobs of one user, in two processes: one model; room that deleting it makes can be used at once."""
+    person = stack.person(f"greedy-{turn}")
+    jobs = [stack.completed_job(person, LazyBytes(QUOTA * 3 // 5, seed=seed)) for seed in (1, 2)]
+    stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", drip={"bytes": QUOTA // 5, "interval_seconds": 0.1})
+    with Spread(stack, each=1) as spread:
+
+        def promote(index: int) -> Any:
+            return ask(spread.all[index], person, "POST", promote_path(jobs[index]))
+
+        answers = all_at_once([lambda: promote(0), lambda: promote(1)])
+
+    assert sorted(answer.status for answer in answers) == [201, 409], [answer.body for answer in answers]
+    refused = next(index for index, answer in enumerate(answers) if answer.status == 409)
+    assert answers[refused].json()["code"] == "library_full"
+    aftermath = Aftermath(stack)
+    [row] = aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"greedy-{turn}")
+    assert [key for key in aftermath.stored() if key.split("/")[0] in jobs] == [row["storage_key"]]
+    assert not aftermath.temporaries()
+    assert person.delete(f"/api/models/{row['id']}").status_code == 204
+    assert person.post(promote_path(jobs[refused])).status_code == 201

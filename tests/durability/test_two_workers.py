@@ -1,0 +1,170 @@
+"""Two processes are one gateway: what must happen once happens once, whichever of them is asked."""
+
+import secrets
+import time
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from sandbox.settings import CONVERTER, FILE_ACCESS
+from tests.support.aftermath import Aftermath
+from tests.support.clients import Client, RawConnection
+from tests.support.fleet import Spread, all_at_once, ask, upload
+from tests.support.multipart_bodies import LazyBytes, model_upload
+from tests.support.processes import wait_until
+from tests.support.scaled_stack import ScaledStack
+
+pytestmark = pytest.mark.timeout(60)
+
+UPLOADS = 20
+three_times = pytest.mark.parametrize("turn", range(3))
+
+
+@three_times
+def test_of_20_uploads_at_once_over_two_workers_one_starts_a_job(stack: ScaledStack, turn: int) -> None:
+    """One 201, 19 times 409, and one upload at the converter; both workers have served."""
+    person = stack.person(f"twenty-{turn}")
+    with Spread(stack, each=UPLOADS // 2) as spread:
+        answers = all_at_once(
+            [
+                partial(upload, connection, person, model_upload(LazyBytes(100_000, seed=number)))
+                for number, connection in enumerate(spread.all)
+            ]
+        )
+
+    codes = Counter(answer.json().get("code", "started") for answer in answers)
+    assert [answer.status for answer in answers if answer.status != 409] == [201]
+    assert codes["started"] == 1
+    assert set(codes) <= {"started", "upload_in_progress", "active_job_conflict"}
+    assert len(Aftermath(stack).jobs_at_the_converter(f"twenty-{turn}")) == 1
+    assert len(stack.sandbox.uploads()) == 1
+    history = person.get("/api/conversion/jobs").json()["jobs"]
+    assert [job["filename"] for job in history] == ["model.onnx"]
+    assert not Aftermath(stack).rows("SELECT * FROM jobs WHERE job_id IS NULL")
+
+
+@three_times
+def test_two_promotes_at_once_in_two_processes_make_one_model(stack: ScaledStack, turn: int) -> None:
+    """One 201 and one 200 with the same model, one record, one file."""
+    person = stack.person(f"twice-{turn}")
+    job_id = stack.completed_job(person, LazyBytes(300_000, seed=turn))
+    stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", drip={"bytes": 100_000, "interval_seconds": 0.05})
+    with Spread(stack, each=1) as spread:
+        path = f"/api/conversion/{job_id}/promote-to-models"
+        answers = all_at_once([partial(ask, connection, person, "POST", path) for connection in spread.all])
+
+    assert sorted(answer.status for answer in answers) == [200, 201]
+    assert answers[0].json() == answers[1].json()
+    aftermath = Aftermath(stack)
+    kept = [row["storage_key"] for row in aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"twice-{turn}")]
+    assert len(kept) == 1
+    assert [key for key in aftermath.stored() if key.startswith(f"{job_id}/")] == kept
+    assert not aftermath.temporaries()
+
+
+@pytest.mark.parametrize("first", ["delete", "promote", "both at once"])
+@three_times
+def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn: int) -> None:
+    """Whoever comes first: in the end there are a model and its file, or neither."""
+    user_id = f"against-{first}-{turn}".replace(" ", "-")
+    person = stack.person(user_id)
+    job_id = stack.completed_job(person, LazyBytes(200_000, seed=turn))
+    promote_path = f"/api/conversion/{job_id}/promote-to-models"
+    model_id = person.post(promote_path).json()["id"]
+    with Spread(stack, each=1) as spread:
+        one, other = spread.all
+        promote = partial(ask, one, person, "POST", promote_path)
+        delete = partial(ask, other, person, "DELETE", f"/api/models/{model_id}")
+        match first:
+            case "delete":
+                deleted, promoted = delete(), promote()
+                assert promoted.status == 201
+            case "promote":
+                promoted, deleted = promote(), delete()
+                assert promoted.status == 200
+            case _:
+                promoted, deleted = all_at_once([promote, delete])
+
+    assert deleted.status == 204
+    assert promoted.status in {200, 201}
+    aftermath = Aftermath(stack)
+    rows = aftermath.rows("SELECT id, storage_key FROM models WHERE user_id = ?", user_id)
+    # A promote that made a new model came after the delete; one that found the old one came before it.
+    assert [row["id"] for row in rows] == ([promoted.json()["id"]] if promoted.status == 201 else [])
+    assert [key for key in aftermath.stored() if key.startswith(f"{job_id}/")] == [row["storage_key"] for row in rows]
+    assert person.get(f"/api/models/{model_id}").status_code == 404
+
+
+@three_times
+def test_a_cookie_that_was_signed_out_is_refused_by_both_workers_within_a_second(stack: ScaledStack, turn: int) -> None:
+    """Both workers have just seen the session alive; a second after the logout none of them takes its cookie."""
+    person = stack.person(f"leaving-{turn}")
+    with Spread(stack, each=1) as spread:
+        assert [ask(connection, person, "GET", "/api/me").status for connection in spread.all] == [200, 200]
+        signed_out = ask(spread.all[turn % 2], person, "POST", "/auth/logout")
+        assert signed_out.status in {200, 204}
+        told_at = time.monotonic()
+
+        def is_dead(connection: RawConnection) -> bool:
+            return ask(connection, person, "GET", "/api/me").status == 401
+
+        for connection in spread.all:
+            wait_until(partial(is_dead, connection), "the cookie is dead", every=0.05)
+        assert time.monotonic() - told_at < 1.5  # the second, and a slow machine's breath
+        assert [ask(connection, person, "POST", "/api/conversion/check").status for connection in spread.all] == [
+            401
+        ] * 2
+
+
+def test_a_signed_out_cookie_stays_dead_after_a_crash(stack: ScaledStack) -> None:
+    person = stack.person("gone-for-good")
+    assert person.clone().post("/auth/logout").status_code in {200, 204}
+
+    stack.restart_gateway(kill=True)
+
+    with Spread(stack, each=1) as spread:
+        assert [ask(connection, person, "GET", "/api/me").status for connection in spread.all] == [401, 401]
+
+
+def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key(stack: ScaledStack) -> None:
+    """The new key signs, the old one still verifies; once it is gone its cookies are nobody's."""
+    old, new = stack.secret_key, secrets.token_urlsafe(48)
+    stack.note_secret(new)
+    alice = stack.client().sign_in("alice")
+
+    stack.restart_gateway(environment={"VISIONA_SECRET_KEY": f"{new},{old}"})
+    assert who(alice) == "u-alice-7f3a"
+    bob = stack.client().sign_in("bob")
+
+    stack.restart_gateway(environment={"VISIONA_SECRET_KEY": new})
+    assert (who(alice), who(bob)) == (None, "u-bob-c81e")
+
+    stack.restart_gateway()  # with the old key alone, as the next test expects
+    assert (who(alice), who(bob)) == ("u-alice-7f3a", None)
+
+
+def who(client: Client) -> str | None:
+    answer = client.get("/api/me")
+    return str(answer.json()["user_id"]) if answer.status_code == 200 else None
+
+
+def test_every_worker_serves_every_kind_of_request(stack: ScaledStack) -> None:
+    """One user's whole way, with the worker changing at each step: no step needs the process of the one before."""
+    person = stack.person("wanderer")
+    with Spread(stack, each=1) as spread:
+        one, other = spread.all
+        started = upload(one, person, model_upload(b"wanders"))
+        assert started.status == 201
+        job_id = started.json()["job_id"]
+        assert ask(other, person, "GET", "/api/conversion/active").json()["active_job"]["filename"] == "model.onnx"
+        assert upload(other, person, model_upload(b"second")).json()["code"] == "active_job_conflict"
+        stack.sandbox.complete(job_id)
+        model = ask(other, person, "POST", f"/api/conversion/{job_id}/promote-to-models")
+        assert model.status == 201
+        assert ask(one, person, "GET", f"/api/models/{model.json()['id']}/file").status == 200
+        assert ask(one, person, "GET", f"/api/conversion/{job_id}/download").status == 302
+        assert ask(one, person, "DELETE", f"/api/models/{model.json()['id']}").status == 204
+        assert ask(other, person, "GET", f"/api/models/{model.json()['id']}").status == 404
+        ports = {call["client_port"] for call in stack.sandbox.calls(CONVERTER)}
+        assert len(ports) > 1

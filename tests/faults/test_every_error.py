@@ -1,0 +1,391 @@
+"""Every code of the catalogue, provoked through running gateways, in both languages.
+
+A code that no provocation brings about fails its test; so does a new code that nobody has thought of here.
+"""
+
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+
+from app.errors import LANGUAGES, catalogue
+from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
+from tests.support.clients import Client, RawAnswer
+from tests.support.fault_cells import RETRY_AFTER
+from tests.support.multipart_bodies import model_upload
+from tests.support.processes import wait_until
+from tests.support.scaled_stack import ScaledStack, remove_fault
+
+#: Codes that the gateway does not raise yet, and why. Take a code out when it does.
+KNOWN_GAPS: Mapping[str, str] = {}
+
+MAX_UPLOAD_BYTES = 200_000
+UPLOAD_SLOTS = 2
+DEADLINE_SECONDS = 2.0
+ENVIRONMENT = {
+    "VISIONA_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
+    "VISIONA_UPLOAD_SLOTS": str(UPLOAD_SLOTS),
+    "VISIONA_UPLOAD_IDLE_SECONDS": "1",
+    "VISIONA_REQUEST_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+    "SCALED_TRY_SECONDS": "4",
+}
+#: "Retry-After passed on", or ours; the others leave the moment to the caller.
+WITH_RETRY_AFTER = {
+    "active_job_conflict",
+    "converter_busy",
+    "draining",
+    "job_not_completed",
+    "upload_capacity",
+    "upload_in_progress",
+}
+#: What else the document of a code has (RFC 9457, section 3.2).
+EXTENSIONS: Mapping[str, set[str]] = {
+    "active_job_conflict": {"active_job"},
+    "job_failed": {"job_error"},
+    "library_full": {"quota_bytes"},
+    "converter_rejected": {"upstream_code", "upstream_message"},
+}
+MEMBERS = {"type", "title", "status", "detail", "code", "i18n_key", "retryable", "blame", "request_id"}
+
+Answer = requests.Response | RawAnswer
+
+
+@dataclass
+class Scene:
+    """One provocation in one language: the gateway, and somebody new."""
+
+    stack: ScaledStack
+    user_id: str
+    language: str
+
+    def person(self, user_id: str | None = None) -> Client:
+        client = self.stack.person(user_id or self.user_id)
+        client.headers["Accept-Language"] = self.language
+        return client
+
+    def stranger(self) -> Client:
+        client = self.stack.client()
+        client.headers["Accept-Language"] = self.language
+        return client
+
+    def init(self, client: Client, model: bytes = b"a model") -> requests.Response:
+        return self.stack.send(client, model_upload(model))
+
+    @contextmanager
+    def fault(self, service: str, **rule: Any) -> Iterator[None]:
+        if rule["call"] != "token":
+            rule["user"] = self.user_id
+        address = self.stack.add_fault(service, rule)
+        try:
+            yield
+        finally:
+            remove_fault(address)
+
+    @contextmanager
+    def half_upload(self, user_id: str) -> Iterator[Any]:
+        """An upload that has begun, as the converter has noticed, and does not go on."""
+        body = model_upload(b"x" * 1_000).as_bytes()
+        boundary = body[2 : body.index(b"\r\n")].decode()
+        before = len(self.stack.sandbox.calls(CONVERTER, "create_job"))
+        headers = {
+            "Cookie": self.stack.person(user_id).cookie_header,
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(body)),
+            "Accept-Language": self.language,
+        }
+        with self.stack.connect() as connection:
+            connection.send_head("POST", "/api/conversion/init", headers).send(body[:300])
+            wait_until(lambda: len(self.stack.sandbox.calls(CONVERTER, "create_job")) > before, "the upload has begun")
+            yield connection
+        wait_until(lambda: not self.has_lease(user_id), "the upload has ended")
+
+    def has_lease(self, user_id: str) -> bool:
+        with closing(sqlite3.connect(self.stack.database_path)) as database:
+            query = "SELECT 1 FROM leases WHERE name = ?"
+            return database.execute(query, (f"upload:{user_id}",)).fetchone() is not None
+
+    def completed_job(self, client: Client) -> str:
+        return self.stack.completed_job(client)
+
+    def promote(self, client: Client, job_id: str) -> requests.Response:
+        return client.post(f"/api/conversion/{job_id}/promote-to-models")
+
+
+Provoke = Callable[[Scene], Answer]
+
+
+def _while(service: str, what: Callable[[Scene, Client, str], Answer], **rule: Any) -> Provoke:
+    """Do something with a completed job while an upstream is at fault."""
+
+    def provoke(scene: Scene) -> Answer:
+        client = scene.person()
+        job_id = scene.completed_job(client)
+        with scene.fault(service, **rule):
+            return what(scene, client, job_id)
+
+    return provoke
+
+
+def _promote(scene: Scene, client: Client, job_id: str) -> Answer:
+    return scene.promote(client, job_id)
+
+
+def _download(_: Scene, client: Client, job_id: str) -> Answer:
+    return client.get(f"/api/conversion/{job_id}/download")
+
+
+def _poll(_: Scene, client: Client, job_id: str) -> Answer:
+    return client.get(f"/api/conversion/{job_id}")
+
+
+def _upload(scene: Scene, client: Client, _: str) -> Answer:
+    return scene.init(client)
+
+
+def _active_job_conflict(scene: Scene) -> Answer:
+    client = scene.person()
+    scene.stack.upload(client)
+    answer = scene.init(client)
+    assert answer.json()["active_job"]["status"] in {"queued", "running"}
+    return answer
+
+
+def _upload_in_progress(scene: Scene) -> Answer:
+    with scene.half_upload(scene.user_id):
+        return scene.init(scene.person())
+
+
+def _upload_capacity(scene: Scene) -> Answer:
+    with ExitStack() as held:
+        for number in range(UPLOAD_SLOTS):
+            held.enter_context(scene.half_upload(f"{scene.user_id}-{number}"))
+        return scene.init(scene.person())
+
+
+def _upload_timeout(scene: Scene) -> Answer:
+    with scene.half_upload(scene.user_id) as connection:
+        return connection.answer("POST")
+
+
+def _payload_too_large(scene: Scene) -> Answer:
+    headers = {
+        "Cookie": scene.person().cookie_header,
+        "Content-Type": "multipart/form-data; boundary=b",
+        "Content-Length": str(MAX_UPLOAD_BYTES + 1),
+        "Accept-Language": scene.language,
+    }
+    with scene.stack.connect() as connection:
+        return connection.send_head("POST", "/api/conversion/init", headers).answer("POST")
+
+
+def _job_not_completed(scene: Scene) -> Answer:
+    client = scene.person()
+    return scene.promote(client, scene.stack.upload(client))
+
+
+def _job_failed(scene: Scene) -> Answer:
+    client = scene.person()
+    job_id = scene.stack.upload(client)
+    scene.stack.sandbox.fail(job_id)
+    answer = scene.promote(client, job_id)
+    assert answer.json()["job_error"]["code"] == "undefined_cpu_op"
+    return answer
+
+
+def _range_not_satisfiable(scene: Scene) -> Answer:
+    client = scene.person()
+    model = scene.promote(client, scene.completed_job(client)).json()
+    return client.get(f"/api/models/{model['id']}/file", headers={"Range": "bytes=999999999-"})
+
+
+def _storage_unavailable(scene: Scene) -> Answer:
+    client = scene.person()
+    job_id = scene.completed_job(client)
+    # A file where the job's folder should be: root may write anywhere, and cannot write there.
+    blocked = scene.stack.storage_path / job_id
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.touch()
+    answer = scene.promote(client, job_id)
+    blocked.unlink()
+    assert scene.promote(client, job_id).status_code == 201
+    return answer
+
+
+def _model_store_unavailable(scene: Scene) -> Answer:
+    client = scene.person()
+    with closing(sqlite3.connect(scene.stack.database_path, isolation_level=None)) as database:
+        database.execute("ALTER TABLE models RENAME TO models_elsewhere")
+        try:
+            return client.get("/api/models")
+        finally:
+            database.execute("ALTER TABLE models_elsewhere RENAME TO models")
+
+
+def _draining(scene: Scene) -> Answer:
+    client = scene.person()
+    assert scene.stack.gateway is not None
+    os.kill(scene.stack.gateway.pid, signal.SIGTERM)
+
+    def refusals() -> list[requests.Response]:
+        answer = scene.init(client)
+        return [answer] if answer.status_code == 503 else []
+
+    return wait_until(refusals, "the gateway says that it is about to stop")[0]
+
+
+MAIN: Mapping[str, Provoke] = {
+    "bad_host": lambda scene: scene.person().get("/api/me", headers={"Host": "evil.example"}),
+    "unauthenticated": lambda scene: scene.stranger().get("/api/me"),
+    "sign_in_failed": lambda scene: scene.stranger().get("/auth/authorize?code=c&state=s"),
+    "cross_site_request": lambda scene: scene.person().post(
+        "/api/conversion/check", headers={"Sec-Fetch-Site": "cross-site"}
+    ),
+    "navigation_required": lambda scene: scene.person().get(
+        "/api/conversion/j/download", headers={"Sec-Fetch-Mode": "cors"}
+    ),
+    "not_found": lambda scene: scene.person().get("/api/nothing"),
+    "method_not_allowed": lambda scene: scene.person().delete("/api/me"),
+    "job_not_found": lambda scene: scene.person().get("/api/conversion/absent"),
+    "model_not_found": lambda scene: scene.person().get("/api/models/absent"),
+    "active_job_conflict": _active_job_conflict,
+    "upload_in_progress": _upload_in_progress,
+    "upload_capacity": _upload_capacity,
+    "job_not_completed": _job_not_completed,
+    "job_failed": _job_failed,
+    "invalid_request": lambda scene: scene.person().get("/api/models?limit=many"),
+    "unsupported_media_type": lambda scene: scene.person().post("/api/conversion/init", json={}),
+    "payload_too_large": _payload_too_large,
+    "range_not_satisfiable": _range_not_satisfiable,
+    "upload_timeout": _upload_timeout,
+    "converter_rejected": _while(
+        CONVERTER, _upload, call="create_job", status=422, body_json={"error": {"code": "bad_op", "message": "NonZero"}}
+    ),
+    "converter_busy": _while(CONVERTER, _poll, call="get_job", status=429, headers={"Retry-After": RETRY_AFTER}),
+    "upload_outcome_unknown": _while(CONVERTER, _upload, call="create_job", cut="before_headers"),
+    "converter_unavailable": _while(CONVERTER, _poll, call="get_job", status=503),
+    "promote_failed": _while(CONVERTER, _promote, call="promote", status=400),
+    "file_service_unavailable": _while(FILE_ACCESS, _promote, call="get_file", status=503),
+    "result_missing": _while(FILE_ACCESS, _promote, call="get_file", status=404),
+    "result_corrupt": _while(FILE_ACCESS, _promote, call="get_file", body="another file"),
+    "idp_unavailable": _while(MEMBER_CENTER, _poll, call="token", grant="client_credentials", status=503),
+    "download_token_failed": _while(MEMBER_CENTER, _download, call="download_tokens", status=400),
+    "mc_token_unavailable": _while(MEMBER_CENTER, _download, call="download_tokens", status=503),
+    "deadline_exceeded": _while(CONVERTER, _poll, call="get_job", stall_seconds=600),
+    "storage_unavailable": _storage_unavailable,
+    "model_store_unavailable": _model_store_unavailable,
+}
+
+#: What differs from the main gateway's environment, and what that provokes. The last one does not come back.
+GATEWAYS: tuple[tuple[Mapping[str, str], Mapping[str, Provoke]], ...] = (
+    ({}, MAIN),
+    (
+        {"VISIONA_CONVERTER_BASE_URL": "", "VISIONA_FAA_BASE_URL": ""},
+        {"conversion_disabled": lambda scene: scene.person().get("/api/conversion/active")},
+    ),
+    (
+        {"VISIONA_SERVICE_CLIENT_SECRET": "not-the-secret-that-it-should-be"},
+        {"idp_misconfigured": lambda scene: scene.person().get("/api/conversion/active")},
+    ),
+    (
+        {"SCALED_BROKEN_ENDPOINT": "models.page", "VISIONA_LIBRARY_BYTES_PER_USER": "1"},
+        {
+            "internal_error": lambda scene: scene.person().get("/api/models"),
+            "library_full": lambda scene: scene.promote(client := scene.person(), scene.completed_job(client)),
+        },
+    ),
+    ({"VISIONA_DRAIN_SECONDS": "8"}, {"draining": _draining}),
+)
+PROVOKED = {code for _, provocations in GATEWAYS for code in provocations}
+
+
+@dataclass
+class Seen:
+    """What a provocation brought about in one language: an answer, or why there was none."""
+
+    status: int = 0
+    headers: Mapping[str, str] | None = None
+    document: Mapping[str, Any] | None = None
+    error: BaseException | None = None
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Seen]:
+    """Provoke everything, gateway by gateway."""
+    found: dict[tuple[str, str], Seen] = {}
+    directory = tmp_path_factory.mktemp("errors")
+    # Tokens live too briefly to be kept, so that the token endpoint is asked each time.
+    with ScaledStack(directory, environment=ENVIRONMENT, access_token_seconds=10) as stack:
+        for number, (environment, provocations) in enumerate(GATEWAYS):
+            if number:
+                stack.restart_gateway(kill=True, environment=environment)
+            for code, provoke in provocations.items():
+                for language in LANGUAGES:
+                    scene = Scene(stack, f"u-{code}-{language}".lower(), language)
+                    found[code, language] = _see(provoke, scene)
+    return found
+
+
+def _see(provoke: Provoke, scene: Scene) -> Seen:
+    try:
+        answer = provoke(scene)
+        status = answer.status if isinstance(answer, RawAnswer) else answer.status_code
+        headers = answer.headers if isinstance(answer.headers, list) else answer.headers.items()
+        return Seen(status, {name.lower(): value for name, value in headers}, answer.json())
+    except Exception as error:
+        return Seen(error=error)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("code", sorted(PROVOKED))
+def test_a_code_reaches_the_caller_as_the_catalogue_describes_it(
+    code: str, language: str, seen: dict[tuple[str, str], Seen]
+) -> None:
+    answer, entry = seen[code, language], catalogue()[code]
+    if answer.error is not None:
+        raise answer.error
+    headers, document = answer.headers or {}, answer.document or {}
+
+    assert (document["code"], answer.status, document["status"]) == (code, entry.status, entry.status)
+    assert (document["i18n_key"], document["blame"]) == (entry.i18n_key, entry.blame.value)
+    assert document["retryable"] is entry.retryable
+    assert document["type"] == f"urn:visiona:problem:{code}"
+    assert document["title"] == entry.title[language]
+    assert _matches(entry.detail[language], document["detail"])
+    assert document.keys() == MEMBERS | EXTENSIONS.get(code, set())
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["content-language"] == language
+    assert headers["cache-control"] == "no-store"
+    assert document["request_id"] == headers["x-request-id"] != ""
+
+
+@pytest.mark.parametrize("code", sorted(PROVOKED))
+def test_retry_after_is_told_where_somebody_knows_it(code: str, seen: dict[tuple[str, str], Seen]) -> None:
+    headers = seen[code, "en"].headers or {}
+    if code == "converter_busy":
+        assert headers["retry-after"] == RETRY_AFTER
+    elif code in WITH_RETRY_AFTER:
+        assert int(headers["retry-after"]) >= 1
+    else:
+        assert "retry-after" not in headers
+
+
+@pytest.mark.parametrize("code", catalogue())
+def test_no_code_of_the_catalogue_is_left_unprovoked(code: str) -> None:
+    assert (code in PROVOKED) is not (code in KNOWN_GAPS)
+
+
+def test_no_gap_is_remembered_for_a_code_that_does_not_exist() -> None:
+    assert catalogue().keys() >= PROVOKED | KNOWN_GAPS.keys()
+
+
+def _matches(template: str, text: str) -> bool:
+    """Is `text` the template with something in place of each {name}?"""
+    pattern = "".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", template))
+    return re.fullmatch(pattern, text) is not None

@@ -1,0 +1,141 @@
+"""Without a session there is nothing but 401, and a session needs nobody else to hold."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import requests
+
+from tests.support.clients import Client
+from tests.support.processes import ROOT, wait_until
+from tests.support.sandbox_processes import MEMBER_CENTER
+from tests.support.stack import Stack
+
+VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+LIST_ROUTES = """
+import json
+from app import create_app
+print(json.dumps([rule.rule for rule in create_app().url_map.iter_rules()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def api_paths(shared_stack: Stack) -> list[str]:
+    """The paths below /api of the application's own map, with an id in place of each variable."""
+    listed = subprocess.run(
+        [sys.executable, "-c", LIST_ROUTES],
+        cwd=ROOT,
+        env=shared_stack.environment(),
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    rules = [rule for rule in json.loads(listed.stdout) if rule.startswith("/api")]
+    paths = sorted({rule.replace("<job_id>", "some-id").replace("<model_id>", "some-id") for rule in rules})
+    assert not [path for path in paths if "<" in path], "a variable that this test does not know"
+    assert len(paths) >= 11
+    return [*paths, "/api", "/api/", "/api/no-such-route"]
+
+
+def assert_unauthenticated(response: requests.Response) -> None:
+    what = (response.request.method, response.request.path_url)
+    assert response.status_code == 401, what
+    assert response.headers["Content-Type"] == "application/problem+json", what
+    assert "Location" not in response.headers, what
+    if response.request.method != "HEAD":
+        assert response.json()["code"] == "unauthenticated", what
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="curl"),
+        pytest.param({"X-Requested-With": "XMLHttpRequest", "Sec-Fetch-Mode": "cors"}, id="XHR"),
+        pytest.param({"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}, id="browser"),
+        pytest.param({"Cookie": "visiona_session=eyJzdWIiOiJ1LWFsaWNlLTdmM2EifQ.aaaaaa.bbbb"}, id="forged cookie"),
+        pytest.param({"Authorization": "Bearer something"}, id="bearer"),
+    ],
+)
+def test_every_api_route_is_401_without_a_session(
+    stack: Stack, api_paths: list[str], verb: str, headers: dict[str, str]
+) -> None:
+    """Whatever the route, the verb (OPTIONS too) and the caller: a problem document, never a redirect."""
+    stranger = stack.client()
+
+    for path in api_paths:
+        assert_unauthenticated(stranger.request(verb, path, headers=headers))
+
+    assert not stranger.cookies
+    assert stack.sandbox.calls(MEMBER_CENTER) == []
+
+
+def test_upload_without_a_session_is_401(stack: Stack) -> None:
+    """The refusal of an upload does not wait for its body, and reaches nobody."""
+    with stack.connect() as connection:
+        headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "1000000000"}
+        answer = connection.send_head("POST", "/api/conversion/init", headers).send(b"--b\r\n").answer()
+
+    assert (answer.status, answer.json()["code"]) == (401, "unauthenticated")
+    assert stack.sandbox.uploads() == []
+
+
+def test_session_ends_with_the_logout_in_every_worker(stack: Stack) -> None:
+    """After logout a copy of the cookie is worth nothing, whichever worker sees it."""
+    client = stack.client().sign_in("alice")
+    copied = {"Cookie": client.cookie_header}
+    assert client.post("/auth/logout").status_code in {200, 204}
+
+    def refused_by_all() -> bool:
+        connections = stack.connect_to_all_workers().values()
+        try:
+            return all(c.send_head("GET", "/api/me", copied).answer().status == 401 for c in connections)
+        finally:
+            for connection in connections:
+                connection.close()
+
+    # Workers believe "not signed out" for a second.
+    wait_until(refused_by_all, "every worker refuses the copied cookie", seconds=3, every=0.2)
+
+
+def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alice: Client) -> None:
+    """Polls, history and library go on in every worker without Member Center; signing in says what is wrong."""
+    job_id = stack.upload(alice)
+    cookie = {"Cookie": alice.cookie_header}
+    connections = stack.connect_to_all_workers().values()
+    try:
+        for connection in connections:
+            assert connection.send_head("GET", f"/api/conversion/{job_id}", cookie).answer().status == 200
+        stack.sandbox.stop(MEMBER_CENTER)
+        stack.sandbox.force(job_id, status="running", progress=77)
+
+        for connection in connections:
+
+            def has_news(connection=connection) -> bool:  # type: ignore[no-untyped-def]
+                answer = connection.send_head("GET", f"/api/conversion/{job_id}", cookie).answer()
+                assert answer.status == 200, answer.body
+                return bool(answer.json()["progress"] == 77)
+
+            wait_until(has_news, "a poll reaches the converter without Member Center", every=0.1)
+            for path in ("/api/me", "/api/conversion/active", "/api/conversion/jobs", "/api/models"):
+                assert connection.send_head("GET", path, cookie).answer().status == 200, path
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+@pytest.mark.timeout(60)
+def test_gateway_starts_without_member_center_and_signs_in_when_it_is_back(stack: Stack, alice: Client) -> None:
+    """Started while Member Center is down, it serves those signed in, says 503 at sign-in, and recovers by itself."""
+    stack.sandbox.stop(MEMBER_CENTER)
+    stack.restart_gateway()
+
+    assert alice.get("/api/me").status_code == 200
+    assert alice.get("/api/models").status_code == 200
+    refused = stack.client().get("/auth/login")
+    assert (refused.status_code, refused.json()["code"]) == (503, "idp_unavailable")
+
+    stack.sandbox.start(MEMBER_CENTER)
+    wait_until(lambda: stack.client().get("/auth/login").status_code == 302, "signing in works again", seconds=15)
+    stack.client().sign_in("bob")

@@ -1,0 +1,226 @@
+"""An upload that does not end as it said never looks whole to the converter, and blocks nobody afterwards."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
+from tests.support.processes import wait_until
+from tests.support.stack import Stack
+
+MODEL_BYTES = 3 * 1024 * 1024
+IDLE_SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def narrow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One place for transfers in each worker, so that a place that is not given back is noticed at once."""
+    environment = {"VISIONA_UPLOAD_SLOTS": "1", "VISIONA_UPLOAD_IDLE_SECONDS": str(IDLE_SECONDS)}
+    with Stack(tmp_path_factory.mktemp("narrow"), environment=environment) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(narrow_stack: Stack) -> Stack:
+    narrow_stack.reset()
+    return narrow_stack
+
+
+def body_of(size: int = MODEL_BYTES) -> Multipart:
+    return model_upload(LazyBytes(size, seed=5))
+
+
+def begin(stack: Stack, client: Client, body: Multipart, **headers: str) -> RawConnection:
+    """A connection on which the head of an upload was sent."""
+    connection = stack.connect()
+    connection.send_head("POST", "/api/conversion/init", {"Cookie": client.cookie_header, **body.headers, **headers})
+    return connection
+
+
+def wait_until_it_flows(stack: Stack) -> None:
+    """Wait until the converter has some of the model, so that the gateway is surely in the middle."""
+    wait_until(lambda: any(len(u["parts"]) > 1 for u in stack.sandbox.uploads()), "the converter receives the upload")
+
+
+def assert_nothing_was_whole(stack: Stack, client: Client, *, uploads: int = 1) -> None:
+    """No attempt looked whole, no job exists, and the next upload works in every worker."""
+    for upload in stack.sandbox.ended_uploads(uploads):
+        assert not upload["complete"], upload["outcome"]
+        assert not upload["final_boundary_seen"], upload["outcome"]
+        assert upload["job_id"] is None
+    assert client.get("/api/conversion/active").json() == {"active_job": None}
+
+    def next_upload() -> str | None:
+        # The converter knows a moment earlier than the gateway has given everything back.
+        response = stack.send(client, model_upload())
+        assert response.status_code in {201, 409, 503}, response.text
+        return str(response.json()["job_id"]) if response.status_code == 201 else None
+
+    stack.sandbox.complete(wait_until(next_upload, "the next upload works", seconds=3))
+    for connection in stack.connect_to_all_workers().values():
+        with connection:
+            body = model_upload()
+            headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(body))}
+            answer = connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).answer()
+            assert answer.status == 201, answer.body
+            stack.sandbox.complete(answer.json()["job_id"])
+
+
+def finish(connection: RawConnection) -> RawAnswer:
+    return connection.finish_sending().answer()
+
+
+def assert_refused(answer: RawAnswer, status: int = 400, code: str = "invalid_request") -> None:
+    assert answer.status == status, answer.body
+    assert answer.header("Content-Type") == "application/problem+json"
+    assert answer.json()["code"] == code
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        pytest.param(lambda connection: connection.reset(), id="RST"),
+        pytest.param(lambda connection: connection.socket.close(), id="FIN both ways"),
+        pytest.param(lambda connection: connection.finish_sending(), id="FIN one way"),
+    ],
+)
+def test_client_that_goes_away_in_the_middle_leaves_nothing_whole(
+    stack: Stack, alice: Client, leave: Callable[[RawConnection], object]
+) -> None:
+    """A counted upload that is left in its middle is broken off at the converter, too."""
+    body = body_of()
+    whole = body.as_bytes()
+    with begin(stack, alice, body, **{"Content-Length": str(len(whole))}) as connection:
+        connection.send(whole[: len(whole) * 2 // 3])
+        wait_until_it_flows(stack)
+        leave(connection)
+
+        assert_nothing_was_whole(stack, alice)
+
+
+@pytest.mark.parametrize("leave", ["RST", "FIN"])
+def test_client_that_goes_away_in_a_chunked_body_leaves_nothing_whole(stack: Stack, alice: Client, leave: str) -> None:
+    """A chunked upload that is left in the middle of a chunk is broken off at the converter, too."""
+    body = body_of()
+    whole = body.as_bytes()
+    with begin(stack, alice, body, **{"Transfer-Encoding": "chunked"}) as connection:
+        connection.send_chunk(whole[: len(whole) // 2]).send(b"100000\r\nonly a few")
+        wait_until_it_flows(stack)
+        if leave == "RST":
+            connection.reset()
+        else:
+            connection.finish_sending()
+
+        assert_nothing_was_whole(stack, alice)
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4, 5])
+def test_body_cut_just_before_its_end_is_refused(stack: Stack, alice: Client, missing: int) -> None:
+    """Though nothing but the last bytes (the end of the closing boundary) is missing, the upload is not whole."""
+    body = body_of(100_000)
+    whole = body.as_bytes()
+    with begin(stack, alice, body, **{"Content-Length": str(len(whole))}) as connection:
+        connection.send(whole[:-missing])
+        assert_refused(finish(connection))
+
+    assert_nothing_was_whole(stack, alice)
+
+
+@pytest.mark.parametrize("framing", ["counted", "chunked"])
+@pytest.mark.parametrize("closing", [b"-", b"", b"\r\n"])
+def test_message_without_its_closing_boundary_is_refused(
+    stack: Stack, alice: Client, framing: str, closing: bytes
+) -> None:
+    """A body that is as long as announced, or chunked to its end, is still broken if the message in it has no end."""
+    body = Multipart(closing=closing)
+    body.fields(model_id="32769", version="0001", platform="720").file("model", b"m" * 5_000, "model.onnx")
+
+    response = alice.post(
+        "/api/conversion/init", data=body if framing == "counted" else body.chunked(), headers=body.headers
+    )
+
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert_nothing_was_whole(stack, alice)
+
+
+@pytest.mark.parametrize("extra", [1, 100, 10_000_000])
+def test_content_length_larger_than_the_body_is_refused(stack: Stack, alice: Client, extra: int) -> None:
+    """A whole message that ends before its announced length is not passed on as whole."""
+    body = body_of(100_000)
+    with begin(stack, alice, body, **{"Content-Length": str(len(body) + extra)}) as connection:
+        connection.send(body.as_bytes())
+        assert_refused(finish(connection))
+
+    assert_nothing_was_whole(stack, alice)
+
+
+def test_client_that_waits_for_ever_is_not_waited_for(stack: Stack, alice: Client) -> None:
+    """Whoever announces more than comes, and keeps the connection open, gets 408 after the idle time."""
+    body = body_of(100_000)
+    with begin(stack, alice, body, **{"Content-Length": str(len(body) + 1)}) as connection:
+        connection.send(body.as_bytes())
+        assert_refused(connection.answer(), 408, "upload_timeout")
+
+    assert_nothing_was_whole(stack, alice)
+
+
+@pytest.mark.parametrize("missing", [8, 100, 50_000])
+def test_content_length_smaller_than_the_body_is_refused(stack: Stack, alice: Client, missing: int) -> None:
+    """What lies beyond the announced length is no part of the message, which has no end then."""
+    body = body_of(100_000)
+    with begin(stack, alice, body, **{"Content-Length": str(len(body) - missing)}) as connection:
+        connection.send(body.as_bytes())
+        assert_refused(finish(connection))
+
+    assert_nothing_was_whole(stack, alice)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(b"", id="no last chunk"),
+        pytest.param(b"0\r\n", id="no end after the last chunk"),
+        pytest.param(b"zz\r\n\r\n", id="a size that is no number"),
+        pytest.param(b"-1\r\n\r\n", id="a negative size"),
+        pytest.param(b"5\r\nabc", id="a chunk shorter than it says"),
+    ],
+)
+def test_chunked_body_that_is_cut_off_after_a_whole_message_is_refused(
+    stack: Stack, alice: Client, ending: bytes
+) -> None:
+    """The message is all there, but the body around it never ends: that is not whole."""
+    body = body_of(100_000)
+    with begin(stack, alice, body, **{"Transfer-Encoding": "chunked"}) as connection:
+        connection.send_chunk(body.as_bytes()).send(ending)
+        assert_refused(finish(connection))
+
+    assert_nothing_was_whole(stack, alice)
+
+
+def test_content_length_beside_a_chunked_body_smuggles_nothing(stack: Stack, alice: Client) -> None:
+    """Two framings at once (RFC 9112, section 6.3) are refused, or read as chunked and the connection closed."""
+    body = model_upload()
+    smuggled = b"GET /api/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    headers = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
+    with begin(stack, alice, body, **headers) as connection:
+        connection.send_chunk(body.as_bytes()).send(b"0\r\n\r\n" + smuggled)
+        answer = connection.answer()
+        assert answer.status in {201, 400}
+        assert connection.socket.recv(1) == b""
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000, 1_000_000])
+def test_refusal_before_the_body_was_read_says_whether_the_connection_goes_on(
+    stack: Stack, alice: Client, size: int
+) -> None:
+    """After an early 409 the connection serves the next request, or its answer has said that it closes."""
+    job_id = stack.upload(alice)
+    body = body_of(size)
+    for _ in range(5):
+        with begin(stack, alice, body, **{"Content-Length": str(len(body))}) as connection:
+            answer = connection.send(body.as_bytes()).answer()
+            assert (answer.status, answer.json()["active_job"]["job_id"]) == (409, job_id)
+            if (answer.header("Connection") or "keep-alive").lower() != "close":
+                next_answer = connection.send_head("GET", "/api/me", {"Cookie": alice.cookie_header}).answer()
+                assert next_answer.status == 200

@@ -1,0 +1,151 @@
+"""Promotion: the result is pulled from the file service into the caller's library, once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.clients import Client
+from tests.support.models import expected_bytes
+from tests.support.multipart_bodies import sha256_of
+from tests.support.sandbox_processes import FILE_ACCESS
+from tests.support.stack import Stack
+
+MODEL = b"a model to be kept " * 10_000
+
+
+@pytest.fixture
+def job_id(stack: Stack, alice: Client) -> str:
+    return stack.completed_job(alice, MODEL)
+
+
+def promote(client: Client, job_id: str) -> requests.Response:
+    return client.post(f"/api/conversion/{job_id}/promote-to-models")
+
+
+def test_promote_is_201_and_then_200_with_the_same_model(stack: Stack, alice: Client, job_id: str) -> None:
+    """The first call keeps the result, further ones find it and pull nothing."""
+    first = promote(alice, job_id)
+    again = promote(alice, job_id)
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    model = first.json()
+    assert again.json() == model
+    result = expected_bytes(MODEL)
+    assert (model["size"], model["sha256"]) == (len(result), sha256_of(result))
+    assert (model["source_job_id"], model["platform"]) == (job_id, "720")
+    assert first.headers["Location"] == again.headers["Location"] == f"/api/models/{model['id']}"
+    assert len(stack.sandbox.calls(FILE_ACCESS, "get_file")) == 1
+    assert alice.get(f"/api/conversion/{job_id}").json()["model_id"] == model["id"]
+
+
+def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
+    """What the library serves is what the file service serves: the whole, and any range of it."""
+    model = promote(alice, job_id).json()
+    location = alice.get(f"/api/conversion/{job_id}/download").headers["Location"]
+    downloaded = requests.get(location, timeout=10).content
+
+    whole = alice.get(f"/api/models/{model['id']}/file")
+
+    assert downloaded == whole.content == expected_bytes(MODEL)
+    assert whole.headers["Content-Disposition"].startswith("attachment;")
+    assert whole.headers["ETag"] == f'"{model["sha256"]}"'
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("bytes=0-0", 0, 1), ("bytes=5-999", 5, 1000), ("bytes=70000-", 70_000, None), ("bytes=-17", -17, None)],
+)
+def test_range_of_the_library_file_is_that_range_of_the_result(
+    alice: Client, job_id: str, asked: str, start: int, end: int | None
+) -> None:
+    """206 with the bytes that were asked for, and where they belong."""
+    model = promote(alice, job_id).json()
+
+    response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": asked})
+
+    wanted = expected_bytes(MODEL)[start:end]
+    assert (response.status_code, response.content) == (206, wanted)
+    first = start % model["size"]
+    assert response.headers["Content-Range"] == f"bytes {first}-{first + len(wanted) - 1}/{model['size']}"
+
+
+def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> None:
+    """A range without a byte names the size, so that a client can mend its request."""
+    model = promote(alice, job_id).json()
+
+    response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": f"bytes={model['size']}-"})
+
+    assert (response.status_code, response.json()["code"]) == (416, "range_not_satisfiable")
+    assert response.headers["Content-Range"] == f"bytes */{model['size']}"
+
+
+def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job_id: str) -> None:
+    """Whichever worker they reach, one is 201, the others 200, and the file is pulled once."""
+    together = threading.Barrier(6)
+
+    def ask(client: Client) -> requests.Response:
+        with client:
+            together.wait(10)
+            return promote(client, job_id)
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(ask, [alice.clone() for _ in range(6)]))
+
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 200, 201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(stack.sandbox.calls(FILE_ACCESS, "get_file")) == 1
+
+
+def test_promotion_too_early_and_of_a_failed_job_are_409(stack: Stack, alice: Client) -> None:
+    """There is nothing to keep yet, or ever; nothing is stored."""
+    job_id = stack.upload(alice)
+    early = promote(alice, job_id)
+    stack.sandbox.fail(job_id, "no_such_op", "no such op")
+    failed = promote(alice, job_id)
+
+    assert (early.status_code, early.json()["code"]) == (409, "job_not_completed")
+    assert (failed.status_code, failed.json()["code"]) == (409, "job_failed")
+    assert failed.json()["job_error"]["code"] == "no_such_op"
+    assert stack.sandbox.calls(FILE_ACCESS) == []
+
+
+def test_result_that_was_changed_on_its_way_is_not_kept(stack: Stack, alice: Client, job_id: str) -> None:
+    """A pull that does not match the announced hash is 502, leaves no file and no model, and may be tried again."""
+    files_before = files_below(stack.storage_path)
+    stack.sandbox.fault(FILE_ACCESS, call="get_file", status=200, body_size=len(expected_bytes(MODEL)), times=1)
+
+    corrupt = promote(alice, job_id)
+
+    assert (corrupt.status_code, corrupt.json()["code"]) == (502, "result_corrupt")
+    assert files_below(stack.storage_path) == files_before
+    assert promote(alice, job_id).status_code == 201
+
+
+def test_pull_that_breaks_off_goes_on_where_it_stopped(stack: Stack, alice: Client, job_id: str) -> None:
+    """The rest is fetched by Range, and the library has the right bytes."""
+    stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", cut="mid_body", cut_at=70_000, times=1)
+
+    model = promote(alice, job_id)
+
+    assert model.status_code == 201, model.text
+    assert alice.get(f"/api/models/{model.json()['id']}/file").content == expected_bytes(MODEL)
+    assert [call["headers"].get("Range") for call in stack.sandbox.calls(FILE_ACCESS)] == [None, "bytes=70000-"]
+
+
+def test_renamed_and_deleted_model_is_gone_for_good(stack: Stack, alice: Client, job_id: str) -> None:
+    """A name can be changed; after DELETE neither the model nor its file nor its bytes are there."""
+    files_before = files_below(stack.storage_path)
+    path = f"/api/models/{promote(alice, job_id).json()['id']}"
+
+    assert alice.patch(path, json={"name": "人臉偵測 v2"}).json()["name"] == "人臉偵測 v2"
+    assert alice.delete(path).status_code == 204
+
+    assert alice.get(path).status_code == alice.get(f"{path}/file").status_code == 404
+    assert files_below(stack.storage_path) == files_before
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,165 @@
+"""A job or a model that is not the caller's does not exist: nothing about the answers tells otherwise."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.clients import Client
+from tests.support.multipart_bodies import model_upload
+from tests.support.sandbox_processes import CONVERTER
+from tests.support.stack import Stack
+
+VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+JOB_PATHS = ["", "/download", "/download?check=1", "/promote-to-models"]
+MODEL_PATHS = ["", "/file"]
+ABSENT = "0123456789abcdef0123456789abcdef"
+#: As they stand in a request line: one path segment each, whatever clients would make of them.
+MALFORMED = ["x" * 129, "a%20b", "a.b", ".", "..", "%2e%2e", "a%00b", "a%0D%0AX-Injected:1", "a;b", "'--", "a%25b"]
+MALFORMED += ["%E6%A8%A1%E5%9E%8B", "%FF%FE", "a*b"]
+
+
+Facts = tuple[int, list[tuple[str, str]], bytes]
+
+
+@pytest.fixture
+def ask(stack: Stack, bob: Client) -> Iterator[Callable[..., Facts]]:
+    """Ask as bob, with paths as they are given: status, headers but for the date, and body.
+
+    The request id is the same for all, so that the bytes can be compared as they are.
+    """
+    with stack.connect() as connection:
+
+        def ask_raw(verb: str, path: str, **headers: str) -> Facts:
+            body = b'{"name":"taken over"}' if verb in {"POST", "PUT", "PATCH"} else b""
+            headers = {"Cookie": bob.cookie_header, "X-Request-ID": "the-same", **headers}
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
+            answer = connection.send_head(verb, path, headers).send(body).answer(verb)
+            return answer.status, [header for header in answer.headers if header[0] != "Date"], answer.body
+
+        yield ask_raw
+
+
+def test_second_upload_meets_the_running_job(stack: Stack, alice: Client, bob: Client) -> None:
+    """409 with the running job as `active_job`, as a poll shows it; other users are not concerned."""
+    job_id = stack.upload(alice)
+
+    refused = stack.send(alice, model_upload(b"another"))
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "active_job_conflict")
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert refused.json()["active_job"] == alice.get(f"/api/conversion/{job_id}").json()
+    assert not any(word in refused.text for word in ("user_id", "u-alice", "object_key", "localhost"))
+    assert len(stack.sandbox.uploads()) == 1
+    check = alice.post("/api/conversion/check", data={"size": "5"})
+    assert (check.status_code, check.json()["active_job"]["job_id"]) == (409, job_id)
+    assert stack.send(bob, model_upload()).status_code == 201
+    stack.sandbox.complete(job_id)
+    assert stack.send(alice, model_upload(b"another")).status_code == 201
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("tail", JOB_PATHS)
+@pytest.mark.parametrize("state", ["running", "completed"])
+def test_foreign_job_is_an_absent_one(
+    stack: Stack, alice: Client, ask: Callable[..., Facts], verb: str, tail: str, state: str
+) -> None:
+    """On every verb a job of somebody else is answered byte for byte as one that never was."""
+    job_id = stack.upload(alice)
+    if state == "completed":
+        stack.sandbox.complete(job_id)
+    etag = alice.get(f"/api/conversion/{job_id}").headers["ETag"]
+
+    foreign = ask(verb, f"/api/conversion/{job_id}{tail}", **{"If-None-Match": etag})
+    absent = ask(verb, f"/api/conversion/{ABSENT}{tail}", **{"If-None-Match": etag})
+
+    assert foreign == absent
+    assert foreign[0] in ({404, 405} if verb != "OPTIONS" else {200, 204, 404})
+    assert not {"ETag", "Retry-After", "Location"} & {name for name, _ in foreign[1]}
+    assert stack.sandbox.calls(CONVERTER, "promote") == []
+    assert stack.sandbox.minted() == 0
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
+    stack: Stack, ask: Callable[..., Facts], malformed: str
+) -> None:
+    """On every verb an id that cannot be one is answered as one that never was, without an upstream call."""
+    stack.sandbox.reset()
+    pairs = [(verb, tail) for verb in VERBS for tail in JOB_PATHS]
+
+    answers = {pair: ask(pair[0], f"/api/conversion/{malformed}{pair[1]}") for pair in pairs}
+
+    assert stack.sandbox.calls(CONVERTER) == []
+    assert answers == {pair: ask(pair[0], f"/api/conversion/{ABSENT}{pair[1]}") for pair in pairs}
+
+
+def test_id_with_an_encoded_slash_is_an_absent_one(ask: Callable[..., Facts]) -> None:
+    """A slash in an id makes it another path, and the same 404."""
+    for folder in ("conversion", "models"):
+        absent = ask("GET", f"/api/{folder}/{ABSENT}")
+        assert absent[0] == 404
+        assert [ask(verb, f"/api/{folder}/a%2Fb%2Fc") for verb in ("GET", "POST", "DELETE")] == [absent] * 3
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("tail", MODEL_PATHS)
+def test_foreign_and_malformed_models_are_absent_ones(
+    stack: Stack, alice: Client, ask: Callable[..., Facts], verb: str, tail: str
+) -> None:
+    """On every verb a model of somebody else, or an id that cannot be one, is answered as one that never was."""
+    job_id = stack.completed_job(alice)
+    model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    etag = f'"{model["sha256"]}"'
+
+    absent = ask(verb, f"/api/models/{ABSENT}{tail}", Range="bytes=0-3", **{"If-None-Match": etag})
+
+    for other in (model["id"], *MALFORMED):
+        answer = ask(verb, f"/api/models/{other}{tail}", Range="bytes=0-3", **{"If-None-Match": etag})
+        assert answer == absent, other
+    assert alice.get(f"/api/models/{model['id']}").json() == model
+    assert alice.get(f"/api/models/{model['id']}/file").status_code == 200
+
+
+def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, alice: Client, bob: Client) -> None:
+    """When nobody can be asked, both are the same 502: a failure, and never a yes."""
+    job_id = stack.upload(alice)
+    stack.restart_gateway()
+    stack.sandbox.stop(CONVERTER)
+
+    headers = {"X-Request-ID": "the-same"}
+    with ThreadPoolExecutor(2) as threads, bob.clone() as first, bob.clone() as second:
+        # Each takes the seconds of its retries, so both at once.
+        asked = [
+            threads.submit(client.get, f"/api/conversion/{wanted}", headers=headers)
+            for client, wanted in ((first, job_id), (second, ABSENT))
+        ]
+        foreign, absent = (answer.result() for answer in asked)
+
+    assert (foreign.status_code, foreign.json()["code"]) == (502, "converter_unavailable")
+    assert (foreign.status_code, foreign.content) == (absent.status_code, absent.content)
+
+
+def test_lists_show_the_callers_own(stack: Stack, alice: Client, bob: Client) -> None:
+    """History, library and /active of one user hold nothing of another's."""
+    job_id = stack.completed_job(alice)
+    model_id = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"]
+    running = stack.upload(alice)
+
+    shown = [bob.get(path).text for path in ("/api/conversion/jobs", "/api/models", "/api/conversion/active")]
+
+    assert not any(secret in text for text in shown for secret in (job_id, model_id, running))
+
+
+def test_owner_that_the_converter_names_decides(stack: Stack, alice: Client, bob: Client) -> None:
+    """When the converter says that a job is another's, what was remembered counts no more."""
+    job_id = stack.upload(alice)
+    assert alice.get(f"/api/conversion/{job_id}").status_code == 200
+    stack.restart_gateway()
+    theirs = {"job_id": job_id, "user_id": "u-bob-c81e", "status": "completed", "stage": "nef", "progress": 100}
+    stack.sandbox.fault(CONVERTER, call="get_job", status=200, body_json=theirs)
+
+    answers = [alice.get(f"/api/conversion/{job_id}{tail}") for tail in ("", "/download", "/download?check=1")]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "job_not_found")] * 3
+    assert stack.sandbox.minted() == 0

@@ -1,0 +1,66 @@
+"""Clients that linger, stall and drip: what they hold up, and for how long."""
+
+import select
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.multipart_bodies import model_upload
+from tests.support.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder: Path = tmp_path_factory.mktemp("slow")
+    environment = {"VISIONA_UPLOAD_IDLE_SECONDS": "3", "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "1000"}
+    with Stack(folder, environment=environment, workers=1) as made:
+        yield made
+
+
+def test_clients_that_stay_after_their_last_answer_hold_up_nobody(stack: Stack) -> None:
+    """gunicorn lingers two seconds for each on the thread that accepts: eight would cost the next caller sixteen."""
+    with ExitStack() as lingering:
+        for _ in range(8):
+            connection = lingering.enter_context(stack.connect())
+            assert connection.send_head("GET", "/healthz", {"Connection": "close"}).answer().status == 200
+        asked_at = time.monotonic()
+        with stack.connect() as connection:
+            assert connection.send_head("GET", "/healthz").answer().status == 200
+        assert time.monotonic() - asked_at < 1.0
+
+
+def test_chunked_upload_that_drips_is_ended_and_gives_back_what_it_held(stack: Stack) -> None:
+    """A byte now and then is never late for any single read, so the rate must end it."""
+    client = stack.signed_in("alice")
+    body = model_upload(b"x" * 200_000)
+    data = body.as_bytes()
+    with stack.connect() as connection:
+        head = {**body.headers, "Cookie": client.cookie_header, "Transfer-Encoding": "chunked"}
+        head.pop("Content-Length", None)
+        connection.send_head("POST", "/api/conversion/init", head)
+        connection.send_chunk(data[:1_000])
+        ends_at = time.monotonic() + 40
+        for sent in range(1_000, 2_000):
+            if select.select([connection.socket], [], [], 0.25)[0] or time.monotonic() > ends_at:
+                break
+            connection.send_chunk(data[sent : sent + 1])
+        answer = connection.answer("POST")
+    assert (answer.status, answer.json()["code"]) == (408, "upload_timeout")
+    assert stack.upload(client)
+
+
+def test_small_body_that_never_comes_is_given_up(stack: Stack) -> None:
+    """Only uploads have limits of their own; what else is announced and not sent must not hold a thread for ever."""
+    client = stack.signed_in("alice")
+    head = {
+        "Cookie": client.cookie_header,
+        "Content-Type": "multipart/form-data; boundary=b",
+        "Content-Length": "1000",
+    }
+    with stack.connect() as connection:
+        connection.send_head("POST", "/api/conversion/check", head)
+        assert select.select([connection.socket], [], [], 45)[0], "the gateway still waits"
+        assert connection.answer("POST").json()["code"] == "invalid_request"

@@ -1,0 +1,130 @@
+"""What a crash may have left: looking at the database and the files behind a stopped or running gateway.
+
+Truth is read where it lies: the gateway's SQLite file and storage folder, and the sandbox converter's own jobs.
+"""
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from app.bootstrap import Gateway, build_gateway, open_stores
+from app.clients.retry import MATRIX, Retrier
+from app.config import load_settings
+from app.services.leases import TTL_SECONDS
+from app.services.sweep import SweepReport
+from sandbox.converter.jobs import Jobs
+from sandbox.data_directory import DataDirectory
+from tests.support.scaled_gateway import scaled
+from tests.support.stack import Stack
+
+#: Longer than anything that the sweep leaves alone because it could still be under way.
+LATER = timedelta(hours=25)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A row of the leases, and how many seconds it still holds."""
+
+    name: str
+    seconds_left: float
+
+
+class Aftermath:
+    """The state behind one stack's gateway."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        """What a statement gives, from a connection of our own."""
+        with closing(sqlite3.connect(self._stack.database_path, timeout=10)) as connection:
+            connection.row_factory = sqlite3.Row
+            found = [dict(row) for row in connection.execute(statement, values)]
+            connection.commit()
+            return found
+
+    def is_intact(self) -> bool:
+        return self.rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+
+    def leases(self) -> list[Lease]:
+        now = datetime.now(UTC)
+        return [
+            Lease(row["name"], (_time(row["expires_at"]) - now).total_seconds())
+            for row in self.rows("SELECT name, expires_at FROM leases")
+        ]
+
+    def let_leases_expire(self) -> None:
+        """As if the time of every lease had passed."""
+        self.rows("UPDATE leases SET expires_at = ?", "2000-01-01 00:00:00.000000")
+
+    def stored(self) -> dict[str, Path]:
+        """The finished files of the storage, by key; what begins with a dot (drafts, a mark) is no key's."""
+        root = self._stack.storage_path
+        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        return {key: path for key, path in found.items() if not key.startswith(".")}
+
+    def temporaries(self) -> list[Path]:
+        folder = self._stack.storage_path / ".tmp"
+        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+    def models_without_file(self) -> list[str]:
+        """Ids of models whose file is missing, or is not what the record says."""
+        stored = self.stored()
+        found = []
+        for row in self.rows("SELECT id, storage_key, size, sha256 FROM models"):
+            path = stored.get(row["storage_key"])
+            data = path.read_bytes() if path else b""
+            if len(data) != row["size"] or hashlib.sha256(data).hexdigest() != row["sha256"]:
+                found.append(row["id"])
+        return found
+
+    def files_without_model(self) -> list[str]:
+        known = {row["storage_key"] for row in self.rows("SELECT storage_key FROM models")}
+        return sorted(set(self.stored()) - known)
+
+    def jobs_at_the_converter(self, user_id: str) -> list[str]:
+        """The ids of the jobs that the converter has made for a user, whoever knows of them; the newest first."""
+        return [job.job_id for job in Jobs(DataDirectory(self._stack.sandbox.data)).of_user(user_id)]
+
+    def sweep(self, *, later: timedelta = LATER) -> SweepReport:
+        """Sweep in this process, on the gateway's own database and files, as one would so much later."""
+        stamp = time.time() - later.total_seconds()
+        for path in self.temporaries():
+            os.utime(path, (stamp, stamp))
+        with opened_gateway(self._stack, later=later) as gateway:
+            report = gateway.sweep.run()
+        assert report is not None, "the sweep did not run"
+        return report
+
+
+@contextmanager
+def opened_gateway(stack: Stack, *, later: timedelta = timedelta()) -> Iterator[Gateway]:
+    """The gateway's services in this process, on the stack's database, files and sandbox, at a later time of day."""
+    settings = load_settings(stack.environment())
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + later
+
+    stores = open_stores(settings, clock)
+    retrier = Retrier(scaled(MATRIX, try_seconds=2.0, wait_factor=0.02))
+    try:
+        yield build_gateway(settings, stores=stores, retrier=retrier, clock=clock)
+    finally:
+        stores.close()
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def verify_leases(aftermath: Aftermath) -> None:
+    """Raise AssertionError if a lease holds for longer than its time to live."""
+    too_long = [lease for lease in aftermath.leases() if lease.seconds_left > TTL_SECONDS]
+    assert not too_long, too_long

@@ -1,0 +1,328 @@
+"""The protocols of `app/services/ports.py` in memory: small, honest, and with a memory of what was asked of them.
+
+Each has a `failing` switch: while it is set, every method raises it, as the real ones do when the database or the
+storage is down.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from app.clients.converter import Promotion
+from app.clients.file_access import Receiver
+from app.clients.member_center import DownloadToken
+from app.clients.tokens import IssuedToken, ServiceTokens
+from app.domain.call import CallContext, Deadline
+from app.domain.job import Job, JobRecord, JobStatus
+from app.domain.model import Model
+from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
+from app.services.ports import PageKey
+from app.streaming.multipart import Recomposition
+
+
+def call_context(seconds: float = 60, **correlation: str) -> CallContext:
+    """A call with so much time left on the real clock."""
+    return CallContext(Deadline(seconds), correlation)
+
+
+@dataclass
+class Switch:
+    """Raises what it is set to; the base of the fakes that can fail."""
+
+    failing: GatewayError | None = None
+    calls: list[str] = field(default_factory=list)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.failing is not None:
+            raise self.failing
+
+
+@dataclass
+class MemoryLedger(Switch):
+    """A JobLedger whose `rows` a test may look at."""
+
+    rows: dict[str, JobRecord] = field(default_factory=dict)
+
+    def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
+        self._called("open_upload")
+        self.rows[upload_id] = JobRecord(upload_id, user_id, None, "", None, started_at, None)
+
+    def assign_job(self, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+        self._called("assign_job")
+        row = self.rows[upload_id]
+        self.rows[upload_id] = replace(row, job_id=job.job_id, job=job, filename=filename, size=size)
+
+    def discard_upload(self, upload_id: str) -> None:
+        self._called("discard_upload")
+        if self.rows[upload_id].job_id is None:
+            del self.rows[upload_id]
+
+    def record_job(self, user_id: str, job: Job) -> None:
+        self._called("record_job")
+        row = self._row(job.job_id) or JobRecord(
+            f"found-{job.job_id}", user_id, job.job_id, "", None, datetime(2026, 3, 1, tzinfo=UTC), None
+        )
+        if row.user_id == user_id and not (row.job and row.job.is_terminal and not job.is_terminal):
+            self.rows[row.upload_id] = replace(row, job=job)
+
+    def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
+        self._called("find_job")
+        row = self._row(job_id)
+        return row if row is not None and row.user_id == user_id else None
+
+    def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
+        self._called("pending_uploads")
+        rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is None]
+        return sorted(rows, key=lambda row: row.started_at)
+
+    def history(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[JobRecord]:
+        self._called("history")
+        rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is not None]
+        keys = {(row.started_at, row.upload_id): row for row in rows}
+        return [keys[key] for key in sorted(keys, reverse=True) if after is None or key < after][:limit]
+
+    def _row(self, job_id: str) -> JobRecord | None:
+        return next((row for row in self.rows.values() if row.job_id == job_id), None)
+
+
+@dataclass
+class MemoryLeases(Switch):
+    """Leases without a time to live: `holders` is the truth, and a test may change it."""
+
+    holders: dict[str, str] = field(default_factory=dict)
+    renewals: list[str] = field(default_factory=list)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def acquire(self, name: str, holder: str, ttl_seconds: float) -> bool:
+        self._called("acquire")
+        with self._guard:
+            return self.holders.setdefault(name, holder) == holder
+
+    def renew(self, name: str, holder: str, ttl_seconds: float) -> bool:
+        self._called("renew")
+        self.renewals.append(name)
+        return self.holders.get(name) == holder
+
+    def is_held(self, name: str) -> bool:
+        self._called("is_held")
+        return name in self.holders
+
+    def release(self, name: str, holder: str) -> None:
+        self._called("release")
+        if self.holders.get(name) == holder:
+            del self.holders[name]
+
+
+@dataclass
+class MemoryModels(Switch):
+    """A ModelStore in a dictionary."""
+
+    models: dict[str, Model] = field(default_factory=dict)
+
+    def add(self, model: Model) -> Model:
+        self._called("add")
+        for other in self.models.values():
+            if other.source_job_id == model.source_job_id:
+                if other.user_id != model.user_id:
+                    raise OwnershipMismatchError("another user's")
+                return other
+        self.models[model.id] = model
+        return model
+
+    def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
+        self._called("find_by_source_job_id")
+        return next((model for model in self._of(user_id) if model.source_job_id == job_id), None)
+
+    def model_ids_by_job(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, str]:
+        self._called("model_ids_by_job")
+        asked = set(job_ids)
+        return {model.source_job_id: model.id for model in self._of(user_id) if model.source_job_id in asked}
+
+    def find(self, user_id: str, model_id: str) -> Model | None:
+        self._called("find")
+        return next((model for model in self._of(user_id) if model.id == model_id), None)
+
+    def page(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[Model]:
+        self._called("page")
+        keys = {(model.created_at, model.id): model for model in self._of(user_id)}
+        return [keys[key] for key in sorted(keys, reverse=True) if after is None or key < after][:limit]
+
+    def rename(self, user_id: str, model_id: str, name: str) -> Model | None:
+        self._called("rename")
+        model = next((model for model in self._of(user_id) if model.id == model_id), None)
+        if model is not None:
+            self.models[model_id] = model = replace(model, name=name)
+        return model
+
+    def delete(self, user_id: str, model_id: str) -> bool:
+        self._called("delete")
+        return any(model.id == model_id for model in self._of(user_id)) and bool(self.models.pop(model_id))
+
+    def bytes_of(self, user_id: str) -> int:
+        self._called("bytes_of")
+        return sum(model.size for model in self._of(user_id))
+
+    def _of(self, user_id: str) -> list[Model]:
+        return [model for model in self.models.values() if model.user_id == user_id]
+
+
+class MemoryWriter:
+    """A file in the making."""
+
+    def __init__(self, storage: "MemoryStorage", key: str) -> None:
+        self._storage = storage
+        self._key = key
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._storage._called("write")
+        self._data += data
+
+    def commit(self) -> None:
+        self._storage._called("commit")
+        self._storage.files[self._key] = bytes(self._data)
+
+
+@dataclass
+class MemoryStorage(Switch):
+    """A Storage in a dictionary; `writers` counts the files begun, committed or not."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    writers: int = 0
+    open_readers: int = 0
+
+    @contextmanager
+    def open_writer(self, key: str) -> Iterator[MemoryWriter]:
+        self._called("open_writer")
+        self.writers += 1
+        yield MemoryWriter(self, key)
+
+    @contextmanager
+    def open_reader(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[Iterator[bytes]]:
+        self._called("open_reader")
+        if key not in self.files:
+            raise FileNotFoundError(key)
+        self.open_readers += 1
+        try:
+            yield iter([self.files[key][start:][:length]])
+        finally:
+            self.open_readers -= 1
+
+    def delete(self, key: str) -> None:
+        self._called("delete")
+        self.files.pop(key, None)
+
+
+@dataclass
+class FakeTokenSource:
+    """Stands for MC's token endpoint: counts the fetches and numbers the tokens."""
+
+    scopes: list[str] = field(default_factory=list)
+    failing: GatewayError | None = None
+    expires_in: float = 3_600.0
+
+    def __call__(self, scope: str, context: CallContext) -> IssuedToken:
+        self.scopes.append(scope)
+        if self.failing is not None:
+            raise self.failing
+        return IssuedToken(f"token-{len(self.scopes)}", issued_at=0.0, expires_in=self.expires_in)
+
+
+def a_job(job_id: str = "job-1", status: str = "running", **fields: object) -> Job:
+    """A job; say only what the test is about."""
+    return Job(job_id, JobStatus(status), **fields)  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeConverter:
+    """The converter's client: `jobs` is what it knows, `failing` what every call but `create_job` raises.
+
+    `before` runs at the beginning of each call, for tests that hold one up. `create` stands for an upload's outcome,
+    given the message; by default the message is read to its end and `new-job` started.
+    """
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    failing: GatewayError | None = None
+    promotion: Promotion | GatewayError = field(default_factory=lambda: Promotion("a/b", "r.nef", None, None, None))
+    before: Callable[[str], None] = lambda name: None
+    create: Callable[[Recomposition], Job] | None = None
+    calls: list[str] = field(default_factory=list)
+    sent: bytes = b""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(seconds)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        self.before(name)
+        if self.failing is not None:
+            raise self.failing
+
+    def get_job(self, job_id: str, context: CallContext) -> Job:
+        self._called(f"get {job_id}")
+        if job_id not in self.jobs:
+            raise JobNotFoundError("the converter answered 404")
+        return self.jobs[job_id]
+
+    def list_active_jobs(self, user_id: str, context: CallContext) -> list[Job]:
+        self._called(f"list {user_id}")
+        return [job for job in self.jobs.values() if self.owners.get(job.job_id) == user_id and not job.is_terminal]
+
+    def promote(self, job_id: str, *, tenant_id: str, user_id: str, context: CallContext) -> Promotion:
+        self._called(f"promote {job_id}")
+        if isinstance(self.promotion, GatewayError):
+            raise self.promotion
+        return self.promotion
+
+    def create_job(self, message: Recomposition, context: CallContext) -> Job:
+        self.calls.append("create")
+        if self.create is not None:
+            return self.create(message)
+        self.sent = b"".join(message.chunks())
+        return a_job("new-job", "queued")
+
+
+@dataclass
+class FakeFiles:
+    """The FAA's client: gives `content` in pieces; `script` may do otherwise with the receiver."""
+
+    content: bytes = b"the bytes of the result"
+    failing: GatewayError | None = None
+    script: Callable[[Receiver], int] | None = None
+    pulls: int = 0
+
+    def pull(self, object_key: str, receiver: Receiver, context: CallContext) -> int:
+        self.pulls += 1
+        if self.script is not None:
+            return self.script(receiver)
+        half = len(self.content) // 2
+        receiver.write(self.content[:half])
+        if self.failing is not None:
+            raise self.failing
+        receiver.write(self.content[half:])
+        return len(self.content)
+
+    def download_url(self, object_key: str, token: str) -> str:
+        return f"https://files.example/files/{object_key}?access_token={token}"
+
+
+@dataclass
+class FakeMemberCenter:
+    """MC's client: mints numbered download tokens and remembers for which objects."""
+
+    minted: list[str] = field(default_factory=list)
+    failing: GatewayError | None = None
+    token_source: FakeTokenSource = field(default_factory=FakeTokenSource)
+
+    def __post_init__(self) -> None:
+        self.tokens = ServiceTokens(self.token_source, monotonic=lambda: 0.0)
+
+    def mint_download_token(self, *, object_key: str, **_: object) -> DownloadToken:
+        if self.failing is not None:
+            raise self.failing
+        self.minted.append(object_key)
+        return DownloadToken(f"download-{len(self.minted)}", 300)

@@ -1,0 +1,75 @@
+"""Doing one thing many times at the same moment, from connections that are open before the moment comes."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.multipart_bodies import Multipart
+from tests.support.processes import wait_until
+from tests.support.stack import Stack
+
+T = TypeVar("T")
+
+
+def all_at_once(actions: Sequence[Callable[[], T]], *, seconds: float = 60.0) -> list[T]:
+    """Run all actions, each in a thread, from one moment on; their results in order. Raises what the first raised."""
+    together = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], T]) -> T:
+        together.wait(timeout=seconds)
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as threads:
+        return [future.result(timeout=seconds) for future in [threads.submit(run, action) for action in actions]]
+
+
+class Spread:
+    """Kept-alive connections, as many to each worker, so that a test knows which process serves which request."""
+
+    def __init__(self, stack: Stack, *, each: int) -> None:
+        self._open = ExitStack()
+        self.by_worker: dict[int, list[RawConnection]] = {pid: [] for pid in stack.worker_pids()}
+
+        def is_full() -> bool:
+            connection = stack.connect()
+            connection.send_head("GET", "/healthz").answer()
+            here = self.by_worker.get(stack.worker_of(connection) or 0)
+            if here is None or len(here) == each:
+                connection.close()
+            else:
+                here.append(self._open.enter_context(connection))
+            return all(len(connections) == each for connections in self.by_worker.values())
+
+        try:
+            wait_until(is_full, f"{each} connections to every worker", seconds=30, every=0)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def __enter__(self) -> "Spread":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def all(self) -> list[RawConnection]:
+        """All of them, the workers in turn."""
+        return [connection for turn in zip(*self.by_worker.values(), strict=True) for connection in turn]
+
+
+def ask(connection: RawConnection, client: Client, method: str, path: str) -> RawAnswer:
+    """One request without a body on a connection that is kept."""
+    headers = {"Cookie": client.cookie_header}
+    if method not in {"GET", "HEAD"}:
+        headers["Content-Length"] = "0"
+    return connection.send_head(method, path, headers).answer(method)
+
+
+def upload(connection: RawConnection, client: Client, body: Multipart) -> RawAnswer:
+    """One upload on a connection that is kept."""
+    headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(body))}
+    return connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).answer()

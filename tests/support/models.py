@@ -1,0 +1,80 @@
+"""Models to upload, and what the sandbox's conversion makes of them.
+
+`python -m tests.support.models PATH [MEGABYTES]` writes a large model, for trying things by hand.
+"""
+
+import hashlib
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from sandbox.result import expected_result
+from tests.support.multipart_bodies import PARAMETERS, LazyBytes
+
+MEGABYTE = 1024 * 1024
+_LAYER_MEGABYTES = 8
+
+
+def expected_pieces(model: bytes | BinaryIO | LazyBytes, parameters: Mapping[str, str] = PARAMETERS) -> Iterator[bytes]:
+    """The result of converting `model` with the parameters of an upload, a piece at a time."""
+    stream = io.BytesIO(model) if isinstance(model, bytes) else model
+    stream.seek(0)
+    yield from expected_result(stream, {**parameters, "model_id": int(parameters["model_id"])})  # type: ignore[arg-type]
+
+
+def expected_bytes(model: bytes, parameters: Mapping[str, str] = PARAMETERS) -> bytes:
+    """The result of converting a small model."""
+    return b"".join(expected_pieces(model, parameters))
+
+
+def expected_sha256(model: bytes | BinaryIO | LazyBytes, parameters: Mapping[str, str] = PARAMETERS) -> str:
+    """The SHA-256 of the result of converting a model of any size."""
+    digest = hashlib.sha256()
+    for piece in expected_pieces(model, parameters):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def bundled_networks() -> list[Path]:
+    """The graphs of well-known networks that the onnx package carries for its own tests, without their weights."""
+    import onnx.backend.test  # noqa: PLC0415 - takes a moment that only some tests need
+
+    folder = Path(onnx.backend.test.__file__).parent / "data" / "light"
+    return sorted(path for path in folder.glob("light_*.onnx"))
+
+
+def write_large_model(path: Path, *, megabytes: int = 52, seed: int = 20_260_101) -> Path:
+    """Write a valid ONNX model (a tower of matrix products) of at least that size; the same bytes for the same seed."""
+    import numpy  # noqa: PLC0415
+    import onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    generator = numpy.random.Generator(numpy.random.PCG64(seed))
+    width = 512
+    rows = _LAYER_MEGABYTES * MEGABYTE // 4 // width
+    nodes, weights, flowing = [], [], "input"
+    for layer in range(-(-megabytes // _LAYER_MEGABYTES)):
+        down, up = generator.standard_normal((2, width * rows // 2), dtype=numpy.float32)
+        weights.append(numpy_helper.from_array(down.reshape(width, rows // 2), f"down_{layer}"))
+        weights.append(numpy_helper.from_array(up.reshape(rows // 2, width), f"up_{layer}"))
+        nodes.append(helper.make_node("MatMul", [flowing, f"down_{layer}"], [f"wide_{layer}"]))
+        nodes.append(helper.make_node("Relu", [f"wide_{layer}"], [f"active_{layer}"]))
+        nodes.append(helper.make_node("MatMul", [f"active_{layer}", f"up_{layer}"], [f"output_{layer}"]))
+        flowing = f"output_{layer}"
+    graph = helper.make_graph(
+        nodes,
+        "tower",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, width])],
+        [helper.make_tensor_value_info(flowing, TensorProto.FLOAT, [1, width])],
+        weights,
+    )
+    model = helper.make_model(graph, producer_name="visiona-tests", opset_imports=[helper.make_opsetid("", 17)])
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path
+
+
+if __name__ == "__main__":
+    print(write_large_model(Path(sys.argv[1]), megabytes=int(sys.argv[2]) if len(sys.argv) > 2 else 52))

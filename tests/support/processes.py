@@ -1,0 +1,155 @@
+"""Child processes of tests: each in a process group of its own, with its log in a file, and surely ended.
+
+A child ends with the test process, even if that is killed: the kernel then sends it a signal (`setpriv --pdeathsig`).
+Nothing here ends a process that it has not started.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 10.0
+SHOWN_LOG_CHARACTERS = 6_000
+# Below the ports that Linux gives to outgoing connections, so that none of those takes one between choice and use.
+_FIRST_PORT, _LAST_PORT = 12_000, 32_000
+
+
+def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = 10.0, every: float = 0.02) -> T:
+    """Ask `condition` until it gives something true, and return that; AssertionError naming `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what} (last: {found!r})")
+        time.sleep(every)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens. pytest-randomly gives all workers one seed, so not by `random`."""
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def dead_url() -> str:
+    """A base URL at which every connection is refused."""
+    return f"http://localhost:{free_port()}"
+
+
+class Child:
+    """One child process, started at once. Its log is appended to, so that it survives restarts."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log_path: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        limits: Mapping[str, int] | None = None,
+        orphan_signal: str = "TERM",
+    ) -> None:
+        """Start `command`. `limits` are prlimit's (`{"fsize": 4096}`); the environment, if given, replaces ours."""
+        self.name = name
+        self.log_path = log_path
+        prefix: list[str] = []
+        if setpriv := shutil.which("setpriv"):
+            prefix += [setpriv, "--pdeathsig", orphan_signal]
+        if limits:
+            prefix += ["prlimit", *(f"--{limit}={value}" for limit, value in limits.items())]
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*prefix, *command],
+                cwd=ROOT,
+                env=dict(os.environ if environment is None else environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def wait_until_ready(self, is_ready: Callable[[], T | None], *, seconds: float = 30.0) -> T:
+        """Wait for a condition; fails with the end of the log when the child ends first, or at the deadline."""
+
+        def ready_or_dead() -> T | None:
+            if self.exit_code is not None:
+                raise AssertionError(f"{self.name} ended with {self.exit_code}:\n{self.log_end()}")
+            return is_ready()
+
+        try:
+            return wait_until(ready_or_dead, f"{self.name} is ready", seconds=seconds)
+        except AssertionError as error:
+            error.add_note(self.log_end())
+            raise
+
+    def log_end(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")[-SHOWN_LOG_CHARACTERS:]
+
+    def stop(self, *, seconds: float = STOP_SECONDS) -> int | None:
+        """End it by SIGTERM and, at the deadline, by SIGKILL; returns its exit code."""
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.kill()
+
+    def kill(self) -> int | None:
+        """End the whole group at once, as a crash of the machine would."""
+        self._signal(signal.SIGKILL)
+        return self._process.wait()
+
+    def worker_pids(self) -> list[int]:
+        """The pids of its own children, such as gunicorn's workers."""
+        with suppress(OSError):
+            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+            return [int(pid) for pid in text.split()]
+        return []
+
+    def _signal(self, number: int) -> None:
+        # The group outlives its leader as long as a member lives. Its number is ours until the leader is waited for
+        # and the last member is gone.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+
+def memory_peaks(pid: int) -> dict[str, int]:
+    """The largest resident (`VmHWM`) and virtual (`VmPeak`) sizes that a process has had so far, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name: int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "VmPeak")}
+
+
+def sockets_of(pid: int) -> list[tuple[str, tuple[int, int]]]:
+    """A process's TCP sockets over IPv4: the inode of each, and its (own port, peer's port)."""
+    held = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            held.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:])
+    return [(row[9], (_port(row[1]), _port(row[2]))) for row in rows if row[9] in held]
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)

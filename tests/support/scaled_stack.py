@@ -1,0 +1,123 @@
+"""A stack whose gateway is the scaled one, with as many people as a test wants, and doors in front of its upstreams."""
+
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+from flask import Flask
+
+from app.api.session import configure_sessions
+from app.config import load_settings
+from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
+from tests.support.clients import Client
+from tests.support.doors import Door
+from tests.support.processes import Child
+from tests.support.stack import Stack
+
+_CONTROL_SECONDS = 10.0
+_ADDRESSES = {
+    MEMBER_CENTER: "VISIONA_OIDC_ISSUER",
+    CONVERTER: "VISIONA_CONVERTER_BASE_URL",
+    FILE_ACCESS: "VISIONA_FAA_BASE_URL",
+}
+
+
+class ScaledStack(Stack):
+    """One worker of `tests.support.scaled_gateway` (or of another application) in front of a sandbox of its own."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        with_doors: bool = False,
+        application: str = "tests.support.scaled_gateway:make_app()",
+        workers: int = 1,
+        **options: Any,
+    ) -> None:
+        """`with_doors` puts a door in front of each upstream; people can then not sign in, but be signed in."""
+        self.application = application
+        self.unresolvable = directory / "unresolvable"
+        self.doors: dict[str, Door] = {}
+        self._lock = threading.Lock()
+        self._minter: Flask | None = None
+        settings = {
+            "SCALED_UNRESOLVABLE": str(self.unresolvable),
+            # Nobody has to hear that a test's gateway stops.
+            "VISIONA_DRAIN_SECONDS": "0",
+            **(environment or {}),
+        }
+        super().__init__(directory, environment=settings, workers=workers, start_gateway=False, **options)
+        try:
+            if with_doors:
+                for service, variable in _ADDRESSES.items():
+                    self.doors[service] = Door(self.sandbox.urls.of(service), self.unresolvable)
+                    self._overrides[variable] = self.doors[service].url
+            self.start_gateway()
+        except BaseException:
+            self._shut_doors()
+            self.sandbox.close()
+            raise
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._shut_doors()
+
+    def start_gateway(
+        self, *, environment: Mapping[str, str] | None = None, limits: Mapping[str, int] | None = None
+    ) -> Child:
+        assert self.gateway is None, "the gateway is running"
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application]
+        command += ["--bind", f"127.0.0.1:{self.port}"]
+        self.gateway = Child(
+            "gateway",
+            command,
+            self.log_path,
+            environment=self.environment(environment),
+            limits={**self._limits, **(limits or {})},
+            orphan_signal="QUIT",
+        )
+        try:
+            self.gateway.wait_until_ready(self._is_ready)
+        except BaseException:
+            self.kill_gateway()
+            raise
+        return self.gateway
+
+    def person(self, user_id: str) -> Client:
+        """Somebody with a session that the gateway takes for its own; the sandbox knows two accounts only."""
+        with self._lock:
+            if self._minter is None:
+                self._minter = Flask("minter")
+                configure_sessions(self._minter, load_settings(self.environment()))
+            minter = self._minter
+        serializer = minter.session_interface.get_signing_serializer(minter)  # type: ignore[attr-defined]
+        identity = {"sub": user_id, "name": user_id, "email": "", "exp": int(time.time()) + 3_600}
+        cookie = serializer.dumps({"sid": secrets.token_urlsafe(24), "_permanent": True, **identity})
+        self.note_secret(cookie)
+        client = self.client()
+        client.cookies.set(minter.config["SESSION_COOKIE_NAME"], cookie)
+        return client
+
+    def add_fault(self, service: str, rule: Mapping[str, Any]) -> str:
+        """Have a service go wrong; the address at which the rule can be deleted."""
+        url = f"{self.sandbox.urls.of(service)}/_sandbox/faults"
+        response = requests.post(url, json=dict(rule), timeout=_CONTROL_SECONDS)
+        assert response.status_code == 201, response.text
+        return f"{url}/{response.json()['id']}"
+
+    def _shut_doors(self) -> None:
+        for door in self.doors.values():
+            door.close()
+
+
+def remove_fault(address: str) -> None:
+    """Delete a rule that `add_fault` made."""
+    assert requests.delete(address, timeout=_CONTROL_SECONDS).status_code == 204

@@ -1,0 +1,62 @@
+"""Uploads that take as long as a test wants, from clients that send a little at a time."""
+
+import threading
+import time
+from typing import Self
+
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.multipart_bodies import LazyBytes, model_upload
+
+_PIECES = 40
+
+
+class SlowUpload:
+    """One upload on a thread of its own; it trickles until `finish`, or for a number of seconds."""
+
+    def __init__(
+        self, base_url: str, client: Client, *, size: int = 400_000, seed: int = 1, seconds: float = 600
+    ) -> None:
+        body = model_upload(LazyBytes(size, seed=seed))
+        self._body = body.as_bytes()
+        headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(self._body))}
+        self._seconds = seconds
+        self._hurry = threading.Event()
+        self.connection = RawConnection(base_url)
+        self.connection.send_head("POST", "/api/conversion/init", headers)
+        self.answer: RawAnswer | None = None
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hurry.set()
+        self._thread.join()
+        self.connection.close()
+
+    def finish(self) -> RawAnswer:
+        """Send the rest at once, and return the answer."""
+        self._hurry.set()
+        return self.result()
+
+    def result(self) -> RawAnswer:
+        """Wait for the end, and return the answer."""
+        self._thread.join()
+        if self.error is not None:
+            raise self.error
+        assert self.answer is not None
+        return self.answer
+
+    def _run(self) -> None:
+        try:
+            size = -(-len(self._body) // _PIECES)
+            began = time.monotonic()
+            for number in range(_PIECES):
+                self.connection.send(self._body[number * size : (number + 1) * size])
+                due = began + self._seconds * (number + 1) / _PIECES
+                self._hurry.wait(max(0.0, min(due - time.monotonic(), 0.2 if number < 2 else self._seconds)))
+            self.answer = self.connection.answer()
+        except BaseException as error:
+            self.error = error

@@ -1,0 +1,274 @@
+"""The gateway and its sandbox as real processes, for tests over real sockets.
+
+    with Stack(tmp_path) as stack:
+        alice = stack.signed_in("alice")
+        job = stack.upload(alice, b"a model")
+
+Closing a stack searches all its logs for everything that was secret in its run, and fails if anything is found.
+"""
+
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import requests
+
+from tests.support.clients import Client, RawConnection
+from tests.support.leaks import find_leaks
+from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
+from tests.support.processes import Child, free_port, sockets_of, wait_until
+from tests.support.sandbox_processes import SandboxProcesses
+
+
+class Stack:
+    """A gateway (gunicorn, two workers unless told otherwise) in front of a sandbox of its own."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        limits: Mapping[str, int] | None = None,
+        workers: int = 2,
+        start_gateway: bool = True,
+        **sandbox_options: Any,
+    ) -> None:
+        """Start everything, and wait until it answers.
+
+        `environment` overrides the gateway's variables ("" removes one), `limits` are prlimit's for the gateway, and
+        the rest goes to `python -m sandbox`; jobs last an hour unless told otherwise, so that tests decide their end.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.log_path = directory / "gateway.log"
+        self.secret_key = secrets.token_urlsafe(48)
+        self._workers = workers
+        self._overrides = dict(environment or {})
+        self._limits = dict(limits or {})
+        self._secrets: set[str] = {self.secret_key}
+        self._clients: dict[str, Client] = {}
+        self._opened: list[Client] = []
+        self.gateway: Child | None = None
+        self.sandbox = SandboxProcesses(directory, self.url, {"job_seconds": 3600, **sandbox_options})
+        if start_gateway:
+            try:
+                self.start_gateway()
+            except BaseException:
+                self.sandbox.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The gateway's process
+
+    @property
+    def database_path(self) -> Path:
+        return self.directory / "visiona.db"
+
+    @property
+    def storage_path(self) -> Path:
+        return self.directory / "models"
+
+    def environment(self, overrides: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The gateway's whole environment. Nothing of ours gets through but what a program needs to run."""
+        temporary = self.directory / "tmp"
+        temporary.mkdir(exist_ok=True)
+        values = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(temporary),
+            "WEB_CONCURRENCY": str(self._workers),
+            **self.sandbox.urls.gateway_environment(self.url),
+            "VISIONA_SECRET_KEY": self.secret_key,
+            # Nobody waits here for a load balancer to notice that the gateway is about to end.
+            "VISIONA_DRAIN_SECONDS": "0",
+            "VISIONA_DATABASE_URL": f"sqlite:///{self.database_path}",
+            "VISIONA_STORAGE_URL": self.storage_path.as_uri(),
+            **self._overrides,
+            **(overrides or {}),
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def start_gateway(
+        self, *, environment: Mapping[str, str] | None = None, limits: Mapping[str, int] | None = None
+    ) -> Child:
+        """Start the gateway on its port and wait until all its workers can serve."""
+        assert self.gateway is None, "the gateway is running"
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
+        command += ["--bind", f"127.0.0.1:{self.port}"]
+        self.gateway = Child(
+            "gateway",
+            command,
+            self.log_path,
+            environment=self.environment(environment),
+            limits={**self._limits, **(limits or {})},
+            orphan_signal="QUIT",
+        )
+        try:
+            self.gateway.wait_until_ready(self._is_ready)
+        except BaseException:
+            self.kill_gateway()
+            raise
+        return self.gateway
+
+    def stop_gateway(self) -> int | None:
+        """End the gateway by SIGTERM, and by SIGKILL if it takes too long; its exit code."""
+        for client in self._opened:
+            # It would wait for connections that are kept alive. A closed requests.Session can be used again.
+            client.close()
+        gateway, self.gateway = self.gateway, None
+        return gateway.stop() if gateway else None
+
+    def kill_gateway(self) -> None:
+        """End the gateway and its workers by SIGKILL."""
+        gateway, self.gateway = self.gateway, None
+        if gateway:
+            gateway.kill()
+
+    def restart_gateway(
+        self, *, kill: bool = False, empty_database: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the gateway anew, after SIGKILL if asked, and without what its database knew if asked.
+
+        People stay signed in, for the session is in their cookie. Overrides last until the next start.
+        """
+        self.kill_gateway() if kill else self.stop_gateway()
+        if empty_database:
+            for path in self.directory.glob(self.database_path.name + "*"):
+                path.unlink()
+        self.start_gateway(environment=environment)
+
+    def worker_pids(self) -> list[int]:
+        return self.gateway.worker_pids() if self.gateway else []
+
+    def worker_of(self, connection: RawConnection) -> int | None:
+        """The pid of the worker that has accepted this connection; None while none has."""
+        for pid in self.worker_pids():
+            sockets = {number for number, peer in sockets_of(pid) if peer == (self.port, connection.local_port)}
+            if sockets:
+                return pid
+        return None
+
+    def connect_to_all_workers(self) -> dict[int, RawConnection]:
+        """A connection to each worker, kept alive by a first request; close them."""
+        found: dict[int, RawConnection] = {}
+
+        def has_all() -> bool:
+            connection = self.connect()
+            connection.send_head("GET", "/healthz").answer()
+            pid = self.worker_of(connection)
+            if pid is None or pid in found:
+                connection.close()
+            else:
+                found[pid] = connection
+            return len(found) == self._workers
+
+        wait_until(has_all, "every worker has accepted a connection", seconds=20)
+        return found
+
+    def _is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    # Those who talk to it
+
+    def client(self) -> Client:
+        """Somebody new, not signed in. Closed with the stack."""
+        client = Client(self.url, self.note_secret)
+        self._opened.append(client)
+        return client
+
+    def signed_in(self, username: str) -> Client:
+        """The account's session (`alice` or `bob`), made once by the login page."""
+        if username not in self._clients:
+            self._clients[username] = self.client().sign_in(username)
+        return self._clients[username]
+
+    def connect(self) -> RawConnection:
+        """A raw connection to the gateway; close it, or use it in a `with`."""
+        return RawConnection(self.url)
+
+    def note_secret(self, value: str) -> None:
+        """Search the logs for this, too."""
+        self._secrets.add(value)
+
+    # What most tests do
+
+    def upload(
+        self, client: Client, model: bytes | BinaryIO | LazyBytes = b"a model", filename: str = "model.onnx"
+    ) -> str:
+        """Upload a model; returns the id of the job that it started."""
+        response = self.send(client, model_upload(model, filename))
+        assert response.status_code == 201, response.text
+        return str(response.json()["job_id"])
+
+    def send(self, client: Client, body: Multipart, **options: Any) -> requests.Response:
+        """Post a multipart body to init."""
+        headers = {**body.headers, **options.pop("headers", {})}
+        return client.post("/api/conversion/init", data=body, headers=headers, **options)
+
+    def completed_job(
+        self, client: Client, model: bytes | BinaryIO | LazyBytes = b"a model", filename: str = "model.onnx"
+    ) -> str:
+        """Upload a model and have its conversion end well, before any worker has seen it run; returns the job id."""
+        job_id = self.upload(client, model, filename)
+        self.sandbox.complete(job_id)
+        return job_id
+
+    def wait_for_status(self, client: Client, job_id: str, status: str, *, seconds: float = 10.0) -> dict[str, Any]:
+        """Poll until the job has a status. The other worker may still show the one before, for a second."""
+
+        def reached() -> dict[str, Any] | None:
+            response = client.get(f"/api/conversion/{job_id}")
+            assert response.status_code == 200, response.text
+            job = dict(response.json())
+            return job if job["status"] == status else None
+
+        return wait_until(reached, f"job {job_id} is {status}", seconds=seconds, every=0.1)
+
+    # The end
+
+    def reset(self) -> None:
+        """Make it fit for the next test: everything runs, and the sandbox knows of no jobs, calls or faults."""
+        if self.gateway is None or self.gateway.exit_code is not None:
+            self.kill_gateway()
+            self.start_gateway()
+        self.sandbox.reset()
+
+    def leaks(self) -> list[str]:
+        """Where logs show something that was secret in this run; the sentences do not repeat it."""
+        issued = {*self._secrets, *self.sandbox.issued_secrets()}
+        environment = self.environment()
+        client_secrets = {value for name, value in environment.items() if name.endswith("_SECRET")}
+        # A Basic header encodes both together (RFC 7617).
+        client_secrets |= {
+            f"{environment[f'VISIONA_{client}_CLIENT_ID']}:{environment[f'VISIONA_{client}_CLIENT_SECRET']}"
+            for client in ("OIDC", "SERVICE")
+        }
+        # The sandbox prints its published client secrets on purpose; the gateway's log must not show even those.
+        return find_leaks([self.log_path], issued | client_secrets) + find_leaks(
+            self.sandbox.log_paths.values(), issued
+        )
+
+    def close(self) -> None:
+        """End everything; raises AssertionError if a log shows a secret, or if the gateway did not end when told to."""
+        for client in self._opened:
+            client.close()
+        was_running = self.gateway is not None
+        try:
+            exit_code = self.stop_gateway()
+        finally:
+            self.sandbox.close()
+        found = self.leaks()
+        assert not found, "\n".join(found)
+        assert not was_running or exit_code == 0, f"the gateway ended with {exit_code}"

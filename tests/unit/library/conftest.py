@@ -1,0 +1,135 @@
+"""A migrated database per test (PostgreSQL too where `VISIONA_TEST_POSTGRESQL_URL` names one) and a clock to turn."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from app.domain.model import Model
+from app.library.database import Database, parse_url
+from app.library.leases import SQLLeases
+from app.library.ledger import SQLJobLedger
+from app.library.migrating import migrate
+from app.library.models import SQLModelStore
+from app.library.sessions import SQLRevokedSessions
+
+POSTGRESQL_URL = os.environ.get("VISIONA_TEST_POSTGRESQL_URL")
+
+
+@dataclass
+class FakeClock:
+    """A clock that stands until it is turned."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRESQL_URL else ["sqlite"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that holds nothing yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'var' / 'visiona.db'}"
+        return
+    assert POSTGRESQL_URL is not None
+    url = parse_url(POSTGRESQL_URL)
+    admin = sa.create_engine(url)
+    schema = f"test_{uuid4().hex}"
+    with admin.begin() as connection:
+        connection.execute(sa.schema.CreateSchema(schema))
+    yield url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+    with admin.begin() as connection:
+        connection.execute(sa.schema.DropSchema(schema, cascade=True))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied: cheaper than to migrate one for every test."""
+    path = tmp_path_factory.mktemp("migrated") / "visiona.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database_url(empty_database_url: str, migrated_file: Path) -> str:
+    """The URL of a migrated database."""
+    if empty_database_url.startswith("sqlite"):
+        path = Path(empty_database_url.removeprefix("sqlite:///"))
+        path.parent.mkdir(mode=0o700)
+        shutil.copyfile(migrated_file, path)
+    else:
+        migrate(empty_database_url)
+    return empty_database_url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def ledger(database: Database, clock: FakeClock) -> SQLJobLedger:
+    return SQLJobLedger(database, clock=clock)
+
+
+@pytest.fixture
+def leases(database: Database, clock: FakeClock) -> SQLLeases:
+    return SQLLeases(database, clock=clock)
+
+
+@pytest.fixture
+def sessions(database: Database, clock: FakeClock) -> SQLRevokedSessions:
+    return SQLRevokedSessions(database, clock=clock)
+
+
+@pytest.fixture
+def store(database: Database) -> SQLModelStore:
+    return SQLModelStore(database)
+
+
+@pytest.fixture
+def a_model(clock: FakeClock) -> Callable[..., Model]:
+    """Makes a model; say only what the test is about."""
+
+    def make(**fields: object) -> Model:
+        id_ = str(fields.get("id", uuid4().hex))
+        job_id = str(fields.get("source_job_id", f"job-{id_}"))
+        values: dict[str, object] = {
+            "id": id_,
+            "user_id": "alice",
+            "source_job_id": job_id,
+            "name": "mobilenet 影像分類",
+            "platform": "KL730",
+            "filename": "mobilenet.nef",
+            "size": 6 * 1024**3,
+            "sha256": "0" * 64,
+            "content_type": "application/octet-stream",
+            "storage_key": f"{job_id}/{id_}",
+            "created_at": clock(),
+        }
+        return Model(**(values | fields))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def repository_root() -> Path:
+    return Path(__file__).resolve().parents[3]

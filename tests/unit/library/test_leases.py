@@ -1,0 +1,153 @@
+"""Leases: one holder at a time, over threads and processes, and nobody is blocked beyond the time to live."""
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from app.library.database import Database
+from app.library.leases import SQLLeases
+
+
+class Clock(Protocol):
+    def advance(self, seconds: float) -> None: ...
+
+
+def acquired_by_50_threads(leases: SQLLeases) -> list[int]:
+    together = threading.Barrier(50)
+
+    def acquire(number: int) -> bool:
+        together.wait()
+        return leases.acquire("upload/alice", f"upload-{number}", 150)
+
+    with ThreadPoolExecutor(50) as pool:
+        return [number for number, taken in enumerate(pool.map(acquire, range(50))) if taken]
+
+
+def test_of_50_threads_exactly_one_acquires_a_free_lease(leases: SQLLeases) -> None:
+    assert len(acquired_by_50_threads(leases)) == 1
+
+
+def test_of_50_threads_exactly_one_takes_over_an_expired_lease(leases: SQLLeases, clock: Clock) -> None:
+    assert leases.acquire("upload/alice", "crashed", 150)
+    clock.advance(150)
+    (winner,) = acquired_by_50_threads(leases)
+    assert not leases.renew("upload/alice", "crashed", 150)
+    assert leases.renew("upload/alice", f"upload-{winner}", 150)
+
+
+def test_of_50_threads_none_acquires_a_lease_that_is_held(leases: SQLLeases, clock: Clock) -> None:
+    assert leases.acquire("upload/alice", "holder", 150)
+    clock.advance(149.999)
+    assert not acquired_by_50_threads(leases)
+
+
+def test_leases_of_different_names_do_not_meet(leases: SQLLeases) -> None:
+    assert leases.acquire("upload/alice", "one", 150)
+    assert leases.acquire("upload/bob", "two", 150)
+
+
+def test_acquiring_again_extends_the_holders_own_lease(leases: SQLLeases, clock: Clock) -> None:
+    assert leases.acquire("upload/alice", "one", 150)
+    clock.advance(100)
+    assert leases.acquire("upload/alice", "one", 150)
+    clock.advance(100)
+    assert not leases.acquire("upload/alice", "two", 150)
+
+
+def test_renewing_extends_a_lease(leases: SQLLeases, clock: Clock) -> None:
+    assert leases.acquire("upload/alice", "one", 150)
+    clock.advance(100)
+    assert leases.renew("upload/alice", "one", 150)
+    clock.advance(100)
+    assert not leases.acquire("upload/alice", "two", 150)
+
+
+def test_an_expired_lease_that_nobody_took_can_be_renewed(leases: SQLLeases, clock: Clock) -> None:
+    assert leases.acquire("upload/alice", "one", 150)
+    clock.advance(1000)
+    assert leases.renew("upload/alice", "one", 150)
+    assert not leases.acquire("upload/alice", "two", 150)
+
+
+def test_a_lease_that_was_never_taken_or_is_another_holders_is_not_renewed(leases: SQLLeases) -> None:
+    assert not leases.renew("upload/alice", "one", 150)
+    assert leases.acquire("upload/alice", "one", 150)
+    assert not leases.renew("upload/alice", "two", 150)
+
+
+def test_a_released_lease_is_free_at_once(leases: SQLLeases) -> None:
+    assert leases.acquire("upload/alice", "one", 150)
+    leases.release("upload/alice", "one")
+    assert leases.acquire("upload/alice", "two", 150)
+
+
+def test_releasing_what_is_not_ours_does_nothing(leases: SQLLeases) -> None:
+    leases.release("upload/alice", "one")
+    assert leases.acquire("upload/alice", "two", 150)
+    leases.release("upload/alice", "one")
+    assert not leases.acquire("upload/alice", "one", 150)
+
+
+def test_a_lease_is_held_from_its_acquiring_to_its_end_or_release(leases: SQLLeases, clock: Clock) -> None:
+    assert not leases.is_held("upload/alice")
+    assert leases.acquire("upload/alice", "one", 150)
+    assert leases.is_held("upload/alice")
+    assert not leases.is_held("upload/bob")
+    leases.release("upload/alice", "one")
+    assert not leases.is_held("upload/alice")
+    assert leases.acquire("upload/alice", "two", 150)
+    clock.advance(149.999)
+    assert leases.is_held("upload/alice")
+    clock.advance(0.001)
+    assert not leases.is_held("upload/alice")
+
+
+def test_the_sweep_removes_only_what_expired_long_ago(leases: SQLLeases, clock: Clock) -> None:
+    assert leases.acquire("old", "crashed", 150)
+    clock.advance(3000)
+    assert leases.acquire("recent", "crashed", 150)
+    clock.advance(1000)
+    assert leases.acquire("held", "alive", 150)
+    assert leases.remove_expired(older_than_seconds=3600) == 1
+    assert not leases.renew("old", "crashed", 150)
+    assert leases.renew("recent", "crashed", 150)
+    assert leases.renew("held", "alive", 150)
+
+
+CONTENDER = """
+import sys
+from datetime import datetime, UTC
+from concurrent.futures import ThreadPoolExecutor
+from app.library.database import Database
+from app.library.leases import SQLLeases
+database = Database(sys.argv[1])
+leases = SQLLeases(database, clock=lambda: datetime.now(UTC))
+print("ready", flush=True)
+sys.stdin.readline()
+with ThreadPoolExecutor(10) as pool:
+    print(sum(pool.map(lambda n: leases.acquire("promote/job", f"{sys.argv[2]}-{n}", 600), range(10))))
+database.dispose()
+"""
+
+
+def test_of_ten_threads_in_each_of_two_processes_exactly_one_acquires(
+    database: Database, database_url: str, repository_root: Path
+) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONTENDER, database_url, str(number)],
+            cwd=repository_root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    answers = [process.communicate("\n")[0] for process in processes]
+    assert sorted(answers) == ["0\n", "1\n"]

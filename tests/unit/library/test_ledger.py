@@ -1,0 +1,278 @@
+"""The ledger: a job's row appears before its upload, never changes its owner, and never goes back in time."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import pytest
+import sqlalchemy as sa
+
+from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.library.database import Database
+from app.library.ledger import SQLJobLedger
+from app.library.tables import jobs
+
+
+class Clock(Protocol):
+    now: datetime
+
+    def advance(self, seconds: float) -> None: ...
+
+    def __call__(self) -> datetime: ...
+
+
+RUNNING = Job("job", JobStatus.RUNNING, user_id="alice", stage="bie", progress=41.5)
+COMPLETED = Job("job", JobStatus.COMPLETED, user_id="alice", stage="nef", progress=100.0)
+
+
+def test_an_upload_is_pending_until_it_has_its_job(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("upload", "alice", clock.now)
+    pending = JobRecord("upload", "alice", None, "", None, clock.now, None)
+    assert ledger.pending_uploads("alice") == [pending]
+    assert ledger.history("alice", limit=10, after=None) == []
+
+    ledger.assign_job("upload", RUNNING, filename="模型.onnx", size=6 * 1024**3)
+    assert ledger.pending_uploads("alice") == []
+    record = JobRecord("upload", "alice", "job", "模型.onnx", 6 * 1024**3, clock.now, RUNNING)
+    assert ledger.find_job("alice", "job") == record
+    assert ledger.history("alice", limit=10, after=None) == [record]
+
+
+def test_everything_that_the_converter_told_of_a_job_is_kept(ledger: SQLJobLedger, clock: Clock) -> None:
+    job = Job(
+        "job",
+        JobStatus.FAILED,
+        user_id="alice",
+        stage="nef",
+        progress=66.6,
+        created_at=clock.now - timedelta(minutes=5),
+        updated_at=clock.now,
+        parameters={"model_id": 1000, "版本": "v1", "quantize": True, "\x00": 0.5},
+        error=JobError("E42", "不支援的運算子"),
+    )
+    ledger.record_job("alice", job)
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == job
+    assert record.started_at == job.created_at
+
+
+def test_opening_an_upload_again_changes_nothing(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("upload", "alice", clock.now)
+    ledger.open_upload("upload", "bob", clock.now + timedelta(1))
+    assert [record.started_at for record in ledger.pending_uploads("alice")] == [clock.now]
+    assert ledger.pending_uploads("bob") == []
+
+
+def test_pending_uploads_are_told_oldest_first_and_only_to_their_user(ledger: SQLJobLedger, clock: Clock) -> None:
+    for number in (2, 1, 3):
+        ledger.open_upload(f"upload-{number}", "alice", clock.now + timedelta(seconds=number))
+    ledger.open_upload("bobs", "bob", clock.now)
+    assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload-1", "upload-2", "upload-3"]
+
+
+def test_users_with_pending_uploads_are_named_once(ledger: SQLJobLedger, clock: Clock) -> None:
+    for upload_id, user_id in (("a", "alice"), ("b", "alice"), ("c", "bob"), ("d", "carol")):
+        ledger.open_upload(upload_id, user_id, clock.now)
+    ledger.open_upload("late", "dave", clock.now + timedelta(seconds=1))
+    ledger.assign_job("d", RUNNING, filename="", size=None)
+    assert ledger.users_with_pending_uploads(started_before=clock.now + timedelta(seconds=1)) == ["alice", "bob"]
+
+
+def test_a_discarded_upload_is_gone_but_one_with_a_job_stays(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("failed", "alice", clock.now)
+    ledger.open_upload("upload", "alice", clock.now)
+    ledger.assign_job("upload", RUNNING, filename="m.onnx", size=1)
+    for upload_id in ("failed", "upload", "absent"):
+        ledger.discard_upload(upload_id)
+    assert ledger.pending_uploads("alice") == []
+    assert ledger.find_job("alice", "job") is not None
+
+
+def test_assigning_the_same_job_again_changes_nothing(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("upload", "alice", clock.now)
+    ledger.assign_job("upload", COMPLETED, filename="m.onnx", size=1)
+    before = ledger.find_job("alice", "job")
+    ledger.assign_job("upload", RUNNING, filename="other", size=2)
+    assert ledger.find_job("alice", "job") == before
+
+
+def test_a_job_that_a_poll_recorded_first_takes_the_uploads_place(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("upload", "alice", clock.now)
+    ledger.record_job("alice", COMPLETED)
+    ledger.assign_job("upload", RUNNING, filename="m.onnx", size=1)
+    assert ledger.pending_uploads("alice") == []
+    (record,) = ledger.history("alice", limit=10, after=None)
+    assert (record.filename, record.size, record.job) == ("m.onnx", 1, COMPLETED)
+
+
+def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.record_job("bob", replace(RUNNING, user_id="bob"))
+    ledger.open_upload("upload", "alice", clock.now)
+    ledger.assign_job("upload", COMPLETED, filename="m.onnx", size=1)
+    assert ledger.find_job("alice", "job") is None
+    assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload"]
+    record = ledger.find_job("bob", "job")
+    assert record is not None
+    assert (record.job, record.filename) == (replace(RUNNING, user_id="bob"), "")
+
+
+def test_a_job_whose_upload_is_gone_is_kept_for_the_user_whom_the_converter_names(ledger: SQLJobLedger) -> None:
+    ledger.assign_job("gone", RUNNING, filename="m.onnx", size=1)
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert (record.filename, record.job) == ("m.onnx", RUNNING)
+
+
+def test_a_job_without_upload_and_without_user_is_nobodys(ledger: SQLJobLedger, database: Database) -> None:
+    ledger.assign_job("gone", replace(RUNNING, user_id=None), filename="m.onnx", size=1)
+    with database.read() as connection:
+        assert connection.execute(sa.select(jobs)).all() == []
+
+
+def test_an_upload_that_has_a_job_keeps_it_and_another_job_gets_its_own_row(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("upload", "alice", clock.now)
+    ledger.assign_job("upload", RUNNING, filename="m.onnx", size=1)
+    ledger.assign_job("upload", replace(RUNNING, job_id="second"), filename="n.onnx", size=2)
+    first, second = ledger.find_job("alice", "job"), ledger.find_job("alice", "second")
+    assert first is not None
+    assert second is not None
+    assert (first.upload_id, first.filename) == ("upload", "m.onnx")
+    assert (second.upload_id != "upload", second.filename) == (True, "n.onnx")
+
+
+@pytest.mark.parametrize("terminal", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
+@pytest.mark.parametrize("late", [JobStatus.QUEUED, JobStatus.RUNNING])
+def test_a_terminal_state_is_never_replaced_by_one_that_is_not(
+    ledger: SQLJobLedger, clock: Clock, terminal: JobStatus, late: JobStatus
+) -> None:
+    ended = replace(RUNNING, status=terminal, updated_at=clock.now)
+    ledger.record_job("alice", ended)
+    ledger.record_job("alice", replace(RUNNING, status=late, updated_at=clock.now + timedelta(hours=1)))
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == ended
+
+
+def test_a_terminal_state_replaces_a_running_one_whatever_their_times(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
+    ended = replace(COMPLETED, updated_at=clock.now - timedelta(hours=1))
+    ledger.record_job("alice", ended)
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == ended
+
+
+def test_of_two_running_states_the_older_never_replaces_the_newer(ledger: SQLJobLedger, clock: Clock) -> None:
+    newer = replace(RUNNING, updated_at=clock.now)
+    ledger.record_job("alice", newer)
+    ledger.record_job("alice", replace(RUNNING, progress=1.0, updated_at=clock.now - timedelta(microseconds=1)))
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == newer
+
+
+def test_a_state_without_a_time_counts_as_news(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
+    ledger.record_job("alice", replace(RUNNING, progress=50.0))
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == replace(RUNNING, progress=50.0, updated_at=clock.now)
+
+
+def test_what_a_later_answer_leaves_out_is_kept(ledger: SQLJobLedger, clock: Clock) -> None:
+    full = replace(
+        RUNNING,
+        status=JobStatus.FAILED,
+        created_at=clock.now,
+        parameters={"model_id": 1000},
+        error=JobError("E42", "unsupported"),
+    )
+    ledger.record_job("alice", full)
+    ledger.record_job("alice", replace(full, created_at=None, parameters={}, error=None))
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == full
+
+
+def test_a_job_of_another_user_is_left_alone(ledger: SQLJobLedger) -> None:
+    ledger.record_job("alice", RUNNING)
+    ledger.record_job("bob", replace(COMPLETED, user_id="bob"))
+    assert ledger.find_job("bob", "job") is None
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == RUNNING
+
+
+def test_the_converters_fast_clock_does_not_put_a_job_into_our_future(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.record_job("alice", replace(RUNNING, created_at=datetime(9999, 1, 1, tzinfo=UTC)))
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.started_at == clock.now
+
+
+def test_a_status_of_a_later_version_reads_as_running(ledger: SQLJobLedger, database: Database) -> None:
+    ledger.record_job("alice", RUNNING)
+    with database.write() as connection:
+        connection.execute(sa.update(jobs).values(status="paused"))
+    record = ledger.find_job("alice", "job")
+    assert record is not None
+    assert record.job == RUNNING
+
+
+def test_history_lists_every_job_once_newest_first_also_where_times_are_equal(
+    ledger: SQLJobLedger, clock: Clock
+) -> None:
+    for number in range(10):
+        upload_id = f"upload-{number}"
+        ledger.open_upload(upload_id, "alice", clock.now + timedelta(microseconds=number // 3))
+        ledger.assign_job(upload_id, replace(RUNNING, job_id=f"job-{number}"), filename="m.onnx", size=1)
+    ledger.record_job("bob", replace(RUNNING, user_id="bob"))
+    ledger.open_upload("pending", "alice", clock.now)
+    seen: list[JobRecord] = []
+    while page := ledger.history("alice", limit=4, after=(seen[-1].started_at, seen[-1].upload_id) if seen else None):
+        seen.extend(page)
+    assert [record.job_id for record in seen] == [f"job-{number}" for number in reversed(range(10))]
+
+
+def in_parallel(calls: list[Callable[[], None]]) -> None:
+    together = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], None]) -> None:
+        together.wait()
+        call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for done in [pool.submit(run, call) for call in calls]:
+            done.result()
+
+
+def test_polls_that_record_one_job_at_once_leave_one_row_in_its_final_state(ledger: SQLJobLedger) -> None:
+    states = [replace(RUNNING, progress=float(number)) for number in range(19)] + [COMPLETED]
+    in_parallel([lambda state=state: ledger.record_job("alice", state) for state in states])  # type: ignore[misc]
+    (record,) = ledger.history("alice", limit=10, after=None)
+    assert record.job == COMPLETED
+
+
+def test_of_users_who_record_one_job_at_once_one_owns_it(ledger: SQLJobLedger) -> None:
+    users = [f"user-{number}" for number in range(10)]
+    in_parallel([lambda user=user: ledger.record_job(user, RUNNING) for user in users])  # type: ignore[misc]
+    assert sum(ledger.find_job(user, "job") is not None for user in users) == 1
+
+
+def test_assigning_and_polling_at_once_leave_one_row_with_the_uploads_filename(
+    ledger: SQLJobLedger, clock: Clock
+) -> None:
+    for turn in range(10):
+        job = replace(RUNNING, job_id=f"job-{turn}")
+        ledger.open_upload(f"upload-{turn}", "alice", clock.now)
+        in_parallel(
+            [lambda: ledger.assign_job(f"upload-{turn}", job, filename="m.onnx", size=1)] * 2  # noqa: B023
+            + [lambda: ledger.record_job("alice", job)] * 4  # noqa: B023
+        )
+    records = ledger.history("alice", limit=100, after=None)
+    assert [record.filename for record in records] == ["m.onnx"] * 10
+    assert ledger.pending_uploads("alice") == []

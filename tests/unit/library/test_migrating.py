@@ -1,0 +1,165 @@
+"""Migrations: any number at once, killed at any moment, and in step with the tables that the code knows."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from app.errors import ModelStoreUnavailableError
+from app.library.database import Database
+from app.library.migrating import migrate, pending_migrations
+from app.library.tables import metadata
+
+MIGRATE = "import sys; from app.library.migrating import migrate; migrate(sys.argv[1])"
+
+
+def test_a_migrated_database_has_the_tables_that_the_code_expects(database: Database) -> None:
+    with database.write() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_everything_is_pending_in_an_absent_database_which_is_not_made_by_asking(empty_database_url: str) -> None:
+    assert pending_migrations(empty_database_url)[0] == "0001"
+    if empty_database_url.startswith("sqlite"):
+        assert not Path(empty_database_url.removeprefix("sqlite:///")).parent.exists()
+
+
+def test_nothing_is_pending_after_migrating_which_may_be_repeated(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    assert pending_migrations(empty_database_url) == []
+    migrate(empty_database_url)
+    assert pending_migrations(empty_database_url) == []
+
+
+def test_a_database_of_a_newer_version_is_refused_by_name(database: Database, database_url: str) -> None:
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    for refused in (migrate, pending_migrations):
+        with pytest.raises(ModelStoreUnavailableError, match="9999"):
+            refused(database_url)
+
+
+def test_four_processes_that_migrate_at_once_all_succeed(empty_database_url: str, repository_root: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", MIGRATE, empty_database_url], cwd=repository_root)
+        for _ in range(4)
+    ]
+    assert [process.wait() for process in processes] == [0, 0, 0, 0]
+    assert pending_migrations(empty_database_url) == []
+
+
+KILLED = """
+import os, signal, sys
+import sqlalchemy as sa
+from sqlalchemy import event
+from app.library.migrating import migrate
+
+statements = 0
+
+@event.listens_for(sa.engine.Engine, "after_cursor_execute")
+def kill(connection, cursor, statement, *rest):
+    global statements
+    statements += 1
+    if statements == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+migrate(sys.argv[1])
+"""
+
+
+def test_a_migration_killed_after_any_statement_leaves_all_or_nothing_and_the_next_start_finishes_it(
+    empty_database_url: str, repository_root: Path
+) -> None:
+    killed_after = 0
+    returncode = -signal.SIGKILL
+    while returncode == -signal.SIGKILL:
+        killed_after += 3
+        returncode = subprocess.run(
+            [sys.executable, "-c", KILLED, empty_database_url, str(killed_after)], cwd=repository_root, check=False
+        ).returncode
+        if returncode == -signal.SIGKILL:
+            database = Database(empty_database_url)
+            with database.read() as connection:
+                assert sa.inspect(connection).get_table_names() == []
+            database.dispose()
+    assert returncode == 0
+    assert killed_after > 6, "the hook killed nothing of the migration itself"
+    assert pending_migrations(empty_database_url) == []
+
+
+HOLDS_THE_LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print(1, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_that_is_held_for_too_long_is_reported(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'v.db'}"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_LOCK, tmp_path / "v.db.migrating"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"1\n"
+    with pytest.raises(ModelStoreUnavailableError, match="too long"):
+        migrate(url, lock_timeout_seconds=0)
+    holder.kill()
+    holder.communicate()
+    migrate(url)
+
+
+def test_a_folder_that_cannot_be_made_is_our_databases_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ModelStoreUnavailableError):
+        migrate(f"sqlite:///{tmp_path / 'file' / 'v.db'}")
+
+
+def run_command(environment: dict[str, str], root: Path) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VISIONA_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app.library.migrating"],
+        cwd=root,
+        env=inherited | environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_migrates_what_the_environment_names(tmp_path: Path, repository_root: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'v.db'}"
+    environment = {
+        "VISIONA_OIDC_ISSUER": "http://127.0.0.1:1",
+        "VISIONA_OIDC_CLIENT_ID": "gateway",
+        "VISIONA_OIDC_CLIENT_SECRET": "tell-nobody",
+        "VISIONA_PUBLIC_BASE_URL": "http://localhost:8080",
+        "VISIONA_SECRET_KEY": "k" * 32,
+        "VISIONA_DATABASE_URL": url,
+    }
+    done = run_command(environment, repository_root)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert pending_migrations(url) == []
+
+    failed = run_command(
+        environment | {"VISIONA_DATABASE_URL": "postgresql://u:tell-nobody@127.0.0.1:1/x"}, repository_root
+    )
+    assert failed.returncode == 1
+    assert "tell-nobody" not in failed.stdout + failed.stderr
+    assert "could not be migrated" in failed.stderr
+
+
+def test_the_command_names_missing_settings(repository_root: Path) -> None:
+    failed = run_command({}, repository_root)
+    assert failed.returncode == 2
+    assert "VISIONA_OIDC_ISSUER" in failed.stderr

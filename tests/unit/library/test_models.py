@@ -1,0 +1,127 @@
+"""Model records: one a job, seen by their owner only, listed newest first."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from app.domain.model import Model
+from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
+from app.library.models import SQLModelStore
+
+MakeModel = Callable[..., Model]
+
+
+def test_a_model_comes_back_as_it_was_recorded(store: SQLModelStore, a_model: MakeModel) -> None:
+    model = a_model()
+    assert store.add(model) == model
+    assert store.find("alice", model.id) == model
+    assert store.find_by_source_job_id("alice", model.source_job_id) == model
+
+
+def test_the_second_model_of_a_job_is_the_first(store: SQLModelStore, a_model: MakeModel) -> None:
+    first = store.add(a_model(source_job_id="job"))
+    assert store.add(a_model(source_job_id="job")) == first
+    assert store.page("alice", limit=10, after=None) == [first]
+
+
+def test_recording_the_same_model_again_changes_nothing(store: SQLModelStore, a_model: MakeModel) -> None:
+    model = store.add(a_model())
+    assert store.add(replace(model, name="another")) == model
+
+
+def test_of_20_threads_that_record_models_of_one_job_all_get_the_same(store: SQLModelStore, a_model: MakeModel) -> None:
+    together = threading.Barrier(20)
+
+    def add(_: int) -> Model:
+        together.wait()
+        return store.add(a_model(source_job_id="job"))
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(set(pool.map(add, range(20)))) == 1
+
+
+def test_a_job_that_another_user_has_a_model_of_is_that_users(store: SQLModelStore, a_model: MakeModel) -> None:
+    store.add(a_model(source_job_id="job"))
+    with pytest.raises(OwnershipMismatchError):
+        store.add(a_model(source_job_id="job", user_id="bob"))
+
+
+@pytest.mark.parametrize("field", ["id", "storage_key"])
+def test_a_taken_id_or_storage_key_never_gives_somebody_elses_model(
+    store: SQLModelStore, a_model: MakeModel, field: str
+) -> None:
+    taken = store.add(a_model())
+    with pytest.raises(ModelStoreUnavailableError):
+        store.add(replace(a_model(user_id="bob"), **{field: getattr(taken, field)}))
+
+
+def test_nobody_else_sees_renames_or_deletes_a_model(store: SQLModelStore, a_model: MakeModel) -> None:
+    model = store.add(a_model())
+    assert store.find("bob", model.id) is None
+    assert store.find_by_source_job_id("bob", model.source_job_id) is None
+    assert store.model_ids_by_job("bob", [model.source_job_id]) == {}
+    assert store.page("bob", limit=10, after=None) == []
+    assert store.rename("bob", model.id, "mine") is None
+    assert not store.delete("bob", model.id)
+    assert store.find("alice", model.id) == model
+
+
+def test_a_renamed_model_has_the_new_name_and_nothing_else_new(store: SQLModelStore, a_model: MakeModel) -> None:
+    model = store.add(a_model())
+    renamed = store.rename("alice", model.id, "新名字")
+    assert renamed == replace(model, name="新名字")
+    assert store.find("alice", model.id) == renamed
+    assert store.rename("alice", "absent", "x") is None
+
+
+def test_a_deleted_model_is_gone_and_its_job_may_have_another(store: SQLModelStore, a_model: MakeModel) -> None:
+    model = store.add(a_model(source_job_id="job"))
+    assert store.delete("alice", model.id)
+    assert not store.delete("alice", model.id)
+    assert store.find("alice", model.id) is None
+    again = a_model(source_job_id="job")
+    assert store.add(again) == again
+
+
+def test_pages_list_every_model_once_newest_first_also_where_times_are_equal(
+    store: SQLModelStore, a_model: MakeModel
+) -> None:
+    now = a_model().created_at
+    made = [store.add(a_model(created_at=now + timedelta(microseconds=number // 3))) for number in range(10)]
+    store.add(a_model(user_id="bob"))
+    seen: list[Model] = []
+    while page := store.page("alice", limit=4, after=(seen[-1].created_at, seen[-1].id) if seen else None):
+        seen.extend(page)
+    assert seen == sorted(made, key=lambda model: (model.created_at, model.id), reverse=True)
+
+
+def test_models_are_found_by_their_jobs_many_at_once(store: SQLModelStore, a_model: MakeModel) -> None:
+    models = [store.add(a_model()) for _ in range(3)]
+    wanted = [model.source_job_id for model in models] + ["absent"]
+    assert store.model_ids_by_job("alice", iter(wanted)) == {model.source_job_id: model.id for model in models}
+    assert store.model_ids_by_job("alice", []) == {}
+
+
+def test_a_users_bytes_are_summed_over_their_own_models(store: SQLModelStore, a_model: MakeModel) -> None:
+    assert store.bytes_of("alice") == 0
+    store.add(a_model(size=6 * 1024**3))
+    store.add(a_model(size=1))
+    store.add(a_model(size=5, user_id="bob"))
+    assert store.bytes_of("alice") == 6 * 1024**3 + 1
+
+
+def test_the_sweep_sees_every_users_models_in_batches_and_asks_which_files_have_a_record(
+    store: SQLModelStore, a_model: MakeModel
+) -> None:
+    made = [store.add(a_model(user_id=user)) for user in ("alice", "bob", "carol")]
+    seen: list[Model] = []
+    while batch := store.batch(limit=2, after_id=seen[-1].id if seen else None):
+        seen.extend(batch)
+    assert sorted(seen, key=lambda model: model.id) == sorted(made, key=lambda model: model.id)
+    keys = [model.storage_key for model in made]
+    assert store.known_storage_keys([*keys, "no/record"]) == frozenset(keys)
+    assert store.known_storage_keys([]) == frozenset()

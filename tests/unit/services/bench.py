@@ -1,0 +1,164 @@
+"""The services joined to fakes: everything real above the ports and the clients, everything remembered below."""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from app.domain.call import Deadline
+from app.domain.model import Model
+from app.errors import GatewayError
+from app.services.conversions import ConversionParts, ConversionService
+from app.services.leases import LeaseKeeper
+from app.services.model_library import ModelLibrary
+from app.services.notes import JobNotes
+from app.services.ownership import JobOwnership
+from app.services.polls import JobPoller
+from app.services.quota import LibraryQuota
+from app.services.results import ResultKeeper
+from app.services.transfers import TransferSlots
+from app.services.uploads import OpenBody, UploadRunner
+from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
+from tests.support.fakes import (
+    FakeConverter,
+    FakeFiles,
+    FakeMemberCenter,
+    MemoryLeases,
+    MemoryLedger,
+    MemoryModels,
+    MemoryStorage,
+    a_job,
+)
+
+BODY = (
+    b'--b\r\nContent-Disposition: form-data; name="platform"\r\n\r\n730\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="model"; filename="net.onnx"\r\n\r\nmodel bytes\r\n--b--\r\n'
+)
+
+
+def a_body(*chunks: bytes | Exception) -> OpenBody:
+    """A request body that comes in these chunks (by default a whole one), reporting each as it arrives."""
+
+    def open_body(on_progress: Callable[[int], None]) -> Iterable[bytes]:
+        total = 0
+        for chunk in chunks or (BODY,):
+            if isinstance(chunk, Exception):
+                raise chunk
+            total += len(chunk)
+            on_progress(total)
+            yield chunk
+
+    return open_body
+
+
+def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:
+    """What `count` threads that begin together return, or the failures that they raise."""
+    together = threading.Barrier(count)
+
+    def run(number: int) -> object:
+        together.wait(10)
+        try:
+            return work(number)
+        except GatewayError as failure:
+            return failure
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+@dataclass
+class Bench:
+    """One process's services. Two of them with the same stores are two processes."""
+
+    converter: FakeConverter = field(default_factory=FakeConverter)
+    files: FakeFiles = field(default_factory=FakeFiles)
+    member_center: FakeMemberCenter = field(default_factory=FakeMemberCenter)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    leases: MemoryLeases = field(default_factory=MemoryLeases)
+    models: MemoryModels = field(default_factory=MemoryModels)
+    storage: MemoryStorage = field(default_factory=MemoryStorage)
+    clock: FakeClock = field(default_factory=FakeClock)
+    monotonic: FakeMonotonic = field(default_factory=FakeMonotonic)
+    places: int = 4
+    quota_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        self.sleep = FakeSleep(self.monotonic)
+        self.slots = TransferSlots(self.places)
+        self.keeper = LeaseKeeper(self.leases, monotonic=self.monotonic, sleep=self.sleep)
+        self.ownership = JobOwnership(self.converter, self.ledger, monotonic=self.monotonic)  # type: ignore[arg-type]
+        self.poller = JobPoller(self.converter, monotonic=self.monotonic)  # type: ignore[arg-type]
+        self.uploads = UploadRunner(
+            self.converter,  # type: ignore[arg-type]
+            self.ownership,
+            self.ledger,
+            self.keeper,
+            self.slots,
+            max_parts=10,
+            clock=self.clock,
+            new_deadline=lambda: Deadline(60, self.monotonic),
+        )
+        self.results = ResultKeeper(
+            self.files,  # type: ignore[arg-type]
+            self.storage,
+            self.models,
+            LibraryQuota(self.models, self.keeper, self.quota_bytes),
+            self.clock,
+        )
+        self.library = ModelLibrary(self.models, self.storage, self.keeper, self.slots)
+        self.notes = JobNotes(self.ledger)
+        self.service = ConversionService(
+            ConversionParts(
+                converter=self.converter,  # type: ignore[arg-type]
+                files=self.files,  # type: ignore[arg-type]
+                member_center=self.member_center,  # type: ignore[arg-type]
+                ownership=self.ownership,
+                poller=self.poller,
+                uploads=self.uploads,
+                results=self.results,
+                ledger=self.ledger,
+                notes=self.notes,
+                models=self.models,
+                leases=self.keeper,
+                slots=self.slots,
+            ),
+            tenant_id="tenant-1",
+            max_upload_bytes=1_000,
+            clock=self.clock,
+            new_deadline=lambda: Deadline(60, self.monotonic),
+        )
+
+    def has_job(self, job_id: str, user_id: str, status: str = "running", /, **fields: object) -> None:
+        """The converter knows this job as this user's."""
+        self.converter.jobs[job_id] = a_job(job_id, status, **fields)
+        self.converter.owners[job_id] = user_id
+
+    def knows_job(self, job_id: str, user_id: str, status: str = "running", /, **fields: object) -> None:
+        """Both the converter and the ledger do."""
+        self.has_job(job_id, user_id, status, **fields)
+        self.ledger.open_upload(f"upload-{job_id}", user_id, self.clock())
+        self.ledger.assign_job(f"upload-{job_id}", self.converter.jobs[job_id], filename=f"{job_id}.onnx", size=11)
+
+    def has_model(self, model_id: str = "model-1", user_id: str = "alice", **fields: object) -> Model:
+        """The library holds this model and its file."""
+        values: dict[str, object] = {
+            "id": model_id,
+            "user_id": user_id,
+            "source_job_id": f"job-of-{model_id}",
+            "name": "net",
+            "platform": "730",
+            "filename": "net.nef",
+            "size": 4,
+            "sha256": "0" * 64,
+            "content_type": "application/octet-stream",
+            "storage_key": f"key/{model_id}",
+            "created_at": self.clock(),
+        }
+        model = Model(**(values | fields))  # type: ignore[arg-type]
+        self.models.models[model_id] = model
+        self.storage.files[model.storage_key] = b"data"
+        return model
+
+    def is_at_rest(self) -> bool:
+        """Does nothing hold a place, a lease or an open file any more?"""
+        return self.slots.free == self.places and not self.leases.holders and not self.storage.open_readers

@@ -1,0 +1,10 @@
+"""One bench a test."""
+
+import pytest
+
+from tests.unit.services.bench import Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()

@@ -1,0 +1,151 @@
+"""Holding a lease: renewed when it is due, given back always, and what losing it means."""
+
+import pytest
+
+from app.domain.call import Deadline
+from app.errors import DeadlineExceededError, ModelStoreUnavailableError, UploadInProgressError
+from app.services.leases import LeaseKeeper
+from tests.support.clocks import FakeMonotonic, FakeSleep
+from tests.support.fakes import MemoryLeases
+
+
+@pytest.fixture
+def leases() -> MemoryLeases:
+    return MemoryLeases()
+
+
+@pytest.fixture
+def clock() -> FakeMonotonic:
+    return FakeMonotonic()
+
+
+@pytest.fixture
+def sleep(clock: FakeMonotonic) -> FakeSleep:
+    return FakeSleep(clock)
+
+
+@pytest.fixture
+def keeper(leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep) -> LeaseKeeper:
+    return LeaseKeeper(leases, monotonic=clock, sleep=sleep)
+
+
+def hold(keeper: LeaseKeeper) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+        pass
+
+
+def fail_inside(keeper: LeaseKeeper) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+        raise ValueError("a bug")
+
+
+def test_a_lease_is_held_for_the_block_and_given_back(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+        assert leases.holders == {"upload:alice": "one"}
+        assert keeper.is_held("upload:alice")
+    assert leases.holders == {}
+    assert not keeper.is_held("upload:alice")
+
+
+def test_a_lease_is_given_back_when_the_work_fails(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+    with pytest.raises(ValueError, match="a bug"):
+        fail_inside(keeper)
+    assert leases.holders == {}
+
+
+def test_somebody_elses_lease_is_refused_and_left_alone(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+    leases.holders["upload:alice"] = "another"
+    with pytest.raises(UploadInProgressError):
+        hold(keeper)
+    assert leases.holders == {"upload:alice": "another"}
+
+
+def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
+    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+        clock.advance(19.999)
+        lease.keep()
+        assert len(leases.renewals) == 0
+        clock.advance(0.001)
+        lease.keep()
+        lease.keep()
+        assert len(leases.renewals) == 1
+        clock.advance(20)
+        lease.keep()
+        assert len(leases.renewals) == 2
+        lease.keep(at_once=True)
+        assert len(leases.renewals) == 3
+
+
+def test_a_lost_lease_is_the_failure_that_taking_it_would_have_been(
+    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+        leases.holders["upload:alice"] = "another"
+        lease.keep()  # not due yet: nobody has looked
+        clock.advance(20)
+        with pytest.raises(UploadInProgressError) as caught:
+            lease.keep()
+        assert "alice" not in caught.value.reason
+    assert leases.holders == {"upload:alice": "another"}
+
+
+def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
+    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+        leases.failing = ModelStoreUnavailableError("down")
+        clock.advance(149.999)
+        lease.keep()
+        clock.advance(0.001)
+        with pytest.raises(ModelStoreUnavailableError):
+            lease.keep()
+        leases.failing = None
+
+
+def test_a_lease_that_cannot_be_given_back_does_not_hide_the_works_outcome(
+    keeper: LeaseKeeper, leases: MemoryLeases
+) -> None:
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+        leases.failing = ModelStoreUnavailableError("down")
+    leases.failing = None
+    leases.holders.clear()
+
+
+def test_a_database_that_is_down_gives_no_lease(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+    leases.failing = ModelStoreUnavailableError("down")
+    with pytest.raises(ModelStoreUnavailableError):
+        hold(keeper)
+
+
+def test_a_lease_that_is_waited_for_comes_when_it_is_free(
+    leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep
+) -> None:
+    leases.holders["job:1"] = "another"
+
+    def free_after_three(seconds: float) -> None:
+        sleep(seconds)
+        if len(sleep.waits) == 3:
+            leases.holders.clear()
+
+    keeper = LeaseKeeper(leases, monotonic=clock, sleep=free_after_three)
+    with keeper.awaited("job:1", "one", Deadline(60, clock)):
+        assert leases.holders == {"job:1": "one"}
+    assert sleep.waits == [0.2, 0.2, 0.2]
+    assert leases.holders == {}
+
+
+def await_it(keeper: LeaseKeeper, deadline: Deadline) -> None:
+    with keeper.awaited("job:1", "one", deadline):
+        pass
+
+
+def test_waiting_for_a_lease_ends_with_the_deadline(
+    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep
+) -> None:
+    leases.holders["job:1"] = "another"
+    with pytest.raises(DeadlineExceededError):
+        await_it(keeper, Deadline(1.1, clock))
+    assert sleep.waits == [0.2] * 5
+    assert leases.holders == {"job:1": "another"}

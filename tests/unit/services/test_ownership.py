@@ -1,0 +1,239 @@
+"""Whose a job is: proved by memory, ledger or the converter's list, and denied alike in every other case."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from app.domain.call import CallContext, Deadline
+from app.errors import (
+    ConverterUnavailableError,
+    DeadlineExceededError,
+    GatewayError,
+    JobNotFoundError,
+    ModelStoreUnavailableError,
+    OwnershipMismatchError,
+)
+from app.services.ownership import could_be_started_by
+from tests.support.fakes import a_job, call_context
+from tests.unit.services.bench import Bench, in_parallel
+
+THREE_TIMES = pytest.mark.parametrize("round_", range(3))
+
+
+def wait_until_waited_for(bench: Bench, user_id: str, waiters: int) -> None:
+    """Return when so many threads wait for the outcome of this user's list."""
+    landed = bench.ownership._lists._flights[user_id].landed
+    for _ in range(10_000):
+        if len(landed._cond._waiters) == waiters:  # type: ignore[attr-defined]
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("they never came")
+
+
+def is_owner(bench: Bench, user_id: str, job_id: str) -> bool:
+    try:
+        bench.ownership.require(user_id, job_id, call_context())
+    except JobNotFoundError:
+        return False
+    return True
+
+
+def test_the_ledger_proves_a_job_without_asking_the_converter(bench: Bench) -> None:
+    bench.knows_job("job-1", "alice", "completed")
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.converter.calls == []
+
+
+def test_memory_proves_a_job_without_asking_anybody(bench: Bench) -> None:
+    bench.knows_job("job-1", "alice")
+    assert is_owner(bench, "alice", "job-1")
+    bench.ledger.failing = ModelStoreUnavailableError("down")
+    assert is_owner(bench, "alice", "job-1")
+
+
+def test_a_running_job_that_nobody_remembers_is_rebuilt_from_the_converters_list(bench: Bench) -> None:
+    bench.has_job("job-1", "alice")
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.ledger.find_job("alice", "job-1") is not None
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.converter.calls == ["list alice"]
+
+
+def test_a_foreign_job_is_as_absent_as_an_absent_one(bench: Bench) -> None:
+    """Same way, same answer, same number of calls: nothing tells a stranger that the job exists."""
+    other = Bench()
+    for one, job_id in ((bench, "job-1"), (other, "job-nowhere")):
+        one.knows_job("job-1", "bob")
+        with pytest.raises(JobNotFoundError) as caught:
+            one.ownership.require("alice", job_id, call_context())
+        assert type(caught.value) is JobNotFoundError
+    assert bench.converter.calls == other.converter.calls == ["list alice"]
+    assert bench.ledger.calls == other.ledger.calls
+
+
+@pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), DeadlineExceededError("late")])
+def test_while_the_converter_is_down_the_answer_is_its_failure_and_never_yes(
+    bench: Bench, failure: GatewayError
+) -> None:
+    bench.knows_job("job-1", "bob")
+    bench.converter.failing = failure
+    for job_id in ("job-1", "job-nowhere"):
+        with pytest.raises(type(failure)):
+            bench.ownership.require("alice", job_id, call_context())
+    bench.converter.failing = None
+    bench.has_job("job-2", "alice")
+    assert is_owner(bench, "alice", "job-2"), "a failure is no miss: the list is asked again at once"
+
+
+def test_while_the_database_is_down_the_answer_is_its_failure_and_never_yes(bench: Bench) -> None:
+    bench.has_job("job-1", "alice")
+    bench.ledger.failing = ModelStoreUnavailableError("down")
+    with pytest.raises(ModelStoreUnavailableError):
+        bench.ownership.require("alice", "job-1", call_context())
+
+
+def test_a_miss_is_remembered_for_five_seconds_and_for_that_user_only(bench: Bench) -> None:
+    assert not is_owner(bench, "alice", "job-1")
+    bench.monotonic.advance(4.999)
+    assert not is_owner(bench, "alice", "job-2")
+    assert bench.converter.calls == ["list alice"]
+    assert not is_owner(bench, "bob", "job-1")
+    assert bench.converter.calls == ["list alice", "list bob"]
+    bench.monotonic.advance(0.001)
+    assert not is_owner(bench, "alice", "job-1")
+    assert bench.converter.calls == ["list alice", "list bob", "list alice"]
+
+
+def test_a_miss_hides_nothing_that_the_ledger_knows(bench: Bench) -> None:
+    assert not is_owner(bench, "alice", "job-1")
+    bench.knows_job("job-1", "alice")
+    assert is_owner(bench, "alice", "job-1")
+
+
+def test_a_started_job_clears_the_miss(bench: Bench) -> None:
+    assert not is_owner(bench, "alice", "job-1")
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.ownership.note_started("alice", "upload-1", a_job("job-1"), filename="m", size=1)
+    assert is_owner(bench, "alice", "job-1")
+    bench.has_job("job-2", "alice")
+    assert is_owner(bench, "alice", "job-2")
+
+
+def test_the_list_of_running_jobs_never_reads_misses(bench: Bench) -> None:
+    assert not is_owner(bench, "alice", "job-1")
+    bench.has_job("job-1", "alice")
+    assert [job.job_id for job in bench.ownership.running_jobs("alice", call_context())] == ["job-1"]
+
+
+@THREE_TIMES
+def test_a_hundred_callers_of_one_user_make_one_call(bench: Bench, round_: int) -> None:
+    bench.has_job("job-1", "alice")
+    asked = threading.Semaphore(0)
+
+    def hold_up(name: str) -> None:
+        for _ in range(99):
+            assert asked.acquire(timeout=10)
+
+    bench.converter.before = hold_up
+
+    def ask(_: int) -> bool:
+        asked.release()
+        bench.ownership.require("alice", "job-1", call_context())
+        return True
+
+    assert in_parallel(100, ask) == [True] * 100
+    assert bench.converter.calls.count("list alice") == 1
+
+
+@THREE_TIMES
+def test_different_users_are_rebuilt_side_by_side(bench: Bench, round_: int) -> None:
+    all_in_their_calls = threading.Barrier(10)
+    bench.converter.before = lambda name: all_in_their_calls.wait(10) and None
+    for number in range(10):
+        bench.has_job(f"job-{number}", f"user-{number}")
+    owners = in_parallel(10, lambda n: bench.ownership.require(f"user-{n}", f"job-{n}", call_context()))
+    assert owners == [None] * 10
+
+
+@THREE_TIMES
+def test_a_failing_list_is_one_call_and_each_callers_failure(bench: Bench, round_: int) -> None:
+    bench.converter.before = lambda name: wait_until_waited_for(bench, "alice", 19)
+    bench.converter.failing = ConverterUnavailableError("down")
+    failures = in_parallel(20, lambda _: bench.ownership.require("alice", "job-1", call_context()))
+    assert bench.converter.calls == ["list alice"]
+    assert {type(failure) for failure in failures} == {ConverterUnavailableError}
+    assert len({id(failure) for failure in failures}) == 20
+
+
+def test_a_user_id_in_the_converters_answer_decides_whatever_the_map_says(bench: Bench) -> None:
+    bench.knows_job("job-1", "alice")
+    assert is_owner(bench, "alice", "job-1")
+    bench.ownership.check_answer("alice", a_job("job-1"))
+    bench.ownership.check_answer("alice", a_job("job-1", user_id="alice"))
+    with pytest.raises(OwnershipMismatchError):
+        bench.ownership.check_answer("alice", a_job("job-1", user_id="bob"))
+    assert not bench.ownership._owners.owns("alice", "job-1")
+
+
+def test_a_job_that_was_started_is_its_owners_also_when_the_note_fails(bench: Bench) -> None:
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.ledger.failing = ModelStoreUnavailableError("down")
+    bench.ownership.note_started("alice", "upload-1", a_job("job-1"), filename="m", size=1)
+    assert is_owner(bench, "alice", "job-1")
+
+
+# --- uploads whose answer was lost
+
+
+def test_a_pending_upload_is_matched_with_the_job_that_nobody_accounts_for(bench: Bench) -> None:
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.has_job("job-1", "alice", created_at=bench.clock())
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.ledger.rows["upload-1"].job_id == "job-1"
+    assert list(bench.ledger.rows) == ["upload-1"]
+
+
+def test_only_one_of_two_pending_uploads_gets_the_job_and_no_other_users(bench: Bench) -> None:
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.ledger.open_upload("upload-2", "alice", bench.clock() + timedelta(seconds=1))
+    bench.ledger.open_upload("upload-3", "bob", bench.clock())
+    bench.has_job("job-1", "alice")
+    bench.ownership.running_jobs("alice", call_context())
+    bench.ownership.running_jobs("alice", call_context())
+    assert {row.upload_id: row.job_id for row in bench.ledger.rows.values()} == {
+        "upload-1": "job-1",
+        "upload-2": None,
+        "upload-3": None,
+    }
+
+
+def test_a_job_that_is_older_than_the_upload_did_not_come_of_it(bench: Bench) -> None:
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.has_job("job-1", "alice", created_at=bench.clock() - timedelta(minutes=6))
+    bench.ownership.running_jobs("alice", call_context())
+    assert bench.ledger.rows["upload-1"].job_id is None
+
+
+@pytest.mark.parametrize(("minutes", "could"), [(None, True), (10, True), (0, True), (-5, True), (-5.01, False)])
+def test_clocks_may_differ_by_five_minutes(bench: Bench, minutes: float | None, could: bool) -> None:
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    created_at = None if minutes is None else bench.clock() + timedelta(minutes=minutes)
+    assert could_be_started_by(bench.ledger.rows["upload-1"], a_job(created_at=created_at)) is could
+
+
+def test_a_waiter_whose_time_runs_out_is_told_so(bench: Bench) -> None:
+    in_call, go_on = threading.Event(), threading.Event()
+
+    def hold_up(name: str) -> None:
+        in_call.set()
+        assert go_on.wait(10)
+
+    bench.converter.before = hold_up
+    leader = threading.Thread(target=lambda: bench.ownership.running_jobs("alice", call_context()))
+    leader.start()
+    assert in_call.wait(10)
+    with pytest.raises(DeadlineExceededError):
+        bench.ownership.running_jobs("alice", CallContext(Deadline(0)))
+    go_on.set()
+    leader.join(10)

@@ -1,0 +1,122 @@
+"""Polls: many tabs, one question a second; and the ledger kept in step without a query a poll."""
+
+import threading
+
+import pytest
+
+from app.domain.job import JobError
+from app.errors import ConverterUnavailableError, JobNotFoundError, ModelStoreUnavailableError
+from tests.support.fakes import a_job, call_context
+from tests.unit.services.bench import Bench, in_parallel
+
+
+def test_a_job_is_asked_for_once_a_second(bench: Bench) -> None:
+    bench.has_job("job-1", "alice")
+    bench.poller.get_job("job-1", call_context())
+    bench.monotonic.advance(0.999)
+    bench.poller.get_job("job-1", call_context())
+    assert bench.converter.calls == ["get job-1"]
+    bench.monotonic.advance(0.001)
+    bench.poller.get_job("job-1", call_context())
+    assert bench.converter.calls == ["get job-1"] * 2
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_hundred_polls_at_once_make_one_call(bench: Bench, round_: int) -> None:
+    bench.has_job("job-1", "alice")
+    asked = threading.Semaphore(0)
+
+    def hold_up(name: str) -> None:
+        for _ in range(99):
+            assert asked.acquire(timeout=10)
+
+    bench.converter.before = hold_up
+
+    def poll(_: int) -> str:
+        asked.release()
+        return bench.poller.get_job("job-1", call_context()).job_id
+
+    assert in_parallel(100, poll) == ["job-1"] * 100
+    assert bench.converter.calls == ["get job-1"]
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_slow_job_does_not_hold_up_another(bench: Bench, round_: int) -> None:
+    bench.has_job("slow", "alice")
+    bench.has_job("quick", "alice")
+    in_call, go_on = threading.Event(), threading.Event()
+
+    def hold_up(name: str) -> None:
+        if name == "get slow":
+            in_call.set()
+            assert go_on.wait(10)
+
+    bench.converter.before = hold_up
+    slow = threading.Thread(target=lambda: bench.poller.get_job("slow", call_context()))
+    slow.start()
+    assert in_call.wait(10)
+    assert bench.poller.get_job("quick", call_context()).job_id == "quick"
+    go_on.set()
+    slow.join(10)
+
+
+@pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), JobNotFoundError("gone")])
+def test_failures_are_not_cached(bench: Bench, failure: ConverterUnavailableError) -> None:
+    bench.has_job("job-1", "alice")
+    bench.converter.failing = failure
+    with pytest.raises(type(failure)):
+        bench.poller.get_job("job-1", call_context())
+    bench.converter.failing = None
+    assert bench.poller.get_job("job-1", call_context()).job_id == "job-1"
+
+
+def test_what_is_forgotten_is_asked_for_again(bench: Bench) -> None:
+    bench.has_job("job-1", "alice")
+    bench.poller.get_job("job-1", call_context())
+    bench.poller.forget("job-1")
+    bench.poller.forget("job-1")
+    bench.poller.get_job("job-1", call_context())
+    assert bench.converter.calls == ["get job-1"] * 2
+
+
+# --- notes
+
+
+def test_a_state_is_written_when_it_changes_and_only_then(bench: Bench) -> None:
+    for status, stage, progress in [
+        ("queued", None, 0.0),
+        ("queued", None, 0.0),
+        ("running", "onnx", 1.0),
+        ("running", "onnx", 50.0),
+        ("running", "bie", 60.0),
+        ("completed", "nef", 100.0),
+        ("completed", "nef", 100.0),
+    ]:
+        bench.notes.note("alice", a_job("job-1", status, stage=stage, progress=progress))
+    assert bench.ledger.calls.count("record_job") == 4
+    bench.notes.note("alice", a_job("job-1", "failed", error=JobError("e", "m")))
+    assert bench.ledger.calls.count("record_job") == 5
+
+
+def test_a_failing_database_makes_no_poll_fail_and_is_told_again_later(bench: Bench) -> None:
+    bench.ledger.failing = ModelStoreUnavailableError("down")
+    bench.notes.note("alice", a_job("job-1"))
+    assert bench.notes.find_record("alice", "job-1") is None
+    assert bench.notes.upload_of("alice", "job-1").filename == ""
+    bench.ledger.failing = None
+    bench.notes.note("alice", a_job("job-1"))
+    assert bench.ledger.find_job("alice", "job-1") is not None
+
+
+def test_the_facts_of_an_upload_are_read_once_they_are_known_and_by_their_owner_only(bench: Bench) -> None:
+    bench.has_job("job-1", "alice")
+    bench.ownership.running_jobs("alice", call_context())
+    assert bench.notes.upload_of("alice", "job-1").filename == ""
+    bench.ledger.rows.clear()
+    bench.knows_job("job-1", "alice")
+    before = len(bench.ledger.calls)
+    for _ in range(3):
+        note = bench.notes.upload_of("alice", "job-1")
+        assert (note.filename, note.size, note.started_at) == ("job-1.onnx", 11, bench.clock())
+    assert len(bench.ledger.calls) == before + 1
+    assert bench.notes.upload_of("bob", "job-1").filename == ""

@@ -1,0 +1,353 @@
+"""One upload's outcomes: what becomes of its row, its lease and its place, for every way in which it can go."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from app.clients.converter import ConverterConflictError
+from app.domain.job import Job
+from app.errors import (
+    ActiveJobConflictError,
+    ConverterBusyError,
+    ConverterRejectedError,
+    ConverterUnavailableError,
+    GatewayError,
+    IDPUnavailableError,
+    InvalidRequestError,
+    ModelStoreUnavailableError,
+    PayloadTooLargeError,
+    ServiceClientUnauthorizedError,
+    UploadCapacityError,
+    UploadInProgressError,
+    UploadOutcomeUnknownError,
+    UploadTimeoutError,
+)
+from app.streaming.inbound import IncompleteBodyError
+from app.streaming.multipart import Recomposition
+from tests.support.fakes import a_job, call_context
+from tests.unit.services.bench import BODY, Bench, a_body
+
+PENDING, ASSIGNED, GONE = "pending", "assigned", "gone"
+
+
+def upload(bench: Bench, *chunks: bytes | Exception, user_id: str = "alice") -> str:
+    return bench.uploads.run(user_id, "b", a_body(*chunks), call_context()).job.job_id
+
+
+def row_of(bench: Bench) -> str:
+    if not bench.ledger.rows:
+        return GONE
+    (row,) = bench.ledger.rows.values()
+    return ASSIGNED if row.job_id else PENDING
+
+
+def test_a_whole_upload_starts_a_job_that_is_its_owners(bench: Bench) -> None:
+    started = bench.uploads.run("alice", "b", a_body(), call_context())
+    assert (started.job.job_id, started.filename, started.size) == ("new-job", "net.onnx", 11)
+    (row,) = bench.ledger.rows.values()
+    assert (row.user_id, row.job_id, row.filename, row.size) == ("alice", "new-job", "net.onnx", 11)
+    bench.ownership.require("alice", "new-job", call_context())
+    assert bench.converter.calls == ["list alice", "create"]
+    assert b'name="user_id"\r\n\r\nalice\r\n' in bench.converter.sent
+    assert bench.is_at_rest()
+
+
+def test_the_row_is_written_before_the_body_is_sent_and_the_lease_is_held(bench: Bench) -> None:
+    def look(message: Recomposition) -> Job:
+        assert row_of(bench) == PENDING
+        assert list(bench.leases.holders) == ["upload:alice"]
+        assert bench.slots.free == bench.places - 1
+        return a_job("new-job")
+
+    bench.converter.create = look
+    assert upload(bench) == "new-job"
+
+
+def raising(failure: GatewayError, *, after_body: bool) -> Callable[[Recomposition], Job]:
+    def create(message: Recomposition) -> Job:
+        if after_body:
+            for _ in message.chunks():
+                pass
+        raise failure
+
+    return create
+
+
+REFUSALS: list[GatewayError] = [
+    ConverterRejectedError("bad", "no"),
+    ConverterBusyError("429"),
+    ConverterConflictError(None),
+    PayloadTooLargeError("413"),
+    ServiceClientUnauthorizedError("401"),
+    IDPUnavailableError("no token"),
+]
+
+
+@pytest.mark.parametrize("after_body", [False, True])
+@pytest.mark.parametrize("failure", REFUSALS, ids=lambda failure: type(failure).__name__)
+def test_a_certain_refusal_leaves_no_row(bench: Bench, failure: GatewayError, after_body: bool) -> None:
+    bench.converter.create = raising(failure, after_body=after_body)
+    with pytest.raises(type(failure)) as caught:
+        upload(bench)
+    assert caught.value is failure
+    assert row_of(bench) == GONE
+    assert bench.is_at_rest()
+
+
+@pytest.mark.parametrize(("after_body", "row"), [(False, GONE), (True, PENDING)])
+def test_a_converter_that_fails_after_the_whole_body_may_have_a_job_so_the_row_stays(
+    bench: Bench, after_body: bool, row: str
+) -> None:
+    bench.converter.create = raising(ConverterUnavailableError("503"), after_body=after_body)
+    with pytest.raises(ConverterUnavailableError):
+        upload(bench)
+    assert row_of(bench) == row
+    assert bench.is_at_rest()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        IncompleteBodyError("gone"),
+        UploadTimeoutError("stalled"),
+        PayloadTooLargeError("total"),
+        InvalidRequestError("malformed"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_body_that_fails_leaves_no_row(bench: Bench, failure: GatewayError) -> None:
+    with pytest.raises(type(failure)) as caught:
+        upload(bench, BODY[:50], failure)
+    assert caught.value is failure
+    assert row_of(bench) == GONE
+    assert bench.is_at_rest()
+
+
+def test_a_message_without_its_end_leaves_no_row(bench: Bench) -> None:
+    with pytest.raises(InvalidRequestError):
+        upload(bench, BODY[:-6])
+    assert row_of(bench) == GONE
+
+
+def test_a_bug_leaves_the_row_to_be_matched_and_everything_else_at_rest(bench: Bench) -> None:
+    def crash(message: Recomposition) -> Job:
+        raise ValueError("a bug")
+
+    bench.converter.create = crash
+    with pytest.raises(ValueError, match="a bug"):
+        upload(bench)
+    assert row_of(bench) == PENDING
+    assert bench.is_at_rest()
+
+
+# --- the answer was lost
+
+
+def losing_the_answer(bench: Bench, *, job_id: str | None) -> None:
+    """The converter starts the job, or does not, and its answer never comes."""
+
+    def create(message: Recomposition) -> Job:
+        for _ in message.chunks():
+            pass
+        if job_id is not None:
+            bench.has_job(job_id, "alice")
+        raise UploadOutcomeUnknownError("lost")
+
+    bench.converter.create = create
+
+
+def test_a_lost_answer_is_looked_for_in_the_converters_list(bench: Bench) -> None:
+    losing_the_answer(bench, job_id="job-7")
+    assert upload(bench) == "job-7"
+    (row,) = bench.ledger.rows.values()
+    assert (row.job_id, row.filename) == ("job-7", "net.onnx")
+    assert bench.is_at_rest()
+
+
+def test_a_lost_answer_that_the_list_does_not_explain_stays_unknown_and_pending(bench: Bench) -> None:
+    losing_the_answer(bench, job_id=None)
+    with pytest.raises(UploadOutcomeUnknownError):
+        upload(bench)
+    assert row_of(bench) == PENDING
+    assert bench.is_at_rest()
+
+
+def test_a_list_that_fails_too_leaves_it_unknown(bench: Bench) -> None:
+    def create(message: Recomposition) -> Job:
+        bench.converter.failing = ConverterUnavailableError("down")
+        raise UploadOutcomeUnknownError("lost")
+
+    bench.converter.create = create
+    with pytest.raises(UploadOutcomeUnknownError):
+        upload(bench)
+    assert row_of(bench) == PENDING
+
+
+def test_the_look_for_a_lost_answer_has_time_of_its_own(bench: Bench) -> None:
+    """The request's own time was spent while the body streamed."""
+
+    def create(message: Recomposition) -> Job:
+        bench.monotonic.advance(10_000)
+        bench.has_job("job-7", "alice")
+        raise UploadOutcomeUnknownError("lost")
+
+    bench.converter.create = create
+    assert upload(bench) == "job-7"
+
+
+def test_the_pending_row_of_a_lost_answer_is_matched_when_the_job_shows(bench: Bench) -> None:
+    losing_the_answer(bench, job_id=None)
+    with pytest.raises(UploadOutcomeUnknownError):
+        upload(bench)
+    bench.has_job("job-9", "alice", created_at=bench.clock() + timedelta(seconds=5))
+    bench.ownership.require("alice", "job-9", call_context())
+    assert row_of(bench) == ASSIGNED
+
+
+# --- before the body is read
+
+
+def unread(bench: Bench) -> bool:
+    return "create" not in bench.converter.calls and "open_upload" not in bench.ledger.calls
+
+
+def test_a_running_job_is_a_conflict_before_the_body_is_read(bench: Bench) -> None:
+    bench.has_job("job-1", "alice")
+    with pytest.raises(ActiveJobConflictError) as caught:
+        upload(bench)
+    assert isinstance(caught.value, ConverterConflictError)
+    assert caught.value.job is not None
+    assert caught.value.job.job_id == "job-1"
+    assert unread(bench)
+    assert bench.is_at_rest()
+
+
+def test_another_users_running_job_is_none_of_ours(bench: Bench) -> None:
+    bench.has_job("job-1", "bob")
+    assert upload(bench) == "new-job"
+
+
+@pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), ConverterBusyError("429")])
+def test_a_converter_that_cannot_say_whether_a_job_runs_gets_no_body(bench: Bench, failure: GatewayError) -> None:
+    bench.converter.failing = failure
+    with pytest.raises(type(failure)):
+        upload(bench)
+    assert unread(bench)
+    assert bench.is_at_rest()
+
+
+def test_a_second_upload_of_the_same_user_is_refused_in_whatever_worker(bench: Bench) -> None:
+    other_worker = Bench(converter=bench.converter, ledger=bench.ledger, leases=bench.leases)
+
+    def meanwhile(message: Recomposition) -> Job:
+        with pytest.raises(UploadInProgressError):
+            upload(other_worker)
+        return a_job("new-job")
+
+    bench.converter.create = meanwhile
+    assert upload(bench) == "new-job"
+    assert other_worker.is_at_rest()
+
+
+def test_without_a_place_nothing_else_is_asked(bench: Bench) -> None:
+    for _ in range(bench.places):
+        bench.slots.take()
+    with pytest.raises(UploadCapacityError):
+        upload(bench)
+    assert bench.converter.calls == []
+    assert bench.leases.calls == []
+
+
+@pytest.mark.parametrize("store", ["leases", "ledger"])
+def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
+    getattr(bench, store).failing = ModelStoreUnavailableError("down")
+    with pytest.raises(ModelStoreUnavailableError):
+        upload(bench)
+    assert "create" not in bench.converter.calls
+    assert bench.slots.free == bench.places
+
+
+# --- while it streams
+
+
+def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_answer(bench: Bench) -> None:
+    def open_body(on_progress: Callable[[int], None]) -> object:
+        for start in range(0, len(BODY), 20):
+            bench.monotonic.advance(10)
+            on_progress(start)
+            yield BODY[start : start + 20]
+
+    bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+    arrivals = -(-len(BODY) // 20)
+    assert len(bench.leases.renewals) == arrivals // 2 + 1
+
+
+def test_a_lost_lease_ends_the_upload_without_its_end(bench: Bench) -> None:
+    def open_body(on_progress: Callable[[int], None]) -> object:
+        yield BODY[:60]
+        bench.leases.holders["upload:alice"] = "another"
+        bench.monotonic.advance(20)
+        on_progress(60)
+        yield BODY[60:]
+
+    with pytest.raises(UploadInProgressError):
+        bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+    assert row_of(bench) == GONE
+    assert bench.leases.holders == {"upload:alice": "another"}
+
+
+def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(bench: Bench) -> None:
+    sent = bytearray()
+
+    def create(message: Recomposition) -> Job:
+        for chunk in message.chunks():
+            sent.extend(chunk)
+        return a_job("new-job")
+
+    def open_body(on_progress: Callable[[int], None]) -> object:
+        yield BODY
+        bench.leases.holders["upload:alice"] = "another"
+
+    bench.converter.create = create
+    with pytest.raises(UploadInProgressError):
+        bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+    assert b"--\r\n" not in sent[-4:]
+
+
+def test_a_job_that_was_started_is_told_also_when_the_ledger_fails_meanwhile(bench: Bench) -> None:
+    def create(message: Recomposition) -> Job:
+        for _ in message.chunks():
+            pass
+        bench.ledger.failing = ModelStoreUnavailableError("down")
+        return a_job("new-job")
+
+    bench.converter.create = create
+    assert upload(bench) == "new-job"
+    assert row_of(bench) == PENDING
+
+
+def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal(bench: Bench) -> None:
+    def create(message: Recomposition) -> Job:
+        bench.ledger.failing = ModelStoreUnavailableError("down")
+        raise ConverterRejectedError("bad", "no")
+
+    bench.converter.create = create
+    with pytest.raises(ConverterRejectedError):
+        upload(bench)
+
+
+# --- looking before
+
+
+def test_looking_whether_there_is_room_takes_none(bench: Bench) -> None:
+    bench.uploads.require_room("alice")
+    assert bench.is_at_rest()
+    bench.leases.holders["upload:alice"] = "another"
+    with pytest.raises(UploadInProgressError):
+        bench.uploads.require_room("alice")
+    bench.uploads.require_room("bob")
+    for _ in range(bench.places):
+        bench.slots.take()
+    with pytest.raises(UploadCapacityError):
+        bench.uploads.require_room("bob")

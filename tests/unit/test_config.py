@@ -1,0 +1,236 @@
+"""Settings: defaults, every problem at once, and never a value in a message."""
+
+import pytest
+
+from app.config import PREFIX, ConfigurationError, Settings, load_settings
+
+SECRET = "s3cr3t-" * 6
+REQUIRED = {
+    "VISIONA_OIDC_ISSUER": "https://mc.example/",
+    "VISIONA_OIDC_CLIENT_ID": "gateway",
+    "VISIONA_OIDC_CLIENT_SECRET": "oidc-secret-s3cr3t",
+    "VISIONA_PUBLIC_BASE_URL": "https://visiona.example",
+    "VISIONA_SECRET_KEY": SECRET,
+}
+CONVERSION = {
+    "VISIONA_CONVERTER_BASE_URL": "http://converter:3000",
+    "VISIONA_FAA_BASE_URL": "http://faa:4000/",
+    "VISIONA_TENANT_ID": "tenant-1",
+    "VISIONA_SERVICE_CLIENT_ID": "service",
+    "VISIONA_SERVICE_CLIENT_SECRET": "service-secret-s3cr3t",
+}
+
+
+def problems(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ)
+    return caught.value.problems
+
+
+def test_the_required_ones_alone_make_a_gateway_with_the_documented_defaults() -> None:
+    settings = load_settings(REQUIRED)
+    assert settings.oidc_issuer == "https://mc.example"
+    assert not settings.is_conversion_enabled
+    assert settings.session_seconds == 43_200
+    assert settings.request_deadline_seconds == 60
+    assert settings.max_upload_bytes == 5 * 1024**3
+    assert settings.max_parts == 2_000
+    assert settings.upload_slots is None
+    assert settings.upload_idle_seconds == 60
+    assert settings.upload_min_bytes_per_second == 1_024
+    assert settings.allowed_origins == ()
+    assert settings.log_format == "json"
+    assert settings.auto_migrate is True
+    assert settings.database_url.get_secret_value().startswith("sqlite:////")
+    assert settings.storage_url.startswith("file:///")
+    assert settings.warnings({}) == []
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("value", [None, ""])
+def test_each_required_one_is_missed_by_name(name: str, value: str | None) -> None:
+    environ = {key: text for key, text in REQUIRED.items() if key != name}
+    if value is not None:
+        environ[name] = value
+    assert problems(environ) == [f"{name} is required"]
+
+
+@pytest.mark.parametrize("name", ["VISIONA_TENANT_ID", "VISIONA_SERVICE_CLIENT_ID", "VISIONA_SERVICE_CLIENT_SECRET"])
+def test_conversion_needs_all_of_its_own(name: str) -> None:
+    environ = REQUIRED | {key: text for key, text in CONVERSION.items() if key != name}
+    assert problems(environ) == [f"{name} is required, because conversion is enabled"]
+
+
+def test_conversion_is_enabled_by_its_two_base_urls() -> None:
+    settings = load_settings(REQUIRED | CONVERSION)
+    assert settings.is_conversion_enabled
+    assert settings.faa_base_url == "http://faa:4000"
+    assert settings.faa_public_base_url is None
+
+
+@pytest.mark.parametrize("one", ["VISIONA_CONVERTER_BASE_URL", "VISIONA_FAA_BASE_URL"])
+def test_with_one_base_url_conversion_is_disabled_and_a_warning_says_which_is_missing(one: str) -> None:
+    settings = load_settings(REQUIRED | {one: CONVERSION[one]})
+    assert not settings.is_conversion_enabled
+    (other,) = {"VISIONA_CONVERTER_BASE_URL", "VISIONA_FAA_BASE_URL"} - {one}
+    (warning,) = settings.warnings({})
+    assert other in warning
+
+
+WRONG = {
+    "VISIONA_OIDC_ISSUER": "mc.s3cr3t",
+    "VISIONA_PUBLIC_BASE_URL": "http://visiona.s3cr3t",
+    "VISIONA_SECRET_KEY": "short-s3cr3t",
+    "VISIONA_CONVERTER_BASE_URL": "ftp://s3cr3t",
+    "VISIONA_FAA_BASE_URL": "http://user:s3cr3t@faa",
+    "VISIONA_FAA_PUBLIC_BASE_URL": "http://faa:s3cr3t",
+    "VISIONA_TENANT_ID": "a/s3cr3t",
+    "VISIONA_DATABASE_URL": "mysql://root:s3cr3t@db/x",
+    "VISIONA_STORAGE_URL": "ftp://s3cr3t",
+    "VISIONA_AUTO_MIGRATE": "s3cr3t",
+    "VISIONA_SESSION_SECONDS": "59",
+    "VISIONA_REQUEST_DEADLINE_SECONDS": "s3cr3t",
+    "VISIONA_MAX_UPLOAD_BYTES": "0",
+    "VISIONA_MAX_PARTS": "1",
+    "VISIONA_UPLOAD_SLOTS": "0",
+    "VISIONA_UPLOAD_IDLE_SECONDS": "nan-s3cr3t",
+    "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "-1",
+    "VISIONA_ALLOWED_ORIGINS": "https://a.example/path-s3cr3t",
+    "VISIONA_LOG_FORMAT": "s3cr3t",
+}
+
+
+def test_every_problem_is_reported_at_once_by_name_and_never_by_value() -> None:
+    found = problems(REQUIRED | CONVERSION | WRONG)
+    assert {problem.split(" ")[0] for problem in found} == set(WRONG)
+    assert len(found) == len(WRONG)
+    assert "s3cr3t" not in "\n".join(found)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_problem_is_found_alone_and_the_exception_holds_no_value(name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(REQUIRED | CONVERSION | {name: WRONG[name]})
+    assert [problem.split(" ")[0] for problem in caught.value.problems] == [name]
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "visiona.example",
+        "//x",
+        "http://",
+        "https://x/?q=1",
+        "https://x/#f",
+        "https://a b",
+        "https://x\\y",
+        "https://x\n",
+    ],
+)
+def test_what_is_no_plain_base_url_is_refused(url: str) -> None:
+    assert problems(REQUIRED | {"VISIONA_OIDC_ISSUER": url})[0].startswith("VISIONA_OIDC_ISSUER ")
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8000", "http://127.0.0.1", "http://[::1]:8000", "https://x.example"])
+def test_plain_http_is_for_this_machine_only(url: str) -> None:
+    settings = load_settings(REQUIRED | {"VISIONA_PUBLIC_BASE_URL": url})
+    assert settings.is_https == url.startswith("https")
+    assert settings.public_host == url.split("//")[1]
+
+
+def test_secret_keys_rotate_the_first_signs() -> None:
+    new, old = "n" * 32, "o" * 32
+    assert load_settings(REQUIRED | {"VISIONA_SECRET_KEY": f" {new} ,, {old},"}).secret_keys == [new, old]
+    assert problems(REQUIRED | {"VISIONA_SECRET_KEY": f"{new},short"}) == [
+        "VISIONA_SECRET_KEY each key needs at least 32 characters"
+    ]
+    assert problems(REQUIRED | {"VISIONA_SECRET_KEY": " , "}) == ["VISIONA_SECRET_KEY is required"]
+
+
+def test_origins_are_split_and_exact() -> None:
+    settings = load_settings(REQUIRED | {"VISIONA_ALLOWED_ORIGINS": "https://a.example, http://localhost:5173/"})
+    assert settings.allowed_origins == ("https://a.example", "http://localhost:5173")
+
+
+def test_every_secret_is_known_to_the_redactor_and_shown_by_nothing() -> None:
+    settings = load_settings(REQUIRED | CONVERSION | {"VISIONA_DATABASE_URL": "postgresql://u:db-pass-s3cr3t@db/x"})
+    assert set(settings.secrets) == {SECRET, "oidc-secret-s3cr3t", "service-secret-s3cr3t", "db-pass-s3cr3t"}
+    assert "s3cr3t" not in repr(settings)
+    assert "s3cr3t" not in str(settings)
+    assert "s3cr3t" not in settings.model_dump_json()
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings(REQUIRED)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.max_parts = 5  # type: ignore[misc]
+
+
+def test_a_misspelt_variable_is_warned_of_by_name() -> None:
+    settings = load_settings(REQUIRED)
+    (warning,) = settings.warnings({"VISIONA_MAX_UPLOAD_BYTE": "s3cr3t", "PATH": "/bin"})
+    assert warning == "VISIONA_MAX_UPLOAD_BYTE is not a setting; did you mean VISIONA_MAX_UPLOAD_BYTES?"
+
+
+def test_the_mapping_is_read_and_the_processs_environment_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONA_MAX_PARTS", "7")
+    assert load_settings(REQUIRED).max_parts == 2_000
+
+
+def test_the_processs_environment_is_read_where_no_mapping_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VISIONA_MAX_PARTS", "7")
+    monkeypatch.setenv("VISIONA_TENANT_ID", "")
+    settings = load_settings()
+    assert settings.max_parts == 7
+    assert settings.tenant_id is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VISIONA_OIDC_ISSUER", "https://[s3cr3t]/"),
+        ("VISIONA_STORAGE_URL", "s3://[s3cr3t]/x"),
+        ("VISIONA_DATABASE_URL", "postgresql://u:p@[s3cr3t/x"),
+    ],
+)
+def test_a_url_with_odd_brackets_is_a_problem_by_name_too(name: str, value: str) -> None:
+    """The standard library repeats such an address in its message."""
+    (problem,) = problems(REQUIRED | {name: value})
+    assert problem.startswith(name)
+    assert "s3cr3t" not in problem
+
+
+def test_a_database_password_is_known_to_the_redactor_in_both_spellings() -> None:
+    settings = load_settings(REQUIRED | {"VISIONA_DATABASE_URL": "postgresql://u:p%40ss@db/x"})
+    assert {"p%40ss", "p@ss"} <= set(settings.secrets)
+
+
+@pytest.mark.parametrize(
+    ("given", "origin", "host"),
+    [
+        ("https://VisionA.Example", "https://visiona.example", "visiona.example"),
+        ("https://visiona.example:443", "https://visiona.example", "visiona.example"),
+        ("https://visiona.example:8443/", "https://visiona.example:8443", "visiona.example:8443"),
+        ("http://localhost:80", "http://localhost", "localhost"),
+        ("http://[::1]:8000", "http://[::1]:8000", "[::1]:8000"),
+        ("https://視覺.example", "https://xn--yw2auc.example", "xn--yw2auc.example"),
+    ],
+)
+def test_our_own_origin_is_compared_as_browsers_send_it(given: str, origin: str, host: str) -> None:
+    settings = load_settings(REQUIRED | {"VISIONA_PUBLIC_BASE_URL": given, "VISIONA_ALLOWED_ORIGINS": given})
+    assert settings.public_base_url == origin
+    assert settings.public_host == host
+    assert settings.allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "postgresql://u:p@db:port/x"])
+def test_a_database_that_cannot_be_is_a_problem_at_start(url: str) -> None:
+    (problem,) = problems(REQUIRED | {"VISIONA_DATABASE_URL": url})
+    assert problem.startswith("VISIONA_DATABASE_URL")
+    assert "u:p" not in problem

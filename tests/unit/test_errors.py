@@ -1,0 +1,158 @@
+"""The catalogue against section 5 of the design, and the failures against the catalogue."""
+
+import copy
+import inspect
+
+import pytest
+
+from app import errors
+from app.errors import LANGUAGES, Blame, GatewayError, catalogue
+
+U, G, S = Blame.USER, Blame.GATEWAY, Blame.UPSTREAM
+R, NO = True, False
+
+#: Section 5, row by row: code, status, i18n key, blame, retryable.
+SECTION_5: list[tuple[str, int, str, Blame, bool]] = [
+    ("bad_host", 400, "invalid_request", U, NO),
+    ("unauthenticated", 401, "unauthenticated", U, NO),
+    ("sign_in_failed", 400, "sign_in_failed", S, R),
+    ("cross_site_request", 403, "forbidden_origin", U, NO),
+    ("navigation_required", 403, "navigation_required", U, NO),
+    ("not_found", 404, "invalid_request", U, NO),
+    ("method_not_allowed", 405, "invalid_request", U, NO),
+    ("conversion_disabled", 501, "not_configured", G, NO),
+    ("job_not_found", 404, "job_not_found", U, NO),
+    ("model_not_found", 404, "model_not_found", U, NO),
+    ("active_job_conflict", 409, "active_job", U, R),
+    ("upload_in_progress", 409, "upload_in_progress", U, R),
+    ("job_not_completed", 409, "not_ready", U, R),
+    ("job_failed", 409, "job_failed", U, NO),
+    ("invalid_request", 400, "invalid_request", U, NO),
+    ("unsupported_media_type", 415, "invalid_request", U, NO),
+    ("payload_too_large", 413, "too_large", U, NO),
+    ("range_not_satisfiable", 416, "invalid_request", U, NO),
+    ("upload_timeout", 408, "upload_stalled", U, R),
+    ("converter_rejected", 422, "rejected", U, NO),
+    ("converter_busy", 503, "busy", S, R),
+    ("upload_capacity", 503, "busy", G, R),
+    ("draining", 503, "busy", G, R),
+    ("upload_outcome_unknown", 502, "outcome_unknown", S, NO),
+    ("converter_unavailable", 502, "converter_down", S, R),
+    ("promote_failed", 502, "promote_failed", S, R),
+    ("file_service_unavailable", 502, "files_down", S, R),
+    ("result_missing", 502, "result_missing", S, NO),
+    ("result_corrupt", 502, "result_corrupt", S, R),
+    ("idp_misconfigured", 500, "idp_misconfig", G, NO),
+    ("idp_unavailable", 503, "idp_down", S, R),
+    ("download_token_failed", 502, "token_failed", S, NO),
+    ("mc_token_unavailable", 502, "token_failed", S, R),
+    ("storage_unavailable", 500, "internal_storage", G, R),
+    ("model_store_unavailable", 500, "internal_store", G, R),
+    ("deadline_exceeded", 504, "timeout", S, R),
+    ("internal_error", 500, "internal", G, NO),
+]
+#: What the catalogue has gained since; adding is fine, changing is not.
+ADDED = [("library_full", 409, "library_full", U, NO)]
+CODES = [row[0] for row in SECTION_5 + ADDED]
+FAILURES = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, GatewayError)]
+#: The arguments of the classes that need some.
+ARGUMENTS: dict[str, tuple[object, ...]] = {
+    "InvalidRequestError": ("a problem",),
+    "PayloadTooLargeError": ("a limit",),
+    "RangeNotSatisfiableError": (7,),
+    "LibraryFullError": (7,),
+    "ConverterRejectedError": ("a code", "a message"),
+}
+
+
+def a(failure: type[GatewayError]) -> GatewayError:
+    return failure(*ARGUMENTS.get(failure.__name__, ()))  # type: ignore[arg-type]
+
+
+def subclasses(cls: type) -> set[type]:
+    return {cls}.union(*(subclasses(sub) for sub in cls.__subclasses__()))
+
+
+@pytest.mark.parametrize(("code", "status", "i18n_key", "blame", "retryable"), SECTION_5 + ADDED)
+def test_the_catalogue_says_what_section_5_says(
+    code: str, status: int, i18n_key: str, blame: Blame, retryable: bool
+) -> None:
+    entry = catalogue()[code]
+    assert (entry.status, entry.i18n_key, entry.blame, entry.retryable) == (status, i18n_key, blame, retryable)
+
+
+def test_the_catalogue_has_the_rows_of_section_5_and_what_was_added() -> None:
+    assert sorted(catalogue()) == sorted(CODES)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)
+def test_every_failure_names_a_code_of_the_catalogue(failure: type[GatewayError]) -> None:
+    assert a(failure).entry.code == failure.code
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_is_some_failures(code: str) -> None:
+    assert code in {failure.code for failure in FAILURES if failure is not GatewayError}
+
+
+def test_no_failure_of_the_tree_is_left_out_of_the_package() -> None:
+    ours = {cls for cls in subclasses(GatewayError) if cls.__module__.startswith("app.errors")}
+    assert ours == set(FAILURES)
+    assert {cls.__name__ for cls in FAILURES} <= set(errors.__all__)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_text_exists_in_every_language(code: str) -> None:
+    entry = catalogue()[code]
+    for texts in (entry.title, entry.detail):
+        assert sorted(texts) == sorted(LANGUAGES)
+        assert all(text.strip() for text in texts.values())
+    assert entry.title["en"] != entry.title["zh-TW"]
+    assert any(ord(character) > 0x2E80 for character in entry.title["zh-TW"])
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)
+def test_every_placeholder_is_filled_by_the_failure_itself(failure: type[GatewayError]) -> None:
+    raised = a(failure)
+    assert raised.entry.placeholders == set(raised.texts)
+    for text in raised.entry.detail.values():
+        assert "{" not in text.format(**raised.texts)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)
+def test_the_tree_that_is_drawn_is_the_tree_that_is(failure: type[GatewayError]) -> None:
+    assert failure.__name__ in (errors.failures.__doc__ or "")
+    assert failure.__doc__
+
+
+@pytest.mark.parametrize(
+    "code", [code for code, status, *_ in SECTION_5 if status == 503 and code != "idp_unavailable"]
+)
+def test_what_is_busy_says_when_to_come_back(code: str) -> None:
+    (failure,) = [cls for cls in FAILURES if cls.code == code]
+    assert a(failure).retry_after_seconds == 5
+
+
+@pytest.mark.parametrize(
+    "failure",
+    # Raised for one upload alone, so nobody shares it.
+    [cls for cls in FAILURES if cls.__name__ != "ConverterRejectedError"],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_failure_can_be_copied_for_every_thread_that_shares_it(failure: type[GatewayError]) -> None:
+    original = a(failure)
+    twin = copy.copy(original)
+    assert type(twin) is failure
+    assert vars(twin) == vars(original)
+    assert twin is not original
+
+
+def test_the_two_codes_that_look_alike_outside_differ_in_the_log_only() -> None:
+    assert errors.OwnershipMismatchError.code == errors.JobNotFoundError.code
+    assert errors.ServiceClientUnauthorizedError.code == errors.IDPMisconfiguredError.code
+
+
+def test_a_retry_after_of_zero_is_not_mistaken_for_none() -> None:
+    assert errors.ConverterBusyError(retry_after_seconds=0).retry_after_seconds == 0
+    assert errors.ConverterBusyError().retry_after_seconds == 5
+    assert errors.InternalError().retry_after_seconds is None

@@ -1,0 +1,230 @@
+"""What reaches the log: no secret, whatever way it takes there, and no line that somebody else wrote."""
+
+import contextlib
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import pytest
+import structlog
+
+from app.log import REDACTED, Redactor, configure_logging
+
+CONFIGURED = "conf1gured-s3cret/+="
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
+OPAQUE = "0paque-t0ken-9f8e7d"
+
+
+class Lines:
+    """What was written, line by line."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    def __call__(self) -> list[str]:
+        return self.stream.getvalue().splitlines()
+
+
+@contextlib.contextmanager
+def configured(log_format: Literal["json", "console"]) -> Iterator[Lines]:
+    """Logging as the gateway has it, on a standard error of our own; and afterwards as it was."""
+    root = logging.getLogger()
+    level, settings, raises = root.level, structlog.get_config(), logging.raiseExceptions
+    lines = Lines()
+    with contextlib.redirect_stderr(lines.stream):
+        configure_logging(log_format, [CONFIGURED, "short", ""])
+    yield lines
+    for handler in [handler for handler in root.handlers if type(handler).__module__ == "app.log"]:
+        root.removeHandler(handler)
+    root.setLevel(level)
+    logging.raiseExceptions = raises
+    structlog.configure(**settings)
+
+
+@pytest.fixture(params=["json", "console"])
+def lines(request: pytest.FixtureRequest) -> Iterator[Lines]:
+    """Gives the lines that were written, in each format."""
+    with configured(request.param) as written:
+        yield written
+
+
+@pytest.fixture
+def json_lines() -> Iterator[Lines]:
+    with configured("json") as written:
+        yield written
+
+
+log = structlog.get_logger("tests.log")
+stdlib = logging.getLogger("tests.stdlib")
+
+
+def say(text: str) -> None:
+    """Log an event that somebody has put together carelessly."""
+    log.info(text)
+
+
+def raising(message: str) -> Exception:
+    try:
+        raise ValueError(message)
+    except ValueError as error:
+        return error
+
+
+THROWS: dict[str, Callable[[], object]] = {
+    "a secret in the event": lambda: say(f"the secret is {CONFIGURED}!"),
+    "a secret in a value": lambda: log.info("e", note=f"x{CONFIGURED}x"),
+    "a secret nested": lambda: log.info("e", a={"b": [{"c": ("d", CONFIGURED)}]}),
+    "a secret in an object": lambda: log.info("e", a=raising(CONFIGURED)),
+    "a secret as bytes": lambda: log.info("e", a=CONFIGURED.encode()),
+    "a secret in a set": lambda: log.info("e", a={CONFIGURED}),
+    "a secret in an exception": lambda: log.error("e", exc_info=raising(f"no: {CONFIGURED}")),
+    "a secret in a positional argument": lambda: log.info("e %s", CONFIGURED),
+    "a JWT in the event": lambda: say(f"got {JWT}"),
+    "a JWT in a value": lambda: log.info("e", note=f"({JWT})"),
+    "a JWT in an exception": lambda: log.error("e", exc_info=raising(JWT)),
+    "Authorization as a field": lambda: log.info("e", authorization=OPAQUE),
+    "Authorization in headers": lambda: log.info("e", headers={"Authorization": f"Bearer {OPAQUE}"}),
+    "a bearer token in a text": lambda: say(f"sent Authorization: Bearer {OPAQUE}"),
+    "a bearer token in lower case": lambda: say(f"authorization: bearer {OPAQUE}"),
+    "basic credentials in a text": lambda: say(f"sent Basic {OPAQUE}=="),
+    "a cookie as a field": lambda: log.info("e", cookie=f"visiona_session={OPAQUE}"),
+    "a cookie in headers": lambda: log.info("e", headers={"Set-Cookie": OPAQUE, "Cookie": OPAQUE}),
+    "our cookie in a text": lambda: say(f"Cookie: theme=dark; __Host-visiona_session={OPAQUE}; a=b"),
+    "our plain cookie in a text": lambda: say(f"Cookie: visiona_session={OPAQUE}"),
+    "an access token as a field": lambda: log.info("e", access_token=OPAQUE),
+    "a token as a field": lambda: log.info("e", service_token=OPAQUE, token=OPAQUE, id_token=OPAQUE),
+    "a password as a field": lambda: log.info("e", db_password=OPAQUE, client_secret=OPAQUE),
+    "an authorization code as a field": lambda: log.info("e", args={"code_verifier": OPAQUE, "state": OPAQUE}),
+    "an object key as a field": lambda: log.info("e", object_key=OPAQUE),
+    "a token in a URL": lambda: say(f"GET https://faa/files/a?access_token={OPAQUE}&x=1"),
+    "a token in a value's URL": lambda: log.info("e", url=f"/files/a?x=1&access_token={OPAQUE}"),
+    "a code in a URL": lambda: say(f"GET /auth/authorize?code={OPAQUE}&state={OPAQUE}"),
+    "a password in a URL": lambda: say(f"postgresql://gateway:{OPAQUE}@db/visiona"),
+    "a URL in an exception": lambda: log.error("e", exc_info=raising(f"/files/a?access_token={OPAQUE} failed")),
+    "stdlib: a secret": lambda: stdlib.warning("the secret is %s", CONFIGURED),
+    "stdlib: a JWT in extra": lambda: stdlib.warning("e %r", {"note": JWT}),
+    "stdlib: a bearer token": lambda: stdlib.error("header Authorization: Bearer %s", OPAQUE),
+    "stdlib: an exception": lambda: stdlib.error("e", exc_info=raising(f"Bearer {OPAQUE}")),
+    "stdlib: a URL": lambda: stdlib.info("GET /a?access_token=%s", OPAQUE),
+    "stdlib: gunicorn's access log": lambda: logging.getLogger("gunicorn.access").info("GET /x?code=%s", OPAQUE),
+    "a context variable": lambda: structlog.contextvars.bind_contextvars(token=OPAQUE) and log.info("e"),
+    "a token in an encoded URL": lambda: say(f"next=%2Fa%3Faccess_token%3D{OPAQUE}"),
+    "a token in JSON as a text": lambda: say(f'{{"access_token": "{OPAQUE}", "expires_in": 5}}'),
+    "a token in a printed dictionary": lambda: stdlib.warning("answer %r", {"access_token": OPAQUE}),
+    "a Cookie line in a text": lambda: say(f"Cookie: session={OPAQUE}"),
+    "an Authorization line in a text": lambda: say(f"Authorization: {OPAQUE}"),
+}
+
+
+@pytest.mark.parametrize("throw", THROWS)
+def test_no_secret_reaches_the_log(throw: str, lines: Lines) -> None:
+    THROWS[throw]()
+    structlog.contextvars.clear_contextvars()
+    written = "\n".join(lines())
+    assert written
+    for secret in (CONFIGURED, JWT, OPAQUE, JWT.rsplit(".", 1)[1]):
+        assert secret not in written
+    assert REDACTED in written
+
+
+HARMLESS = {
+    "code": "job_not_found",
+    "i18n_key": "busy",
+    "token_len": 40,
+    "expires_in": 300,
+    "scope": "files:download.read",
+    "endpoint": "token",
+    "job_id": "job-1",
+    "status": 200,
+    "duration": 0.25,
+    "retryable": True,
+    "nothing": None,
+    "reason": "server_error: status 503",
+}
+
+
+def test_what_is_no_secret_stays_readable(json_lines: Lines) -> None:
+    log.info("conversion.mc_token.obtained", **HARMLESS)
+    (line,) = json_lines()
+    written = json.loads(line)
+    assert written.items() >= HARMLESS.items()
+    assert written["event"] == "conversion.mc_token.obtained"
+    assert written["level"] == "info"
+    assert written["logger"] == "tests.log"
+    assert written["timestamp"].endswith("Z")
+
+
+def test_a_secret_that_is_part_of_another_leaves_no_rest() -> None:
+    redactor = Redactor(["abcdef", "abcdefghij"])
+    assert redactor.text("x abcdefghij y abcdef z") == f"x {REDACTED} y {REDACTED} z"
+
+
+def test_texts_are_bounded() -> None:
+    assert len(Redactor().text("x" * 100_000)) == 4_001
+
+
+FORGERIES = [
+    'x\n{"event": "forged"}',
+    "x\r\n2026-03-01 [info] forged",
+    "x\rforged",
+    "x\x1b[2Kforged",
+    "x\x0bforged",
+    "x\x85forged",
+    "x\u2028forged",
+]
+
+
+@pytest.mark.parametrize("text", FORGERIES)
+@pytest.mark.parametrize("place", ["event", "value", "nested", "stdlib"])
+def test_no_text_begins_a_line_of_its_own(text: str, place: str, lines: Lines) -> None:
+    {
+        "event": lambda: log.info(text),
+        "value": lambda: log.info("e", user_agent=text),
+        "nested": lambda: log.info("e", headers={"User-Agent": [text]}),
+        "stdlib": lambda: stdlib.warning("agent %s", text),
+    }[place]()
+    written = [line for line in lines() if line]
+    if "\x85" in text or "\u2028" in text:
+        # Line breaks to str.splitlines, but to no reader of JSON lines; JSON may hold them as they are.
+        written = ["".join(written)]
+    assert len(written) == 1
+    assert "\x1b[2K" not in written[0]
+
+
+def test_every_json_line_is_json_also_with_an_exception(json_lines: Lines) -> None:
+    log.error("crashed", exc_info=raising("a\nb"))
+    stdlib.error("crashed too", exc_info=raising("a\nb"))
+    log.info("模型 uploaded")
+    first, second, third = map(json.loads, json_lines())
+    assert "ValueError" in first["exception"]
+    assert "ValueError" in second["exception"]
+    assert third["event"] == "模型 uploaded"
+
+
+@pytest.mark.parametrize("name", ["urllib3", "urllib3.connectionpool", "requests", "authlib", "flask_oidc", "alembic"])
+def test_libraries_that_tell_urls_are_heard_from_warnings_on(name: str, json_lines: Lines) -> None:
+    logging.getLogger(name).info("GET /?access_token=x")
+    assert json_lines() == []
+
+
+def test_configuring_again_replaces_and_does_not_double(json_lines: Lines) -> None:
+    with contextlib.redirect_stderr(json_lines.stream):
+        configure_logging("json", [])
+    log.info("once")
+    assert len(json_lines()) == 1
+
+
+def test_an_exceptions_message_begins_no_line_of_its_own_on_the_console() -> None:
+    with configured("console") as lines:
+        log.error("crashed", exc_info=raising("a\n2026-03-01T12:00:00Z [info     ] forged"))
+        assert [line for line in lines() if line.startswith("2026-03-01")] == []
+
+
+def test_a_line_that_cannot_be_written_is_not_printed_past_the_redactor(lines: Lines) -> None:
+    """Logging complains of it on standard error, with the message and all arguments."""
+    (handler,) = [handler for handler in logging.getLogger().handlers if type(handler).__module__ == "app.log"]
+    with contextlib.redirect_stderr(lines.stream):
+        handler.handle(logging.makeLogRecord({"msg": "%s and %s", "args": (CONFIGURED,)}))
+    assert CONFIGURED not in "\n".join(lines())

@@ -1,0 +1,472 @@
+"""Re-composition: one message in, another out that every parser reads alike, and no end to it unless there was one."""
+
+import email
+import email.policy
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multipart import MultipartParser
+from werkzeug.formparser import MultiPartParser as WerkzeugParser
+
+from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from app.streaming.inbound import IncompleteBodyError
+from app.streaming.multipart import (
+    MAX_FIELD_BYTES,
+    MAX_NAME_BYTES,
+    MAX_PART_HEADER_BYTES,
+    MAX_PART_HEADERS,
+    OUTBOUND_CHUNK_BYTES,
+    Recomposition,
+    canonical_content_type,
+    parse_boundary,
+)
+
+#: A part as any parser sees it: name, file name (None for a field), content.
+Part = tuple[str, str | None, bytes]
+
+
+def part(name: str, content: bytes = b"", filename: str | None = None, *headers: str) -> bytes:
+    """One inbound part, written as browsers do."""
+    file = "" if filename is None else f'; filename="{filename}"'
+    lines = [f'Content-Disposition: form-data; name="{name}"{file}', *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+
+
+def inbound(*parts: bytes, boundary: bytes = b"b", end: bytes = b"--\r\n") -> bytes:
+    return b"".join(b"--" + boundary + b"\r\n" + one + b"\r\n" for one in parts) + b"--" + boundary + end
+
+
+def recompose(
+    data: bytes | Iterable[bytes], *, boundary: str = "b", max_parts: int = 100
+) -> tuple[Recomposition, bytes]:
+    message = Recomposition([data] if isinstance(data, bytes) else data, boundary, "alice", max_parts=max_parts)
+    return message, b"".join(message.chunks())
+
+
+def outbound_boundary(message: Recomposition) -> str:
+    return message.content_type.partition("boundary=")[2]
+
+
+def read_by_werkzeug(message: Recomposition, data: bytes) -> list[Part]:
+    form, files = WerkzeugParser().parse(io.BytesIO(data), outbound_boundary(message).encode(), len(data))
+    fields: list[Part] = [(name, None, value.encode()) for name, value in form.items(multi=True)]
+    for name, file in files.items(multi=True):
+        with file.stream:
+            fields.append((name, file.filename, file.read()))
+    return fields
+
+
+def read_by_email(message: Recomposition, data: bytes) -> list[Part]:
+    head = f"Content-Type: {message.content_type}\r\n\r\n".encode()
+    parsed = email.message_from_bytes(head + data, policy=email.policy.HTTP)
+    found: list[Part] = []
+    for one in parsed.iter_parts():  # type: ignore[attr-defined]
+        assert not one.defects
+        name = one.get_param("name", header="content-disposition")
+        filename = one.get_param("filename", header="content-disposition")
+        found.append((name, filename, one.get_payload(decode=True)))
+    return found
+
+
+def read_by_multipart(message: Recomposition, data: bytes) -> list[Part]:
+    parser = MultipartParser(io.BytesIO(data), outbound_boundary(message), strict=True)
+    return [(one.name, one.filename, one.raw) for one in parser]
+
+
+READERS = [read_by_werkzeug, read_by_email, read_by_multipart]
+MODEL = part("model", b"\x00\x01\r\n--model", "m.onnx", "Content-Type: application/octet-stream")
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_three_parsers_read_what_was_sent_with_the_user_first(read: object) -> None:
+    message, data = recompose(
+        inbound(
+            part("model_id", b"1001"),
+            part("platform", "影像".encode()),
+            MODEL,
+            part("ref_images", b"png" * 1_000, "參考 圖.png", "Content-Type: image/png"),
+            part("ref_images", b"", "empty.png"),
+        )
+    )
+    expected: list[Part] = [
+        ("user_id", None, b"alice"),
+        ("model_id", None, b"1001"),
+        ("platform", None, "影像".encode()),
+        ("model", "m.onnx", b"\x00\x01\r\n--model"),
+        ("ref_images", "參考 圖.png", b"png" * 1_000),
+        ("ref_images", "empty.png", b""),
+    ]
+    found = read(message, data)  # type: ignore[operator]
+    if read is read_by_email:  # reads header bytes as Latin-1 surrogates; the content and the order are what counts
+        assert [(name, content) for name, _, content in found] == [(name, content) for name, _, content in expected]
+    else:
+        assert found == expected
+
+
+def test_facts_are_learnt_on_the_way() -> None:
+    message, _ = recompose(inbound(part("platform", b"KL730"), MODEL, part("user_id", b"bob"), part("x", b"\xff")))
+    facts = message.facts
+    assert message.is_whole
+    assert (facts.filename, facts.model_bytes, facts.parts, facts.dropped_identities) == ("m.onnx", 11, 4, 1)
+    assert facts.fields == {"platform": "KL730", "x": "\ufffd"}
+
+
+CONTENTS = st.one_of(
+    st.binary(max_size=200),
+    st.lists(st.sampled_from([b"\r", b"\n", b"--", b"b", b"\r\n--b", b"\r\n--", b"-", b"x"]), max_size=12).map(
+        b"".join
+    ),
+)
+NAMES = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters='"\\;%'), min_size=1, max_size=20
+)
+PARTS = st.lists(st.tuples(NAMES, st.none() | st.just("f.bin"), CONTENTS), max_size=5)
+
+
+def chunked(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return (data[start:end] for start, end in itertools.pairwise(edges))
+
+
+@settings(max_examples=150, deadline=None)
+@given(PARTS, st.lists(st.integers(0, 10_000), max_size=6))
+def test_whatever_parts_are_sent_in_whatever_chunks_arrive_unchanged(
+    parts: list[tuple[str, str | None, bytes]], cuts: list[int]
+) -> None:
+    boundary = b"-----inbound-boundary-that-no-content-has"
+    data = inbound(*(part(name, content, filename) for name, filename, content in parts), boundary=boundary)
+    message, out = recompose(chunked(data, cuts), boundary=boundary.decode())
+    found = read_by_multipart(message, out)
+    assert found[0] == ("user_id", None, b"alice")
+    kept = len(parts) - message.facts.dropped_identities
+    assert len(found) == kept + 1
+    if message.facts.dropped_identities == 0:
+        assert found[1:] == [(name, filename, content) for name, filename, content in parts]
+
+
+def test_every_split_point_of_a_message_gives_the_same_output() -> None:
+    data = (
+        b"preamble\r\n" + inbound(part("a", b"1\r\n--"), MODEL, part("user_id", b"bob"), part("z", b"")) + b"epilogue"
+    )
+    expected: bytes | None = None
+    for cut in range(len(data) + 1):
+        message, out = recompose(one for one in (data[:cut], data[cut:]) if one)
+        out = out.replace(outbound_boundary(message).encode(), b"OUT")
+        expected = expected or out
+        assert out == expected, f"cut at {cut}"
+
+
+def test_a_message_may_come_byte_by_byte() -> None:
+    data = inbound(part("a", b"1"), MODEL)
+    message, out = recompose(bytes([byte]) for byte in data)
+    assert [one[0] for one in read_by_multipart(message, out)] == ["user_id", "a", "model"]
+
+
+def test_the_boundary_is_fresh_for_every_message() -> None:
+    boundaries = {outbound_boundary(recompose(inbound(MODEL))[0]) for _ in range(20)}
+    assert len(boundaries) == 20
+    assert all(len(boundary) >= 32 for boundary in boundaries)
+
+
+def test_a_body_is_passed_on_while_it_comes_and_not_gathered() -> None:
+    read = 0
+
+    def source() -> Iterator[bytes]:
+        nonlocal read
+        yield b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
+        for _ in range(100):
+            read += 1
+            yield b"x" * OUTBOUND_CHUNK_BYTES
+        yield b"\r\n--b--\r\n"
+
+    chunks = Recomposition(source(), "b", "alice", max_parts=10).chunks()
+    for count, chunk in enumerate(chunks, start=1):
+        assert len(chunk) <= OUTBOUND_CHUNK_BYTES
+        assert read <= count + 1
+
+
+# --- who is asking
+
+
+DISGUISED = [
+    "user_id",
+    "userId",
+    "user_id[]",
+    "ＵＳＥＲ_ID",
+    "user%5Fid",
+    "tenant_id",
+    "form[tenant-id]",
+    "us\u00e9r_id",
+]
+
+
+@pytest.mark.parametrize("name", DISGUISED)
+@pytest.mark.parametrize("filename", [None, "user.txt"], ids=["field", "file"])
+def test_a_part_that_claims_to_say_who_asks_is_dropped_wherever_it_stands(name: str, filename: str | None) -> None:
+    claim = part(name, b"mallory" * 100_000 if filename else b"mallory", filename)
+    message, out = recompose(inbound(claim, part("a", b"1"), claim, MODEL, claim))
+    assert b"mallory" not in out
+    assert [(one[0], one[2]) for one in read_by_multipart(message, out)][:2] == [("user_id", b"alice"), ("a", b"1")]
+    assert out.count(b"user_id") == 1
+    assert message.facts.dropped_identities == 3
+    assert message.is_whole
+
+
+def test_an_empty_message_still_says_who_asks() -> None:
+    message, out = recompose(b"--b--\r\n")
+    assert read_by_multipart(message, out) == [("user_id", None, b"alice")]
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['a\\"b', "a\\\\b", "a\tb", "a\0b", "a\x7fb", "a\x85b", "a\u2028b", "a;b", "=?utf-8?q?user=5Fid?=", ""],
+    ids=ascii,
+)
+def test_a_name_that_parsers_read_differently_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        recompose(inbound(part(name, b"1")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"hello", id="no multipart"),
+        pytest.param(inbound(MODEL, end=b""), id="no end"),
+        pytest.param(inbound(MODEL, end=b"-"), id="half an end"),
+        pytest.param(inbound(MODEL)[:-30], id="cut within the content"),
+        pytest.param(b"--b\r\nContent-Dispo", id="cut within a header"),
+        pytest.param(b"--b\r\n\r\n1\r\n--b--\r\n", id="no headers"),
+        pytest.param(b"--b\r\nX: y\r\n\r\n1\r\n--b--\r\n", id="no disposition"),
+        pytest.param(b"--b\r\nContent-Disposition: attachment; name=a\r\n\r\n1\r\n--b--\r\n", id="another disposition"),
+        pytest.param(b"--b\r\nContent-Disposition: form-data\r\n\r\n1\r\n--b--\r\n", id="no name"),
+        pytest.param(b"--b\nContent-Disposition: form-data; name=a\n\n1\n--b--\n", id="bare line feeds"),
+        pytest.param(b"--b\r\nno colon\r\n\r\n1\r\n--b--\r\n", id="a header that is none"),
+        pytest.param(b'--b\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n1\r\n--b--\r\n', id="no UTF-8"),
+        pytest.param(inbound(MODEL).replace(b"--b--", b"--bX"), id="another boundary"),
+    ],
+)
+def test_a_malformed_message_is_refused_and_its_end_never_given_out(data: bytes) -> None:
+    message = Recomposition([data] if data else [], "b", "alice", max_parts=10)
+    given: list[bytes] = []
+    with pytest.raises(InvalidRequestError):
+        given.extend(message.chunks())
+    assert not message.is_whole
+    assert f"--{outbound_boundary(message)}--".encode() not in b"".join(given)
+
+
+@pytest.mark.parametrize("failure", [IncompleteBodyError("cut"), PayloadTooLargeError("total"), RuntimeError("a bug")])
+@pytest.mark.parametrize("cut", [0, 10, 60, 100, -10, -1])
+def test_when_the_source_fails_its_failure_comes_out_and_no_end(failure: Exception, cut: int) -> None:
+    data = inbound(MODEL, part("z", b"1"))
+
+    def source() -> Iterator[bytes]:
+        if data[:cut]:
+            yield data[:cut]
+        raise failure
+
+    message = Recomposition(source(), "b", "alice", max_parts=10)
+    given: list[bytes] = []
+    with pytest.raises(type(failure)) as caught:
+        given.extend(message.chunks())
+    assert caught.value is failure
+    assert not message.is_whole
+    assert f"--{outbound_boundary(message)}--".encode() not in b"".join(given)
+    with pytest.raises(RuntimeError, match="once"):
+        next(message.chunks())
+    assert not message.is_whole
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_message_cut_anywhere_near_its_end_is_never_whole(cut: int) -> None:
+    data = inbound(MODEL)
+    whole = len(data) - len(b"\r\n")  # the last line break is not needed
+    if cut <= 2:
+        assert recompose(data[: len(data) - cut])[0].is_whole
+        return
+    message = Recomposition([data[: whole - cut + 2]], "b", "alice", max_parts=10)
+    with pytest.raises(InvalidRequestError):
+        list(message.chunks())
+    assert not message.is_whole
+
+
+# --- limits
+
+
+def test_exactly_as_many_parts_as_allowed_and_not_one_more() -> None:
+    parts = [part(f"p{number}", b"1") for number in range(1_000)]
+    message, _ = recompose(inbound(*parts), max_parts=1_000)
+    assert message.facts.parts == 1_000
+    with pytest.raises(PayloadTooLargeError, match="1000 parts"):
+        recompose(inbound(*parts, part("more")), max_parts=1_000)
+
+
+def test_a_field_of_exactly_the_limit_and_one_byte_more() -> None:
+    recompose(inbound(part("a", b"x" * MAX_FIELD_BYTES)))
+    with pytest.raises(PayloadTooLargeError, match="field"):
+        recompose(inbound(part("a", b"x" * (MAX_FIELD_BYTES + 1))))
+
+
+def test_a_file_has_no_limit_of_its_own() -> None:
+    message, _ = recompose(inbound(part("model", b"x" * (MAX_FIELD_BYTES + 1), "m")))
+    assert message.facts.model_bytes == MAX_FIELD_BYTES + 1
+
+
+def test_a_name_of_exactly_the_limit_and_one_byte_more() -> None:
+    recompose(inbound(part("n" * MAX_NAME_BYTES)))
+    with pytest.raises(PayloadTooLargeError, match="name"):
+        recompose(inbound(part("n" * (MAX_NAME_BYTES + 1))))
+    with pytest.raises(PayloadTooLargeError, match="name"):
+        recompose(inbound(part("模" * (MAX_NAME_BYTES // 3 + 1))))
+
+
+def test_headers_are_limited_in_length_and_number() -> None:
+    recompose(inbound(part("a", b"", None, *(f"X-{number}: y" for number in range(MAX_PART_HEADERS - 1)))))
+    with pytest.raises(PayloadTooLargeError):
+        recompose(inbound(part("a", b"", None, *(f"X-{number}: y" for number in range(MAX_PART_HEADERS)))))
+    with pytest.raises(PayloadTooLargeError):
+        recompose(inbound(part("a", b"", None, "X: " + "y" * MAX_PART_HEADER_BYTES)))
+    with pytest.raises(PayloadTooLargeError):
+        recompose([b"--b\r\nX: ", *[b"y" * 1_000] * 20])
+
+
+# --- headers that somebody chose
+
+
+@pytest.mark.parametrize(
+    ("filename", "arrives"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\\\models\\\\m.onnx", "m.onnx"),
+        ('a\\"; name=\\"user_id', "a_ name=user_id"),
+        ("", "file"),
+        ("..", "file"),
+        ("模型.onnx", "模型.onnx"),
+        ("a\tb.onnx", "ab.onnx"),
+        ("a;b.onnx", "a_b.onnx"),
+        ("x" * 300 + ".onnx", "x" * 250 + ".onnx"),
+    ],
+)
+def test_a_hostile_file_name_arrives_tamed_in_every_parser(filename: str, arrives: str) -> None:
+    message, out = recompose(inbound(part("model", b"data", filename)))
+    for read in (read_by_werkzeug, read_by_multipart):
+        assert read(message, out) == [("user_id", None, b"alice"), ("model", arrives, b"data")]
+    assert message.facts.filename == arrives
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text/plain",
+        "application/octet-stream",
+        "image/svg+xml",
+        "text/plain; charset=utf-8",
+        'text/plain;charset="utf-8"',
+    ],
+)
+def test_a_plain_content_type_is_passed_on(value: str) -> None:
+    assert canonical_content_type(value) == value
+    assert f"Content-Type: {value}".encode() in recompose(inbound(part("a", b"", "f", f"Content-Type: {value}")))[1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "text",
+        "text/",
+        "multipart/mixed; boundary=a b",
+        # Readers of mail look into these, and would find what nobody has checked.
+        "multipart/mixed; boundary=zz",
+        "Multipart/Form-Data; boundary=zz",
+        "message/rfc822",
+        "application/x-www-form-urlencoded",
+        "text/plain\0",
+        'text/plain; a="\'\\"',
+        "x" * 500 + "/y",
+        "tëxt/plain",
+        "text/plain, text/html",
+    ],
+)
+def test_any_other_content_type_becomes_octets_or_none(value: str) -> None:
+    assert canonical_content_type(value) is None
+    message, out = recompose(
+        inbound(part("f", b"1", "f", f"Content-Type: {value}"), part("a", b"2", None, f"Content-Type: {value}"))
+    )
+    assert out.count(b"Content-Type: ") == 1
+    assert b"Content-Type: application/octet-stream\r\n" in out
+    assert [one[2] for one in read_by_multipart(message, out)] == [b"alice", b"1", b"2"]
+
+
+def test_no_other_header_of_a_part_is_passed_on() -> None:
+    _, out = recompose(
+        inbound(part("a", b"1", None, "Content-Transfer-Encoding: base64", "X-Evil: 1", "Content-Length: 1"))
+    )
+    assert b"Evil" not in out
+    assert b"base64" not in out
+    assert b"Content-Length" not in out
+
+
+def test_preamble_and_epilogue_are_not_passed_on() -> None:
+    message, out = recompose(
+        b"preamble\r\n" + inbound(MODEL) + b"--b\r\nepilogue\r\n" + inbound(part("user_id", b"bob"))
+    )
+    assert b"preamble" not in out
+    assert b"epilogue" not in out
+    assert len(read_by_multipart(message, out)) == 2
+
+
+# --- the boundary
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        ("multipart/form-data; boundary=abc", "abc"),
+        ('Multipart/Form-Data; charset=utf-8; boundary="a b:c?d=e"', "a b:c?d=e"),
+        ("multipart/form-data; boundary=" + "x" * 200, "x" * 200),
+        ("multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxk", "----WebKitFormBoundary7MA4YWxk"),
+    ],
+)
+def test_a_usable_boundary_is_read(content_type: str, boundary: str) -> None:
+    assert parse_boundary(content_type) == boundary
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "", "application/json", "multipart/mixed; boundary=a", "form-data", "\0"]
+)
+def test_anything_but_form_data_is_unsupported(content_type: str | None) -> None:
+    with pytest.raises(UnsupportedMediaTypeError):
+        parse_boundary(content_type)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "; boundary=",
+        '; boundary=""',
+        "; boundary=" + "x" * 201,
+        '; boundary="a "',
+        '; boundary="a\nb"',
+        "; boundary=ä",
+        '; boundary="a\\"b"',
+        '; boundary="a<b"',
+    ],
+)
+def test_form_data_without_a_usable_boundary_is_malformed(rest: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        parse_boundary("multipart/form-data" + rest)
+
+
+def test_every_refusal_is_the_callers() -> None:
+    for failure in (InvalidRequestError("x"), PayloadTooLargeError("x"), UnsupportedMediaTypeError()):
+        assert isinstance(failure, GatewayError)
+        assert failure.entry.blame == "user"
