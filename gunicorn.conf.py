@@ -1,6 +1,8 @@
 """How gunicorn runs the gateway. `--bind`, WEB_CONCURRENCY and every other option of gunicorn work as usual."""
 
+import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -84,5 +86,9 @@ def on_starting(_server):
 
 
 def post_worker_init(worker):
-    """In each worker, once its application is loaded: remove what crashes left, now and hourly."""
+    """In each worker, once its application is loaded: remove what crashes left, now and hourly.
+
+    `kill -RTMIN <worker>` has it write to stderr what each of its threads is doing: for a worker that seems stuck.
+    """
+    faulthandler.register(signal.SIGRTMIN, all_threads=True)
     SweepSchedule(worker.wsgi.extensions["visiona"].sweep).start()

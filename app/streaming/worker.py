@@ -76,10 +76,13 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         return result
 
     def handle_exit(self, _sig: int, _frame: Any) -> None:
-        """SIGTERM: begin to drain; the listener closes `drain_seconds` later."""
+        """SIGTERM: begin to drain; the listener closes `drain_seconds` later.
+
+        Takes no lock: a second SIGTERM (the group's and the master's) may interrupt this one anywhere.
+        """
         if self._drain_until is None:
-            begin_draining()
             self._drain_until = time.monotonic() + self.drain_seconds
+            begin_draining()
             self.method_queue.defer(lambda: None)  # wakes the loop
 
     def is_parent_alive(self) -> bool:

@@ -108,11 +108,20 @@ class Child:
     def log_end(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")[-SHOWN_LOG_CHARACTERS:]
 
-    def stop(self, *, seconds: float = STOP_SECONDS) -> int | None:
-        """End it by SIGTERM and, at the deadline, by SIGKILL; returns its exit code."""
+    def stop(self, *, seconds: float = STOP_SECONDS, workers_tell_stacks: bool = False) -> int | None:
+        """End it by SIGTERM and, at the deadline, by SIGKILL; returns its exit code.
+
+        `workers_tell_stacks`: its children write what their threads do to the log, asked by SIGRTMIN, before they
+        are killed.
+        """
         self._signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            for pid in self.worker_pids() if workers_tell_stacks else ():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGRTMIN)
+            time.sleep(0.5)
         return self.kill()
 
     def kill(self) -> int | None:

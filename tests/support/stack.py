@@ -21,6 +21,8 @@ from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
 from tests.support.processes import Child, free_port, sockets_of, wait_until
 from tests.support.sandbox_processes import SandboxProcesses
 
+GATEWAY_STOP_SECONDS = 45.0
+
 
 class Stack:
     """A gateway (gunicorn, two workers unless told otherwise) in front of a sandbox of its own."""
@@ -125,7 +127,8 @@ class Stack:
             # It would wait for connections that are kept alive. A closed requests.Session can be used again.
             client.close()
         gateway, self.gateway = self.gateway, None
-        return gateway.stop() if gateway else None
+        # Longer than any request that a stalled upstream still holds when a test has ended.
+        return gateway.stop(seconds=GATEWAY_STOP_SECONDS, workers_tell_stacks=True) if gateway else None
 
     def kill_gateway(self) -> None:
         """End the gateway and its workers by SIGKILL."""
@@ -264,11 +267,11 @@ class Stack:
         """End everything; raises AssertionError if a log shows a secret, or if the gateway did not end when told to."""
         for client in self._opened:
             client.close()
-        was_running = self.gateway is not None
+        gateway = self.gateway
         try:
             exit_code = self.stop_gateway()
         finally:
             self.sandbox.close()
         found = self.leaks()
         assert not found, "\n".join(found)
-        assert not was_running or exit_code == 0, f"the gateway ended with {exit_code}"
+        assert gateway is None or exit_code == 0, f"the gateway ended with {exit_code}:\n{gateway.log_end()}"
