@@ -24,7 +24,7 @@ venv: $(STAMP) ## Prepare .venv from the hashed pins
 
 .PHONY: test
 test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
-	@scripts/ensure-commands curl
+	@scripts/ensure-commands curl nginx node chromium
 	$(PYTEST) tests
 
 .PHONY: test-unit

@@ -13,6 +13,7 @@ from app.errors import GatewayError
 from app.library.migrating import migrate, pending_migrations
 from app.log import configure_logging
 from app.services.sweep import SweepSchedule
+from app.streaming.memory import keep_freed_chunks
 from app.streaming.worker import GatewayWorker, choose_worker_class
 
 try:
@@ -90,5 +91,6 @@ def post_worker_init(worker):
 
     `kill -RTMIN <worker>` has it write to stderr what each of its threads is doing: for a worker that seems stuck.
     """
+    keep_freed_chunks()
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
     SweepSchedule(worker.wsgi.extensions["visiona"].sweep).start()

@@ -176,6 +176,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         leases,
         slots,
         max_parts=settings.max_parts,
+        wants_digest=settings.upload_digest == "sha256",
         clock=clock,
         new_deadline=new_deadline,
     )

@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     #: Well below the upload lease's life (150 s), which is renewed as bytes arrive.
     upload_idle_seconds: float = Field(default=60, gt=0, le=120)
     upload_min_bytes_per_second: int = Field(default=1_024, ge=0)
+    #: Hash each model while it streams; its digest is in init's answer and in the log.
+    upload_digest: Literal["none", "sha256"] = "none"
     #: How long a worker that is told to stop still accepts, in seconds, so that everybody hears of it.
     drain_seconds: float = Field(default=2, ge=0, le=60)
     #: What one user's models may take in the library, in bytes; None is no limit.

@@ -36,6 +36,8 @@ def job_document(view: JobView) -> dict[str, Any]:
         document["error"] = job.error.as_dict()
     if view.model_id is not None:
         document["model_id"] = view.model_id
+    if view.model_sha256 is not None:
+        document["model_sha256"] = view.model_sha256
     return document
 
 

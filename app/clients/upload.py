@@ -5,8 +5,6 @@ else. The body is sent chunked, so an upstream that gets no final chunk knows th
 section 8).
 """
 
-import select
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,12 +18,12 @@ from app.clients.transport import (
     NotConnectedFailure,
     ServerFailure,
     Timeouts,
-    WholeHeaderResponse,
     make_session,
     pool_class,
     read_answer,
     translated,
 )
+from app.clients.upload_connection import upload_connection_class
 from app.clients.watchdog import Watchdog
 
 
@@ -87,46 +85,11 @@ class _Sending:
 class _UploadAdapter(HTTPAdapter):
     def __init__(self, idle_seconds: float, watchdog: Watchdog) -> None:
         self._pool_classes = {
-            "http": pool_class(HTTPConnectionPool, _connection_class(HTTPConnection, idle_seconds, watchdog)),
-            "https": pool_class(HTTPSConnectionPool, _connection_class(HTTPSConnection, idle_seconds, watchdog)),
+            "http": pool_class(HTTPConnectionPool, upload_connection_class(HTTPConnection, idle_seconds, watchdog)),
+            "https": pool_class(HTTPSConnectionPool, upload_connection_class(HTTPSConnection, idle_seconds, watchdog)),
         }
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pool_classes
-
-
-def _connection_class(base: type[HTTPConnection], idle_seconds: float, watchdog: Watchdog) -> type[HTTPConnection]:
-    class UploadConnection(base):  # type: ignore[valid-type,misc]
-        response_class = WholeHeaderResponse
-        #: The connection forgets its socket with the header of an answer that is to be its last; the guard must not.
-        answering_socket: socket.socket | None = None
-
-        def connect(self) -> None:
-            super().connect()
-            # urllib3 leaves the connect time-out on the socket while it sends; a busy upstream may pause for longer.
-            self.sock.settimeout(idle_seconds)
-
-        def send(self, data: Any) -> None:
-            if self.sock is not None and self._has_answered():
-                # urllib3 takes this for "the upstream has stopped reading" and goes on to read its answer.
-                raise BrokenPipeError("the upstream answered before the body was sent")
-            super().send(data)
-
-        def getresponse(self) -> Any:
-            # The idle time is for the whole header: one that drips in would never be late otherwise.
-            with watchdog.limit(idle_seconds) as guard:
-                self.answering_socket = self.sock
-                guard.watch(self.sock)
-                return super().getresponse()
-
-        def _has_answered(self) -> bool:
-            # Under TLS a readable socket may only hold a session ticket; there the answer is noticed when a send fails.
-            if isinstance(self, HTTPSConnection):
-                return False
-            poller = select.poll()
-            poller.register(self.sock, select.POLLIN)
-            return bool(poller.poll(0))
-
-    return UploadConnection

@@ -55,6 +55,8 @@ class JobView:
     size: int | None
     model_id: str | None
     started_at: datetime | None = None
+    #: Of what an upload has just sent, where the gateway is told to compute it.
+    model_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class ConversionService:
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
         self._parts.poller.forget(started.job.job_id)
-        return JobView(started.job, started.filename, started.size, model_id=None)
+        return JobView(started.job, started.filename, started.size, model_id=None, model_sha256=started.model_sha256)
 
     def check_upload(self, user_id: str, size: int | None, context: CallContext) -> None:
         """Return if an upload of `size` bytes would be taken now; raise what it would run into. Starts nothing."""

@@ -42,6 +42,7 @@ class StartedJob:
     job: Job
     filename: str
     size: int | None
+    model_sha256: str | None
 
 
 def lease_name(user_id: str) -> str:
@@ -61,6 +62,7 @@ class UploadRunner:
         slots: TransferSlots,
         *,
         max_parts: int,
+        wants_digest: bool,
         clock: Callable[[], datetime],
         new_deadline: Callable[[], Deadline],
     ) -> None:
@@ -70,6 +72,7 @@ class UploadRunner:
         self._leases = leases
         self._slots = slots
         self._max_parts = max_parts
+        self._wants_digest = wants_digest
         self._clock = clock
         self._new_deadline = new_deadline
 
@@ -82,7 +85,9 @@ class UploadRunner:
         ):
             self.require_no_running_job(user_id, context)
             source = _kept_alive(open_body, lease)
-            message = Recomposition(source, boundary, user_id, max_parts=self._max_parts)
+            message = Recomposition(
+                source, boundary, user_id, max_parts=self._max_parts, wants_digest=self._wants_digest
+            )
             job = self._send(user_id, upload_id, message, context)
             facts = message.facts
             self._ownership.note_started(user_id, upload_id, job, filename=facts.filename, size=facts.model_bytes)
@@ -92,8 +97,9 @@ class UploadRunner:
                 parts=facts.parts,
                 dropped_identities=facts.dropped_identities,
                 model_bytes=facts.model_bytes,
+                model_sha256=facts.model_sha256,
             )
-            return StartedJob(job, facts.filename, facts.model_bytes)
+            return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256)
 
     def require_no_running_job(self, user_id: str, context: CallContext) -> None:
         """Raise ActiveJobConflictError, with the job, if the converter lists one as running."""

@@ -18,6 +18,7 @@ import requests
 from tests.support.clients import Client, RawConnection
 from tests.support.leaks import find_leaks
 from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
+from tests.support.nginx import Nginx
 from tests.support.processes import Child, free_port, sockets_of, wait_until
 from tests.support.sandbox_processes import SandboxProcesses
 
@@ -35,17 +36,23 @@ class Stack:
         limits: Mapping[str, int] | None = None,
         workers: int = 2,
         start_gateway: bool = True,
+        nginx: Mapping[str, Any] | None = None,
         **sandbox_options: Any,
     ) -> None:
         """Start everything, and wait until it answers.
 
         `environment` overrides the gateway's variables ("" removes one), `limits` are prlimit's for the gateway, and
         the rest goes to `python -m sandbox`; jobs last an hour unless told otherwise, so that tests decide their end.
+        `nginx`, if not None, puts one in front, with these options: `url` is then nginx's, and everybody goes there.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.port = free_port()
-        self.url = f"http://localhost:{self.port}"
+        #: The gateway's own port, for whoever goes past nginx.
+        self.direct_url = f"http://localhost:{self.port}"
+        self.nginx = None if nginx is None else Nginx(directory, self.port, **nginx)
+        #: Where people reach the gateway.
+        self.url = self.direct_url if self.nginx is None else self.nginx.public
         self.log_path = directory / "gateway.log"
         self.secret_key = secrets.token_urlsafe(48)
         self._workers = workers
@@ -55,11 +62,16 @@ class Stack:
         self._clients: dict[str, Client] = {}
         self._opened: list[Client] = []
         self.gateway: Child | None = None
-        self.sandbox = SandboxProcesses(directory, self.url, {"job_seconds": 3600, **sandbox_options})
+        try:
+            self.sandbox = SandboxProcesses(directory, self.url, {"job_seconds": 3600, **sandbox_options})
+        except BaseException:
+            self._close_nginx()
+            raise
         if start_gateway:
             try:
                 self.start_gateway()
             except BaseException:
+                self._close_nginx()
                 self.sandbox.close()
                 raise
 
@@ -179,7 +191,7 @@ class Stack:
 
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return requests.get(f"{self.direct_url}/readyz", timeout=5).status_code == 200
         except requests.RequestException:
             return False
 
@@ -188,6 +200,8 @@ class Stack:
     def client(self) -> Client:
         """Somebody new, not signed in. Closed with the stack."""
         client = Client(self.url, self.note_secret)
+        if self.nginx is not None:
+            client.verify = str(self.nginx.certificate)
         self._opened.append(client)
         return client
 
@@ -259,7 +273,8 @@ class Stack:
             for client in ("OIDC", "SERVICE")
         }
         # The sandbox prints its published client secrets on purpose; the gateway's log must not show even those.
-        return find_leaks([self.log_path], issued | client_secrets) + find_leaks(
+        ours = [self.log_path] if self.nginx is None else [self.log_path, self.nginx.access_log]
+        return find_leaks(ours, issued | client_secrets) + find_leaks(
             self.sandbox.log_paths.values(), issued
         )
 
@@ -267,6 +282,7 @@ class Stack:
         """End everything; raises AssertionError if a log shows a secret, or if the gateway did not end when told to."""
         for client in self._opened:
             client.close()
+        self._close_nginx()
         gateway = self.gateway
         try:
             exit_code = self.stop_gateway()
@@ -275,3 +291,7 @@ class Stack:
         found = self.leaks()
         assert not found, "\n".join(found)
         assert gateway is None or exit_code == 0, f"the gateway ended with {exit_code}:\n{gateway.log_end()}"
+
+    def _close_nginx(self) -> None:
+        if self.nginx is not None:
+            self.nginx.close()

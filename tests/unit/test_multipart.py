@@ -15,11 +15,11 @@ from werkzeug.formparser import MultiPartParser as WerkzeugParser
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import (
+    JOIN_BELOW_BYTES,
     MAX_FIELD_BYTES,
     MAX_NAME_BYTES,
     MAX_PART_HEADER_BYTES,
     MAX_PART_HEADERS,
-    OUTBOUND_CHUNK_BYTES,
     Recomposition,
     canonical_content_type,
     parse_boundary,
@@ -172,21 +172,33 @@ def test_the_boundary_is_fresh_for_every_message() -> None:
     assert all(len(boundary) >= 32 for boundary in boundaries)
 
 
-def test_a_body_is_passed_on_while_it_comes_and_not_gathered() -> None:
-    read = 0
+@pytest.mark.parametrize("size", [1, 100, JOIN_BELOW_BYTES, 10 * JOIN_BELOW_BYTES])
+def test_what_arrived_goes_out_before_more_is_asked_for(size: int) -> None:
+    given_out = 0
 
     def source() -> Iterator[bytes]:
-        nonlocal read
         yield b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
-        for _ in range(100):
-            read += 1
-            yield b"x" * OUTBOUND_CHUNK_BYTES
+        for count in range(100):
+            assert given_out >= count * size, "bytes that arrived are held back"
+            yield b"x" * size
         yield b"\r\n--b--\r\n"
 
-    chunks = Recomposition(source(), "b", "alice", max_parts=10).chunks()
-    for count, chunk in enumerate(chunks, start=1):
-        assert len(chunk) <= OUTBOUND_CHUNK_BYTES
-        assert read <= count + 1
+    for chunk in Recomposition(source(), "b", "alice", max_parts=10).chunks():
+        given_out += chunk.count(b"x")
+    assert given_out >= 100 * size
+
+
+def test_a_large_arrival_goes_out_as_it_is_and_is_not_copied() -> None:
+    arrival = b"x" * (1 << 20)
+    source = [b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n', arrival, b"\r\n--b--\r\n"]
+    chunks = list(Recomposition(source, "b", "alice", max_parts=10).chunks())
+    assert next(chunk for chunk in chunks if len(chunk) == len(arrival)) is arrival
+
+
+def test_tiny_parts_at_hand_go_out_together() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="ref_images[]"; filename="i"\r\n\r\n1\r\n'
+    chunks = list(Recomposition([part * 1000 + b"--b--\r\n"], "b", "alice", max_parts=1000).chunks())
+    assert len(chunks) < 20
 
 
 # --- who is asking

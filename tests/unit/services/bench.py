@@ -95,6 +95,7 @@ class Bench:
             self.keeper,
             self.slots,
             max_parts=10,
+            wants_digest=False,
             clock=self.clock,
             new_deadline=lambda: Deadline(60, self.monotonic),
         )

@@ -1,0 +1,163 @@
+"""nginx as it is deployed: deploy/nginx.conf itself, with nothing changed but where things are.
+
+    with Nginx(tmp_path, gateway_port=8000) as nginx:
+        requests.get(f"{nginx.url}/healthz")
+
+`Stack(..., nginx={})` puts one in front of a gateway.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support.processes import ROOT, Child, free_port
+
+PROGRAM = "/usr/sbin/nginx"
+CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+_STREAMS = "proxy_request_buffering off;"
+_BUFFERS = "proxy_request_buffering on;"
+_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+class Nginx:
+    """A running nginx in front of a gateway on a port of 127.0.0.1. Everything it writes lies in its directory.
+
+    `url` and `tls_url` are where it is reached; `certificate` is what a client has to trust for the latter. `public`
+    is the one of the two that the gateway is told to be its own address: `url`, unless `tls` was asked for.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        gateway_port: int,
+        *,
+        request_buffering: bool | None = None,
+        tls: bool = False,
+        replacements: dict[str, str] | None = None,
+    ) -> None:
+        """Start it, and wait until it accepts.
+
+        `request_buffering` changes that of uploads (None leaves it as deployed); `replacements` are further texts of
+        the configuration and what takes their place.
+        """
+        self.directory = directory
+        self.port, self.tls_port, self.redirect_port = free_port(), free_port(), free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.tls_url = f"https://localhost:{self.tls_port}"
+        self.public = self.tls_url if tls else self.url
+        self.certificate = directory / "nginx.crt"
+        self.access_log = directory / "nginx-access.log"
+        directory.mkdir(parents=True, exist_ok=True)
+        self.access_log.touch()
+        _write_certificate(self.certificate, directory / "nginx.key")
+        changes = {
+            "server 127.0.0.1:8000 ": f"server 127.0.0.1:{gateway_port} ",
+            "listen 80;": f"listen 127.0.0.1:{self.redirect_port};",
+            "listen 127.0.0.1:8080;": f"listen 127.0.0.1:{self.port};",
+            "listen 443 ssl;": f"listen 127.0.0.1:{self.tls_port} ssl;",
+            "server_name visiona.example.com;": "server_name localhost;",
+            "/etc/nginx/tls/visiona.crt": str(self.certificate),
+            "/etc/nginx/tls/visiona.key": str(directory / "nginx.key"),
+            "/var/log/nginx/visiona.log": str(self.access_log),
+            **({} if request_buffering is None else {_STREAMS: _BUFFERS if request_buffering else _STREAMS}),
+            **(replacements or {}),
+        }
+        main = directory / "nginx.conf"
+        main.write_text(_main(directory, deployed_configuration(changes)), encoding="utf-8")
+        self._child = Child(
+            "nginx", [PROGRAM, "-p", str(directory), "-c", str(main), "-e", "stderr"], directory / "nginx.log"
+        )
+        try:
+            self._child.wait_until_ready(self._accepts)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it."""
+        self._child.stop()
+
+    def log(self) -> str:
+        """The end of its error log."""
+        return self._child.log_end()
+
+    def worker_pids(self) -> list[int]:
+        return self._child.worker_pids()
+
+    def _accepts(self) -> bool:
+        with _connection(self.port) as is_made:
+            return is_made
+
+
+def deployed_configuration(changes: dict[str, str]) -> str:
+    """deploy/nginx.conf with the texts replaced; AssertionError if one of them does not occur in it."""
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    for old, new in changes.items():
+        assert old in text, f"deploy/nginx.conf does not say {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+def _main(directory: Path, site: str) -> str:
+    """What Debian's own /etc/nginx/nginx.conf is for a site, with every path in `directory`."""
+    included = directory / "site.conf"
+    included.write_text(site, encoding="utf-8")
+    lines = ["daemon off;", "worker_processes 2;", f"pid {directory}/nginx.pid;", "error_log stderr warn;"]
+    if os.geteuid() == 0:
+        # Its workers would become somebody who may not look into a test's directory.
+        lines.append("user root;")
+    paths = [f"{name}_temp_path {directory}/nginx-{name};" for name in _TEMPORARY]
+    return "\n".join(
+        [*lines, "events { worker_connections 2048; }", "http {", "sendfile on; tcp_nopush on;", "access_log off;"]
+        + [*paths, f"include {included};", "}", ""]
+    )
+
+
+def _write_certificate(certificate_path: Path, key_path: Path) -> None:
+    """A certificate for localhost that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    key_path.chmod(0o600)
+
+
+@contextmanager
+def _connection(port: int) -> Iterator[bool]:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            yield True
+    except OSError:
+        yield False

@@ -1,0 +1,1 @@
+"""Real sockets, direct and behind nginx as it is deployed. Each file starts the stacks that it needs."""
