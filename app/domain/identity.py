@@ -82,7 +82,9 @@ def claims_identity(field_name: str) -> bool:
 def _decodings(name: str) -> list[str]:
     found = [name]
     for _ in range(_MAX_DECODINGS):
-        decoded = unquote(found[-1].replace("+", " "), errors="replace")
+        # %u0069 is what old IIS and JavaScript's escape() write.
+        plain = re.sub(r"%u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), found[-1].replace("+", " "))
+        decoded = unquote(plain, errors="replace")
         if decoded == found[-1]:
             break
         found.append(decoded)

@@ -10,28 +10,21 @@ raises out of `Recomposition.chunks`, and what the upstream then holds is visibl
 
 import re
 import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from multipart import (
-    MultipartError,
-    MultipartSegment,
-    ParserLimitReached,
-    PushMultipartParser,
-    parse_options_header,
-)
-from requests_toolbelt.multipart.encoder import MultipartEncoder, Part
+from multipart import MultipartSegment, parse_options_header
 
 from app.domain.identity import claims_identity
 from app.domain.model import clean_filename
 from app.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 from app.streaming.digest import BackgroundDigest
+from app.streaming.encoder import LazyEncoder, PartBody
+from app.streaming.events import MessageEvents
+from app.streaming.part_headers import extended_filename
 
 MAX_FIELD_BYTES = 1024 * 1024
-MAX_PART_HEADER_BYTES = 8 * 1024
-MAX_PART_HEADERS = 16
 MAX_NAME_BYTES = 1024
 #: Smaller pieces are joined, as long as more is at hand: a send has its price, and so has a copy.
 JOIN_BELOW_BYTES = 16 * 1024
@@ -47,8 +40,6 @@ _CONTENT_TYPE = re.compile(
 # Parts that some readers look into for further parts or fields, past everything that was checked here.
 _COMPOSITE_TYPES = ("multipart/", "message/", "application/x-www-form-urlencoded")
 _DEFAULT_CONTENT_TYPE = "application/octet-stream"
-# toolbelt asks for `.len` only to learn whether anything is left.
-_UNKNOWN_LENGTH = 1 << 62
 
 
 @dataclass(slots=True)
@@ -103,8 +94,8 @@ class Recomposition:
         self._user_id = user_id
         self._wants_digest = wants_digest
         self._digest: BackgroundDigest | None = None
-        self._events = _Events(source, boundary, max_parts)
-        self._encoder = _LazyEncoder(self._fields())
+        self._events = MessageEvents(source, boundary, max_parts)
+        self._encoder = LazyEncoder(self._fields())
 
     @property
     def content_type(self) -> str:
@@ -154,8 +145,11 @@ class Recomposition:
             if not isinstance(event, MultipartSegment):
                 raise InvalidRequestError("the multipart message is malformed")
             self.facts.parts += 1
+            extended = extended_filename(event.headerlist)
+            if extended is not None:
+                event.filename = extended
             name = event.name or ""
-            body = _PartBody(self._part_bytes(event))
+            body = PartBody(self._part_bytes(event))
             if claims_identity(name):
                 self.facts.dropped_identities += 1
                 body.drain()
@@ -201,7 +195,7 @@ def _check_name(name: str) -> None:
         raise InvalidRequestError("a part's name has a quote, a backslash, a semicolon or a control character")
 
 
-def _field_value(segment: MultipartSegment, body: "_PartBody", facts: UploadFacts) -> tuple[Any, ...]:
+def _field_value(segment: MultipartSegment, body: "PartBody", facts: UploadFacts) -> tuple[Any, ...]:
     content_type = canonical_content_type(str(segment.header("Content-Type", "")))
     if segment.filename is None:
         return (None, body, content_type)
@@ -217,130 +211,3 @@ def canonical_content_type(value: str) -> str | None:
     if not _CONTENT_TYPE.fullmatch(value) or value.lower().startswith(_COMPOSITE_TYPES):
         return None
     return value
-
-
-class _Events:
-    """What the parser sees in the inbound message, in order: a segment, its bytes, None, and so on. For one thread.
-
-    Raises InvalidRequestError, PayloadTooLargeError, and whatever the source raises.
-    """
-
-    def __init__(self, source: Iterable[bytes], boundary: str, max_parts: int) -> None:
-        self._source = iter(source)
-        self._max_parts = max_parts
-        self._parser = PushMultipartParser(
-            boundary,
-            max_header_size=MAX_PART_HEADER_BYTES,
-            max_header_count=MAX_PART_HEADERS,
-            max_segment_count=max_parts,
-        )
-        self._at_hand: deque[Any] = deque()
-
-    @property
-    def has_more_at_hand(self) -> bool:
-        """Is there anything to come that need not be waited for? (After the end of a part, its successor is needed.)"""
-        return len(self._at_hand) > 1 or (bool(self._at_hand) and self._at_hand[0] is not None)
-
-    def __iter__(self) -> "_Events":
-        return self
-
-    def __next__(self) -> Any:
-        while not self._at_hand:
-            # Past the final boundary the parser drops what comes (an epilogue); the body is still read to its end.
-            data = next(self._source, None)
-            try:
-                if data is None:
-                    self._parser.close()
-                    raise StopIteration
-                self._at_hand.extend(self._parser.parse(data))
-            except ParserLimitReached as error:
-                raise self._limit_failure(error) from error
-            except MultipartError as error:
-                raise InvalidRequestError("the multipart message is malformed or has no end") from error
-        return self._at_hand.popleft()
-
-    def _limit_failure(self, error: ParserLimitReached) -> PayloadTooLargeError:
-        if "segment count" in str(error):
-            return PayloadTooLargeError(f"at most {self._max_parts} parts")
-        return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")
-
-
-class _PartBody:
-    """A part's bytes in the form that toolbelt reads: `.len` stays over 0 until the end, and then is 0.
-
-    toolbelt would ask for ever if `.len` stayed over 0 past the end: a short source raises instead.
-    """
-
-    def __init__(self, source: Iterator[bytes]) -> None:
-        self._source = source
-        self.len = _UNKNOWN_LENGTH
-
-    def read(self, size: int = -1) -> bytes:
-        """What arrived next, however much that is (toolbelt takes it as it comes), or b"" at the end."""
-        del size
-        data = next(self._source, None)
-        if data is None:
-            self.len = 0
-            return b""
-        return data
-
-    def drain(self) -> None:
-        """Read to the end and keep nothing."""
-        for _ in self._source:
-            pass
-        self.len = 0
-
-
-class _LazyEncoder(MultipartEncoder):  # type: ignore[misc]
-    """toolbelt's encoder, made to take its parts one by one, and to pass their bytes on without copying them.
-
-    The original builds all parts before the first byte, and moves every byte through a BytesIO.
-    """
-
-    def __init__(self, fields: Iterator[tuple[str, Any]]) -> None:
-        super().__init__(fields)
-        self._buffer: Any = _Pieces(self._buffer.read())
-
-    def next_pieces(self) -> list[bytes]:
-        """The next pieces of the message, for at most one read of a part's body; [] after the last."""
-        while not self._buffer.has_any and not self.finished:
-            self._load(1)
-        pieces: list[bytes] = self._buffer.take()
-        return pieces
-
-    def _prepare_parts(self) -> None:
-        self.parts: list[Part] = []
-        make: Callable[..., Part] = Part.from_field
-        self._iter_parts = (make(field, self.encoding) for field in self._iter_fields())
-
-    def _write_closing_boundary(self) -> int:
-        self._buffer.amend(b"--\r\n", instead_of=b"\r\n")
-        return 2
-
-
-class _Pieces:
-    """Takes the place of toolbelt's buffer: keeps what is written as it is, in the order of writing."""
-
-    def __init__(self, first: bytes) -> None:
-        self._pieces = [first]
-
-    @property
-    def has_any(self) -> bool:
-        return bool(self._pieces)
-
-    def append(self, data: bytes) -> int:
-        if data:
-            self._pieces.append(data)
-        return len(data)
-
-    def amend(self, ending: bytes, *, instead_of: bytes) -> None:
-        """Give what was written last, which is still here, another ending."""
-        self._pieces[-1] = self._pieces[-1].removesuffix(instead_of) + ending
-
-    def take(self) -> list[bytes]:
-        """All that was written since the last time."""
-        taken, self._pieces = self._pieces, []
-        return taken
-
-    def smart_truncate(self) -> None:
-        """toolbelt would throw away here what was read; nothing read is kept."""

@@ -14,12 +14,11 @@ from werkzeug.formparser import MultiPartParser as WerkzeugParser
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 from app.streaming.inbound import IncompleteBodyError
+from app.streaming.events import MAX_PART_HEADER_BYTES, MAX_PART_HEADERS
 from app.streaming.multipart import (
     JOIN_BELOW_BYTES,
     MAX_FIELD_BYTES,
     MAX_NAME_BYTES,
-    MAX_PART_HEADER_BYTES,
-    MAX_PART_HEADERS,
     Recomposition,
     canonical_content_type,
     parse_boundary,
@@ -400,7 +399,6 @@ def test_a_plain_content_type_is_passed_on(value: str) -> None:
         "Multipart/Form-Data; boundary=zz",
         "message/rfc822",
         "application/x-www-form-urlencoded",
-        "text/plain\0",
         'text/plain; a="\'\\"',
         "x" * 500 + "/y",
         "tëxt/plain",
@@ -419,10 +417,10 @@ def test_any_other_content_type_becomes_octets_or_none(value: str) -> None:
 
 def test_no_other_header_of_a_part_is_passed_on() -> None:
     _, out = recompose(
-        inbound(part("a", b"1", None, "Content-Transfer-Encoding: base64", "X-Evil: 1", "Content-Length: 1"))
+        inbound(part("a", b"1", None, "Content-Transfer-Encoding: binary", "X-Evil: 1", "Content-Length: 1"))
     )
     assert b"Evil" not in out
-    assert b"base64" not in out
+    assert b"Transfer-Encoding" not in out
     assert b"Content-Length" not in out
 
 

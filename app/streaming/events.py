@@ -1,0 +1,131 @@
+"""What is in a multipart message, as it arrives: the same for every way of cutting it into arrivals."""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import multipart
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
+
+MAX_PART_HEADER_BYTES = 8 * 1024
+MAX_PART_HEADERS = 16
+#: What may come before the first boundary. No client of ours writes any; the parser alone would read it for ever.
+MAX_PREAMBLE_BYTES = 16 * 1024
+
+# RFC 2046, section 5.1.1: blanks may follow a boundary on its line. Behind that line is the epilogue.
+_REST_OF_LINE = re.compile(rb"[ \t]{0,200}\r?(\n?)")
+# The parser's own mark of the last boundary; it has no public one. Without it, nothing is looked at behind that.
+_COMPLETE = getattr(multipart, "_COMPLETE", None)
+
+
+class MessageEvents(Iterator[Any]):
+    """The events of one message, in order: a segment, its bytes, None, and so on. For one thread, once.
+
+    The source is read to its end, and events of one arrival are given before the next is asked for. Raises
+    InvalidRequestError, PayloadTooLargeError, and whatever the source raises.
+    """
+
+    def __init__(self, source: Iterable[bytes], boundary: str, max_parts: int) -> None:
+        self._source = iter(source)
+        self._max_parts = max_parts
+        # Lines that are a little too long are refused below, by what is in them, and not by how they arrived.
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=2 * MAX_PART_HEADER_BYTES,
+            max_header_count=MAX_PART_HEADERS,
+            max_segment_count=max_parts,
+        )
+        self._first_boundary = b"--" + boundary.encode()
+        self._at_hand: deque[Any] = deque()
+        self._failure: GatewayError | None = None
+        self._preamble: bytes | None = b""
+        self._last_line: bytes | None = None
+        self._is_in_epilogue = False
+
+    @property
+    def has_more_at_hand(self) -> bool:
+        """Is there anything to come that need not be waited for? (After the end of a part, its successor is needed.)"""
+        return len(self._at_hand) > 1 or (bool(self._at_hand) and self._at_hand[0] is not None)
+
+    def __next__(self) -> Any:
+        while not self._at_hand:
+            if self._failure is not None:
+                raise self._failure
+            data = next(self._source, None)
+            if data is None and self._parser.closed:
+                raise StopIteration
+            try:
+                if data is None:
+                    self._finish()
+                else:
+                    self._take(data)
+            except ParserLimitReached as error:
+                self._fail(self._limit_failure(error), error)
+            except MultipartError as error:
+                self._fail(InvalidRequestError("the multipart message is malformed or has no end"), error)
+            except GatewayError as error:
+                self._failure = error
+        event = self._at_hand.popleft()
+        if isinstance(event, MultipartSegment):
+            _check_header_sizes(event)
+        return event
+
+    def _take(self, data: bytes) -> None:
+        if self._is_in_epilogue:
+            return
+        if self._last_line is not None:
+            self._end_last_line(data)
+            return
+        if self._preamble is not None:
+            # The parser forgets a preamble that it has seen, and could not tell then what stood before the boundary.
+            data = self._preamble + data
+            found = data.find(self._first_boundary)
+            if found < 0 or len(data) < found + len(self._first_boundary) + 2:
+                if len(data) > MAX_PREAMBLE_BYTES:
+                    raise InvalidRequestError("the multipart message does not begin with its boundary")
+                self._preamble = data
+                return
+            self._preamble = None
+        # One by one: what stands before a fault counts, as if it had arrived before it.
+        for event in self._parser.parse(data):
+            self._at_hand.append(event)
+        if _COMPLETE is not None and getattr(self._parser, "_state", None) is _COMPLETE:
+            self._end_last_line(bytes(getattr(self._parser, "_buffer", b"")))
+
+    def _end_last_line(self, data: bytes) -> None:
+        """Refuse a last boundary whose line goes on: it was content, and what follows would be lost without a word."""
+        line = (self._last_line or b"") + data
+        blanks = _REST_OF_LINE.match(line)
+        if blanks is not None and blanks[1]:
+            self._is_in_epilogue = True
+        elif blanks is None or blanks.end() < len(line):
+            raise InvalidRequestError("something follows the last boundary on its line")
+        self._last_line = line
+
+    def _finish(self) -> None:
+        if self._preamble:  # a message so short that it was kept back as a whole
+            self._at_hand.extend(self._parser.parse(self._preamble))
+        self._parser.close()
+
+    def _fail(self, failure: GatewayError, cause: Exception) -> None:
+        failure.__cause__ = cause
+        self._failure = failure
+
+    def _limit_failure(self, error: ParserLimitReached) -> PayloadTooLargeError:
+        if "segment count" in str(error):
+            return PayloadTooLargeError(f"at most {self._max_parts} parts")
+        return _header_too_large()
+
+
+def _check_header_sizes(segment: MultipartSegment) -> None:
+    if any(
+        len(f"{name}: {value}".encode("utf-8", "replace")) > MAX_PART_HEADER_BYTES for name, value in segment.headerlist
+    ):
+        raise _header_too_large()
+
+
+def _header_too_large() -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")

@@ -1,0 +1,262 @@
+"""Messages that are cut up wrongly: boundaries, line ends, preambles, epilogues, messages within messages."""
+
+from tests.corpus.case import (
+    CLAIM,
+    MODEL_BYTES,
+    MODEL_ID_BYTES,
+    TOO_LARGE,
+    UNSUPPORTED,
+    Case,
+    disposition,
+    field,
+    file,
+    message,
+    part,
+    passes,
+    passes_only,
+    refused,
+    upload,
+)
+from tests.corpus.readers import Part
+
+_CLAIM_PART = field("user_id", CLAIM)
+_NESTED = message(field("user_id", CLAIM), boundary="inner")
+_LINE_FEEDS_ONLY = upload().replace(b"\r\n", b"\n")
+
+
+def _content(name: str, content: bytes, why: str = "") -> list[Case]:
+    """Content that looks like something else; it is a file's in one case and a field's in the other."""
+    as_file = upload(file("extra", content, "e.bin"))
+    return [
+        Case(f"{name}-in-a-file", as_file, passes(Part("extra", content, "e.bin")), why),
+        Case(f"{name}-in-a-field", upload(field("extra", content)), passes(Part("extra", content)), why),
+    ]
+
+
+_BOUNDARIES = [
+    Case("empty-body", b"", refused()),
+    Case("no-multipart-at-all", b"user_id=x", refused()),
+    Case("no-parts", b"--b--\r\n", passes_only(), "whole, and of no parts; what is missing, the converter says"),
+    Case("no-parts-and-no-line-end", b"--b--", passes_only()),
+    Case("first-boundary-without-hyphens", upload()[2:], refused()),
+    Case("first-boundary-with-one-hyphen", upload()[1:], refused()),
+    Case("boundary-with-three-hyphens", b"-" + upload(), refused(), "the boundary is not at the beginning of its line"),
+    Case("boundary-of-another-case", upload(boundary="B"), refused()),
+    Case("boundary-never-comes", upload(boundary="other"), refused()),
+    Case("second-boundary-is-another", message(MODEL_ID_BYTES, end=b"x\r\n") + MODEL_BYTES + b"\r\n--b--", refused()),
+    Case(
+        "boundary-is-the-beginning-of-another",
+        upload(file("extra", b"1\r\n--bb\r\n2", "e.bin")),
+        refused(),
+        "RFC 2046 compares beginnings of lines, others whole lines: the client has chosen its boundary badly",
+    ),
+    Case("boundary-a-and-lines-of-another", upload(field("extra", b"1\r\n--ab\r\n2"), boundary="a"), refused(), "", "multipart/form-data; boundary=a"),
+    Case(
+        "boundary-with-text-behind-it",
+        upload().replace(b"--b\r\n", b"--b x\r\n", 1),
+        refused(),
+    ),
+    Case(
+        "boundary-with-padding",
+        upload().replace(b"--b\r\n", b"--b \t\r\n", 1),
+        refused(),
+        "allowed by RFC 2046 for gateways of mail, sent by no client, taken for content by some readers",
+    ),
+    Case("inner-boundary-with-padding", message(MODEL_ID_BYTES, end=b" \r\n") + MODEL_BYTES + b"\r\n--b--\r\n", refused()),
+    Case("closing-boundary-with-padding", upload(end=b"-- \t\r\n"), passes()),
+    Case("closing-boundary-with-text-behind-it", upload(end=b"--x\r\nrest"), refused(), "the end for some, content for others"),
+    Case("closing-boundary-with-a-hyphen-more", upload(end=b"---\r\n"), refused()),
+    Case("closing-boundary-missing", upload(end=b"\r\n"), refused()),
+    Case("closing-boundary-half", upload(end=b"-\r\n"), refused()),
+    Case("closing-boundary-without-its-line-end", upload(end=b"--"), passes(), "the last CRLF is often left out"),
+    Case("closing-boundary-and-a-bare-line-feed", upload(end=b"--\n"), passes()),
+    Case("closing-boundary-and-a-bare-carriage-return", upload(end=b"--\r"), passes(), "nothing more comes that could differ"),
+    Case("nothing-after-the-last-boundary", upload(end=b""), refused()),
+    Case("cut-within-the-model", upload()[:-20], refused()),
+    Case("cut-within-a-header", upload()[:20], refused()),
+    Case("cut-after-the-headers", message(MODEL_ID_BYTES) [:-14], refused()),
+    Case("boundary-twice-in-a-row", upload().replace(b"--b\r\n", b"--b\r\n--b\r\n", 1), refused(), "a part with a boundary for a header"),
+    Case("part-without-headers", upload(b"\r\n\r\n1"), refused()),
+    Case("part-without-an-empty-line", upload(b'Content-Disposition: form-data; name="a"'), refused()),
+    Case(
+        "empty-part-without-its-line-end",
+        b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + upload(),
+        passes_only(Part("a", upload()[: -len(b"\r\n--b--\r\n")].partition(b"\r\n--b\r\n")[0]), *passes_only(Part("model", MODEL_BYTES.partition(b"\r\n\r\n")[2], "m.onnx")).parts),
+        "a boundary begins with a line end (RFC 2046), so this one is content",
+    ),
+    Case("long-boundary", upload(boundary="x" * 200), passes(), "", "multipart/form-data; boundary=" + "x" * 200),
+    Case("boundary-of-70-characters", upload(boundary="'()+_,-./:=?" + "x" * 58), passes(), "", f"multipart/form-data; boundary=\"{chr(39)}()+_,-./:=?{'x' * 58}\""),
+    Case("boundary-with-blanks", upload(boundary="a b c"), passes(), "", 'multipart/form-data; boundary="a b c"'),
+    Case("boundary-of-hyphens", upload(boundary="--"), passes(), "no end is taken for a beginning", 'multipart/form-data; boundary="--"'),
+    Case("boundary-that-ends-with-hyphens", upload(boundary="b--"), passes(), "", 'multipart/form-data; boundary="b--"'),
+    Case("boundary-with-a-special-character", upload(boundary="b=?"), passes(), "", 'multipart/form-data; boundary="b=?"'),
+]
+
+_CONTENT_TYPES = [
+    Case("no-content-type", upload(), refused(UNSUPPORTED), "", ""),
+    Case("content-type-urlencoded", b"user_id=x", refused(UNSUPPORTED), "", "application/x-www-form-urlencoded"),
+    Case("content-type-multipart-mixed", upload(), refused(UNSUPPORTED), "", "multipart/mixed; boundary=b"),
+    Case("content-type-related", upload(), refused(UNSUPPORTED), "", "multipart/related; boundary=b"),
+    Case("content-type-that-begins-like-it", upload(), refused(UNSUPPORTED), "", "multipart/form-data-x; boundary=b"),
+    Case("content-type-in-capitals", upload(), passes(), "", "MULTIPART/FORM-DATA; BOUNDARY=b"),
+    Case("content-type-with-charset", upload(), passes(), "", "multipart/form-data; charset=utf-8; boundary=b"),
+    Case("content-type-without-blanks", upload(), passes(), "", "multipart/form-data;boundary=b"),
+    Case("no-boundary", upload(), refused(), "", "multipart/form-data"),
+    Case("empty-boundary", upload(boundary=""), refused(), "", 'multipart/form-data; boundary=""'),
+    Case("boundary-too-long", upload(boundary="x" * 201), refused(), "", "multipart/form-data; boundary=" + "x" * 201),
+    Case("boundary-that-ends-with-a-blank", upload(boundary="b "), refused(), "", 'multipart/form-data; boundary="b "'),
+    Case("boundary-with-an-escaped-quote", upload(boundary='b"'), refused(), "", 'multipart/form-data; boundary="b\\""'),
+    Case(
+        "two-boundaries-in-the-content-type",
+        upload(boundary="c"),
+        refused(),
+        "which one counts, differs; nothing is a guess here",
+        "multipart/form-data; boundary=b; boundary=c",
+    ),
+    Case("extended-boundary", upload(), refused(), "", "multipart/form-data; boundary*=utf-8''b"),
+    Case("extended-boundary-beside-a-plain-one", upload(), refused(), "readers of mail may take the extended one", "multipart/form-data; boundary=b; boundary*=utf-8''c"),
+    Case("continued-boundary", upload(boundary="bc"), refused(), "", "multipart/form-data; boundary*0=b; boundary*1=c"),
+]
+
+_LINE_ENDS = [
+    Case("line-feeds-only", _LINE_FEEDS_ONLY, refused()),
+    Case("carriage-returns-only", upload().replace(b"\r\n", b"\r"), refused()),
+    Case("line-feeds-in-the-headers-only", upload(disposition('name="a"', b"1").replace(b"\r\n", b"\n")), refused()),
+    Case("line-feed-after-the-first-boundary", upload().replace(b"--b\r\n", b"--b\n", 1), refused()),
+    Case("line-feed-after-an-inner-boundary", message(MODEL_ID_BYTES, end=b"\n") + MODEL_BYTES + b"\r\n--b--\r\n", refused()),
+    Case(
+        "line-feed-before-an-inner-boundary",
+        upload(field("extra", b"1\n--b\nContent-Disposition: form-data; name=\"user_id\"\n\nx")),
+        passes(Part("extra", b"1\n--b\nContent-Disposition: form-data; name=\"user_id\"\n\nx")),
+        "content here; and behind a fresh boundary it is content for everybody",
+    ),
+    Case(
+        "line-feed-before-the-closing-boundary",
+        upload(field("extra", b"1\n--b--\n")),
+        passes(Part("extra", b"1\n--b--\n")),
+    ),
+    Case(
+        "carriage-return-before-an-inner-boundary",
+        upload(field("extra", b"1\r--b\r2")),
+        passes(Part("extra", b"1\r--b\r2")),
+    ),
+    Case("line-feed-in-a-header", upload(disposition('name="a"', b"1", "X: y\nz: 1")), refused(), "a line end for some"),
+    Case("carriage-return-in-a-header", upload(disposition('name="a"', b"1", "X: y\rz: 1")), refused(), "as above"),
+    Case("line-feed-before-the-empty-line", upload(disposition('name="a"\n', b"1")), refused()),
+    Case("carriage-return-doubled", upload(disposition('name="a"\r', b"1")), refused()),
+]
+
+_AROUND = [
+    Case("preamble", upload(before=b"This is a message in MIME format.\r\n"), passes(), "a preamble is no part"),
+    Case("preamble-of-one-line-break", upload(before=b"\r\n"), passes(), "some clients begin with one"),
+    Case("preamble-without-line-break", upload(before=b"x"), refused()),
+    Case("preamble-of-eight-bytes-without-line-break", upload(before=b"xxxxxxxx"), refused(), "wherever it is cut"),
+    Case("preamble-that-ends-with-a-line-feed", upload(before=b"preamble\n"), refused()),
+    Case("preamble-that-ends-with-a-carriage-return", upload(before=b"preamble\r"), refused()),
+    Case("preamble-with-a-half-boundary", upload(before=b"\r\n--\r\n--x\r\n"), passes()),
+    Case("preamble-with-the-boundary-in-a-line", upload(before=b"x --b\r\n"), refused(), "begins a part for some"),
+    Case("preamble-with-the-boundary-and-a-line-feed", upload(before=b"--b\n"), refused()),
+    Case("preamble-with-a-longer-boundary", upload(before=b"--bb\r\n"), refused()),
+    Case("preamble-with-a-header", upload(before=b'Content-Disposition: form-data; name="user_id"\r\n\r\nx\r\n'), passes()),
+    Case("preamble-of-a-megabyte", upload(before=b"x" * 1024 * 1024 + b"\r\n"), refused(), "nobody's preamble is that long"),
+    Case("epilogue", upload(end=b"--\r\nepilogue"), passes()),
+    Case("epilogue-of-line-breaks", upload(end=b"--\r\n\r\n\r\n"), passes()),
+    Case("epilogue-with-a-part", upload(end=b"--\r\n--b\r\n" + _CLAIM_PART + b"\r\n--b--\r\n"), passes(), "behind the end nothing is read, and nothing goes on"),
+    Case("epilogue-with-another-message", upload() + upload(_CLAIM_PART), passes()),
+    Case("epilogue-of-a-megabyte", upload(end=b"--\r\n" + b"x" * 1024 * 1024), passes()),
+    Case("epilogue-that-is-a-request", upload(end=b"--\r\nGET /api/me HTTP/1.1\r\nHost: localhost\r\n\r\n"), passes()),
+]
+
+_NESTING = [
+    Case(
+        "nested-mixed",
+        upload(disposition('name="files"', _NESTED, "Content-Type: multipart/mixed; boundary=inner")),
+        passes(Part("files", _NESTED)),
+        "goes on without that type, so that nobody looks into it",
+    ),
+    Case(
+        "nested-mixed-file",
+        upload(file("files", _NESTED, "f", "multipart/mixed; boundary=inner")),
+        passes(Part("files", _NESTED, "f")),
+    ),
+    Case(
+        "nested-form-data",
+        upload(disposition('name="form"', _NESTED, "content-type: MULTIPART/Form-Data;boundary=inner")),
+        passes(Part("form", _NESTED)),
+    ),
+    Case(
+        "nested-with-the-same-boundary",
+        upload(disposition('name="form"', message(_CLAIM_PART), "Content-Type: multipart/mixed; boundary=b")),
+        refused(),
+        "the inner end is the outer one's; what follows is cut off, and is no epilogue to whoever nests",
+    ),
+    Case(
+        "message-rfc822",
+        upload(disposition('name="mail"', b"Content-Type: text/plain\r\n\r\nuser_id", "Content-Type: message/rfc822")),
+        passes(Part("mail", b"Content-Type: text/plain\r\n\r\nuser_id")),
+    ),
+    Case(
+        "message-partial",
+        upload(disposition('name="mail"', b"1", "Content-Type: message/partial; id=x; number=1; total=1")),
+        passes(Part("mail", b"1")),
+    ),
+    Case(
+        "message-external-body",
+        upload(disposition('name="mail"', b"1", "Content-Type: message/external-body; access-type=URL")),
+        passes(Part("mail", b"1")),
+    ),
+    Case(
+        "type-folded-into-multipart",
+        upload(disposition('name="files"', _NESTED, "Content-Type:\r\n multipart/mixed; boundary=inner")),
+        passes(Part("files", _NESTED)),
+    ),
+]
+
+_LIMITS = [
+    Case("2000-parts", message(*[field("p", b"")] * 2000), passes_only(*[Part("p", b"")] * 2000)),
+    Case("2001-parts", message(*[field("p", b"")] * 2001), refused(TOO_LARGE)),
+    Case("2001-claims", message(*[_CLAIM_PART] * 2001), refused(TOO_LARGE), "what is dropped counts, too"),
+    Case("field-of-a-megabyte", upload(field("a", b"x" * 1024 * 1024)), passes(Part("a", b"x" * 1024 * 1024))),
+    Case("field-of-a-megabyte-and-a-byte", upload(field("a", b"x" * (1024 * 1024 + 1))), refused(TOO_LARGE)),
+    Case(
+        "field-too-long-and-then-malformed",
+        upload(field("a", b"x" * (1024 * 1024 + 1)), end=b"x"),
+        refused(TOO_LARGE),
+        "the first fault counts, whether or not the second has arrived by then",
+    ),
+    Case("malformed-and-then-a-field-too-long", upload(part("X: y"), field("a", b"x" * (1024 * 1024 + 1))), refused()),
+    Case("nameless-and-then-too-many-parts", message(*[field("")] * 2001), refused()),
+    Case("header-flood", upload(disposition('name="a"', b"1", *[f"X-{n}: y" for n in range(100)])), refused(TOO_LARGE)),
+    Case("header-flood-of-one-name", upload(disposition('name="a"', b"1", *["X: y"] * 5000)), refused(TOO_LARGE)),
+    Case("header-of-9-kilobytes", upload(disposition('name="a"', b"1", "X: " + "y" * 9000)), refused(TOO_LARGE)),
+    Case("header-that-never-ends", upload()[:-5] + b"\r\n--b\r\nX: " + b"y" * 100_000, refused(TOO_LARGE)),
+    Case("header-folded-a-thousand-times", upload(disposition('name="a"', b"1", "X: y" + "\r\n yyyyyyyyy" * 1000)), refused(TOO_LARGE)),
+    Case("name-of-a-kilobyte", upload(field("n" * 1024)), passes(Part("n" * 1024, b"1"))),
+    Case("name-of-a-kilobyte-and-a-byte", upload(field("n" * 1025)), refused(TOO_LARGE)),
+    Case("name-of-4-kilobytes-of-chinese", upload(field("模" * 1366)), refused(TOO_LARGE)),
+]
+
+CASES: list[Case] = [
+    *_BOUNDARIES,
+    *_CONTENT_TYPES,
+    *_LINE_ENDS,
+    *_AROUND,
+    *_NESTING,
+    *_LIMITS,
+    *_content("nothing", b""),
+    *_content("a-line-break", b"\r\n"),
+    *_content("line-breaks", b"\r\n" * 50),
+    *_content("carriage-returns", b"\r" * 50),
+    *_content("line-feeds", b"\n" * 50),
+    *_content("hyphens", b"--"),
+    *_content("boundary-without-line-break", b"--b"),
+    *_content("closing-boundary-without-line-break", b"--b--"),
+    *_content("boundary-within-a-line", b"x--b\r\ny"),
+    *_content("half-boundaries", b"\r\n--\r\n-\r\n--\r"),
+    *_content("a-carriage-return-at-the-end", b"1\r"),
+    *_content("a-line-feed-at-the-end", b"1\n"),
+    *_content("a-line-break-at-the-end", b"1\r\n"),
+    *_content("a-nul", b"\0"),
+    *_content("boundaries-of-others", b"\r\n--a\r\n\r\n--WebKit--\r\n\r\n--user_id"),
+    *_content("unicode-line-ends", "1\u2028\u2029\x0b\x0c\x1c\x85".encode()),
+]

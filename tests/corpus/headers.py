@@ -1,0 +1,179 @@
+"""Parts with odd headers: names, file names, content types, charsets, transfer encodings."""
+
+from tests.corpus.case import (
+    MODEL,
+    MODEL_BYTES,
+    MODEL_ID,
+    MODEL_ID_BYTES,
+    Case,
+    disposition,
+    field,
+    file,
+    message,
+    part,
+    passes,
+    passes_only,
+    refused,
+    upload,
+)
+from tests.corpus.readers import Part
+
+_MODEL_CONTENT = MODEL.content
+
+
+def _filename(slug: str, raw: str | bytes, arrives: str, why: str = "") -> Case:
+    body = message(MODEL_ID_BYTES, file("model", _MODEL_CONTENT, raw))
+    return Case(f"file-name-{slug}", body, passes_only(MODEL_ID, Part("model", _MODEL_CONTENT, arrives)), why)
+
+
+def _type(slug: str, content_type: str, why: str = "") -> Case:
+    body = message(MODEL_ID_BYTES, file("model", _MODEL_CONTENT, "m.onnx", content_type))
+    return Case(f"type-{slug}", body, passes_only(MODEL_ID, MODEL), why)
+
+
+def _encoding(value: str, *, is_plain: bool) -> Case:
+    slug = value.strip().lower().replace(" ", "-") or "none"
+    body = upload(disposition('name="a"', b"MQ==", f"Content-Transfer-Encoding: {value}"))
+    why = "" if is_plain else "some readers decode it and some do not, so the bytes would differ (RFC 7578, section 4.7)"
+    return Case(f"transfer-encoding-{slug}", body, passes(Part("a", b"MQ==")) if is_plain else refused(), why)
+
+
+_NAMES = [
+    Case("name-empty", upload(field("")), refused(), "nobody can ask for it"),
+    Case("name-missing", upload(part("Content-Disposition: form-data", b"1")), refused()),
+    Case("name-missing-from-a-file", upload(disposition('filename="a.bin"')), refused()),
+    Case("name-without-value", upload(disposition("name=")), refused()),
+    Case("name-without-equals", upload(disposition("name")), refused()),
+    Case("name-of-a-blank", upload(field(" ")), passes(Part(" ", b"1"))),
+    Case("name-in-chinese", upload(field("模型名稱")), passes(Part("模型名稱", b"1"))),
+    Case("name-with-emoji", upload(field("🦆")), passes(Part("🦆", b"1"))),
+    Case("name-in-brackets", upload(field("tags[]"), field("tags[]")), passes(Part("tags[]", b"1"), Part("tags[]", b"1"))),
+    Case("name-with-percent", upload(field("100%25")), passes(Part("100%25", b"1")), "no reader of forms decodes it"),
+    Case("name-with-backslash", upload(field("a\\b")), refused(), "an escape for some and a character for others"),
+    Case("name-with-quote", upload(field('a\\"b')), refused()),
+    Case("name-with-semicolon", upload(field("a;b")), refused()),
+    Case("name-with-nul", upload(field(b"a\0b")), refused()),
+    Case("name-with-latin-1", upload(field(b"gr\xf6\xdfe")), refused(), "names are UTF-8"),
+    Case("name-with-encoded-word", upload(field("=?utf-8?q?a?=")), refused()),
+    Case("same-name-many-times", upload(*[field("a")] * 3), passes(*[Part("a", b"1")] * 3)),
+    Case("no-disposition", upload(part("Content-Type: text/plain", b"1")), refused()),
+    Case("disposition-empty", upload(part("Content-Disposition:", b"1")), refused()),
+    Case("disposition-attachment", upload(part('Content-Disposition: attachment; name="a"; filename="b"')), refused()),
+    Case("disposition-file", upload(part('Content-Disposition: file; filename="b"')), refused()),
+    Case("disposition-in-capitals", upload(part('CONTENT-DISPOSITION: FORM-DATA; NAME="a"')), passes(Part("a", b"1"))),
+    Case("disposition-with-a-comment", upload(part('Content-Disposition: form-data (a form); name="a"')), refused()),
+    Case("disposition-with-semicolon-at-its-end", upload(disposition('name="a";')), passes(Part("a", b"1"))),
+    Case("disposition-with-two-semicolons", upload(disposition(';name="a"')), refused()),
+    Case("disposition-with-a-comma", upload(part('Content-Disposition: form-data, name="a"')), refused()),
+    Case("disposition-with-garbage", upload(disposition('name="a"x; filename="b"')), refused()),
+    Case("disposition-with-open-file-name", upload(disposition('name="a"; filename="b')), refused(), "a field for some, a file for others"),
+    Case("disposition-with-unknown-parameters", upload(disposition('name="a"; size=1; creation-date="now"')), passes(Part("a", b"1"))),
+    Case("header-without-colon", upload(disposition('name="a"', b"1", "no colon")), refused()),
+    Case("header-without-name", upload(disposition('name="a"', b"1", ": x")), refused()),
+    Case("header-name-with-blank-within", upload(disposition('name="a"', b"1", "X Y: z")), refused()),
+    Case("header-name-not-ascii", upload(disposition('name="a"', b"1", "模: z")), refused()),
+    Case("header-begins-with-a-blank", upload(b" X: y\r\n" + field("a")), refused(), "continues a line that is not there"),
+    Case("header-folded-to-nothing", upload(disposition('name="a"', b"1", "X: y", "  ")), refused()),
+    Case("unknown-headers", upload(disposition('name="a"', b"1", "X-Y: z", "Date: now")), passes(Part("a", b"1"))),
+    Case("part-length-right", upload(disposition('name="a"', b"12", "Content-Length: 2")), passes(Part("a", b"12")), "OkHttp sends it"),
+    Case("part-length-too-long", upload(disposition('name="a"', b"12", "Content-Length: 3")), refused()),
+    Case("part-length-too-short", upload(disposition('name="a"', b"12", "Content-Length: 1")), refused()),
+    Case("part-length-no-number", upload(disposition('name="a"', b"12", "Content-Length: 0x2")), refused()),
+    Case("part-length-twice", upload(disposition('name="a"', b"12", "Content-Length: 2", "Content-Length: 2")), refused()),
+    Case("charset-field", upload(field("_charset_", b"utf-16")), passes(Part("_charset_", b"utf-16")), "comes after user_id, whose bytes are ASCII; no reader here heeds it"),
+    Case("model-without-file-name", message(MODEL_ID_BYTES, disposition('name="model"', b"x")), passes_only(MODEL_ID, Part("model", b"x")), "a field; the converter refuses it"),
+    Case("model-that-is-empty", message(MODEL_ID_BYTES, file("model", b"", "m.onnx")), passes_only(MODEL_ID, Part("model", b"", "m.onnx"))),
+    Case("two-models", upload(file("model", b"first", "1.onnx")), passes(Part("model", b"first", "1.onnx")), "passed on, and refused by the converter"),
+    Case("fields-after-the-file", message(MODEL_BYTES, MODEL_ID_BYTES), passes_only(MODEL, MODEL_ID)),
+    Case("reference-images", upload(*[file("ref_images", b"\x89PNG%d" % n, f"{n}.png", "image/png") for n in range(1000)]), passes(*[Part("ref_images", b"\x89PNG%d" % n, f"{n}.png") for n in range(1000)])),
+]
+
+_FILE_NAMES = [
+    _filename("empty", "", "file", "a browser's empty choice of a file"),
+    _filename("dots", "..", "file"),
+    _filename("path", "../../etc/passwd", "passwd"),
+    _filename("path-absolute", "/etc/passwd", "passwd"),
+    _filename("path-of-windows", "C:\\models\\m.onnx", "m.onnx"),
+    _filename("path-of-a-share", "\\\\host\\share\\m.onnx", "m.onnx"),
+    _filename("slash-at-its-end", "models/", "file"),
+    _filename("quote-escaped", 'a\\"b.onnx', "ab.onnx"),
+    _filename("quote-percent", "a%22b.onnx", "ab.onnx", "what browsers write for a quote"),
+    _filename("line-break-percent", "a%0D%0Ab.onnx", "ab.onnx", "what browsers write for a line break"),
+    _filename("line-break-percent-and-header", "a%0D%0AX-Evil: 1%0D%0A%0D%0A.onnx", "aX-Evil 1.onnx"),
+    _filename("semicolon", "a;b.onnx", "a_b.onnx"),
+    _filename("percent", "100%.onnx", "100%.onnx"),
+    _filename("percent-encoded", "%2e%2e%2fm.onnx", "%2e%2e%2fm.onnx", "no reader of forms decodes it"),
+    _filename("chinese", "模型 影像.onnx", "模型 影像.onnx"),
+    _filename("chinese-of-4-kilobytes", "模" * 1366 + ".onnx", "模" * 83 + ".onnx", "shortened, with its suffix"),
+    _filename("decomposed", "mode\u0301le.onnx", "mod\u00e9le.onnx"),
+    _filename("right-to-left-override", "a\u202exnno.exe", "axnno.exe"),
+    _filename("zero-width", "m\u200bodel.onnx", "model.onnx"),
+    _filename("leading-and-trailing-blanks", "  m.onnx  ", "m.onnx"),
+    _filename("reserved-characters", 'a<b>c:d|e?f*g.onnx', "abcdefg.onnx"),
+    _filename("emoji", "🦆.onnx", "🦆.onnx"),
+    _filename("long", "x" * 300 + ".onnx", "x" * 250 + ".onnx"),
+    Case("file-name-line-break", upload(file("a", b"1", b"a\r\nb.onnx")), refused(), "a header that ends within its quotes"),
+    Case("file-name-line-break-and-header", upload(file("a", b"1", b'a"\r\nX-Evil: "1')), passes(Part("a", b"1", "a")), "the file name ends before the line does; the other header does not go on"),
+    Case("file-name-line-break-in-quotes-and-header", upload(file("a", b"1", b"a\r\nX-Evil: 1")), refused()),
+    Case("file-name-line-feed", upload(file("a", b"1", b"a\nb.onnx")), refused()),
+    Case("file-name-carriage-return", upload(file("a", b"1", b"a\rb.onnx")), refused()),
+    Case("file-name-nul", upload(file("a", b"1", b"a.onnx\0.exe")), refused()),
+    Case("file-name-tab", upload(file("a", b"1", b"a\tb.onnx")), passes(Part("a", b"1", "ab.onnx")), "a tab is white space, and means nothing else to anybody"),
+    Case("file-name-latin-1", upload(file("a", b"1", b"mod\xe8le.onnx")), refused(), "names are UTF-8"),
+    Case("file-name-big-5", upload(file("a", b"1", "模型.onnx".encode("big5"))), refused()),
+    Case("file-name-twice", upload(disposition('name="a"; filename="1"; filename="2"')), refused()),
+    Case("file-name-extended", upload(disposition("name=\"a\"; filename*=UTF-8''%E6%A8%A1%E5%9E%8B.onnx")), passes(Part("a", b"1", "模型.onnx")), "older versions of requests send it alone"),
+    Case("file-name-extended-and-plain", upload(disposition("name=\"a\"; filename=\"x.onnx\"; filename*=UTF-8''%E6%A8%A1%E5%9E%8B.onnx")), passes(Part("a", b"1", "模型.onnx")), "the extended one counts (RFC 6266, section 4.3)"),
+    Case("file-name-extended-with-language", upload(disposition("name=\"a\"; filename*=utf-8'zh-TW'%E6%A8%A1.onnx")), passes(Part("a", b"1", "模.onnx"))),
+    Case("file-name-extended-path", upload(disposition("name=\"a\"; filename*=UTF-8''..%2F..%2Fx%22%0D%0A.onnx")), passes(Part("a", b"1", "x.onnx"))),
+    Case("file-name-extended-not-utf-8", upload(disposition("name=\"a\"; filename*=UTF-8''%FF.onnx")), refused()),
+    Case("file-name-extended-other-charset", upload(disposition("name=\"a\"; filename*=big5''%BC%D2.onnx")), refused()),
+    Case("file-name-extended-malformed", upload(disposition('name="a"; filename*="x"')), refused()),
+    Case("file-name-continued", upload(disposition('name="a"; filename*0="x"; filename*1=".onnx"')), refused(), "readers of mail join it, others see a field"),
+]
+
+_TYPES = [
+    _type("none", ""),
+    _type("no-type", "model"),
+    _type("text", "text/plain"),
+    _type("with-quotes", 'text/plain; charset="utf-8"'),
+    _type("onnx", "application/onnx"),
+    _type("long", "x" * 500 + "/y"),
+    _type("not-ascii", "tëxt/plain"),
+    _type("two", "text/plain, text/html"),
+    _type("with-quote-open", 'text/plain; charset="utf-8'),
+    _type("multipart-with-spaces", " multipart/mixed ; boundary=x"),
+    _type("with-boundary", "text/plain; boundary=x"),
+    _type("with-encoded-word", "=?utf-8?q?text/plain?="),
+    Case("type-line-break", upload(disposition('name="a"', b"1", "Content-Type: text/plain\r\nX-Evil: 1")), passes(Part("a", b"1"))),
+    Case("type-line-break-in-quotes", upload(disposition('name="a"', b"1", 'Content-Type: text/plain; a="\r\nX-Evil: 1"')), passes(Part("a", b"1")), "two headers; neither goes on"),
+    Case("type-line-feed", upload(disposition('name="a"', b"1", "Content-Type: text/plain\nX-Evil: 1")), refused()),
+    Case("type-nul", upload(disposition('name="a"', b"1", "Content-Type: text/plain\0")), refused()),
+    Case("type-twice", upload(disposition('name="a"', b"1", "Content-Type: text/plain", "Content-Type: multipart/mixed; boundary=x")), refused(), "some readers take the first, some the last"),
+    Case("type-of-a-field-octets", upload(disposition('name="a"', b"1", "Content-Type: application/octet-stream")), passes(Part("a", b"1"))),
+]
+
+_CHARSETS = [
+    Case("charset-utf-8", upload(disposition('name="a"', "模".encode(), "Content-Type: text/plain; charset=UTF-8")), passes(Part("a", "模".encode()))),
+    Case("charset-latin-1", upload(disposition('name="a"', b"\xf6", "Content-Type: text/plain; charset=iso-8859-1")), passes(Part("a", b"\xf6"))),
+    Case("charset-big-5", upload(disposition('name="a"', "模".encode("big5"), "Content-Type: text/plain; charset=big5")), passes(Part("a", "模".encode("big5")))),
+    Case("charset-utf-16", upload(disposition('name="a"', "user_id".encode("utf-16"), "Content-Type: text/plain; charset=utf-16")), passes(Part("a", "user_id".encode("utf-16")))),
+    Case("charset-utf-7", upload(disposition('name="a"', b"user+AF8-id", "Content-Type: text/plain; charset=utf-7")), passes(Part("a", b"user+AF8-id"))),
+    Case("charset-unknown", upload(disposition('name="a"', b"1", "Content-Type: text/plain; charset=x-none")), passes(Part("a", b"1"))),
+    Case("charset-with-nul", upload(disposition('name="a"', b"1", "Content-Type: text/plain; charset=\0")), refused()),
+    Case("value-not-utf-8", upload(field("a", b"\xff\xfe\x80")), passes(Part("a", b"\xff\xfe\x80")), "what a field holds is its own"),
+    Case("value-with-byte-order-mark", upload(field("a", b"\xef\xbb\xbf1")), passes(Part("a", b"\xef\xbb\xbf1"))),
+    Case("byte-order-mark-before-the-message", b"\xef\xbb\xbf" + upload(), refused()),
+    Case("byte-order-mark-before-a-header", upload(b"\xef\xbb\xbf" + field("a")), refused()),
+    Case("message-in-utf-16", upload().decode("latin-1").encode("utf-16"), refused()),
+]
+
+CASES: list[Case] = [
+    *_NAMES,
+    *_FILE_NAMES,
+    *_TYPES,
+    *_CHARSETS,
+    *(_encoding(value, is_plain=True) for value in ("7bit", "8bit", "binary", "BINARY ")),
+    *(_encoding(value, is_plain=False) for value in ("base64", "quoted-printable", "x-uuencode", "gzip", "base64, binary", "")),
+    Case("transfer-encoding-twice", upload(disposition('name="a"', b"MQ==", "Content-Transfer-Encoding: binary", "Content-Transfer-Encoding: base64")), refused()),
+]
