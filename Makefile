@@ -25,6 +25,7 @@ venv: $(STAMP) ## Prepare .venv from the hashed pins
 .PHONY: test
 test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
 	@scripts/ensure-commands curl nginx node chromium
+	@scripts/ensure-commands npm && scripts/ensure-node-packages tests/node
 	$(PYTEST) tests
 
 .PHONY: test-unit
@@ -35,6 +36,16 @@ test-unit: $(STAMP) ## Run the quick tests only: no processes are started
 soak: $(STAMP) ## Run the long forms, and print their figures: 200 crashes, 500 jobs with faults, 10,000 database operations
 	VISIONA_TEST_TURNS=13 $(BIN)/python -m pytest tests/unit/library/test_database.py -k 32_threads
 	$(BIN)/python -m pytest -m soak -s tests
+
+.PHONY: bench
+bench: $(STAMP) ## Measure how fast it is beside nginx and others, in under five minutes; writes var/bench.json
+	@scripts/ensure-commands nginx curl cc >&2
+	@$(BIN)/python -m benchmarks
+
+.PHONY: bench-smoke
+bench-smoke: $(STAMP) ## The same in small, in under a minute: one name=ratio a line
+	@scripts/ensure-commands nginx curl cc >&2
+	@$(BIN)/python -m benchmarks --smoke
 
 .PHONY: lint
 lint: $(STAMP) ## Check format, style, types and the direction of imports
@@ -68,7 +79,7 @@ clean: ## Remove the virtual environment, caches, and everything under var/
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt scripts/make-venv
 	PYTHON="$(PYTHON)" scripts/make-venv $(VENV) requirements-dev.txt

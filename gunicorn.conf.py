@@ -51,7 +51,7 @@ graceful_timeout = 120
 # nginx keeps its upstream connections for 60 s by default; being the one that closes first would race it.
 keepalive = 75
 
-# A client's header has to fit into nginx's 4 buffers of 8 KB first.
+# A client's header has to fit into nginx's 4 buffers of 8 KB first; our worker takes heads of 48 KB in all.
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190

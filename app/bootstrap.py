@@ -146,7 +146,9 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     converter_url, faa_url = _required(settings.converter_base_url), _required(settings.faa_base_url)
     secret = settings.service_client_secret
     member_center = MemberCenterClient(
-        Upstream("member_center", settings.oidc_issuer, pool_size=WORKER_THREADS, watchdog=watchdog),
+        Upstream(
+            "member_center", settings.oidc_issuer, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file
+        ),
         retrier,
         client_id=_required(settings.service_client_id),
         client_secret=_required(secret.get_secret_value() if secret else None),
@@ -155,13 +157,13 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     )
     tokens = member_center.tokens
     converter = ConverterClient(
-        Upstream("converter", converter_url, pool_size=WORKER_THREADS, watchdog=watchdog),
-        UploadTransport(converter_url, watchdog),
+        Upstream("converter", converter_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
+        UploadTransport(converter_url, watchdog, settings.ca_file),
         tokens,
         retrier,
     )
     files = FileAccessClient(
-        Upstream("file_access", faa_url, pool_size=WORKER_THREADS, watchdog=watchdog),
+        Upstream("file_access", faa_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
         settings.faa_public_base_url or faa_url,
         tokens,
         retrier,

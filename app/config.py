@@ -7,6 +7,7 @@ each variable means to an operator stands in `.env.example`.
 import difflib
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -112,6 +113,8 @@ class Settings(BaseSettings):
     service_client_secret: SecretStr | None = Field(default=None, validate_default=True)
 
     # --- with defaults
+    #: The certification authorities that upstreams are checked against, in PEM; None is the usual public ones.
+    ca_file: Path | None = None
     database_url: SecretStr = SecretStr(f"sqlite:///{ROOT / 'var' / 'visiona.db'}")
     storage_url: str = (ROOT / "var" / "models").as_uri()
     auto_migrate: bool = True
@@ -132,6 +135,16 @@ class Settings(BaseSettings):
     library_bytes_per_user: int | None = Field(default=None, ge=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("ca_file")
+    @classmethod
+    def _check_ca_file(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=str(value))
+            except OSError:  # ssl.SSLError is one, too
+                raise ValueError("must name a readable file of PEM certificates") from None
+        return value
 
     @field_validator("secret_key", mode="before")
     @classmethod

@@ -4,6 +4,7 @@ Several processes may use one directory at once (each service can be run alone),
 secrets are created exactly once. Nothing of it needs to survive a power cut.
 """
 
+import fcntl
 import os
 import secrets
 import sqlite3
@@ -44,7 +45,9 @@ class DataDirectory:
         self.uploads.mkdir(parents=True, exist_ok=True)
         self.jobs.mkdir(exist_ok=True)
         self.files.mkdir(exist_ok=True)
-        with closing(self._connect()) as connection:
+        # One process at a time: SQLite refuses a second change of the journal at once, whatever the busy time-out.
+        with (self.path / "lock").open("w") as lock, closing(self._connect()) as connection:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_SCHEMA)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 WHENS: Final = ("instead", "after")
+#: The values of `sandbox.server.Ending`.
+EARLY_ENDINGS: Final = ("close", "linger", "read_on", "stop_reading")
 CUTS: Final = ("before_headers", "reset", "after_status_line", "after_headers", "mid_body")
 LARGEST_BODY_BYTES: Final = 1024**3
 LONGEST_SECONDS: Final = 3600.0
@@ -75,6 +77,8 @@ class Fault:
     content_length: int | None = None
     gzip: bool = False
     read_body: bool = True
+    early: str | None = None
+    early_after: int = 0
     delay_seconds: float = 0.0
     stall_seconds: float = 0.0
     stall_at: int | None = None
@@ -167,6 +171,8 @@ def parse_rule(unverified: object, calls: tuple[str, ...]) -> tuple[Condition, F
         content_length=reader.whole("content_length"),
         gzip=reader.flag("gzip", default=False),
         read_body=reader.flag("read_body", default=True),
+        early=reader.choice("early", EARLY_ENDINGS),
+        early_after=reader.whole("early_after") or 0,
         delay_seconds=reader.seconds("delay_seconds"),
         stall_seconds=reader.seconds("stall_seconds"),
         stall_at=reader.whole("stall_at"),
@@ -180,6 +186,10 @@ def parse_rule(unverified: object, calls: tuple[str, ...]) -> tuple[Condition, F
         raise InvalidRuleError("body_size cannot stand beside another body.")
     if "cut_at" in unverified and fault.cut != "mid_body":
         raise InvalidRuleError("cut_at belongs to cut: mid_body.")
+    if fault.early and (fault.when != "instead" or fault.cut or "read_body" in unverified):
+        raise InvalidRuleError("early cannot stand beside when: after, cut or read_body.")
+    if "early_after" in unverified and not fault.early:
+        raise InvalidRuleError("early_after belongs to early.")
     if fault.stall_at is not None and not fault.stall_seconds:
         raise InvalidRuleError("stall_at belongs to stall_seconds.")
     return condition, fault, skip, times, dict(unverified)

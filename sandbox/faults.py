@@ -7,6 +7,7 @@ Waiting ends early when the server stops or the client goes away, so that a long
 
 import gzip
 import json
+import math
 import select
 import socket
 import threading
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl
 from sandbox.calls import CALLS, CONTROL_PREFIX, name_call, note_user
 from sandbox.fault_rules import Drip, Fault, RequestFacts, RuleBook
 from sandbox.request_body import RequestBody
-from sandbox.server import HangUp
+from sandbox.server import ENDING_KEY, Ending, HangUp
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -93,7 +94,10 @@ class _Misbehaviour:
         if fault.when == "after":
             status, headers, chunks = _true_answer(app, self._environ)
         else:
-            if fault.read_body:
+            if fault.early:
+                self._environ[ENDING_KEY] = Ending(fault.early)
+                _discard(self._environ["wsgi.input"], fault.early_after)
+            elif fault.read_body:
                 _discard(self._environ["wsgi.input"])
             status, headers, chunks = _made_up_answer(fault)
         try:
@@ -282,9 +286,11 @@ def _status_line(status: int) -> str:
         return f"{status} Unusual"
 
 
-def _discard(body: RequestBody) -> None:
-    while body.read(_PIECE_BYTES * 4):
-        pass
+def _discard(body: RequestBody, limit: float = math.inf) -> None:
+    """Read a body to its end, or that many bytes of it."""
+    left = limit
+    while left > 0 and (data := body.read(int(min(left, _PIECE_BYTES * 4)))):
+        left -= len(data)
 
 
 def _close(chunks: Iterable[bytes]) -> None:

@@ -6,6 +6,7 @@ hence an own request handler on werkzeug's server. It speaks no TLS and limits h
 """
 
 import contextlib
+import enum
 import logging
 import os
 import select
@@ -36,6 +37,18 @@ IDLE_SECONDS = 120.0
 SMALL_REST_BYTES = 64 * 1024
 DRAIN_BYTES = 16 * 1024**2
 DRAIN_SECONDS = 3.0
+# Where `environ` tells how the connection of an early answer shall end, if not as above.
+ENDING_KEY = "sandbox.ending"
+_PIECE_BYTES = 64 * 1024
+
+
+class Ending(enum.StrEnum):
+    """What a server does with the body that is still on its way once it has answered."""
+
+    CLOSE = "close"
+    LINGER = "linger"
+    READ_ON = "read_on"
+    STOP_READING = "stop_reading"
 
 
 class HangUp(Exception):  # noqa: N818 - an instruction to the server, not a failure
@@ -134,7 +147,14 @@ class ConnectionHandler(WSGIRequestHandler):
         # The permission to continue is sent when an application begins to read, so that a refusal can come first.
         return True
 
+    @property
+    def ending(self) -> Ending | None:
+        """How the connection of an early answer shall end, where a fault rule has told."""
+        ending: Ending | None = self.environ.get(ENDING_KEY)
+        return ending
+
     def run_wsgi(self) -> None:
+        self.environ: WSGIEnvironment = {}
         try:
             body = RequestBody.of(self.headers, cast("BinaryIO", self.rfile), self._continue_if_expected())
         except BadFramingError as error:
@@ -157,7 +177,7 @@ class ConnectionHandler(WSGIRequestHandler):
             # The client has gone away or stopped reading; nobody is left to tell.
             self.close_connection = True
             return
-        self._settle(body)
+        self._settle(body, self.ending)
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is werkzeug's
         """Requests are in the call log; a terminal that repeats them hides what matters."""
@@ -186,28 +206,60 @@ class ConnectionHandler(WSGIRequestHandler):
             return None
         return lambda: self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _settle(self, body: RequestBody) -> None:
-        """Bring the connection to where the next request starts, or to a decent end."""
+    def _settle(self, body: RequestBody, ending: Ending | None) -> None:
+        """Bring the connection to where the next request starts, or to an end: a decent one, or the one ordered."""
         if body.complete or body.broken:
             self.close_connection = self.close_connection or body.broken
             return
-        if not self.close_connection:
-            try:
-                body.readall()
-            except OSError:
+        match ending:
+            case Ending.CLOSE:
+                self._close_at_once()
+            case Ending.STOP_READING:
+                self._wait_until_left()
                 self.close_connection = True
-            return
+            case Ending.LINGER:
+                self._linger()
+                self.close_connection = True
+            case Ending.READ_ON:
+                self._read_on(body)
+            case _ if self.close_connection:
+                self._linger()
+            case _:
+                self._read_on(body)
+
+    def _read_on(self, body: RequestBody) -> None:
+        try:
+            while body.read(_PIECE_BYTES):
+                pass
+        except OSError:
+            self.close_connection = True
+
+    def _linger(self) -> None:
+        """Say that nothing more will be said, and read on for a bounded while."""
         deadline = time.monotonic() + DRAIN_SECONDS
         left = DRAIN_BYTES
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             while left > 0 and (wait := deadline - time.monotonic()) > 0:
                 if not select.select([self.connection], [], [], wait)[0]:
-                    break
-                data = self.connection.recv(65536)
+                    return
+                data = self.connection.recv(min(left, _PIECE_BYTES))
                 if not data:
-                    break
+                    return
                 left -= len(data)
+
+    def _wait_until_left(self) -> None:
+        """Read nothing until the client has gone, the server stops, or nobody has cared for long enough."""
+        poll = select.poll()
+        # Nothing is said of bytes that have arrived, for they are not looked at; an end is always told.
+        poll.register(self.connection, select.POLLRDHUP)
+        poll.poll(IDLE_SECONDS * 1000)
+
+    def _close_at_once(self) -> None:
+        """Close with bytes unread or on their way, which resets the connection."""
+        self.close_connection = True
+        # Not left to socketserver, which would be gentler.
+        os.close(self.connection.detach())
 
     def _reset(self) -> None:
         # socketserver would say goodbye in order (FIN) before it closes, so the descriptor is taken away from it.
@@ -284,6 +336,9 @@ class _Answer:
             self._chunked = True
             lines.append("Transfer-Encoding: chunked")
         rest = self._body.remaining
+        if handler.ending in {Ending.READ_ON, Ending.STOP_READING}:
+            # Neither says that it will close.
+            rest = 0
         if self._body.broken or (not self._body.complete and (rest is None or rest > SMALL_REST_BYTES)):
             handler.close_connection = True
         if handler.close_connection and "connection" not in names:

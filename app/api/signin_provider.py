@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -88,6 +89,7 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
         bounds: Bounds,
         watchdog: Watchdog,
         correlation: Callable[[], Mapping[str, str]],
+        ca_file: Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -97,6 +99,7 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
             self.mount(scheme, WatchedAdapter(watchdog, pool_size=1))
         # No proxies from the environment, and no .netrc, which would replace our own Authorization header.
         self.trust_env = False
+        self.verify = str(ca_file) if ca_file else True
         self._bounds = bounds
         self._correlation = correlation
 
@@ -227,7 +230,9 @@ class Provider:
         self._discovery_url = settings.oidc_issuer + "/.well-known/openid-configuration"
         self._metadata = Kept(self._fetch_metadata, monotonic)
         self._keys = Kept(self._fetch_keys, monotonic)
-        self._new_session = partial(ProviderSession, bounds=bounds, watchdog=Watchdog(), correlation=correlation)
+        self._new_session = partial(
+            ProviderSession, bounds=bounds, watchdog=Watchdog(), correlation=correlation, ca_file=settings.ca_file
+        )
         client.client_cls = self._new_session
         # flask-oidc takes no setting for this; without it Authlib sends no challenge at all.
         client.client_kwargs["code_challenge_method"] = "S256"

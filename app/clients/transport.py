@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http.client import HTTPException as HTTPClientException
 from http.client import HTTPResponse, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -120,11 +121,13 @@ class Upstream:
         *,
         pool_size: int,
         watchdog: Watchdog,
+        ca_file: Path | None = None,
     ) -> None:
+        """`ca_file` takes the place of the usual public certification authorities."""
         self.name = name
         self.base_url = base_url
         self._watchdog = watchdog
-        self.session = make_session(WatchedAdapter(watchdog, pool_size))
+        self.session = make_session(WatchedAdapter(watchdog, pool_size), ca_file)
 
     def call(
         self,
@@ -266,10 +269,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         pending.append(current.__cause__)
 
 
-def make_session(adapter: HTTPAdapter) -> requests.Session:
+def make_session(adapter: HTTPAdapter, ca_file: Path | None) -> requests.Session:
     """A session that uses nothing but what it is told: no environment, no cookies, no encodings."""
     session = requests.Session()
     session.trust_env = False
+    session.verify = str(ca_file) if ca_file else True
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
     session.headers.update({"Accept-Encoding": "identity", "Accept": "*/*", "User-Agent": "visiona-gateway"})

@@ -6,6 +6,7 @@ section 8).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -30,9 +31,10 @@ from app.clients.watchdog import Watchdog
 class UploadTransport:
     """Posts streamed bodies below one base URL. Thread-safe; every call has its own connection."""
 
-    def __init__(self, base_url: str, watchdog: Watchdog) -> None:
+    def __init__(self, base_url: str, watchdog: Watchdog, ca_file: Path | None = None) -> None:
         self._base_url = base_url
         self._watchdog = watchdog
+        self._ca_file = ca_file
 
     def post(self, path: str, chunks: Iterable[bytes], *, timeouts: Timeouts, headers: Mapping[str, str]) -> Answer:
         """Send `chunks` and return the answer, which may come before all are sent.
@@ -42,7 +44,7 @@ class UploadTransport:
         ServerFailure for 5xx; UnusableAnswerFailure.
         """
         body = _Sending(chunks)
-        with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog)) as session:
+        with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog), self._ca_file) as session:
             try:
                 with translated():
                     response = session.post(

@@ -133,6 +133,10 @@ class _TLSSender(_Sender):
                 view = view[self._sock.send(view) :]
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 continue
+            except ssl.SSLError:
+                # An upstream that has answered and closed resets what we still send; its answer is here all the same.
+                self._hear()
+                raise
 
     def _hear(self) -> None:
         try:

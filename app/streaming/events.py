@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import multipart
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
 
@@ -21,6 +21,19 @@ _REST_OF_LINE = re.compile(rb"[ \t]{0,200}\r?(\n?)")
 _COMPLETE = getattr(multipart, "_COMPLETE", None)
 
 
+#: A header line, or the continuation of one. The parser alone takes anything that is blank off a header's name.
+_HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*:|[ \t])[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+class _Parser(PushMultipartParser):  # type: ignore[misc]
+    """The parser, stricter with header lines: a line feed within one is refused, wherever the line is cut."""
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        if not _HEADER_LINE.fullmatch(line):
+            raise ParserError("Malformed segment header")
+        super()._on_segment_headerline(line)
+
+
 class MessageEvents(Iterator[Any]):
     """The events of one message, in order: a segment, its bytes, None, and so on. For one thread, once.
 
@@ -32,7 +45,7 @@ class MessageEvents(Iterator[Any]):
         self._source = iter(source)
         self._max_parts = max_parts
         # Lines that are a little too long are refused below, by what is in them, and not by how they arrived.
-        self._parser = PushMultipartParser(
+        self._parser = _Parser(
             boundary,
             max_header_size=2 * MAX_PART_HEADER_BYTES,
             max_header_count=MAX_PART_HEADERS,
@@ -83,9 +96,11 @@ class MessageEvents(Iterator[Any]):
             # The parser forgets a preamble that it has seen, and could not tell then what stood before the boundary.
             data = self._preamble + data
             found = data.find(self._first_boundary)
+            # Where it begins, or, as long as it has not come, where it can begin at the earliest.
+            begins = found if found >= 0 else len(data) - len(self._first_boundary) + 1
+            if begins > MAX_PREAMBLE_BYTES:
+                raise InvalidRequestError("the multipart message does not begin with its boundary")
             if found < 0 or len(data) < found + len(self._first_boundary) + 2:
-                if len(data) > MAX_PREAMBLE_BYTES:
-                    raise InvalidRequestError("the multipart message does not begin with its boundary")
                 self._preamble = data
                 return
             self._preamble = None

@@ -34,7 +34,7 @@ def read_head(sock: socket.socket, buffer: io.BytesIO) -> Head:
     What follows the head (a body, a further request) may come along, a few KB of it.
     """
     size = buffer.seek(0, io.SEEK_END)
-    if size and _END in buffer.getbuffer().tobytes():
+    if size and _END in buffer.getvalue():
         return Head.WHOLE
     while size < MAX_HEAD_BYTES:
         try:

@@ -86,9 +86,15 @@ class RequestBody:
 
 
 def announced_length(environ: Mapping[str, Any]) -> int | None:
-    """The request's Content-Length in bytes, or None for a chunked body; 0 where there is no body at all."""
-    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+    """The request's Content-Length in bytes, or None for a chunked body; 0 where there is no body at all.
+
+    Raises InvalidRequestError for any other transfer coding: the server takes off chunks, and nobody the rest.
+    """
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
+    if coding == "chunked":
         return None
+    if coding:
+        raise InvalidRequestError("the request has a transfer coding other than chunked")
     try:
         return max(0, int(environ.get("CONTENT_LENGTH") or 0))
     except ValueError:

@@ -32,6 +32,9 @@ JOIN_BELOW_BYTES = 16 * 1024
 MODEL_PART = "model"
 
 _MAX_REMEMBERED_VALUE_BYTES = 200
+# Quoted or not: some clients leave out the quotes that RFC 2045 wants around `=` and the like.
+_PARAMETER = re.compile(r"""[ \t]*;[ \t]*([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*=[ \t]*("[^"\\]*"|[^\s";\\]+)""")
+_PARAMETERS = re.compile(rf"(?:{_PARAMETER.pattern})*[ \t]*;?[ \t]*")
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{1,200}")
 _CONTENT_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}"
@@ -39,6 +42,8 @@ _CONTENT_TYPE = re.compile(
 )
 # Parts that some readers look into for further parts or fields, past everything that was checked here.
 _COMPOSITE_TYPES = ("multipart/", "message/", "application/x-www-form-urlencoded")
+# By any other, some readers decode a field, some take it for UTF-8, and some lose it.
+_FIELD_CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1"}
 _DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 
@@ -62,13 +67,25 @@ def parse_boundary(content_type: str | None) -> str:
     Raises UnsupportedMediaTypeError for anything but multipart/form-data, InvalidRequestError without a usable
     boundary (RFC 2046, section 5.1.1; up to 200 characters, because some clients exceed its 70).
     """
-    main_type, options = parse_options_header(content_type or "")
+    main_type, _ = parse_options_header(content_type or "")
     if main_type != "multipart/form-data":
         raise UnsupportedMediaTypeError(f"the content type is {main_type[:80]!r}")
-    boundary = str(options.get("boundary", ""))
+    boundary = _the_boundary(content_type or "")
     if not _BOUNDARY.fullmatch(boundary) or boundary.endswith(" "):
         raise InvalidRequestError("the multipart boundary is missing or malformed")
     return boundary
+
+
+def _the_boundary(content_type: str) -> str:
+    """The one boundary among a Content-Type's parameters; "" where there is none, or more than one way to read it."""
+    start = content_type.find(";")
+    if not _PARAMETERS.fullmatch(content_type, start):
+        return ""
+    parameters = [(name.lower(), str(value)) for name, value in _PARAMETER.findall(content_type, start)]
+    found = [(name, value) for name, value in parameters if name.partition("*")[0] == "boundary"]
+    if len(found) != 1 or found[0][0] != "boundary":
+        return ""
+    return found[0][1].removeprefix('"').removesuffix('"')
 
 
 class Recomposition:
@@ -198,6 +215,8 @@ def _check_name(name: str) -> None:
 def _field_value(segment: MultipartSegment, body: "PartBody", facts: UploadFacts) -> tuple[Any, ...]:
     content_type = canonical_content_type(str(segment.header("Content-Type", "")))
     if segment.filename is None:
+        if (segment.charset or "utf-8").lower() not in _FIELD_CHARSETS:
+            raise InvalidRequestError("a field has a charset that not all readers know")
         return (None, body, content_type)
     # Path segments, quotes, backslashes and semicolons go: each has been some parser's way out of the header.
     filename = clean_filename(segment.filename, "file").replace(";", "_")

@@ -31,9 +31,9 @@ def extended_filename(headers: list[tuple[str, str]]) -> str | None:
     names = [name for name, _ in headers]
     if any(names.count(name) > 1 for name in _ONCE):
         raise InvalidRequestError("a part has a header twice")
-    values = dict(headers)
-    if any(_CONTROL.search(value) for value in values.values()):
+    if any(_CONTROL.search(value) for _, value in headers):
         raise InvalidRequestError("a part's header has a control character")
+    values = dict(headers)
     if values.get("Content-Transfer-Encoding", "binary").strip(" \t").lower() not in _IDENTITY_ENCODINGS:
         raise InvalidRequestError("a part has a transfer encoding (RFC 7578, section 4.7)")
     disposition = values.get("Content-Disposition", "")

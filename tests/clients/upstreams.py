@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -110,12 +111,14 @@ Talk = Callable[[Wire], None]
 class LocalServer:
     """Accepts on a local port and lets `talk` speak on each connection; `requests` remembers what was asked."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: Talk, tls: ssl.SSLContext | None = None) -> None:
         self.talk = talk
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._threads: list[threading.Thread] = []
         self._wires: list[Wire] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        port = self._listener.getsockname()[1]
+        self.url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
         self.ended = threading.Event()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
@@ -129,6 +132,8 @@ class LocalServer:
             while True:
                 sock, _ = self._listener.accept()
                 sock.settimeout(20)
+                # What waits for an acknowledgement is lost where the connection is then closed with bytes unread.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 wire = Wire(sock)
                 self._wires.append(wire)
                 thread = threading.Thread(target=self._serve, args=(wire,), daemon=True)
@@ -138,6 +143,8 @@ class LocalServer:
     def _serve(self, wire: Wire) -> None:
         try:
             with contextlib.suppress(OSError, EOFError):
+                if self._tls is not None:
+                    wire.sock = self._tls.wrap_socket(wire.sock, server_side=True)
                 self.talk(wire)
         finally:
             wire.sock.close()

@@ -75,6 +75,9 @@ DISGUISES: dict[str, str] = {
     "byte-order-mark": "\ufeffuser_id",
     "right-to-left-override": "\u202euser_id",
     "word-joiner": "user_\u2060id",
+    "tab": "user\t_id",
+    "next-line": "user_\u0085id",
+    "line-separator": "user_\u2028id",
     "variation-selector": "user_id\ufe0f",
     "no-break-space": "user\u00a0id",
     "ideographic-space": "user\u3000id",
@@ -88,10 +91,7 @@ DISGUISES: dict[str, str] = {
 _ESCAPED: dict[str, tuple[bytes, str]] = {
     "nul-within": (b"user\0_id", "a control character in a name: readers end the name there, or drop it"),
     "nul-after": (b"user_id\0", "as above"),
-    "tab-within": (b"user\t_id", "as above"),
     "delete-within": (b"user\x7f_id", "as above"),
-    "next-line": ("user_\u0085id".encode(), "U+0085 ends a line for some"),
-    "line-separator": ("user_\u2028id".encode(), "U+2028 ends a line for some"),
     "carriage-return": (b"user\r_id", "a bare CR ends a line for some"),
     "line-feed": (b"user\n_id", "a bare LF ends a line for some"),
     "line-break": (b"user\r\n_id", "the header ends within its quotes"),
@@ -113,8 +113,12 @@ _HEADERS: list[Case] = [
         passes(),
         "a client may leave out the quotes",
     ),
-    Case("claim-in-a-header-in-capitals", upload(part('CONTENT-DISPOSITION: FORM-DATA; NAME="user_id"', CLAIM)), passes()),
-    Case("claim-in-a-header-in-lower-case", upload(part('content-disposition:form-data;name="user_id"', CLAIM)), passes()),
+    Case(
+        "claim-in-a-header-in-capitals", upload(part('CONTENT-DISPOSITION: FORM-DATA; NAME="user_id"', CLAIM)), passes()
+    ),
+    Case(
+        "claim-in-a-header-in-lower-case", upload(part('content-disposition:form-data;name="user_id"', CLAIM)), passes()
+    ),
     Case(
         "claim-with-blanks-around-equals",
         upload(disposition('name = "user_id"', CLAIM)),
@@ -251,7 +255,9 @@ _HEADERS: list[Case] = [
         "it goes on as a parameter of the type, which names no field",
     ),
     Case(
-        "claim-in-content-id", upload(disposition('name="note"', b"1", "Content-ID: <user_id>")), passes(Part("note", b"1"))
+        "claim-in-content-id",
+        upload(disposition('name="note"', b"1", "Content-ID: <user_id>")),
+        passes(Part("note", b"1")),
     ),
     Case(
         "claim-in-a-header-of-that-name",
@@ -301,14 +307,20 @@ _PLACES: list[Case] = [
     Case(
         "claims-before-between-and-after",
         message(
-            field("user_id", CLAIM), MODEL_ID_BYTES, field("tenant_id", b"x"), MODEL_BYTES, file("userId", CLAIM, "u.txt")
+            field("user_id", CLAIM),
+            MODEL_ID_BYTES,
+            field("tenant_id", b"x"),
+            MODEL_BYTES,
+            file("userId", CLAIM, "u.txt"),
         ),
         passes_only(MODEL_ID, MODEL),
     ),
     Case("hundred-claims", upload(*[field("user_id", CLAIM)] * 100), passes()),
     Case("claim-alone", message(field("user_id", CLAIM)), passes_only()),
     Case("claim-that-is-empty", upload(field("user_id", b"")), passes()),
-    Case("claim-of-our-own-value", upload(field("user_id", b"u-alice-7f3a")), passes(), "right or wrong, it is not asked"),
+    Case(
+        "claim-of-our-own-value", upload(field("user_id", b"u-alice-7f3a")), passes(), "right or wrong, it is not asked"
+    ),
     Case("claim-of-a-megabyte", upload(field("user_id", b"x" * (1024 * 1024 + 1))), refused("payload_too_large")),
     Case(
         "claim-as-a-file-of-two-megabytes",

@@ -3,7 +3,7 @@
     found = read_by_busboy(content_type, body)
 
 Each raises UnreadableError for a message that it does not take. What a reader cannot show (werkzeug and busboy decode
-what a field holds, werkzeug lists files after fields) is made up for here as far as possible, and told where not.
+what a field holds, werkzeug lists files after fields) is left to the judge.
 """
 
 import base64
@@ -129,7 +129,7 @@ class BusboyProcess:
         )
 
     def read(self, content_type: str, body: bytes) -> list[Part]:
-        """What busboy sees. A field with a type of application/octet-stream is a file without a name to it."""
+        """What busboy sees; a field's content is its text, in UTF-8."""
         question = {"content_type": content_type, "body": base64.b64encode(body).decode()}
         with self._lock:
             assert self._process.stdin is not None
@@ -139,9 +139,7 @@ class BusboyProcess:
             answer = json.loads(self._process.stdout.readline())
         if answer["error"]:
             raise UnreadableError(f"busboy: {answer['error']}")
-        return [
-            Part(part["name"] or "", base64.b64decode(part["content"]), part["filename"]) for part in answer["parts"]
-        ]
+        return [_of_busboy(part) for part in answer["parts"]]
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -149,6 +147,14 @@ class BusboyProcess:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(10)
+
+
+def _of_busboy(part: dict[str, Any]) -> Part:
+    if "content" in part:
+        return Part(part["name"] or "", base64.b64decode(part["content"]), part["filename"])
+    if part["text"] is None:
+        raise UnreadableError(f"busboy: the field {part['name']!r} has no value")
+    return Part(part["name"] or "", part["text"].encode())
 
 
 _busboy: BusboyProcess | None = None

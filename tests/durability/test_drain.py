@@ -3,13 +3,10 @@
 import os
 import signal
 import time
-from collections import deque
-from types import SimpleNamespace
 
 import pytest
 import requests
 
-from app.streaming.worker import GatewayWorker
 from tests.support.clients import Client
 from tests.support.multipart_bodies import model_upload
 from tests.support.pollers import Pollers
@@ -140,14 +137,3 @@ def test_a_reload_fails_no_poll_and_no_running_upload(stack: ScaledStack) -> Non
     assert [answer.status for answer in answers] == [201] * UPLOADS
     assert set(pollers.outcomes()) == {"200"}
     assert stack.send(stack.person("afterwards"), model_upload()).status_code == 201
-
-
-def test_connection_on_which_nobody_asks_anything_does_not_hold_up_a_stop() -> None:
-    """Browsers open connections in advance; their time is cut as that of kept ones is."""
-    worker = GatewayWorker.__new__(GatewayWorker)
-    kept, silent = SimpleNamespace(timeout=75.0), SimpleNamespace(timeout=70.0)
-    worker.keepalived_conns, worker.pending_conns = deque([kept]), deque([silent])
-
-    worker._cap_keepalive(2.0)  # what gunicorn calls when its loop has ended
-
-    assert (kept.timeout, silent.timeout) == (2.0, 2.0)

@@ -198,18 +198,6 @@ def test_chunked_body_that_is_cut_off_after_a_whole_message_is_refused(
     assert_nothing_was_whole(stack, alice)
 
 
-def test_content_length_beside_a_chunked_body_smuggles_nothing(stack: Stack, alice: Client) -> None:
-    """Two framings at once (RFC 9112, section 6.3) are refused, or read as chunked and the connection closed."""
-    body = model_upload()
-    smuggled = b"GET /api/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    headers = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
-    with begin(stack, alice, body, **headers) as connection:
-        connection.send_chunk(body.as_bytes()).send(b"0\r\n\r\n" + smuggled)
-        answer = connection.answer()
-        assert answer.status in {201, 400}
-        assert connection.socket.recv(1) == b""
-
-
 @pytest.mark.parametrize("size", [1_000, 100_000, 1_000_000])
 def test_refusal_before_the_body_was_read_says_whether_the_connection_goes_on(
     stack: Stack, alice: Client, size: int

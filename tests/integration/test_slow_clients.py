@@ -1,9 +1,8 @@
-"""Clients that linger, stall and drip: what they hold up, and for how long."""
+"""Clients that stall and drip within a body: what they hold up, and for how long. Their hundreds: tests/wire."""
 
 import select
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     environment = {"VISIONA_UPLOAD_IDLE_SECONDS": "3", "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "1000"}
     with Stack(folder, environment=environment, workers=1) as made:
         yield made
-
-
-def test_clients_that_stay_after_their_last_answer_hold_up_nobody(stack: Stack) -> None:
-    """gunicorn lingers two seconds for each on the thread that accepts: eight would cost the next caller sixteen."""
-    with ExitStack() as lingering:
-        for _ in range(8):
-            connection = lingering.enter_context(stack.connect())
-            assert connection.send_head("GET", "/healthz", {"Connection": "close"}).answer().status == 200
-        asked_at = time.monotonic()
-        with stack.connect() as connection:
-            assert connection.send_head("GET", "/healthz").answer().status == 200
-        assert time.monotonic() - asked_at < 1.0
 
 
 def test_chunked_upload_that_drips_is_ended_and_gives_back_what_it_held(stack: Stack) -> None:

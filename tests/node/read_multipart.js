@@ -1,7 +1,9 @@
 // Reads multipart messages with busboy, one a line, and says what it saw.
 //
 //   in   {"content_type": "multipart/form-data; boundary=x", "body": "<base64>"}
-//   out  {"parts": [{"kind": "field", "name": "a", "filename": null, "content": "<base64>"}], "error": null}
+//   out  {"parts": [{"name": "a", "text": "1"}, {"name": "b", "filename": "f", "content": "<base64>"}], "error": null}
+//
+// A field's text is null where busboy gives none (its charset is unknown).
 //
 // One process reads as many messages as it is given, one after the other, and ends with its input.
 
@@ -26,20 +28,19 @@ function read({ content_type: contentType, body }) {
       reader = busboy({
         headers: { "content-type": contentType },
         preservePath: true,
-        // Names are UTF-8; a field's bytes come through unchanged as Latin-1.
+        // What browsers send; busboy's own default for names is Latin-1.
         defParamCharset: "utf8",
-        defCharset: "latin1",
         limits: UNLIMITED,
       });
     } catch (error) {
       end(error);
       return;
     }
-    reader.on("field", (name, value, { mimeType }) => {
-      parts.push({ kind: "field", name, filename: null, type: mimeType, pieces: [Buffer.from(value, "latin1")] });
+    reader.on("field", (name, text) => {
+      parts.push({ name: name ?? null, text: text ?? null });
     });
-    reader.on("file", (name, stream, { filename, mimeType }) => {
-      const part = { kind: "file", name, filename: filename ?? null, type: mimeType, pieces: [] };
+    reader.on("file", (name, stream, { filename }) => {
+      const part = { name: name ?? null, filename: filename ?? null, pieces: [] };
       parts.push(part);
       stream.on("data", (piece) => part.pieces.push(piece));
       stream.on("error", () => {});
@@ -50,8 +51,8 @@ function read({ content_type: contentType, body }) {
   });
 }
 
-function finished({ kind, name, filename, type, pieces }) {
-  return { kind, name: name ?? null, filename, type, content: Buffer.concat(pieces).toString("base64") };
+function finished({ pieces, ...part }) {
+  return pieces ? { ...part, content: Buffer.concat(pieces).toString("base64") } : part;
 }
 
 for await (const line of readline.createInterface({ input: process.stdin, crlfDelay: Infinity })) {

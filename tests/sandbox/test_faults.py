@@ -299,6 +299,11 @@ def test_client_that_resets_during_an_upload_does_no_harm(caller: Caller) -> Non
         ({"call": "get_job", "delay_seconds": -1}, "delay_seconds must be"),
         ({"call": "get_job", "grant": "x"}, "token only"),
         ({"call": "get_job", "when": "never"}, "when must be one of"),
+        ({"call": "create_job", "early": "never"}, "early must be one of close, linger, read_on, stop_reading"),
+        ({"call": "create_job", "early": "close", "when": "after"}, "early cannot stand beside"),
+        ({"call": "create_job", "early": "close", "cut": "reset"}, "early cannot stand beside"),
+        ({"call": "create_job", "early": "close", "read_body": False}, "early cannot stand beside"),
+        ({"call": "create_job", "early_after": 5}, "early_after belongs to"),
     ],
 )
 def test_wrong_rule_is_refused_with_a_sentence(caller: Caller, rule: Any, words: str) -> None:

@@ -122,10 +122,8 @@ def _main(directory: Path, site: str) -> str:
         # Its workers would become somebody who may not look into a test's directory.
         lines.append("user root;")
     paths = [f"{name}_temp_path {directory}/nginx-{name};" for name in _TEMPORARY]
-    return "\n".join(
-        [*lines, "events { worker_connections 2048; }", "http {", "sendfile on; tcp_nopush on;", "access_log off;"]
-        + [*paths, f"include {included};", "}", ""]
-    )
+    http = ["http {", "sendfile on; tcp_nopush on;", "access_log off;", *paths, f"include {included};", "}", ""]
+    return "\n".join([*lines, "events { worker_connections 2048; }", *http])
 
 
 def _write_certificate(certificate_path: Path, key_path: Path) -> None:
@@ -147,9 +145,7 @@ def _write_certificate(certificate_path: Path, key_path: Path) -> None:
     )
     certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     key_path.chmod(0o600)
 

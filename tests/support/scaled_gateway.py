@@ -8,6 +8,8 @@ environment tells the scale, besides the VISIONA_* variables:
     SCALED_TRY_SECONDS       no try waits longer than this, neither to connect, nor idle, nor in all (default 1)
     SCALED_WAIT_FACTOR       what the waits between tries are multiplied with (default 0.02)
     SCALED_UNRESOLVABLE      a file of port numbers, one a line: names are not resolved for connections to these
+    SCALED_STALL_SECONDS     how long a client may leave an answer unread (default: the worker's own)
+    SCALED_HEAD_SECONDS      how long a client may take for a request's head (default: the worker's own)
     SCALED_BROKEN_ENDPOINT   an endpoint whose view has a bug (`models.page`)
 """
 
@@ -27,7 +29,7 @@ from app.bootstrap import build_gateway
 from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
 from app.config import load_settings
-from app.streaming import rate
+from app.streaming import rate, worker
 
 DEFAULT_TRY_SECONDS = 1.0
 DEFAULT_WAIT_FACTOR = 0.02
@@ -60,6 +62,8 @@ def make_app() -> Flask:
     wait_factor = float(os.environ.get("SCALED_WAIT_FACTOR", DEFAULT_WAIT_FACTOR))
     # Not of the matrix, but time-outs of the same kind: the floor under a pull's speed, and the sign-in's calls.
     rate.STRETCH_SECONDS = try_seconds
+    worker.STALL_SECONDS = float(os.environ.get("SCALED_STALL_SECONDS", worker.STALL_SECONDS))
+    worker.HEAD_SECONDS = float(os.environ.get("SCALED_HEAD_SECONDS", worker.HEAD_SECONDS))
     signin.Bounds = partial(Bounds, try_seconds, try_seconds)  # type: ignore[misc,assignment]
     settings = load_settings()
     retrier = Retrier(scaled(MATRIX, try_seconds=try_seconds, wait_factor=wait_factor))

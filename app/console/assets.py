@@ -1,0 +1,70 @@
+"""The page's files, read once, and the version that stands in their addresses.
+
+ES modules import one another by relative addresses, so a version in the path reaches all of them: a browser keeps every
+file for ever and still never mixes two releases. That is all that a build step would have been for.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+
+_CONTENT_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+}
+_VERSION_CHARACTERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file of the page."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+@cache
+def _assets() -> Mapping[str, Asset]:
+    """All files by name (`js/app.js`); a file of an unknown kind is none of the page's."""
+    return MappingProxyType(dict(sorted(_walk(resources.files("app.console") / "static", ""))))
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Asset]]:
+    found: list[tuple[str, Asset]] = []
+    for entry in folder.iterdir():
+        name = prefix + entry.name
+        content_type = _CONTENT_TYPES.get(entry.name.rpartition(".")[2])
+        if entry.is_dir():
+            found += _walk(entry, f"{name}/")
+        elif content_type is not None:
+            body = entry.read_bytes()
+            found.append((name, Asset(body, content_type, hashlib.sha256(body).hexdigest()[:32])))
+    return found
+
+
+def find_asset(name: str) -> Asset | None:
+    """The file of that name, or None. Names are looked up and never made into paths."""
+    return _assets().get(name)
+
+
+def module_names() -> list[str]:
+    """Every ES module, for the browser to fetch all at once instead of import by import."""
+    return [name for name in _assets() if name.endswith(".js")]
+
+
+def _version() -> str:
+    digest = hashlib.sha256()
+    for name, asset in _assets().items():
+        digest.update(f"{name}\0{asset.etag}\n".encode())
+    return digest.hexdigest()[:_VERSION_CHARACTERS]
+
+
+#: Changes whenever any file of the page does.
+VERSION = _version()

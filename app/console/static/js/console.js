@@ -1,0 +1,162 @@
+// The console: which view is shown, what the header says, and who must know when the session ends or returns.
+
+import * as api from "./api.js";
+import { toast } from "./announcer.js";
+import { Conversion } from "./conversion.js";
+import { confirmLoss } from "./dialogs.js";
+import { focusOn, h, icon } from "./dom.js";
+import { formatMoment } from "./format.js";
+import { language, onLanguage, t } from "./i18n.js";
+import { loadCatalogue, problemWords } from "./problems.js";
+import { SIGN_IN_AGAIN, Session } from "./session.js";
+import { tell } from "./tabs.js";
+import { convertView } from "./views/convert.js";
+import { historyView } from "./views/history.js";
+import { jobPage } from "./views/job_page.js";
+import { libraryView } from "./views/library.js";
+
+export function startConsole() {
+  const { userId, expiresAt } = document.body.dataset;
+  const session = new Session({ userId, expiresAt });
+  const conversion = new Conversion(userId, { isEnabled: "enabled" in document.body.dataset });
+  const console_ = { session, conversion };
+  const router = new Router(console_);
+  prepareAccount(console_);
+  prepareNotice(console_);
+  conversion.subscribe(showTitle);
+  onLanguage(() => router.show({ isNew: false }));
+  loadCatalogue();
+  router.show({ isNew: false });
+}
+
+class Router {
+  #console;
+  #view = null;
+  #route = null;
+
+  constructor(console_) {
+    this.#console = console_;
+    window.addEventListener("hashchange", () => this.show({ isNew: true }));
+  }
+
+  /** Show the view of the address; a view that the person has asked for gets the focus. */
+  show({ isNew }) {
+    const { conversion } = this.#console;
+    const [name, id] = location.hash.replace(/^#\/?/, "").split("/");
+    if (name === "jobs" && id && conversion.watcher?.job.job_id !== id) {
+      this.#mount("history", () => jobPage(this.#console, decodeURIComponent(id)), isNew);
+    } else if (name === "history") this.#mount("history", () => historyView(this.#console), isNew);
+    else if (name === "models") this.#mount("models", () => libraryView(this.#console), isNew);
+    else this.#mount("convert", () => convertView(this.#console), isNew);
+  }
+
+  #mount(route, make, isNew) {
+    this.#view?.destroy?.();
+    this.#view = make();
+    this.#route = route;
+    document.getElementById("main").replaceChildren(this.#view.element);
+    for (const link of document.querySelectorAll("[data-route]")) {
+      if (link.dataset.route === route) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (isNew) {
+      window.scrollTo(0, 0);
+      focusOn(this.#view.element.querySelector("h1"));
+    }
+    showTitle(this.#console.conversion);
+  }
+}
+
+/** The tab's title says how it goes, for those who look at other tabs. */
+function showTitle(conversion) {
+  const { phase, watcher, upload } = conversion;
+  let state = "";
+  if (phase === "uploading" && upload.total) state = `↑ ${Math.floor((upload.loaded / upload.total) * 100)} %`;
+  else if (phase === "accepting") state = "↑ 100 %";
+  else if (phase === "job") {
+    const { job } = watcher;
+    if (job.status === "completed") state = "✓";
+    else if (job.terminal) state = "✗";
+    else state = `${Math.floor(job.progress ?? 0)} %`;
+    state = `${state} ${job.filename ?? ""}`.trim();
+  }
+  const title = state ? `${state} – ${t("app.title")}` : t("app.title");
+  if (document.title !== title) document.title = title;
+}
+
+function prepareAccount({ session, conversion }) {
+  const account = document.getElementById("account");
+  const close = () => {
+    account.open = false;
+  };
+  document.addEventListener("click", (event) => {
+    if (!account.contains(event.target)) close();
+  });
+  account.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !account.open) return;
+    close();
+    account.querySelector("summary").focus();
+  });
+  account.addEventListener("focusout", (event) => {
+    if (event.relatedTarget && !account.contains(event.relatedTarget)) close();
+  });
+  const until = document.getElementById("session-until");
+  const show = () => {
+    until.textContent = t("account.until", { time: formatMoment(session.expiresAt, language()) });
+  };
+  account.addEventListener("toggle", show);
+  onLanguage(show);
+  show();
+  const button = document.getElementById("sign-out");
+  button.addEventListener("click", async () => {
+    if (conversion.isUploading) {
+      const question = { title: t("account.upload_runs"), text: t("account.upload_runs.text"), symbol: "exit" };
+      if (!(await confirmLoss({ ...question, yes: t("account.sign_out") }))) return;
+      conversion.abort();
+    }
+    button.disabled = true;
+    try {
+      const { data } = await api.signOut();
+      tell("signed-out");
+      location.assign(data?.logout_url ?? "/");
+    } catch (problem) {
+      button.disabled = false;
+      toast(problemWords(problem).title, "alert");
+    }
+  });
+}
+
+/** The bar that says that the session has ended, and what to do. It lies above the page and moves nothing. */
+function prepareNotice({ session, conversion }) {
+  const place = document.getElementById("notices");
+  const show = () => {
+    place.replaceChildren();
+    if (session.state === "alive") return;
+    const hasEnded = session.state === "ended";
+    const action = hasEnded
+      ? h("a", { class: "button small", href: SIGN_IN_AGAIN, target: "_blank", rel: "noopener" }, t("session.sign_in"))
+      : h("button", { class: "button small", type: "button", on: { click: () => location.reload() } }, t("session.reload"));
+    place.append(
+      h(
+        "div",
+        { class: "notice", role: "alert", id: "session-notice" },
+        icon("lock"),
+        h(
+          "p",
+          {},
+          h("strong", {}, t(hasEnded ? "session.ended" : "session.other")),
+          " ",
+          t(hasEnded ? "session.ended.text" : "session.other.text"),
+        ),
+        action,
+      ),
+    );
+  };
+  session.subscribe(() => {
+    show();
+    if (session.state !== "alive") return;
+    toast(t("session.back"));
+    conversion.resume();
+  });
+  onLanguage(show);
+}

@@ -1,0 +1,245 @@
+// The conversion that this page is about: from the form over the upload to the job. Views show it and call its methods;
+// it knows none of them.
+
+import * as api from "./api.js";
+import { Emitter } from "./emitter.js";
+import { ConversionForm } from "./form.js";
+import { ABORTED, NETWORK } from "./problems.js";
+import { local } from "./storage.js";
+import { onTold, tell } from "./tabs.js";
+import { startUpload, uploadBody } from "./upload.js";
+import { JobWatcher } from "./watcher.js";
+
+const LOOK_AGAIN_MILLISECONDS = 10_000;
+// The gateway needs a moment to notice that an upload was aborted; until then it takes no other.
+const ABORT_SETTLES_MILLISECONDS = 10_000;
+const ABORT_WAIT_MILLISECONDS = 700;
+
+export class Conversion extends Emitter {
+  /** looking, lost, disabled, form, checking, uploading, accepting, job */
+  phase = "looking";
+  form = new ConversionForm();
+  problem = null;
+  upload = null;
+  watcher = null;
+  hasAborted = false;
+  #userId;
+  #transfer = null;
+  #abortedAt = -Infinity;
+  #timer = null;
+  #run = 0;
+
+  constructor(userId, { isEnabled }) {
+    super();
+    this.#userId = userId;
+    window.addEventListener("beforeunload", (event) => {
+      if (this.isUploading) event.preventDefault();
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && this.phase === "form" && !this.problem) this.#lookQuietly();
+    });
+    onTold((event) => {
+      if (event === "jobs" && this.phase === "form") this.#lookQuietly();
+    });
+    if (isEnabled) this.look();
+    else this.phase = "disabled";
+  }
+
+  get isUploading() {
+    return this.phase === "uploading" || this.phase === "accepting";
+  }
+
+  /** Find the job that is running, or the one that was watched last; else show the form. */
+  async look() {
+    const run = this.#begin("looking");
+    try {
+      const job = await this.#findJob();
+      if (run !== this.#run) return;
+      if (job) this.follow(job);
+      else this.#become("form");
+    } catch (problem) {
+      if (run !== this.#run) return;
+      this.#become(problem.status === 501 ? "disabled" : "lost", problem);
+      if (this.phase === "lost" && problem.status !== 401) {
+        this.#timer = setTimeout(() => this.look(), LOOK_AGAIN_MILLISECONDS);
+      }
+    }
+  }
+
+  /** Watch a job from now on. */
+  follow(job) {
+    this.#begin("job");
+    this.watcher = new JobWatcher(job);
+    local.set(this.#key, job.job_id);
+    this.emit();
+  }
+
+  /** Let go of the job that has ended, and begin anew. */
+  reset() {
+    this.#begin("form");
+    local.remove(this.#key);
+    this.emit();
+  }
+
+  /** Ask whether the upload would be taken, then send it. */
+  async start() {
+    if (!["form", "lost"].includes(this.phase)) return;
+    const run = this.#begin("checking");
+    this.hasAborted = false;
+    const { model, references, platform } = this.form;
+    const wish = {
+      model,
+      references,
+      platform,
+      modelId: this.form.modelId.trim(),
+      version: this.form.version.trim(),
+    };
+    try {
+      const answer = await this.#check({ ...wish, filename: model.name, size: this.form.size });
+      if (run !== this.#run) return;
+      this.upload = {
+        filename: model.name,
+        loaded: 0,
+        total: this.form.size,
+        bytesPerSecond: null,
+        millisecondsLeft: null,
+        sessionExpiresAt: answer.data.session_expires_at,
+      };
+      this.#become("uploading");
+      const job = await this.#send(wish);
+      if (run !== this.#run) return;
+      this.form.clear();
+      this.follow(job);
+      tell("jobs");
+    } catch (problem) {
+      if (run !== this.#run) return;
+      await this.#fail(problem, wish, run);
+    }
+  }
+
+  /** Stop the upload, or the question before it. Nothing is started then. */
+  abort() {
+    this.#abortedAt = performance.now();
+    this.hasAborted = true;
+    if (this.#transfer) this.#transfer.abort();
+    else if (this.phase === "checking") this.#begin("form");
+    this.emit();
+  }
+
+  dismissProblem() {
+    this.problem = null;
+    this.emit();
+  }
+
+  /** The session is back: go on with what had to stop. */
+  resume() {
+    if (this.phase === "lost") this.look();
+    else if (this.problem?.code === "unauthenticated") this.dismissProblem();
+    this.watcher?.resume();
+  }
+
+  get #key() {
+    return `job.${this.#userId}`;
+  }
+
+  /** A new beginning: whatever was under way before does not count any more. */
+  #begin(phase) {
+    clearTimeout(this.#timer);
+    this.watcher?.close();
+    this.watcher = null;
+    this.#become(phase);
+    return ++this.#run;
+  }
+
+  #become(phase, problem = null) {
+    this.phase = phase;
+    this.problem = problem;
+    this.emit();
+  }
+
+  async #findJob() {
+    const { data } = await api.activeJob();
+    if (data.active_job) return data.active_job;
+    const remembered = local.get(this.#key);
+    if (typeof remembered !== "string") return null;
+    try {
+      return (await api.job(remembered)).data;
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      local.remove(this.#key);
+      return null;
+    }
+  }
+
+  /** Another tab may have started something; the form gives way to it, but never loses a file that was chosen. */
+  async #lookQuietly() {
+    if (this.form.model) return;
+    const run = this.#run;
+    try {
+      const { data } = await api.activeJob();
+      if (run === this.#run && data.active_job && !this.form.model) this.follow(data.active_job);
+    } catch {
+      // Whoever starts a conversion will be told.
+    }
+  }
+
+  async #check(wish) {
+    for (;;) {
+      try {
+        return await api.checkUpload(wish);
+      } catch (problem) {
+        const settles = performance.now() - this.#abortedAt < ABORT_SETTLES_MILLISECONDS;
+        if (problem.code !== "upload_in_progress" || !settles) throw problem;
+        await new Promise((resolve) => setTimeout(resolve, ABORT_WAIT_MILLISECONDS));
+      }
+    }
+  }
+
+  async #send(wish) {
+    this.#transfer = startUpload("/api/conversion/init", uploadBody(wish), {
+      onProgress: (progress) => {
+        Object.assign(this.upload, progress);
+        this.emit();
+      },
+      onSent: () => this.#become("accepting"),
+    });
+    try {
+      return await this.#transfer.done;
+    } finally {
+      this.#transfer = null;
+    }
+  }
+
+  async #fail(problem, wish, run) {
+    if (problem.code === ABORTED) {
+      this.#become("form");
+      return;
+    }
+    api.tellSessionEnd(problem);
+    let found = problem;
+    if (problem.code === NETWORK) {
+      const reason = await this.#findReason(wish);
+      if (run !== this.#run) return;
+      if (reason.job) {
+        this.form.clear();
+        this.follow(reason.job);
+        return;
+      }
+      found = reason.problem ?? problem;
+    }
+    this.#become("form", found);
+  }
+
+  /** A connection that broke says nothing. Perhaps the job began all the same; perhaps a question gets the answer. */
+  async #findReason({ model, platform, modelId, version }) {
+    try {
+      const { data } = await api.activeJob();
+      if (data.active_job && data.active_job.filename === model.name) return { job: data.active_job };
+      await api.checkUpload({ filename: model.name, size: this.form.size, platform, modelId, version });
+    } catch (problem) {
+      // That upload is the one that has just broken.
+      if (problem.code !== "upload_in_progress") return { problem };
+    }
+    return {};
+  }
+}

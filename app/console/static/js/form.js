@@ -1,0 +1,63 @@
+// What the person has filled in: kept apart from the fields on the page, so that it survives changes of view and
+// language, and, but for the files, a reload. Files cannot be kept: browsers hand them out once.
+
+import { CHIPS, DEFAULTS, FIRST_MODEL_ID, VERSION_PATTERN } from "./chips.js";
+import { local, tab } from "./storage.js";
+
+const KEY = "form";
+const LAST_KEY = "last-parameters";
+
+/** The key of the text that says what is wrong, by field; empty if nothing is. */
+export function findMistakes({ model, platform, modelId, version }) {
+  const mistakes = {};
+  if (!model) mistakes.model = "form.model.missing";
+  else if (model.size === 0) mistakes.model = "form.model.empty";
+  if (!CHIPS.some((chip) => chip.id === platform)) mistakes.platform = "form.chip.missing";
+  if (!/^[0-9]{1,9}$/.test(modelId.trim())) mistakes.modelId = "form.id.not_a_number";
+  else if (Number(modelId) < FIRST_MODEL_ID) mistakes.modelId = "form.id.reserved";
+  if (!VERSION_PATTERN.test(version.trim())) mistakes.version = "form.version.wrong";
+  return mistakes;
+}
+
+export class ConversionForm {
+  model = null;
+  facts = null;
+  references = [];
+  /** The name of a model that was chosen before the page was loaded anew. */
+  lostModel = null;
+  touched = new Set();
+
+  constructor() {
+    const kept = { ...DEFAULTS, ...local.get(LAST_KEY), ...tab.get(KEY) };
+    this.platform = String(kept.platform);
+    this.modelId = String(kept.modelId);
+    this.version = String(kept.version);
+    this.lostModel = typeof kept.modelName === "string" ? kept.modelName : null;
+  }
+
+  get mistakes() {
+    return findMistakes(this);
+  }
+
+  /** The bytes of all files together: what an upload's limit is about. */
+  get size() {
+    return [this.model, ...this.references].reduce((sum, file) => sum + (file?.size ?? 0), 0);
+  }
+
+  keep() {
+    const { platform, modelId, version } = this;
+    tab.set(KEY, { platform, modelId, version, modelName: this.model?.name ?? this.lostModel });
+  }
+
+  /** The upload became a job: the files are done with, the rest is a good start for the next time. */
+  clear() {
+    const { platform, modelId, version } = this;
+    local.set(LAST_KEY, { platform, modelId, version });
+    this.model = null;
+    this.facts = null;
+    this.references = [];
+    this.lostModel = null;
+    this.touched.clear();
+    tab.set(KEY, { platform, modelId, version });
+  }
+}

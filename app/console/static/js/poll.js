@@ -1,0 +1,128 @@
+// Watching a job, as the API asks for it: wait as long as Retry-After says, send the ETag, stop when the job has ended.
+// While nobody looks it rests; after a failure it waits longer and longer, and goes on by itself. Knows neither DOM nor
+// network: both are handed in, so that the tests can play them.
+
+export const BACKOFF_SECONDS = [2, 4, 8, 15, 30];
+const USUAL_SECONDS = 2;
+const SHORTEST_SECONDS = 1;
+const LONGEST_SECONDS = 60;
+
+/** idle → asking ⇄ waiting → ended; besides: resting, reconnecting, signed-out, gone. */
+export class Poller {
+  #ask;
+  #onJob;
+  #onState;
+  #setTimer;
+  #clearTimer;
+  #jobId = null;
+  #etag = null;
+  #timer = null;
+  #isHidden = false;
+  #failures = 0;
+  #flight = 0;
+  state = { name: "idle" };
+
+  /**
+   * `ask(jobId, etag)` resolves to `{data, etag, retryAfterSeconds}` (`data` null: unchanged) or rejects with something
+   * that has a `status` and perhaps `retryAfterSeconds`. `onJob` gets every new state of the job, `onState` the
+   * poller's own.
+   */
+  constructor({ ask, onJob, onState = () => {}, setTimer, clearTimer }) {
+    this.#ask = ask;
+    this.#onJob = onJob;
+    this.#onState = onState;
+    this.#setTimer = setTimer ?? ((action, milliseconds) => setTimeout(action, milliseconds));
+    this.#clearTimer = clearTimer ?? ((timer) => clearTimeout(timer));
+  }
+
+  /** Watch a job from now on; what was watched before is let go. */
+  start(jobId) {
+    this.stop();
+    this.#jobId = jobId;
+    this.#isHidden ? this.#become("resting") : this.#askNow();
+  }
+
+  stop() {
+    this.#cancel();
+    this.#jobId = null;
+    this.#etag = null;
+    this.#failures = 0;
+    this.#become("idle");
+  }
+
+  /** The page is hidden or shown. Shown again, it asks at once. */
+  setHidden(isHidden) {
+    if (isHidden === this.#isHidden) return;
+    this.#isHidden = isHidden;
+    if (isHidden && ["waiting", "reconnecting"].includes(this.state.name)) {
+      this.#cancel();
+      this.#become("resting");
+    } else if (!isHidden && this.state.name === "resting") this.#askNow();
+  }
+
+  /** Something has changed for the better (the network, the session): ask now instead of later. */
+  resume() {
+    if (["waiting", "reconnecting", "signed-out"].includes(this.state.name)) {
+      this.#cancel();
+      this.#askNow();
+    }
+  }
+
+  async #askNow() {
+    const flight = ++this.#flight;
+    if (this.#failures === 0) this.#become("asking");
+    try {
+      const answer = await this.#ask(this.#jobId, this.#etag);
+      if (flight === this.#flight) this.#take(answer, flight);
+    } catch (problem) {
+      if (flight === this.#flight) this.#fail(problem);
+    }
+  }
+
+  #take({ data, etag, retryAfterSeconds }, flight) {
+    this.#failures = 0;
+    if (data) {
+      this.#etag = etag ?? null;
+      this.#onJob(data);
+      // Whoever was told may have let go of the job, or taken another.
+      if (flight !== this.#flight) return;
+      if (data.terminal) {
+        this.#become("ended");
+        return;
+      }
+    }
+    this.#wait("waiting", retryAfterSeconds ?? USUAL_SECONDS);
+  }
+
+  #fail(problem) {
+    if (problem.status === 401) this.#become("signed-out", { problem });
+    else if (problem.status === 404 || problem.status === 501) this.#become("gone", { problem });
+    else {
+      const backoff = BACKOFF_SECONDS[Math.min(this.#failures, BACKOFF_SECONDS.length - 1)];
+      this.#failures += 1;
+      this.#wait("reconnecting", Math.max(backoff, problem.retryAfterSeconds ?? 0), { problem });
+    }
+  }
+
+  #wait(name, seconds, more = {}) {
+    if (this.#isHidden) {
+      this.#become("resting");
+      return;
+    }
+    const bounded = Math.min(Math.max(seconds, SHORTEST_SECONDS), LONGEST_SECONDS);
+    this.#timer = this.#setTimer(() => this.#askNow(), bounded * 1000);
+    this.#become(name, { ...more, failures: this.#failures, seconds: bounded });
+  }
+
+  #cancel() {
+    // What is under way must not be heard any more.
+    this.#flight += 1;
+    if (this.#timer !== null) this.#clearTimer(this.#timer);
+    this.#timer = null;
+  }
+
+  #become(name, more = {}) {
+    this.state = { name, ...more };
+    this.#onState(this.state);
+  }
+}

@@ -1,0 +1,75 @@
+// One upload, by XMLHttpRequest: fetch cannot say how much of a body has been sent.
+
+import { language } from "./i18n.js";
+import { ABORTED, NETWORK, Problem, problemFrom } from "./problems.js";
+import { SpeedMeter } from "./speed.js";
+
+/** The parts in the order in which the converter likes them: small ones first, so that a refusal comes early. */
+export function uploadBody({ model, references, platform, modelId, version }) {
+  const body = new FormData();
+  body.append("model_id", modelId);
+  body.append("version", version);
+  body.append("platform", platform);
+  body.append("model", model, model.name);
+  for (const image of references) body.append("ref_images", image, image.name);
+  return body;
+}
+
+/**
+ * Send a body to `url`. `onProgress` gets `{loaded, total, bytesPerSecond, millisecondsLeft}`, `onSent` is called when
+ * the last byte has left and only the answer is missing. Returns `{done, abort}`; `done` resolves to the job, or
+ * rejects with a Problem.
+ */
+export function startUpload(url, body, { onProgress, onSent }, makeRequest = () => new XMLHttpRequest()) {
+  const request = makeRequest();
+  const meter = new SpeedMeter();
+  const spoken = language();
+  let isSent = false;
+  const done = new Promise((resolve, reject) => {
+    request.upload.addEventListener("progress", ({ loaded, total }) => {
+      meter.add(loaded, performance.now());
+      onProgress({
+        loaded,
+        total,
+        bytesPerSecond: meter.bytesPerSecond,
+        millisecondsLeft: meter.millisecondsLeft(total),
+      });
+    });
+    request.upload.addEventListener("load", () => {
+      isSent = true;
+      onSent();
+    });
+    request.addEventListener("load", () => {
+      const job = request.status === 201 ? parse(request.responseText) : null;
+      if (job) resolve(job);
+      else reject(problemOf(request, spoken));
+    });
+    request.addEventListener("error", () => reject(Object.assign(new Problem({ code: NETWORK }), { isSent })));
+    request.addEventListener("abort", () => reject(new Problem({ code: ABORTED })));
+    request.open("POST", url);
+    request.setRequestHeader("Accept", "application/json, application/problem+json");
+    request.setRequestHeader("Accept-Language", spoken);
+    request.send(body);
+  });
+  return { done, abort: () => request.abort() };
+}
+
+function parse(text) {
+  try {
+    const job = JSON.parse(text);
+    return typeof job.job_id === "string" ? job : null;
+  } catch {
+    return null;
+  }
+}
+
+function problemOf(request, spoken) {
+  return problemFrom({
+    status: request.status,
+    contentType: request.getResponseHeader("Content-Type"),
+    text: request.responseText,
+    retryAfter: request.getResponseHeader("Retry-After"),
+    requestId: request.getResponseHeader("X-Request-ID"),
+    spoken,
+  });
+}

@@ -1,0 +1,97 @@
+// The first page: the form, or what became of it.
+
+import { h } from "../dom.js";
+import { t } from "../i18n.js";
+import { conversionForm } from "./form.js";
+import { jobPanel } from "./job.js";
+import { emptyState, pageHead } from "./pieces.js";
+import { failedState } from "./problem.js";
+import { uploadPanel } from "./upload.js";
+
+const KIND = { checking: "form", accepting: "uploading" };
+
+/** Which of the views a phase belongs to; within one, the view updates itself. */
+const kindOf = (phase) => KIND[phase] ?? phase;
+
+const MAKERS = {
+  looking: () => ({ element: loading() }),
+  disabled: () => ({
+    element: h(
+      "div",
+      { class: "page" },
+      pageHead(t("convert.title"), null),
+      emptyState({ symbol: "info", title: t("convert.disabled"), text: t("convert.disabled.text") }),
+    ),
+  }),
+  lost: ({ conversion }) => ({
+    element: h(
+      "div",
+      { class: "page" },
+      pageHead(t("convert.title"), null),
+      failedState(conversion.problem, () => conversion.look()),
+    ),
+  }),
+  form: conversionForm,
+  uploading: uploadPanel,
+  job: ({ conversion }) =>
+    jobPanel(conversion.watcher, {
+      isUploading: () => conversion.isUploading,
+      onNew: () => conversion.reset(),
+    }),
+};
+
+export function convertView(console_) {
+  const { conversion } = console_;
+  const element = h("div", { class: "view" });
+  let kind = null;
+  let watcher = null;
+  let view = null;
+
+  function update() {
+    const wanted = kindOf(conversion.phase);
+    if (wanted === kind && conversion.watcher === watcher && wanted !== "lost") {
+      view.update?.();
+      return;
+    }
+    const hadFocus = element.contains(document.activeElement) && document.activeElement !== document.body;
+    view?.destroy?.();
+    kind = wanted;
+    watcher = conversion.watcher;
+    view = MAKERS[kind](console_);
+    element.replaceChildren(view.element);
+    // What had the focus is gone; without this a keyboard would begin at the top of the page again.
+    if (hadFocus) (view.focus ?? (() => focusHeading(element)))();
+  }
+
+  const leave = conversion.subscribe(update);
+  update();
+  return {
+    element,
+    destroy() {
+      leave();
+      view?.destroy?.();
+    },
+  };
+}
+
+function focusHeading(element) {
+  const heading = element.querySelector("h1");
+  heading?.setAttribute("tabindex", "-1");
+  heading?.focus();
+}
+
+function loading() {
+  return h(
+    "div",
+    { class: "page", "aria-busy": "true" },
+    h("h1", { class: "unseen" }, t("app.loading")),
+    h("div", { class: "bone bone-title" }),
+    h(
+      "div",
+      { class: "panel" },
+      h("div", { class: "bone bone-drop" }),
+      h("div", { class: "bone" }),
+      h("div", { class: "bone short" }),
+    ),
+  );
+}

@@ -1,0 +1,183 @@
+// The models that the person has kept: rename, download, delete.
+
+import * as api from "../api.js";
+import { toast } from "../announcer.js";
+import { confirmLoss } from "../dialogs.js";
+import { guardLink } from "../downloads.js";
+import { h, icon } from "../dom.js";
+import { formatSize } from "../format.js";
+import { language, t } from "../i18n.js";
+import { problemWords } from "../problems.js";
+import { tell } from "../tabs.js";
+import { pagedList } from "./list.js";
+import { ago, chipBadge, emptyState, pageHead } from "./pieces.js";
+import { copyButton, problemPanel } from "./problem.js";
+
+const MOST_CHARACTERS = 200;
+const SHOWN_DIGITS = 12;
+
+export function libraryView({ session, conversion }) {
+  const list = pagedList({
+    session,
+    event: "models",
+    label: t("models.title"),
+    async fetchPage(cursor) {
+      const { data } = await api.models(cursor);
+      return { items: data.models, next: data.next_cursor };
+    },
+    row: (model, owner) => row(model, owner, conversion),
+    empty: () =>
+      emptyState({
+        symbol: "box",
+        title: t("models.empty"),
+        text: t("models.empty.text"),
+        action: h("a", { class: "button", href: "#/" }, icon("convert"), h("span", {}, t("models.empty.action"))),
+      }),
+  });
+  return {
+    element: h("div", { class: "page" }, pageHead(t("models.title"), t("models.lead")), list.element),
+    destroy: list.destroy,
+  };
+}
+
+function row(model, list, conversion) {
+  const problemPlace = h("div", { class: "problem-place row-wide" });
+  const show = (problem) => problemPlace.replaceChildren(problemPanel(problem));
+  const clear = () => problemPlace.replaceChildren();
+  const sum = h("code", { title: model.sha256 }, `${model.sha256.slice(0, SHOWN_DIGITS)}…`);
+  const download = downloadLink();
+  const remove = deleteButton();
+  const element = h(
+    "li",
+    { class: "row model-row", dataset: { id: model.id } },
+    h("span", { class: "file-icon" }, icon("box")),
+    h(
+      "div",
+      { class: "row-main" },
+      nameEditor(model, { show, clear, renamed }),
+      h(
+        "ul",
+        { class: "facts" },
+        h("li", {}, ago(model.created_at)),
+        h("li", {}, formatSize(model.size, language())),
+        h("li", { class: "file-fact" }, model.filename),
+        h("li", { class: "sum" }, "SHA-256 ", sum, copyButton(() => model.sha256, sum)),
+      ),
+    ),
+    h("div", { class: "row-side" }, chipBadge(model.platform), h("div", { class: "row-actions" }, download, remove)),
+    problemPlace,
+  );
+
+  /** What the buttons are called says whose they are. */
+  function renamed() {
+    download.setAttribute("aria-label", t("models.download.label", { name: model.name }));
+    remove.setAttribute("aria-label", t("models.delete.label", { name: model.name }));
+  }
+
+  function downloadLink() {
+    const link = h(
+      "a",
+      { class: "button quiet small", href: api.filePath(model.id) },
+      icon("download"),
+      h("span", {}, t("models.download")),
+    );
+    guardLink(link, {
+      check: () => api.model(model.id),
+      isUploading: () => conversion.isUploading,
+      onBusy(isBusy) {
+        if (isBusy) clear();
+        link.classList.toggle("busy", isBusy);
+      },
+      onProblem: show,
+    });
+    return link;
+  }
+
+  function deleteButton() {
+    const press = h(
+      "button",
+      { class: "icon-button danger", type: "button", title: t("models.delete") },
+      icon("trash"),
+    );
+    press.addEventListener("click", async () => {
+      const question = { title: t("models.delete.title", { name: model.name }), text: t("models.delete.text"), yes: t("models.delete") };
+      if (!(await confirmLoss(question))) return;
+      clear();
+      press.disabled = true;
+      try {
+        await api.removeModel(model.id);
+        const next = element.nextElementSibling ?? element.previousElementSibling;
+        list.remove(model.id);
+        (next?.querySelector("button, a") ?? document.querySelector("main h1")).focus();
+        toast(t("models.deleted", { name: model.name }));
+        tell("models");
+      } catch (problem) {
+        press.disabled = false;
+        show(problem);
+      }
+    });
+    return press;
+  }
+
+  renamed();
+  return element;
+}
+
+/** The name, and a field in its place while it is changed: Enter keeps, Escape leaves it as it was. */
+function nameEditor(model, { show, clear, renamed }) {
+  const place = h("div", { class: "name-editor" });
+
+  function rest({ withFocus = false } = {}) {
+    const edit = h(
+      "button",
+      { class: "icon-button", type: "button", "aria-label": t("models.rename.label", { name: model.name }), title: t("models.rename"), on: { click: change } },
+      icon("edit"),
+    );
+    place.replaceChildren(h("strong", { class: "row-name" }, model.name), edit);
+    if (withFocus) edit.focus();
+  }
+
+  function change() {
+    clear();
+    const input = h("input", { class: "input", type: "text", value: model.name, maxlength: MOST_CHARACTERS, "aria-label": t("models.rename.field") });
+    const error = h("p", { class: "error", role: "alert" });
+    const keep = h("button", { class: "button small", type: "submit" }, t("models.rename.keep"));
+    const leave = h("button", { class: "button plain small", type: "button", on: { click: () => rest({ withFocus: true }) } }, t("dialog.cancel"));
+    const form = h("form", { class: "rename", novalidate: true }, input, h("div", { class: "actions" }, keep, leave), error);
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") rest({ withFocus: true });
+    });
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const name = input.value.trim();
+      if (!name) {
+        error.textContent = t("models.rename.empty");
+        input.focus();
+        return;
+      }
+      if (name === model.name) {
+        rest({ withFocus: true });
+        return;
+      }
+      keep.classList.add("busy");
+      try {
+        const { data } = await api.renameModel(model.id, name);
+        model.name = data.name;
+        renamed();
+        rest({ withFocus: true });
+        toast(t("models.renamed", { name: data.name }));
+        tell("models");
+      } catch (problem) {
+        keep.classList.remove("busy");
+        if (problem.code === "invalid_request") error.textContent = problemWords(problem).detail;
+        else show(problem);
+      }
+    });
+    place.replaceChildren(form);
+    input.focus();
+    input.select();
+  }
+
+  rest();
+  return place;
+}

@@ -1,0 +1,45 @@
+// Small pieces that several views show.
+
+import { chipName } from "../chips.js";
+import { h, icon } from "../dom.js";
+import { formatAgo, formatMoment } from "../format.js";
+import { language, t } from "../i18n.js";
+
+const STATUS_ICONS = { queued: "clock", running: "convert", completed: "check", failed: "cross", cancelled: "minus" };
+
+export function statusPill(status) {
+  const known = status in STATUS_ICONS ? status : "running";
+  return h("span", { class: `pill ${known}` }, icon(STATUS_ICONS[known]), h("span", {}, t(`status.${known}`)));
+}
+
+export function chipBadge(platform) {
+  return h("span", { class: "badge" }, icon("chip"), chipName(platform));
+}
+
+/** A moment, as long ago as it is; the exact time on hovering. */
+export function ago(moment, now = Date.now()) {
+  if (!moment) return h("span", {}, "–");
+  const full = formatMoment(moment, language());
+  return h("time", { datetime: moment, title: full }, formatAgo(moment, now, language()));
+}
+
+export function pageHead(title, text, ...more) {
+  return h("header", { class: "page-head" }, h("div", {}, h("h1", {}, title), text && h("p", {}, text)), ...more);
+}
+
+export function emptyState({ symbol, title, text, action }) {
+  return h(
+    "div",
+    { class: "panel empty" },
+    h("div", { class: "medal" }, icon(symbol)),
+    h("h2", {}, title),
+    h("p", {}, text),
+    action,
+  );
+}
+
+/** Grey shapes where rows will be: the page keeps its size when they come. */
+export function skeletonRows(count) {
+  const row = () => h("li", { class: "row" }, h("div", { class: "bone" }), h("div", { class: "bone short" }));
+  return h("ul", { class: "rows panel", "aria-hidden": "true" }, Array.from({ length: count }, row));
+}

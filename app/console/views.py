@@ -1,0 +1,110 @@
+"""The console's routes. None of them needs a session: without one the page says where to sign in."""
+
+import hashlib
+from typing import cast
+
+from flask import Blueprint, Response, json, render_template, request
+
+from app.api.context import gateway
+from app.api.documents import timestamp
+from app.api.session import current_session
+from app.console.assets import VERSION, find_asset, module_names
+from app.console.preferences import (
+    LANGUAGE_COOKIE,
+    MAX_AGE_SECONDS,
+    asked_language,
+    reading_language,
+    theme,
+)
+from app.console.texts import texts
+from app.domain.identity import Session
+from app.errors import LANGUAGES, ModelStoreUnavailableError, NotFoundError, UnauthenticatedError, catalogue
+
+#: A changed text may be seen an hour late; more would matter when a new code appears.
+CATALOGUE_SECONDS = 3600
+#: A file's address holds the version of all files, so what is found there never changes.
+ASSET_SECONDS = 31_536_000
+
+blueprint = Blueprint("console", __name__, template_folder="templates")
+
+
+@blueprint.get("/")
+def home() -> Response:
+    """The console, or the way to sign in."""
+    return _page("console/home.html")
+
+
+@blueprint.get("/console/signed-in")
+def signed_in() -> Response:
+    """Where a sign-in ends that was begun in a second tab: the first one is told, and goes on."""
+    return _page("console/signed_in.html")
+
+
+@blueprint.get("/console/errors.json")
+def errors() -> Response:
+    """The error catalogue in every language, by code: for frontends that show errors in words of the reader's."""
+    document = {
+        "languages": list(LANGUAGES),
+        "errors": {
+            code: {
+                "status": entry.status,
+                "i18n_key": entry.i18n_key,
+                "blame": entry.blame.value,
+                "retryable": entry.retryable,
+                "title": dict(entry.title),
+                "detail": dict(entry.detail),
+            }
+            for code, entry in catalogue().items()
+        },
+    }
+    body = json.dumps(document, separators=(",", ":")).encode()
+    response = Response(body, mimetype="application/json")
+    response.headers["Cache-Control"] = f"public, max-age={CATALOGUE_SECONDS}"
+    response.set_etag(hashlib.sha256(body).hexdigest()[:32])
+    return cast(Response, response.make_conditional(request.environ))
+
+
+@blueprint.get("/console/<version>/<path:name>")
+def asset(version: str, name: str) -> Response:
+    """A file of the page. Under its own version it may be kept for ever; under another it must be asked for again."""
+    found = find_asset(name)
+    if found is None:
+        raise NotFoundError
+    response = Response(found.body, content_type=found.content_type)
+    is_current = version == VERSION
+    response.headers["Cache-Control"] = f"public, max-age={ASSET_SECONDS}, immutable" if is_current else "no-cache"
+    response.set_etag(found.etag)
+    return cast(Response, response.make_conditional(request.environ))
+
+
+def _page(template: str) -> Response:
+    spoken = reading_language()
+    session = _find_session()
+    page = render_template(
+        template,
+        language=spoken,
+        other_languages=[language for language in LANGUAGES if language != spoken],
+        theme=theme(),
+        text=texts(spoken),
+        version=VERSION,
+        modules=module_names(),
+        session=session,
+        session_expires_at=timestamp(session.expires_at) if session else None,
+        is_enabled=gateway().conversions is not None,
+    )
+    response = Response(page, mimetype="text/html")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Language"] = spoken
+    response.headers["Vary"] = "Accept-Language, Cookie"
+    if asked_language() is not None:
+        response.set_cookie(
+            LANGUAGE_COOKIE, spoken, max_age=MAX_AGE_SECONDS, samesite="Lax", secure=gateway().settings.is_https
+        )
+    return response
+
+
+def _find_session() -> Session | None:
+    try:
+        return current_session()
+    except (UnauthenticatedError, ModelStoreUnavailableError):
+        return None

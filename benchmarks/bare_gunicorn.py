@@ -1,0 +1,17 @@
+"""gunicorn.conf.py itself, without what belongs to the gateway's database and clean-up."""
+
+from pathlib import Path
+
+from app.streaming.memory import keep_freed_chunks
+
+_ours = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
+exec(compile(_ours.read_text(encoding="utf-8"), str(_ours), "exec"))
+
+
+def on_starting(_server):
+    """Nothing has to be made ready."""
+
+
+def post_worker_init(_worker):
+    """In each worker, as the gateway does it."""
+    keep_freed_chunks()

@@ -1,0 +1,17 @@
+"""A route that does nothing: what Flask and gunicorn cost by themselves. Its answer is the file BENCH_ANSWER."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+app = Flask(__name__)
+_ANSWER = json.loads(Path(os.environ["BENCH_ANSWER"]).read_text(encoding="utf-8"))
+
+
+@app.get("/job")
+def job() -> dict[str, Any]:
+    """The same JSON as a poll, made anew for each request."""
+    return dict(_ANSWER)

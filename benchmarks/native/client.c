@@ -1,0 +1,272 @@
+/* The client of the benchmarks: it has its bytes at hand before the clock starts.
+ *
+ *     client send  PORT PREFIX BLOCK FILLED TAIL CHUNK HEAD...
+ *     client poll  PORT THREADS PAUSE_MICROSECONDS SECONDS REQUEST
+ *
+ * All but numbers are names of files. `send` makes one connection for each HEAD, and, when all are made, sends on each
+ * at once: HEAD, PREFIX, FILLED bytes of BLOCK over and over, TAIL. CHUNK is 0, or the size of the chunks of a chunked
+ * body. For each it prints the answer's status, the seconds from the first byte sent to the whole answer, the size of
+ * the answer's body, and the number after "received_bytes" in it (-1 without one); then the seconds for all together.
+ *
+ * `poll` keeps one connection a thread and sends REQUEST again whenever it is answered and PAUSE is over. It prints the
+ * number of answers, how many were not 200, the seconds in all, and the median, the 99th percentile and the largest of
+ * the latencies, in milliseconds.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BUFFER (512 * 1024)
+#define PATIENCE_SECONDS 120
+#define MOST_POLLS 2000000
+
+struct file {
+    char *data;
+    size_t bytes;
+};
+
+struct answer {
+    int status;
+    long long body_bytes, received_bytes;
+};
+
+static int port;
+static struct file prefix, block, tail, request;
+static long long filled;
+static size_t chunk;
+static pthread_barrier_t all_connected;
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void fail(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static struct file load(const char *name) {
+    struct file file = {NULL, 0};
+    struct stat facts;
+    int fd = open(name, O_RDONLY);
+    if (fd < 0 || fstat(fd, &facts)) fail(name);
+    file.bytes = (size_t)facts.st_size;
+    file.data = malloc(file.bytes + 1);
+    if (!file.data || read(fd, file.data, file.bytes) != (ssize_t)file.bytes) fail(name);
+    close(fd);
+    return file;
+}
+
+static int dial(void) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct timeval patience = {PATIENCE_SECONDS, 0};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return fd;
+}
+
+static int put(int fd, const char *data, size_t bytes, int flags) {
+    while (bytes) {
+        ssize_t sent = send(fd, data, bytes, MSG_NOSIGNAL | flags);
+        if (sent <= 0) return 0;
+        data += sent;
+        bytes -= (size_t)sent;
+    }
+    return 1;
+}
+
+static int put_body(int fd, const char *data, size_t bytes) {
+    if (!chunk) return put(fd, data, bytes, 0);
+    while (bytes) {
+        char head[32];
+        size_t here = bytes < chunk ? bytes : chunk;
+        int size = snprintf(head, sizeof head, "%zx\r\n", here);
+        if (!put(fd, head, (size_t)size, MSG_MORE) || !put(fd, data, here, MSG_MORE) || !put(fd, "\r\n", 2, 0)) return 0;
+        data += here;
+        bytes -= here;
+    }
+    return 1;
+}
+
+static int put_request(int fd, struct file head) {
+    if (!put(fd, head.data, head.bytes, prefix.bytes || filled ? MSG_MORE : 0)) return 0;
+    if (!put_body(fd, prefix.data, prefix.bytes)) return 0;
+    for (long long left = filled; left > 0;) {
+        size_t here = left < (long long)block.bytes ? (size_t)left : block.bytes;
+        if (!put_body(fd, block.data, here)) return 0;
+        left -= (long long)here;
+    }
+    return put_body(fd, tail.data, tail.bytes) && (!chunk || put(fd, "0\r\n\r\n", 5, 0));
+}
+
+/* Read one whole answer; status 0 if none came. `buffer` has BUFFER + 1 bytes. */
+static struct answer take(int fd, char *buffer) {
+    struct answer answer = {0, 0, -1};
+    size_t size = 0;
+    char *body = NULL;
+    while (!body) {
+        ssize_t got = size < BUFFER ? recv(fd, buffer + size, BUFFER - size, 0) : -1;
+        if (got <= 0) return answer;
+        size += (size_t)got;
+        buffer[size] = 0;
+        body = strstr(buffer, "\r\n\r\n");
+    }
+    body += 4;
+    if (sscanf(buffer, "HTTP/1.1 %d", &answer.status) != 1) return answer;
+    char *length = strcasestr(buffer, "\r\ncontent-length:");
+    long long whole = length && length < body ? strtoll(length + 17, NULL, 10) : -1;
+    char *received = strstr(body, "\"received_bytes\":");
+    if (received) answer.received_bytes = strtoll(received + 17, NULL, 10);
+    answer.body_bytes = (long long)(size - (size_t)(body - buffer));
+    size_t kept = size;
+    while (whole < 0 || answer.body_bytes < whole) {
+        /* Small answers are read behind what is there, to be looked at; the rest of large ones is forgotten. */
+        char *place = kept < BUFFER / 2 && whole < BUFFER / 4 ? buffer + kept : buffer;
+        ssize_t got = recv(fd, place, BUFFER / 2, 0);
+        if (got <= 0) break;
+        answer.body_bytes += got;
+        if (place != buffer) {
+            kept += (size_t)got;
+            buffer[kept] = 0;
+            if ((received = strstr(body, "\"received_bytes\":"))) answer.received_bytes = strtoll(received + 17, NULL, 10);
+        }
+    }
+    if (whole >= 0 && answer.body_bytes != whole) answer.status = 0;
+    return answer;
+}
+
+struct sending {
+    struct file head;
+    struct answer answer;
+    double began, ended;
+};
+
+static void *send_one(void *argument) {
+    struct sending *sending = argument;
+    char *buffer = malloc(BUFFER + 1);
+    int fd = dial();
+    pthread_barrier_wait(&all_connected);
+    sending->began = now();
+    put_request(fd, sending->head); /* if it fails, the answer tells why */
+    sending->answer = take(fd, buffer);
+    sending->ended = now();
+    close(fd);
+    free(buffer);
+    return NULL;
+}
+
+static int send_all(int count, char **names) {
+    pthread_t threads[count];
+    struct sending sendings[count];
+    pthread_barrier_init(&all_connected, NULL, (unsigned)count);
+    for (int at = 0; at < count; at++) sendings[at].head = load(names[at]);
+    for (int at = 0; at < count; at++)
+        if (pthread_create(&threads[at], NULL, send_one, &sendings[at])) fail("thread");
+    double began = 0, ended = 0;
+    for (int at = 0; at < count; at++) {
+        pthread_join(threads[at], NULL);
+        struct sending *one = &sendings[at];
+        printf("%d %.6f %lld %lld\n", one->answer.status, one->ended - one->began, one->answer.body_bytes,
+               one->answer.received_bytes);
+        if (!at || one->began < began) began = one->began;
+        if (one->ended > ended) ended = one->ended;
+    }
+    printf("%.6f\n", ended - began);
+    return 0;
+}
+
+static double ends_at;
+static long pause_microseconds;
+
+struct polling {
+    double *latencies;
+    long count, refused;
+};
+
+static void *poll_on(void *argument) {
+    struct polling *polling = argument;
+    char *buffer = malloc(BUFFER + 1);
+    polling->latencies = malloc(MOST_POLLS * sizeof(double));
+    int fd = dial();
+    while (now() < ends_at && polling->count < MOST_POLLS) {
+        double began = now();
+        struct answer answer = {0, 0, 0};
+        if (put(fd, request.data, request.bytes, 0)) answer = take(fd, buffer);
+        polling->latencies[polling->count++] = now() - began;
+        if (answer.status != 200) polling->refused++;
+        if (!answer.status) {
+            close(fd);
+            fd = dial();
+        }
+        if (pause_microseconds) usleep((useconds_t)pause_microseconds);
+    }
+    close(fd);
+    free(buffer);
+    return NULL;
+}
+
+static int compare(const void *one, const void *other) {
+    double a = *(const double *)one, b = *(const double *)other;
+    return a < b ? -1 : a > b;
+}
+
+static int poll_all(int count, double seconds) {
+    pthread_t threads[count];
+    struct polling pollings[count];
+    memset(pollings, 0, sizeof pollings);
+    double began = now();
+    ends_at = began + seconds;
+    for (int at = 0; at < count; at++)
+        if (pthread_create(&threads[at], NULL, poll_on, &pollings[at])) fail("thread");
+    long total = 0, refused = 0;
+    for (int at = 0; at < count; at++) {
+        pthread_join(threads[at], NULL);
+        total += pollings[at].count;
+        refused += pollings[at].refused;
+    }
+    double lasted = now() - began, *all = malloc((size_t)(total + 1) * sizeof(double));
+    long next = 0;
+    for (int at = 0; at < count; at++)
+        for (long here = 0; here < pollings[at].count; here++) all[next++] = pollings[at].latencies[here];
+    qsort(all, (size_t)total, sizeof(double), compare);
+    if (!total) return 1;
+    printf("%ld %ld %.6f %.4f %.4f %.4f\n", total, refused, lasted, all[total / 2] * 1e3, all[total * 99 / 100] * 1e3,
+           all[total - 1] * 1e3);
+    return 0;
+}
+
+int main(int count, char **arguments) {
+    if (count >= 9 && !strcmp(arguments[1], "send")) {
+        port = atoi(arguments[2]);
+        prefix = load(arguments[3]);
+        block = load(arguments[4]);
+        filled = atoll(arguments[5]);
+        tail = load(arguments[6]);
+        chunk = (size_t)atoll(arguments[7]);
+        return send_all(count - 8, arguments + 8);
+    }
+    if (count == 7 && !strcmp(arguments[1], "poll")) {
+        port = atoi(arguments[2]);
+        pause_microseconds = atol(arguments[4]);
+        request = load(arguments[6]);
+        return poll_all(atoi(arguments[3]), atof(arguments[5]));
+    }
+    fputs("see the top of client.c\n", stderr);
+    return 2;
+}

@@ -1,0 +1,73 @@
+"""Polls as fast as they can be asked, beside a route that does nothing; and what a cached service token costs.
+
+.venv/bin/python -m benchmarks.small_requests [--smoke]
+"""
+
+import statistics
+import sys
+import threading
+import time
+import timeit
+
+from app.clients.tokens import IssuedToken, ServiceTokens
+from app.domain.call import CallContext, Deadline
+from benchmarks.measures import Report, Rounds, Scale
+from benchmarks.polls_under_load import job_of
+from benchmarks.running import run_alone
+from benchmarks.world import World
+from tests.support.processes import free_port
+
+CLIENTS = 8
+_CALLS = 50_000
+
+
+def measure(world: World, scale: Scale) -> Report:
+    """Requests a second by eight clients on kept connections, and microseconds a cached token."""
+    gateway = world.gateway()
+    path, cookie = job_of(world, gateway, "u-poller")
+    sample = world.directory / "job.json"
+    sample.write_bytes(gateway.person("u-poller").get(path).content)
+    poll = world.request(gateway.port, "GET", path, cookie)
+    bare_port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-c", "benchmarks/bare_gunicorn.py", "benchmarks.bare_route:app"]
+    command += ["--bind", f"127.0.0.1:{bare_port}"]
+    environment = {**gateway.stack.environment(), "BENCH_ANSWER": str(sample)}
+    world.start("bare-route", command, bare_port, environment=environment)
+    bare = world.request(bare_port, "GET", "/job")
+
+    def ask(port: int, request: object) -> dict[str, float]:
+        polled = world.poll(
+            port,
+            request,  # type: ignore[arg-type]
+            threads=CLIENTS,
+            pause_microseconds=0,
+            seconds=scale.poll_seconds,
+        )
+        return {"requests/s": polled.count / polled.seconds, "ms p99": polled.p99}
+
+    rounds = Rounds()
+    rounds.run(
+        {"bare Flask route": lambda: ask(bare_port, bare), "gateway, polls": lambda: ask(gateway.port, poll)}, rounds=3
+    )
+    rounds.tell(report := Report(f"Polls of one job by {CLIENTS} clients"))
+    ratio = rounds.median("gateway, polls", "requests/s") / rounds.median("bare Flask route", "requests/s")
+    report.add("polls_vs_bare_flask", ratio, at_least=0.6)
+    report.add("cached_token_microseconds", cached_token_microseconds(), at_most=3, unit="µs", is_compared=False)
+    return report
+
+
+def cached_token_microseconds() -> float:
+    """How long one `service_token` takes that is answered from the cache: the median of nine runs."""
+
+    def fetch(_scope: str, _context: CallContext) -> IssuedToken:
+        return IssuedToken("a token", time.monotonic(), 3_600)
+
+    tokens = ServiceTokens(fetch, wait=threading.Event.wait)
+    context = CallContext(Deadline(60, time.monotonic), {})
+    tokens.service_token("a scope", context)
+    runs = timeit.repeat(lambda: tokens.service_token("a scope", context), number=_CALLS, repeat=9)
+    return statistics.median(runs) / _CALLS * 1e6
+
+
+if __name__ == "__main__":
+    run_alone(measure)

@@ -1,0 +1,198 @@
+"""The connection of an upload: it hears an upstream that speaks before it is done, over TCP and over TLS."""
+
+import hashlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.clients.transport import Answer, AnswerLostFailure, NotConnectedFailure, Timeouts
+from app.clients.upload import UploadTransport
+from tests.clients.upstreams import WATCHDOG, LocalServer, Request, Talk, Wire, answer
+from tests.support.certificates import write_certificate
+
+IDLE_SECONDS = 20.0
+BLOCK = bytes(range(256)) * 1024  # 256 KiB, and more than one send under TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    write_certificate(folder / "crt.pem", folder / "key.pem")
+    return folder / "crt.pem"
+
+
+class Far:
+    """An upstream that does as told, and the transport that uploads to it."""
+
+    def __init__(self, talk: Talk, certificate: Path | None) -> None:
+        context = None
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        self.server = LocalServer(talk, context)
+        self.transport = UploadTransport(self.server.url, WATCHDOG, certificate)
+
+    def post(self, chunks: Iterator[bytes], idle_seconds: float = IDLE_SECONDS) -> Answer:
+        return self.transport.post("/jobs", chunks, timeouts=Timeouts(5, idle_seconds, None), headers={})
+
+
+Reach = Callable[[Talk], Far]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def reach(request: pytest.FixtureRequest, certificate: Path) -> Iterator[Reach]:
+    made: list[Far] = []
+
+    def reach(talk: Talk) -> Far:
+        made.append(Far(talk, certificate if request.param == "tls" else None))
+        return made[-1]
+
+    yield reach
+    for far in made:
+        far.server.close()
+
+
+def endless() -> Iterator[bytes]:
+    """More than any buffers on the way take."""
+    for _ in range(2_000):
+        yield BLOCK
+    pytest.fail("nobody has stopped the sending")
+
+
+def test_every_byte_arrives_in_order(reach: Reach) -> None:
+    sizes = [1, 70_000, 0, 3 << 20, 16_384, 2, 1 << 19]
+    chunks = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    arrived: list[Request] = []
+
+    def talk(wire: Wire) -> None:
+        request = wire.read_head()
+        wire.read_body(request)
+        arrived.append(request)
+        wire.send(answer(b"{}", 201))
+
+    assert reach(talk).post(iter(chunks)).status == 201
+    assert arrived[0].is_whole
+    assert hashlib.sha256(arrived[0].body).digest() == hashlib.sha256(b"".join(chunks)).digest()
+
+
+def stop_reading(wire: Wire, until: threading.Event) -> None:
+    until.wait(30)
+
+
+def keep_reading(wire: Wire, until: threading.Event) -> None:
+    wire.wait_for_end()
+
+
+def close(wire: Wire, until: threading.Event) -> None:
+    wire.sock.close()
+
+
+@pytest.mark.parametrize("then", [stop_reading, keep_reading, close])
+def test_an_early_answer_is_heard_at_once_whatever_the_upstream_does_then(
+    reach: Reach, then: Callable[[Wire, threading.Event], None]
+) -> None:
+    heard = threading.Event()
+    # What has not left an upstream that closes with our bytes unread never will.
+    body = b"x" * (500 if then is close else 50_000)
+
+    def talk(wire: Wire) -> None:
+        wire.read_head()
+        wire.send(answer(body, 422))
+        then(wire, heard)
+
+    far = reach(talk)
+    started = time.monotonic()
+    reply = far.post(endless())
+    heard.set()
+    assert (reply.status, reply.body) == (422, body)
+    assert time.monotonic() - started < IDLE_SECONDS / 2
+
+
+def test_an_answer_that_comes_while_the_upstream_takes_nothing_is_heard_at_once(reach: Reach) -> None:
+    """The sender waits for room then, and must not wait for the idle time."""
+    heard = threading.Event()
+
+    def talk(wire: Wire) -> None:
+        wire.read_head()
+        time.sleep(0.5)  # by now all buffers are full
+        wire.send(answer(b"{}", 409))
+        heard.wait(30)
+
+    far = reach(talk)
+    started = time.monotonic()
+    assert far.post(endless()).status == 409
+    heard.set()
+    assert time.monotonic() - started < IDLE_SECONDS / 2
+
+
+def test_an_upstream_that_takes_nothing_is_given_up_after_the_idle_time(reach: Reach) -> None:
+    heard = threading.Event()
+
+    def talk(wire: Wire) -> None:
+        wire.read_head()
+        heard.wait(30)
+
+    with pytest.raises(AnswerLostFailure) as failure:
+        reach(talk).post(endless(), idle_seconds=0.5)
+    heard.set()
+    assert failure.value.is_timeout
+
+
+def test_an_upstream_that_closes_without_a_word_has_lost_the_answer(reach: Reach) -> None:
+    def talk(wire: Wire) -> None:
+        wire.read_head()
+
+    with pytest.raises(AnswerLostFailure) as failure:
+        reach(talk).post(endless())
+    assert not isinstance(failure.value, NotConnectedFailure)
+
+
+def test_a_reset_in_the_middle_has_lost_the_answer(reach: Reach) -> None:
+    def talk(wire: Wire) -> None:
+        wire.read_head()
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+    with pytest.raises(AnswerLostFailure):
+        reach(talk).post(endless())
+
+
+def test_what_the_body_raises_comes_out_and_leaves_the_message_without_its_end(reach: Reach) -> None:
+    arrived: list[Request] = []
+    ended = threading.Event()
+
+    def talk(wire: Wire) -> None:
+        request = wire.read_head()
+        wire.read_body(request)
+        arrived.append(request)
+        ended.set()
+
+    def broken() -> Iterator[bytes]:
+        yield BLOCK
+        raise ValueError("the client went away")
+
+    with pytest.raises(ValueError, match="went away"):
+        reach(talk).post(broken())
+    assert ended.wait(10)
+    assert not arrived[0].is_whole
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_before_a_byte_is_sent(certificate: Path) -> None:
+    far = Far(lambda wire: None, certificate)
+    stranger = UploadTransport(far.server.url, WATCHDOG)
+    taken: list[bytes] = []
+
+    def chunks() -> Iterator[bytes]:
+        taken.append(BLOCK)
+        yield BLOCK
+
+    try:
+        with pytest.raises(NotConnectedFailure):
+            stranger.post("/jobs", chunks(), timeouts=Timeouts(5, 5, None), headers={})
+    finally:
+        far.server.close()
+    assert taken == []

@@ -1,0 +1,134 @@
+"""Every case of the corpus through a running gateway, judged by the bytes that it sent to the upstream."""
+
+import contextlib
+import re
+
+import pytest
+
+from tests.corpus.case import MODEL, MODEL_ID, Case, Passes
+from tests.corpus.cases import CASES
+from tests.corpus.judgement import assert_every_reader_sees
+from tests.corpus.recorder import RecordingConverter
+from tests.corpus.request_framings import FRAMINGS, Framing
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.stack import Stack
+
+STATUSES = {"invalid_request": 400, "payload_too_large": 413, "unsupported_media_type": 415}
+CHUNK_BYTES = 7_001
+#: A sample, cut over sockets at every ninth byte; tests/corpus/test_arrivals.py cuts them all, everywhere.
+CUT_CASES = {
+    "client-chrome",
+    "claim-in-a-second-disposition-after-a-bare-line-feed",
+    "epilogue-with-a-part",
+    "preamble-of-eight-bytes-without-line-break",
+    "boundary-is-the-beginning-of-another",
+    "closing-boundary-half",
+}
+
+
+def send(connection: RawConnection, client: Client, case: Case, framing: str) -> RawAnswer:
+    """Post a case's message; what is refused before it was read to its end may not be taken to its end."""
+    headers = {"Cookie": client.cookie_header}
+    if case.content_type:
+        headers["Content-Type"] = case.content_type
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        if framing == "counted":
+            connection.send_head("POST", "/api/conversion/init", {**headers, "Content-Length": str(len(case.body))})
+            connection.send(case.body)
+        else:
+            connection.send_head("POST", "/api/conversion/init", {**headers, "Transfer-Encoding": "chunked"})
+            for start in range(0, len(case.body), CHUNK_BYTES):
+                connection.send_chunk(case.body[start : start + CHUNK_BYTES])
+            connection.send(b"0\r\n\r\n")
+    return connection.answer()
+
+
+def assert_the_connection_is_clean(connection: RawConnection, client: Client, answer: RawAnswer) -> None:
+    """Nothing of the message was taken for a request: either the connection ends, or the next request is the next."""
+    if (answer.header("Connection") or "").lower() == "close":
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.socket.recv(1) == b""
+        return
+    following = connection.send_head("GET", "/api/me", {"Cookie": client.cookie_header}).answer()
+    assert (following.status, following.json()["user_id"]) == (200, "u-alice-7f3a")
+
+
+@pytest.mark.parametrize("framing", ["counted", "chunked"])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_upstream_gets_what_was_meant_or_no_whole_message(
+    stack: Stack, converter: RecordingConverter, alice: Client, case: Case, framing: str
+) -> None:
+    with stack.connect() as connection:
+        answer = send(connection, alice, case, framing)
+        uploads = converter.take()
+
+        if isinstance(case.outcome, Passes):
+            assert answer.status == 201, answer.body
+            (upload,) = uploads
+            assert upload.is_whole
+            assert_every_reader_sees(upload.content_type, bytes(upload.body), case.outcome.parts)
+        else:
+            assert answer.status == STATUSES[case.outcome.code], answer.body
+            assert answer.json()["code"] == case.outcome.code
+            assert len(uploads) <= 1
+            assert not any(upload.is_whole or upload.has_closing_boundary for upload in uploads)
+        assert_the_connection_is_clean(connection, alice, answer)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if case.name in CUT_CASES])
+def test_message_in_two_chunks_has_the_same_outcome(
+    stack: Stack, converter: RecordingConverter, alice: Client, case: Case
+) -> None:
+    headers = {"Cookie": alice.cookie_header, "Content-Type": case.content_type, "Transfer-Encoding": "chunked"}
+    for point in range(1, len(case.body), 9):
+        with stack.connect() as connection:
+            connection.send_head("POST", "/api/conversion/init", headers)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.send_chunk(case.body[:point]).send_chunk(case.body[point:]).send(b"0\r\n\r\n")
+            answer = connection.answer()
+        uploads = converter.take()
+        if isinstance(case.outcome, Passes):
+            assert (point, answer.status) == (point, 201)
+            assert_every_reader_sees(uploads[0].content_type, bytes(uploads[0].body), case.outcome.parts)
+        else:
+            assert (point, answer.json()["code"]) == (point, case.outcome.code)
+            assert not any(upload.is_whole or upload.has_closing_boundary for upload in uploads)
+
+
+def all_answers(connection: RawConnection) -> tuple[int, ...]:
+    """The statuses of everything that still comes, until the gateway ends the connection."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.socket.recv(65_536):
+            received += data
+    return tuple(int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received))
+
+
+@pytest.mark.parametrize("framing", [pytest.param(framing, id=framing.name) for framing in FRAMINGS])
+def test_request_has_one_framing_or_none_and_hides_no_second_request(
+    stack: Stack, converter: RecordingConverter, alice: Client, framing: Framing
+) -> None:
+    host = f"localhost:{stack.port}"
+    lines = (
+        f"POST /api/conversion/init {framing.version}",
+        f"Host: {host}",
+        f"Cookie: {alice.cookie_header}",
+        "Content-Type: multipart/form-data; boundary=b",
+        *framing.lines,
+    )
+    head = b"".join((line if isinstance(line, bytes) else line.encode()) + framing.line_end for line in lines)
+    behind = f"GET /behind HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+    with stack.connect() as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(head + framing.line_end + framing.body + behind).finish_sending()
+        answers = all_answers(connection)
+
+    uploads = converter.take()
+    assert answers == framing.answers
+    if answers[0] == 201:
+        (upload,) = uploads
+        assert upload.is_whole
+        assert_every_reader_sees(upload.content_type, bytes(upload.body), (MODEL_ID, MODEL))
+    else:
+        assert not any(upload.is_whole or upload.has_closing_boundary for upload in uploads)

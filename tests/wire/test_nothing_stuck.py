@@ -1,0 +1,106 @@
+"""Hundreds of slow sockets, behind nginx and without it: those who poll do not notice."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.multipart_bodies import LazyBytes, model_upload
+from tests.support.processes import wait_until
+from tests.support.scaled_stack import ScaledStack
+from tests.wire.slow_sockets import LIMIT_SECONDS, SlowSockets, p99_of_polls
+
+pytestmark = pytest.mark.timeout(120)
+
+#: More than nginx and the kernel hold for somebody who does not read.
+LIBRARY_FILE_BYTES = 24 * 1024 * 1024
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
+    """Two workers, the product itself, behind nginx."""
+    with ScaledStack(tmp_path_factory.mktemp("stuck"), application="wsgi:app", workers=2, nginx={}) as made:
+        yield made
+
+
+def test_two_hundred_slow_sockets_behind_nginx_delay_no_poll(stack: ScaledStack) -> None:
+    """Heads and bodies that drip, signed in and not, and downloads that are hardly read."""
+    owner = stack.person("owner")
+    job_id = stack.completed_job(owner, LazyBytes(LIBRARY_FILE_BYTES, seed=1))
+    model_id = owner.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"]
+    watcher = stack.person("watcher")
+    watched = stack.upload(watcher)
+    pids = stack.worker_pids()
+    head = model_upload()
+    with SlowSockets(stack.url) as slow:
+        slow.half_heads(60)
+        # One for each user; some of them get no place at all.
+        for number in range(30):
+            cookie = stack.person(f"slow-{number}").cookie_header
+            slow.bodies(1, "/api/conversion/init", {**head.headers, "Cookie": cookie}, head.as_bytes() * 10)
+        slow.bodies(50, "/api/conversion/check", {**MULTIPART, "Cookie": owner.cookie_header}, b"x" * 1_000)
+        slow.readers(10, f"/api/models/{model_id}/file", {"Cookie": owner.cookie_header})
+        # Refused at once; what they go on sending is nobody's business.
+        slow.bodies(50, "/api/conversion/init", MULTIPART, b"x" * 10_000)
+        p99 = p99_of_polls(stack.url, f"/api/conversion/{watched}", {"Cookie": watcher.cookie_header})
+        open_ones = slow.open_ones()
+    assert len(slow.connections) == 200
+    assert open_ones >= 140, "the load has gone away while it was measured"
+    assert p99 < LIMIT_SECONDS
+    assert stack.worker_pids() == pids, "a worker was replaced"
+    wait_until(
+        lambda: stack.send(stack.person("next"), model_upload()).status_code in {201, 409}, "the next upload works"
+    )
+
+
+def test_two_hundred_half_heads_delay_no_poll_of_the_gateway_itself(stack: ScaledStack) -> None:
+    """Without nginx it is the worker's own loop that waits for them: no thread does, also on kept connections."""
+    host = {"Host": stack.url.partition("//")[2]}
+    watcher = stack.person("direct watcher")
+    watched = stack.upload(watcher)
+    with SlowSockets(stack.direct_url) as slow:
+        slow.half_heads(150)
+        slow.silent(50)
+        kept = slow.connections[150:175]
+        for connection in kept:
+            assert connection.send_head("GET", "/healthz").answer().status == 200
+            connection.send(b"GET /healthz HTTP/1.1\r\nX-Ha")
+        p99 = p99_of_polls(stack.direct_url, f"/api/conversion/{watched}", {**host, "Cookie": watcher.cookie_header})
+        open_ones = slow.open_ones()
+        # Those who go on are served.
+        for connection in kept:
+            assert connection.send(b"lf: 1\r\nHost: localhost\r\n\r\n").answer().status == 200
+    assert open_ones == 200
+    assert p99 < LIMIT_SECONDS
+
+
+def test_two_hundred_that_linger_delay_no_poll(stack: ScaledStack) -> None:
+    """Connections that have ended, as far as we are concerned, and go on sending, cost nobody a thread."""
+    host = {"Host": stack.url.partition("//")[2]}
+    with SlowSockets(stack.direct_url) as slow:
+        slow.bodies(200, "/api/conversion/init", {**host, **MULTIPART}, b"x" * 1_000_000)
+        for connection in slow.connections:
+            answer = connection.answer("POST")
+            assert (answer.status, answer.header("Connection")) == (401, "close")
+        p99 = p99_of_polls(stack.direct_url, "/healthz", {})
+        slow.connections[0].send(b"x" * 500_000)
+    assert p99 < LIMIT_SECONDS
+
+
+def test_clients_that_stay_after_their_last_answer_delay_no_poll(stack: ScaledStack) -> None:
+    """A plain worker closes each of them for two seconds on the thread that accepts: eight cost the next one ten."""
+    pids = stack.worker_pids()
+    delays = []
+    for _ in range(3):
+        with SlowSockets(stack.direct_url) as staying:
+            staying.silent(8)
+            for connection in staying.connections:
+                assert connection.send_head("GET", "/healthz", {"Connection": "close"}).answer().status == 200
+            with SlowSockets(stack.direct_url) as polling:
+                began = time.monotonic()
+                polling.silent(1)
+                assert polling.connections[0].send_head("GET", "/healthz").answer().status == 200
+                delays.append(time.monotonic() - began)
+    assert sorted(delays)[1] < 0.05, delays
+    assert stack.worker_pids() == pids, "a worker was replaced"

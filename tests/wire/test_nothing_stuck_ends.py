@@ -1,0 +1,236 @@
+"""Whoever stalls is ended, on either side of the gateway, and what he held is free at once: place, lease, thread.
+
+The gateway has one worker here with one place for long transfers, so that a place that is not given back is noticed.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.multipart_bodies import LazyBytes, model_upload
+from tests.support.processes import wait_until
+from tests.support.sandbox_processes import CONVERTER, FILE_ACCESS
+from tests.support.scaled_stack import ScaledStack
+from tests.support.slow_uploads import SlowUpload
+
+pytestmark = pytest.mark.timeout(90)
+
+ENVIRONMENT = {
+    "VISIONA_UPLOAD_SLOTS": "1",
+    "VISIONA_UPLOAD_IDLE_SECONDS": "1.5",
+    "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "1000",
+    "SCALED_TRY_SECONDS": "1.5",
+    "SCALED_STALL_SECONDS": "2",
+    "SCALED_HEAD_SECONDS": "2",
+}
+#: More than the kernel takes of an upload for a converter that reads nothing, or of a download for nobody.
+MUCH = 40 * 1024 * 1024
+BEGUN = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
+
+
+@pytest.fixture(scope="module")
+def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
+    directory = tmp_path_factory.mktemp("ends")
+    with ScaledStack(directory, environment=ENVIRONMENT, workers=1, nginx={}) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(module_stack: ScaledStack) -> ScaledStack:
+    module_stack.reset()
+    return module_stack
+
+
+@pytest.fixture(params=["direct", "nginx"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def connect(stack: ScaledStack, way: str) -> RawConnection:
+    return RawConnection(stack.direct_url if way == "direct" else stack.url)
+
+
+def host(stack: ScaledStack) -> dict[str, str]:
+    return {"Host": stack.url.partition("//")[2]}
+
+
+def begin_upload(stack: ScaledStack, way: str, client: Client, length: int) -> RawConnection:
+    connection = connect(stack, way)
+    headers = {**host(stack), "Cookie": client.cookie_header, "Content-Type": "multipart/form-data; boundary=b"}
+    return connection.send_head("POST", "/api/conversion/init", {**headers, "Content-Length": str(length)})
+
+
+def assert_all_is_free(stack: ScaledStack, client: Client) -> None:
+    """The same user's next upload goes through, at once, in the only place there is."""
+    began = time.monotonic()
+    job_id = wait_until(lambda: next_upload(stack, client), "the next upload goes through", seconds=3)
+    assert time.monotonic() - began < 3
+    stack.sandbox.complete(job_id)
+
+
+def next_upload(stack: ScaledStack, client: Client) -> str | None:
+    response = stack.send(client, model_upload())
+    assert response.status_code in {201, 409, 503}, response.text
+    return str(response.json()["job_id"]) if response.status_code == 201 else None
+
+
+def test_upload_that_stalls_ends_with_upload_timeout(stack: ScaledStack, way: str) -> None:
+    client = stack.person("stalls")
+    with begin_upload(stack, way, client, 1_000_000) as connection:
+        connection.send(BEGUN + b"x" * 3_000)
+        answer = connection.answer("POST")
+        assert (answer.status, answer.json()["code"]) == (408, "upload_timeout")
+        assert_all_is_free(stack, client)
+
+
+def test_upload_that_drips_ends_with_upload_timeout(stack: ScaledStack, way: str) -> None:
+    """Never idle for long, and far below the minimum rate."""
+    client = stack.person("drips")
+    with begin_upload(stack, way, client, 1_000_000) as connection:
+        connection.send(BEGUN)
+        ends_at = time.monotonic() + 30
+        while not select.select([connection.socket], [], [], 0.2)[0] and time.monotonic() < ends_at:
+            connection.send(b"x")
+        answer = connection.answer("POST")
+        assert (answer.status, answer.json()["code"]) == (408, "upload_timeout")
+        assert_all_is_free(stack, client)
+
+
+def test_converter_that_stops_reading_ends_the_upload(stack: ScaledStack) -> None:
+    client = stack.person("unread upload")
+    stack.sandbox.fault(CONVERTER, call="create_job", read_body=False, stall_seconds=3600, times=1)
+    response = stack.send(client, model_upload(LazyBytes(MUCH, seed=1)))
+    assert (response.status_code, response.json()["code"]) == (502, "converter_unavailable")
+    assert_all_is_free(stack, client)
+
+
+def test_file_service_that_stalls_ends_the_pull(stack: ScaledStack) -> None:
+    client = stack.person("stalled pull")
+    job_id = stack.completed_job(client, b"m" * 400_000)
+    stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", stall_seconds=3600, stall_at=70_000)
+    response = client.post(f"/api/conversion/{job_id}/promote-to-models")
+    assert (response.status_code, response.json()["code"]) == (502, "file_service_unavailable")
+    assert_all_is_free(stack, client)
+
+
+def test_download_that_nobody_reads_ends(stack: ScaledStack, way: str) -> None:
+    """It is cut off, short of its length, and not lingered on."""
+    client = stack.person("unread download")
+    model_id = kept_model(stack, client)
+    with connect(stack, way) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        headers = {**host(stack), "Cookie": client.cookie_header}
+        connection.send_head("GET", f"/api/models/{model_id}/file", headers)
+        wait_until(lambda: select.select([connection.socket], [], [], 0)[0], "the download has begun")
+        assert next_upload(stack, client) is None, "the download holds no place"
+        # The kernel and nginx hold some of it for the reader; the place is free when the rest was given up.
+        wait_until(lambda: next_upload(stack, client), "the next upload goes through", seconds=20, every=0.2)
+
+
+def test_head_that_drips_ends_in_time(stack: ScaledStack) -> None:
+    """A byte now and then gains nobody time; also not on a connection that has served a request already."""
+    with connect(stack, "direct") as new, connect(stack, "direct") as kept:
+        assert kept.send_head("GET", "/healthz").answer().status == 200
+        began = time.monotonic()
+        ends: dict[RawConnection, float] = {}
+        for connection in (new, kept):
+            connection.send(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+        while len(ends) < 2 and time.monotonic() - began < 20:
+            for connection in {new, kept} - ends.keys():
+                if select.select([connection.socket], [], [], 0.05)[0]:
+                    assert connection.socket.recv(1) == b""
+                    ends[connection] = time.monotonic() - began
+                else:
+                    connection.send(b"x")
+        assert len(ends) == 2
+        assert 1.8 < min(ends.values()) <= max(ends.values()) < 6
+
+
+def test_head_that_is_too_large_is_refused_though_it_has_no_end(stack: ScaledStack) -> None:
+    with connect(stack, "direct") as connection:
+        connection.send(b"GET /healthz HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 2_000) for n in range(40)))
+        assert connection.answer().status == 431
+
+
+def test_small_body_that_was_not_read_holds_no_thread_and_not_its_connection(stack: ScaledStack) -> None:
+    """An answer that keeps the connection may come before the end of a small body; the next request follows it."""
+    headers = {**host(stack), "Content-Type": "application/json", "Content-Length": "1000"}
+    with connect(stack, "direct") as connection:
+        answer = connection.send_head("POST", "/api/conversion/check", headers).answer("POST")
+        assert (answer.status, answer.header("Connection")) == (401, "keep-alive")
+        connection.send(b"x" * 600)
+        connection.send(b"x" * 400)
+        assert connection.send_head("GET", "/healthz").answer().status == 200
+        # And with all of it in one piece, the next request included.
+        connection.send_head("POST", "/api/conversion/check", headers)
+        connection.send(b"x" * 1_000 + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.answer("POST").status == 401
+    with connect(stack, "direct") as connection:
+        connection.send_head("POST", "/api/conversion/check", headers).send(b"x" * 999)
+        assert connection.answer("POST").status == 401
+        assert connection.socket.recv(1) == b"", "a rest that never comes is not waited for"
+
+
+def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None:
+    """`Expect: 100-continue`: whoever is refused never hears that he should go on; whoever is taken does."""
+    body = model_upload(b"x" * 100_000)
+    length = {"Content-Length": str(len(body)), "Expect": "100-continue"}
+    with connect(stack, "direct") as connection:
+        connection.send_head("POST", "/api/conversion/init", {**host(stack), **body.headers, **length})
+        assert connection.answer("POST").status == 401
+        assert connection.socket.recv(1) == b""
+    cookie = {"Cookie": stack.person("asks first").cookie_header}
+    with connect(stack, "direct") as connection:
+        connection.send_head("POST", "/api/conversion/init", {**host(stack), **body.headers, **length, **cookie})
+        assert connection.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert connection.send(body.as_bytes()).answer("POST").status == 201
+
+
+def test_all_long_transfers_share_their_places(stack: ScaledStack) -> None:
+    """With the only place taken, by an upload or by a download, everything long has to come again; polls go on."""
+    reader = stack.person("reader")
+    model_id = kept_model(stack, reader)
+    promoter = stack.person("promoter")
+    job_id = stack.completed_job(promoter)
+    file = f"/api/models/{model_id}/file"
+    before = len(stack.sandbox.uploads())
+    with SlowUpload(stack.url, stack.person("uploader"), size=4_000_000) as upload:
+        wait_until(lambda: stack.sandbox.uploads()[before:], "the upload holds the place")
+        refused: list[requests.Response | RawAnswer] = [
+            stack.send(stack.person("another"), model_upload()),
+            promoter.post(f"/api/conversion/{job_id}/promote-to-models"),
+            reader.get(file),
+        ]
+        assert [response.json()["code"] for response in refused if isinstance(response, requests.Response)] == [
+            "upload_capacity"
+        ] * 3
+        assert all(int(response.headers["Retry-After"]) > 0 for response in refused)  # type: ignore[arg-type]
+        assert_polls_go_on(stack, promoter, job_id)
+        assert upload.finish().status == 201
+    wait_until(lambda: promoter.post(f"/api/conversion/{job_id}/promote-to-models").ok, "a place for the promote")
+
+
+def kept_model(stack: ScaledStack, client: Client) -> str:
+    job_id = stack.completed_job(client, LazyBytes(MUCH, seed=2))
+    return str(client.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"])
+
+
+def assert_polls_go_on(stack: ScaledStack, client: Client, job_id: str) -> None:
+    """More callers than a worker has threads, at once."""
+    statuses: list[int] = []
+
+    def poll() -> None:
+        statuses.append(client.clone().get(f"/api/conversion/{job_id}").status_code)
+
+    threads = [threading.Thread(target=poll) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 40
