@@ -6,6 +6,7 @@ in the lines of libraries. A line break in a value cannot begin a new line: JSON
 """
 
 import contextlib
+import functools
 import logging
 import re
 import sys
@@ -36,6 +37,8 @@ _PATTERNS = (
     re.compile(r"(?i)\b((?:__Host-)?visiona_[a-z0-9_]+)=[^;\s]+"),
     re.compile(r"(?i)\b((?:set-)?cookie:|(?:proxy-)?authorization:)\s*(?!\[redacted\])[^\r\n\"']+"),
 )
+# Most values are words, numbers and paths. Each pattern but the second needs a character that these do not have.
+_PLAIN_TEXT = re.compile(r"(?!.*eyJ)[A-Za-z0-9._/<>-]*")
 _MAX_TEXT_CHARACTERS = 4_000
 _MIN_SECRET_CHARACTERS = 6
 
@@ -54,7 +57,7 @@ class Redactor:
         return {name: self._value(name, value) for name, value in event.items()}
 
     def _value(self, name: str, value: Any) -> Any:
-        if _SECRET_NAMES.search(name) and name not in _PLAIN_NAMES and value is not None:
+        if value is not None and _tells_secret(name):
             return REDACTED
         if isinstance(value, Mapping):
             return {str(key): self._value(str(key), inner) for key, inner in value.items()}
@@ -68,9 +71,15 @@ class Redactor:
         """Return `text` with everything cut out that is or looks like a secret, and of bounded length."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
-        for pattern in _PATTERNS:
-            text = pattern.sub(_keep_name, text)
+        if not _PLAIN_TEXT.fullmatch(text):
+            for pattern in _PATTERNS:
+                text = pattern.sub(_keep_name, text)
         return text if len(text) <= _MAX_TEXT_CHARACTERS else text[:_MAX_TEXT_CHARACTERS] + "…"
+
+
+@functools.lru_cache(maxsize=1_024)
+def _tells_secret(name: str) -> bool:
+    return name not in _PLAIN_NAMES and _SECRET_NAMES.search(name) is not None
 
 
 def _keep_name(match: re.Match[str]) -> str:

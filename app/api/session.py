@@ -21,7 +21,7 @@ from typing import Any, cast
 from flask import Flask, Request, current_app, g, request
 from flask import session as cookie
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from itsdangerous import BadData
+from itsdangerous import BadData, URLSafeTimedSerializer
 
 from app.api.context import gateway
 from app.config import Settings
@@ -62,6 +62,15 @@ class _SignedCookie(SecureCookieSessionInterface):
 
     salt = "visiona.session"
     digest_method = staticmethod(hashlib.sha256)
+
+    def __init__(self) -> None:
+        self._serializer: URLSafeTimedSerializer | None = None
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        # Flask makes one for every request, although the keys are those that the process was started with.
+        if self._serializer is None:
+            self._serializer = super().get_signing_serializer(app)
+        return self._serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         # Flask takes a bad signature for an empty session, but crashes on a good one around something unusable.

@@ -49,6 +49,8 @@ def _has_much_unread() -> bool:
 def register(app: Flask, *, is_https: bool) -> None:
     """Trace every request of `app`. To be registered before anything else that acts on requests."""
 
+    security_headers = [*_SECURITY_HEADERS.items(), *([("Strict-Transport-Security", _HSTS)] if is_https else [])]
+
     @app.before_request
     def _begin() -> None:
         structlog.contextvars.clear_contextvars()
@@ -70,10 +72,10 @@ def register(app: Flask, *, is_https: bool) -> None:
     @app.after_request
     def _end(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.get("request_id", "")
-        for name, value in _SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        if is_https:
-            response.headers.setdefault("Strict-Transport-Security", _HSTS)
+        present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - pairs, otherwise
+        for name, value in security_headers:
+            if name.lower() not in present:
+                response.headers.add(name, value)
         if request.path not in _QUIET_PATHS:
             user_id = g.get("user_id")
             log.info(

@@ -274,9 +274,7 @@ class Stack:
         }
         # The sandbox prints its published client secrets on purpose; the gateway's log must not show even those.
         ours = [self.log_path] if self.nginx is None else [self.log_path, self.nginx.access_log]
-        return find_leaks(ours, issued | client_secrets) + find_leaks(
-            self.sandbox.log_paths.values(), issued
-        )
+        return find_leaks(ours, issued | client_secrets) + find_leaks(self.sandbox.log_paths.values(), issued)
 
     def close(self) -> None:
         """End everything; raises AssertionError if a log shows a secret, or if the gateway did not end when told to."""

@@ -19,8 +19,9 @@ MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
-    """Two workers, the product itself, behind nginx."""
-    with ScaledStack(tmp_path_factory.mktemp("stuck"), application="wsgi:app", workers=2, nginx={}) as made:
+    """Two workers behind nginx, which end nobody for being slow while a slow machine measures."""
+    patient = {"SCALED_HEAD_SECONDS": "120", "SCALED_TRY_SECONDS": "60"}
+    with ScaledStack(tmp_path_factory.mktemp("stuck"), environment=patient, workers=2, nginx={}) as made:
         yield made
 
 

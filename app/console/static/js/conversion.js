@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { ConversionForm } from "./form.js";
-import { ABORTED, NETWORK } from "./problems.js";
+import { ABORTED, NETWORK, Problem } from "./problems.js";
 import { local } from "./storage.js";
 import { onTold, tell } from "./tabs.js";
 import { startUpload, uploadBody } from "./upload.js";
@@ -68,17 +68,15 @@ export class Conversion extends Emitter {
 
   /** Watch a job from now on. */
   follow(job) {
-    this.#begin("job");
-    this.watcher = new JobWatcher(job);
+    this.#begin("job", new JobWatcher(job));
+    this.watcher.subscribe(() => this.emit());
     local.set(this.#key, job.job_id);
-    this.emit();
   }
 
   /** Let go of the job that has ended, and begin anew. */
   reset() {
-    this.#begin("form");
     local.remove(this.#key);
-    this.emit();
+    this.#begin("form");
   }
 
   /** Ask whether the upload would be taken, then send it. */
@@ -143,12 +141,14 @@ export class Conversion extends Emitter {
   }
 
   /** A new beginning: whatever was under way before does not count any more. */
-  #begin(phase) {
+  #begin(phase, watcher = null) {
     clearTimeout(this.#timer);
-    this.watcher?.close();
-    this.watcher = null;
+    const run = ++this.#run;
+    const before = this.watcher;
+    this.watcher = watcher;
     this.#become(phase);
-    return ++this.#run;
+    before?.close();
+    return run;
   }
 
   #become(phase, problem = null) {
@@ -211,6 +211,7 @@ export class Conversion extends Emitter {
   }
 
   async #fail(problem, wish, run) {
+    if (!(problem instanceof Problem)) throw problem;
     if (problem.code === ABORTED) {
       this.#become("form");
       return;

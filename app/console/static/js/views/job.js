@@ -31,7 +31,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
   const lead = h("p", {});
   const element = h(
     "div",
-    { class: "page" },
+    { class: "page narrow" },
     head ?? h("header", { class: "page-head" }, h("div", {}, heading, lead)),
     h(
       "section",
@@ -49,9 +49,13 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
         pill,
       ),
       steps.element,
-      h("div", { class: "job-progress" }, bar.element, h("div", { class: "job-numbers" }, percent, elapsed)),
-      sentence,
-      trouble,
+      h(
+        "div",
+        { class: "job-progress" },
+        h("div", { class: "job-numbers" }, sentence, percent),
+        bar.element,
+        h("div", { class: "job-numbers below" }, trouble, elapsed),
+      ),
       outcome,
     ),
     details(watcher),

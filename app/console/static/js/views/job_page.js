@@ -15,7 +15,7 @@ export function jobPage({ conversion, session }, jobId) {
   let isGone = false;
 
   async function load() {
-    element.replaceChildren(h("div", { class: "page" }, backHead(), skeletonRows(3)));
+    element.replaceChildren(h("div", { class: "page narrow" }, backHead(), skeletonRows(3)));
     try {
       const { data } = await api.job(jobId);
       if (isGone) return;
@@ -24,7 +24,7 @@ export function jobPage({ conversion, session }, jobId) {
       element.replaceChildren(panel.element);
       document.title = `${data.filename || jobId} – ${t("app.title")}`;
     } catch (problem) {
-      if (!isGone) element.replaceChildren(h("div", { class: "page" }, backHead(), failedState(problem, load)));
+      if (!isGone) element.replaceChildren(h("div", { class: "page narrow" }, backHead(), failedState(problem, load)));
     }
   }
 

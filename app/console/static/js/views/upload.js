@@ -24,7 +24,7 @@ export function uploadPanel({ conversion }) {
   const title = h("h2", {});
   const element = h(
     "div",
-    { class: "page" },
+    { class: "page narrow" },
     pageHead(t("upload.title"), t("upload.lead")),
     h(
       "section",
