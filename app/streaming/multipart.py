@@ -219,7 +219,8 @@ def _field_value(segment: MultipartSegment, body: "PartBody", facts: UploadFacts
             raise InvalidRequestError("a field has a charset that not all readers know")
         return (None, body, content_type)
     # Path segments, quotes, backslashes and semicolons go: each has been some parser's way out of the header.
-    filename = clean_filename(segment.filename, "file").replace(";", "_")
+    # Some readers take %22, %0D and %0A in it for a quote and line breaks, which is how browsers write those.
+    filename = re.sub(r"%(?=22|0[AD])", "_", clean_filename(segment.filename, "file").replace(";", "_"))
     if segment.name == MODEL_PART and not facts.filename:
         facts.filename = filename
     return (filename, body, content_type or _DEFAULT_CONTENT_TYPE)

@@ -1,0 +1,180 @@
+"""People with a real Chromium in front of the console, and everything that goes wrong while they use it.
+
+A `Visitor` is one person's browser: a context of its own, with cookies and storage of its own. Whatever the browser
+complains of (errors of scripts, violations of the content security policy, requests that failed and that nobody
+announced) is remembered, and `close` raises it.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, Response
+
+from tests.support.processes import ROOT
+from tests.support.stack import Stack
+
+PROGRAM = "/usr/bin/chromium"
+ARGUMENTS = [
+    # Tests run as root in containers, where Chromium's own sandbox does not start.
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+AXE = ROOT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 360, "height": 760}
+SECONDS = 15.0
+
+# The browser's own line about an answer that `_note_response` has seen already.
+_REPEATED = "Failed to load resource"
+_REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+"""
+
+
+class Visitor:
+    """One person with a browser. For one thread, like Playwright itself."""
+
+    def __init__(self, browser: Browser, stack: Stack, **options: Any) -> None:
+        """Open the browser; `options` are Playwright's for a context (`locale`, `viewport`, `color_scheme`)."""
+        self.stack = stack
+        self.troubles: list[str] = []
+        self._expected: list[str] = []
+        self.context: BrowserContext = browser.new_context(
+            **{"locale": "en-US", "viewport": WIDE, "base_url": stack.url, "accept_downloads": True, **options}
+        )
+        self.context.set_default_timeout(SECONDS * 1000)
+        self.context.add_init_script(_REPORT_VIOLATIONS)
+        self.context.on("page", self._watch)
+        self.page: Page = self.context.new_page()
+
+    def close(self) -> None:
+        """Close the browser; raises AssertionError if it had something to complain of."""
+        self.context.close()
+        assert not self.troubles, "\n".join(self.troubles)
+
+    def expects(self, *failures: str) -> None:
+        """Announce answers that are failures on purpose: `409 /api/conversion/check`, or `failed /api/...`.
+
+        They stay announced; a path may end in `*`.
+        """
+        self._expected += failures
+
+    # What people do
+
+    def sign_in(self, username: str = "alice") -> "Visitor":
+        """Sign in by the login page and arrive at the console."""
+        self.page.goto("/")
+        self.page.locator("main a[href^='/auth/login']").click()
+        self.fill_login(self.page, username)
+        self.page.wait_for_url(f"{self.stack.url}/**")
+        return self.is_ready()
+
+    @staticmethod
+    def fill_login(page: Page, username: str = "alice") -> None:
+        """Fill Member Center's page in."""
+        page.locator("#username").fill(username)
+        page.locator("#password").fill(username)
+        page.locator("button[type=submit]").click()
+
+    def come_back(self) -> "Visitor":
+        """Load the console anew."""
+        self.page.goto("/")
+        return self.is_ready()
+
+    def is_ready(self) -> "Visitor":
+        self.page.wait_for_selector("html[data-ready]")
+        return self
+
+    def choose_model(self, content: bytes = b"a model", name: str = "model.onnx") -> None:
+        self.page.set_input_files(
+            "#model", files=[{"name": name, "mimeType": "application/octet-stream", "buffer": content}]
+        )
+        self.page.locator(".file-card .facts li:nth-child(2)").wait_for()
+
+    def start(self) -> None:
+        self.page.locator("#start").click()
+
+    def convert(self, content: bytes = b"a model", name: str = "model.onnx") -> str:
+        """Choose a model, start, and return the id of the job that is then shown."""
+        self.choose_model(content, name)
+        with self.page.expect_response("**/api/conversion/init") as answer:
+            self.start()
+        self.page.locator(".stepper").wait_for()
+        return str(answer.value.json()["job_id"])
+
+    def download(self, link: Locator) -> tuple[str, bytes]:
+        """Click, and return the file's name and content."""
+        with self.page.expect_download() as begun:
+            link.click()
+        return begun.value.suggested_filename, Path(begun.value.path()).read_bytes()
+
+    def go(self, route: str) -> None:
+        """Choose a section of the bar: `convert`, `history` or `models`."""
+        self.page.locator(f"[data-route={route}]").click()
+
+    def slow_down(self, upload_bytes_per_second: int) -> None:
+        """Make this page's uploads slow, as on a bad line."""
+        session = self.context.new_cdp_session(self.page)
+        session.send(
+            "Network.emulateNetworkConditions",
+            {
+                "offline": False,
+                "latency": 0,
+                "downloadThroughput": -1,
+                "uploadThroughput": upload_bytes_per_second,
+            },
+        )
+
+    def find_accessibility_problems(self) -> list[str]:
+        """What axe-core finds on the page and calls serious or critical."""
+        # By the debugger: the page's own policy forbids scripts from elsewhere, as it should.
+        self.page.evaluate(AXE.read_text(encoding="utf-8") + "; undefined")
+        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        return [
+            f"{violation['impact']} {violation['id']}: {node['target']} {node.get('failureSummary', '')}"
+            for violation in found["violations"]
+            if violation["impact"] in {"serious", "critical"}
+            for node in violation["nodes"]
+        ]
+
+    # What goes wrong
+
+    def _watch(self, page: Page) -> None:
+        page.on("console", self._note_message)
+        page.on("pageerror", lambda error: self.troubles.append(f"script: {error}"))
+        page.on("response", self._note_response)
+        page.on("requestfailed", self._note_failure)
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and not message.text.startswith(_REPEATED):
+            self.troubles.append(f"console {message.type}: {message.text}")
+
+    def _note_response(self, response: Response) -> None:
+        if response.status >= 400 and response.url.startswith(self.stack.url):
+            self._note(f"{response.status} {self._path(response.url)}")
+
+    def _note_failure(self, request: Request) -> None:
+        # A download, and a page that is left, end their requests in this way.
+        if request.failure != "net::ERR_ABORTED":
+            self._note(f"failed {self._path(request.url)}")
+
+    def _note(self, what: str) -> None:
+        if not any(_fits(what, expected) for expected in self._expected):
+            self.troubles.append(f"unexpected: {what}")
+
+    def _path(self, url: str) -> str:
+        return url.removeprefix(self.stack.url).partition("?")[0]
+
+
+VisitorFactory = Callable[..., Visitor]
+
+
+def _fits(what: str, expected: str) -> bool:
+    return re.fullmatch(re.escape(expected).replace(r"\*", ".*"), what) is not None

@@ -1,0 +1,213 @@
+"""Every state that the console was designed for, and how to get there: for axe-core and for pictures.
+
+Each is a function that gets a visitor who is signed in (or not, where its name is in SIGNED_OUT) and the console's
+first page open, and leaves the state on the screen.
+"""
+
+from collections.abc import Callable
+
+from tests.console.browser import Visitor
+from tests.support.sandbox_processes import CONVERTER
+from tests.support.stack import Stack
+
+MODEL = b"\x08\x08\x12\x07pytorch\x1a\x052.4.0" + b"\x3a\x84\x80\x40" + bytes(1 << 20) + bytes(4) + b"B\x04\x0a\x00\x10\x0d"
+"""One MB that reads as an ONNX file by PyTorch 2.4.0 with opset 13: fields, a graph of zeros, and the operator set."""
+
+State = Callable[[Visitor], None]
+SIGNED_OUT = {"welcome"}
+#: States of somebody who has never converted anything.
+OF_BOB = {"history_empty", "models_empty"}
+
+
+def welcome(_: Visitor) -> None:
+    """Nobody is signed in."""
+
+
+def form(visitor: Visitor) -> None:
+    visitor.page.locator(".drop").wait_for()
+
+
+def form_filled(visitor: Visitor) -> None:
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    images = [{"name": f"street_{n:03}.jpg", "mimeType": "image/jpeg", "buffer": b"x" * 40_000} for n in range(24)]
+    visitor.page.set_input_files("#references", files=images)
+
+
+def form_mistakes(visitor: Visitor) -> None:
+    visitor.page.locator("#modelId").fill("1200")
+    visitor.page.locator("#version").fill("1.0")
+    visitor.start()
+    visitor.page.locator("#model-error:not(:empty)").wait_for()
+
+
+def conflict(visitor: Visitor) -> None:
+    visitor.expects("409 /api/conversion/check")
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    visitor.stack.upload(visitor.stack.signed_in("alice"), filename="yolov5s.onnx")
+    visitor.start()
+    visitor.page.locator(".problem").wait_for()
+
+
+def uploading(visitor: Visitor) -> None:
+    visitor.slow_down(300_000)
+    visitor.choose_model(MODEL + bytes(1 << 21), "mobilenet_v3.onnx")
+    visitor.start()
+    visitor.page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
+
+
+def accepting(visitor: Visitor) -> None:
+    visitor.stack.sandbox.fault(CONVERTER, call="create_job", when="after", delay_seconds=60, times=1)
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    visitor.start()
+    visitor.page.locator(".transfer.sent").wait_for()
+
+
+def running(visitor: Visitor) -> None:
+    job_id = visitor.convert(MODEL, "mobilenet_v3.onnx")
+    sandbox = visitor.stack.sandbox
+    for stage, progress in (("onnx", 20), ("bie", 58)):
+        sandbox.force(job_id, status="running", stage=stage, progress=progress)
+        visitor.page.locator(f".step.running:has(use[href='#i-stage-{stage}'])").wait_for()
+
+
+def completed(visitor: Visitor) -> None:
+    running(visitor)
+    visitor.stack.sandbox.complete(_job_id(visitor))
+    visitor.page.locator("#download").wait_for()
+
+
+def failed(visitor: Visitor) -> None:
+    running(visitor)
+    visitor.stack.sandbox.fail(_job_id(visitor), message="undefined CPU op [NonZero] of node [/nms/NonZero]")
+    visitor.page.locator(".problem").wait_for()
+
+
+def session_ended(visitor: Visitor) -> None:
+    visitor.expects("401 *")
+    form_filled(visitor)
+    visitor.context.clear_cookies()
+    visitor.start()
+    visitor.page.locator("#session-notice").wait_for()
+
+
+def reconnecting(visitor: Visitor) -> None:
+    visitor.expects("502 /api/conversion/*")
+    running(visitor)
+    visitor.stack.sandbox.fault(CONVERTER, call="get_job", status=404, body="nothing", times=1)
+    visitor.stack.sandbox.fault(CONVERTER, call="*", status=418)
+    visitor.page.locator(".trouble:not(:empty)").wait_for()
+
+
+def converter_down(visitor: Visitor) -> None:
+    visitor.expects("502 /api/conversion/*")
+    visitor.stack.sandbox.fault(CONVERTER, call="*", status=418)
+    visitor.come_back()
+    visitor.page.locator(".problem").wait_for()
+
+
+def history(visitor: Visitor) -> None:
+    client = visitor.stack.signed_in("alice")
+    for name in ("yolov5s.onnx", "fail_nms.onnx", "resnet50.tflite"):
+        job_id = visitor.stack.upload(client, filename=name)
+        sandbox = visitor.stack.sandbox
+        sandbox.fail(job_id) if name.startswith("fail") else sandbox.complete(job_id)
+        visitor.stack.wait_for_status(client, job_id, "failed" if name.startswith("fail") else "completed")
+    visitor.stack.upload(client, filename="mobilenet_v3.onnx")
+    visitor.go("history")
+    visitor.page.locator(".job-row").nth(3).wait_for()
+
+
+def history_empty(visitor: Visitor) -> None:
+    visitor.go("history")
+    visitor.page.locator(".empty").wait_for()
+
+
+def models(visitor: Visitor) -> None:
+    client = visitor.stack.signed_in("alice")
+    for name in ("yolov5s.onnx", "mobilenet_v3.onnx"):
+        job_id = visitor.stack.completed_job(client, filename=name)
+        assert client.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 201
+    visitor.go("models")
+    visitor.page.locator(".model-row").nth(1).wait_for()
+
+
+def models_empty(visitor: Visitor) -> None:
+    visitor.go("models")
+    visitor.page.locator(".empty").wait_for()
+
+
+def rename(visitor: Visitor) -> None:
+    models(visitor)
+    visitor.page.locator(".name-editor button").first.click()
+    visitor.page.locator(".rename input").fill("")
+    visitor.page.locator(".rename button[type=submit]").click()
+    visitor.page.locator(".rename .error:not(:empty)").wait_for()
+
+
+def delete(visitor: Visitor) -> None:
+    models(visitor)
+    visitor.page.locator(".row-actions .danger").first.click()
+    visitor.page.locator("dialog[open]").wait_for()
+
+
+def account(visitor: Visitor) -> None:
+    visitor.page.locator("#account summary").click()
+    visitor.page.locator("#sign-out").wait_for()
+
+
+def signed_in_again(visitor: Visitor) -> None:
+    # A page that a script has not opened cannot close itself, so it stays to be looked at.
+    visitor.page.goto("/console/signed-in")
+    visitor.is_ready()
+
+
+STATES: dict[str, State] = {
+    state.__name__: state
+    for state in (
+        welcome,
+        form,
+        form_filled,
+        form_mistakes,
+        conflict,
+        uploading,
+        accepting,
+        running,
+        completed,
+        failed,
+        session_ended,
+        reconnecting,
+        converter_down,
+        history,
+        history_empty,
+        models,
+        models_empty,
+        rename,
+        delete,
+        account,
+        signed_in_again,
+    )
+}
+
+
+def reach(name: str, visitor: Visitor, stack: Stack) -> None:
+    """Bring a new visitor into a state."""
+    if name in SIGNED_OUT:
+        visitor.come_back()
+    else:
+        user = "bob" if name in OF_BOB else "alice"
+        # The session is borrowed from a client of the same account: signing in is tested elsewhere.
+        client = stack.signed_in(user)
+        visitor.context.add_cookies(
+            [
+                {"name": cookie.name, "value": cookie.value or "", "url": stack.url, "httpOnly": True}
+                for cookie in client.cookies
+                if "localhost" in cookie.domain and cookie.name.startswith("visiona")
+            ]
+        )
+        visitor.come_back()
+        visitor.page.locator("#loading, [aria-busy=true]").first.wait_for(state="hidden")
+    STATES[name](visitor)
+
+
+def _job_id(visitor: Visitor) -> str:
+    return str(visitor.page.locator(".small-print code").inner_text())
