@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 
 from benchmarks.world import Gateway, World
-from tests.support.nginx import _write_certificate
+from tests.support.certificates import write_certificate
 from tests.support.processes import free_port
 
 _BUFFER_BYTES = 1 << 20
@@ -22,7 +22,7 @@ _NO_JOBS = b'{"jobs":[]}'
 def tls_gateway(world: World) -> Gateway:
     """A gateway that uploads by https to a sink, and trusts its certificate alone."""
     certificate, key = world.directory / "sink.crt", world.directory / "sink.key"
-    _write_certificate(certificate, key)
+    write_certificate(certificate, key)
     port = free_port()
     world.start("sink-tls", [sys.executable, "-m", "benchmarks.tls_sink", str(port), str(certificate), str(key)], port)
     environment = {"VISIONA_CONVERTER_BASE_URL": f"https://localhost:{port}", "VISIONA_CA_FILE": str(certificate)}

@@ -93,7 +93,6 @@ def session_ended(visitor: Visitor) -> None:
 def reconnecting(visitor: Visitor) -> None:
     visitor.expects("502 /api/conversion/*")
     running(visitor)
-    visitor.stack.sandbox.fault(CONVERTER, call="get_job", status=404, body="nothing", times=1)
     visitor.stack.sandbox.fault(CONVERTER, call="*", status=418)
     visitor.page.locator(".trouble:not(:empty)").wait_for()
 
@@ -156,7 +155,6 @@ def account(visitor: Visitor) -> None:
 
 
 def signed_in_again(visitor: Visitor) -> None:
-    # A page that a script has not opened cannot close itself, so it stays to be looked at.
     visitor.page.goto("/console/signed-in")
     visitor.is_ready()
 

@@ -10,15 +10,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from tests.support.certificates import write_certificate
 from tests.support.processes import ROOT, Child, free_port
 
 PROGRAM = "/usr/sbin/nginx"
@@ -58,7 +53,7 @@ class Nginx:
         self.access_log = directory / "nginx-access.log"
         directory.mkdir(parents=True, exist_ok=True)
         self.access_log.touch()
-        _write_certificate(self.certificate, directory / "nginx.key")
+        write_certificate(self.certificate, directory / "nginx.key")
         changes = {
             "server 127.0.0.1:8000 ": f"server 127.0.0.1:{gateway_port} ",
             "listen 80;": f"listen 127.0.0.1:{self.redirect_port};",
@@ -124,30 +119,6 @@ def _main(directory: Path, site: str) -> str:
     paths = [f"{name}_temp_path {directory}/nginx-{name};" for name in _TEMPORARY]
     http = ["http {", "sendfile on; tcp_nopush on;", "access_log off;", *paths, f"include {included};", "}", ""]
     return "\n".join([*lines, "events { worker_connections 2048; }", *http])
-
-
-def _write_certificate(certificate_path: Path, key_path: Path) -> None:
-    """A certificate for localhost that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    key_path.chmod(0o600)
 
 
 @contextmanager

@@ -10,9 +10,8 @@ prepareTheme();
 const { page, userId } = document.body.dataset;
 if (page === "signed-in" && userId) {
   const { tell } = await import("./tabs.js");
+  // The tab that waits for it goes on. This one cannot close itself: a person has opened it, and not a script.
   tell("signed-in");
-  // Works only where the browser lets a script close the tab; otherwise the page says that it may be closed.
-  window.close();
 } else if (page === "home" && userId) {
   const { startConsole } = await import("./console.js");
   startConsole();
