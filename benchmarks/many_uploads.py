@@ -18,7 +18,7 @@ def measure(world: World, scale: Scale) -> Report:
     """Aggregate speed beside nginx's, and the growth of the worker that grew most, over its idle size."""
     report = Report(f"{UPLOADS} uploads of {scale.one_of_many_bytes >> 20} MiB at once")
     body = world.body(scale.one_of_many_bytes)
-    gateway = fresh_gateway(world, "many")
+    gateway = fresh_gateway(world, "many") if scale.is_full else world.gateway()
     idle = {pid: resident_bytes(pid) for pid in gateway.worker_pids()}
     for pid in idle:
         forget_peak(pid)

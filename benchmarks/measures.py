@@ -115,8 +115,8 @@ class Scale:
 
 MEGABYTE = 1_000_000
 MEBIBYTE = 1 << 20
-FULL = Scale(5, 1 << 30, 128 * MEBIBYTE, 256 * MEBIBYTE, 512 * MEBIBYTE, 3.0, 4.0, is_full=True)
-SMOKE = Scale(3, 256 * MEBIBYTE, 32 * MEBIBYTE, 64 * MEBIBYTE, 128 * MEBIBYTE, 1.0, 2.0, is_full=False)
+FULL = Scale(5, 1 << 30, 128 * MEBIBYTE, 256 * MEBIBYTE, 512 * MEBIBYTE, 2.0, 4.0, is_full=True)
+SMOKE = Scale(3, 256 * MEBIBYTE, 32 * MEBIBYTE, 64 * MEBIBYTE, 128 * MEBIBYTE, 0.7, 1.5, is_full=False)
 
 
 def print_report(report: Report) -> None:

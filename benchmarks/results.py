@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import time
+from pathlib import Path
 
 from benchmarks.measures import MEGABYTE, MeasuringError, Report, Rounds, Scale
 from benchmarks.running import run_alone
@@ -75,8 +76,8 @@ def _measure_downloads(world: World, gateway: Gateway, size: int, report: Report
     (world.nginx.files / "result.nef").write_bytes(world.block.read_bytes() * (size // BLOCK_BYTES))
     theirs = world.request(world.nginx.static_port, "GET", "/result.nef")
 
-    def fetch(port: int, request: object) -> dict[str, float]:
-        fetched = world.fetch(port, request)  # type: ignore[arg-type]
+    def fetch(port: int, request: Path) -> dict[str, float]:
+        fetched = world.fetch(port, request)
         if fetched.status != 200 or fetched.answer_bytes != size:
             raise MeasuringError(f"a download brought {fetched.status} and {fetched.answer_bytes} bytes")
         return {"MB/s": size / MEGABYTE / fetched.seconds}

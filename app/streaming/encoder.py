@@ -48,9 +48,26 @@ class LazyEncoder(MultipartEncoder):  # type: ignore[misc]
     def next_pieces(self) -> list[bytes]:
         """The next pieces of the message, for at most one read of a part's body; [] after the last."""
         while not self._buffer.has_any and not self.finished:
-            self._load(1)
+            self._take_step()
         pieces: list[bytes] = self._buffer.take()
         return pieces
+
+    def _take_step(self) -> None:
+        """Write a part's header, or what one read of its body gives, or what stands between parts.
+
+        In place of toolbelt's `_load`, which reads on until it has as much as it was asked for: to the end of the
+        message, where a read gives one byte more than that.
+        """
+        part = self._current_part or self._next_part()
+        if part and not part.bytes_left_to_write():
+            self._write(b"\r\n")
+            self._write_boundary()
+            part = self._next_part()
+        if part:
+            part.write_to(self._buffer, 1)
+        else:
+            self._write_closing_boundary()
+            self.finished = True
 
     def _prepare_parts(self) -> None:
         self.parts: list[Part] = []
@@ -85,6 +102,3 @@ class _Pieces:
         """All that was written since the last time."""
         taken, self._pieces = self._pieces, []
         return taken
-
-    def smart_truncate(self) -> None:
-        """toolbelt would throw away here what was read; nothing read is kept."""

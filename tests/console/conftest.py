@@ -41,8 +41,5 @@ def visit(chromium: Browser, stack: Stack) -> Iterator[VisitorFactory]:
         return visitors[-1]
 
     yield make
-    troubles = []
-    for visitor in visitors:
-        visitor.context.close()
-        troubles += visitor.troubles
+    troubles = [trouble for visitor in visitors for trouble in visitor.leave()]
     assert not troubles, "\n".join(troubles)

@@ -56,7 +56,7 @@ def uploading(visitor: Visitor) -> None:
 
 
 def accepting(visitor: Visitor) -> None:
-    visitor.stack.sandbox.fault(CONVERTER, call="create_job", when="after", delay_seconds=60, times=1)
+    visitor.stack.sandbox.fault(CONVERTER, call="create_job", when="after", delay_seconds=5, times=1)
     visitor.choose_model(MODEL, "mobilenet_v3.onnx")
     visitor.start()
     visitor.page.locator(".transfer.sent").wait_for()
@@ -64,21 +64,25 @@ def accepting(visitor: Visitor) -> None:
 
 def running(visitor: Visitor) -> None:
     job_id = visitor.convert(MODEL, "mobilenet_v3.onnx")
-    sandbox = visitor.stack.sandbox
-    for stage, progress in (("onnx", 20), ("bie", 58)):
-        sandbox.force(job_id, status="running", stage=stage, progress=progress)
-        visitor.page.locator(f".step.running:has(use[href='#i-stage-{stage}'])").wait_for()
+    show_stage(visitor, job_id, "bie", 58)
+
+
+def show_stage(visitor: Visitor, job_id: str, stage: str, progress: int) -> None:
+    """Have the converter reach a stage, and wait until the page shows it."""
+    visitor.stack.sandbox.force(job_id, status="running", stage=stage, progress=progress)
+    visitor.page.locator(f".step.running:has(use[href='#i-stage-{stage}'])").wait_for()
 
 
 def completed(visitor: Visitor) -> None:
-    running(visitor)
-    visitor.stack.sandbox.complete(_job_id(visitor))
+    visitor.stack.sandbox.complete(visitor.convert(MODEL, "mobilenet_v3.onnx"))
     visitor.page.locator("#download").wait_for()
 
 
 def failed(visitor: Visitor) -> None:
-    running(visitor)
-    visitor.stack.sandbox.fail(_job_id(visitor), message="undefined CPU op [NonZero] of node [/nms/NonZero]")
+    job_id = visitor.convert(MODEL, "mobilenet_v3.onnx")
+    message = "undefined CPU op [NonZero] of node [/nms/NonZero]"
+    changes = {"status": "failed", "stage": "bie", "progress": 55}
+    visitor.stack.sandbox.force(job_id, **changes, error={"code": "undefined_cpu_op", "message": message})
     visitor.page.locator(".problem").wait_for()
 
 
@@ -92,7 +96,7 @@ def session_ended(visitor: Visitor) -> None:
 
 def reconnecting(visitor: Visitor) -> None:
     visitor.expects("502 /api/conversion/*")
-    running(visitor)
+    visitor.convert(MODEL, "mobilenet_v3.onnx")
     visitor.stack.sandbox.fault(CONVERTER, call="*", status=418)
     visitor.page.locator(".trouble:not(:empty)").wait_for()
 
@@ -206,6 +210,3 @@ def reach(name: str, visitor: Visitor, stack: Stack) -> None:
         visitor.page.locator("#loading, [aria-busy=true]").first.wait_for(state="hidden")
     STATES[name](visitor)
 
-
-def _job_id(visitor: Visitor) -> str:
-    return str(visitor.page.locator(".small-print code").inner_text())

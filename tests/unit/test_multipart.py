@@ -67,11 +67,12 @@ def test_the_boundary_is_fresh_for_every_message() -> None:
     assert all(len(boundary) >= 32 for boundary in boundaries)
 
 
-@pytest.mark.parametrize("size", [1, 100, JOIN_BELOW_BYTES, 10 * JOIN_BELOW_BYTES])
+@pytest.mark.parametrize("size", [1, 2, 3, 100, JOIN_BELOW_BYTES, 10 * JOIN_BELOW_BYTES])
 def test_what_arrived_goes_out_before_more_is_asked_for(size: int) -> None:
     given_out = 0
 
     def source() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="version"\r\n\r\nv1\r\n'
         yield b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
         for count in range(100):
             assert given_out >= count * size, "bytes that arrived are held back"

@@ -16,11 +16,14 @@ from sandbox.fault_rules import EARLY_ENDINGS
 from tests.support.early_clients.arrivals import CLIENTS, Arrivals, can_send, upload_client
 from tests.support.early_clients.refusals import CONVERTERS, DRAINING, ENVIRONMENT, OWN, Refusal, draining
 from tests.support.early_clients.uploads import UploadClient
+from tests.support.early_clients.with_chromium import ChromiumClient
 from tests.support.processes import sockets_of, wait_until
 from tests.support.stack import Stack
 
 #: Of each refusal and kind of client in the whole suite; three ways of reaching the gateway make over a hundred a kind.
 FEW = 2
+#: Of each kind of client in one drain.
+A_DRAIN = 25
 MANY = int(os.environ.get("VISIONA_TEST_ARRIVALS", "100"))
 
 
@@ -79,6 +82,19 @@ class EarlyAnswers:
         assert not lost, lost
         _assert_nothing_is_left(stack)
 
+    @pytest.mark.parametrize("times", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
+    def test_a_page_of_another_site_is_refused(
+        self, stack: Stack, clients: dict[str, UploadClient], times: int
+    ) -> None:
+        chromium = clients["chromium"]
+        assert isinstance(chromium, ChromiumClient)
+        # The same host on another port: the cookie is sent, and it is the site that is refused, not the stranger.
+        elsewhere = f"{stack.sandbox.urls.converter}/"
+        cookie = stack.signed_in("alice").cookie_header
+        statuses = chromium.statuses_from_elsewhere(elsewhere, stack.url, cookie, times)
+        assert statuses == [403] * times
+        _assert_nothing_is_left(stack)
+
     @pytest.mark.soak
     @pytest.mark.timeout(1800)
     @pytest.mark.parametrize("kind", CLIENTS)
@@ -103,8 +119,10 @@ class EarlyAnswers:
     def test_all_of_a_hundred_arrive_while_draining(self, stack: Stack, clients: dict[str, UploadClient]) -> None:
         lost = []
         for kind in CLIENTS:
-            with draining(stack):
-                lost += _sent_while_draining(stack, {kind: clients[kind]}, MANY)
+            # A drain lasts a minute at most.
+            for times in _shares(MANY, -(-MANY // A_DRAIN)):
+                with draining(stack):
+                    lost += _sent_while_draining(stack, {kind: clients[kind]}, times)
         assert not lost, lost
 
 
@@ -114,7 +132,7 @@ def _sent_while_draining(stack: Stack, clients: Mapping[str, UploadClient], time
     for kind, client in clients.items():
         arrivals = Arrivals(stack, client)
         arrivals.add(DRAINING, times)
-        if times >= MANY:
+        if times > FEW:
             print(f"\ndraining, {kind}: {arrivals.report()}", flush=True)
         if arrivals.lost:
             lost.append(f"{kind}: {arrivals.report()}")

@@ -1,12 +1,13 @@
 """Uploads by XMLHttpRequest in Chromium, from a page of the gateway's own, headless."""
 
 import shutil
+import time
 from contextlib import ExitStack
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.support.early_clients.uploads import Outcome, Upload
+from tests.support.early_clients.uploads import INIT, MODEL_BYTES, Outcome, Upload
 
 _OPTIONS = [
     "--no-sandbox",
@@ -17,6 +18,8 @@ _OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+EVENTS_SECONDS = 5.0
 
 _SEND = """
 async (wish) => {
@@ -55,9 +58,26 @@ async (wish) => {
 }
 """
 
+_SEND_ELSEWHERE = """
+async ({url, size, times}) => {
+  const model = new Blob([new Uint8Array(size)]);
+  for (let turn = 0; turn < times; turn += 1) {
+    const form = new FormData();
+    form.append('model', model, 'model.onnx');
+    await new Promise((resolve) => {
+      const xhr = new XMLHttpRequest();
+      xhr.open('POST', url);
+      xhr.withCredentials = true;
+      xhr.onloadend = resolve;
+      xhr.send(form);
+    });
+  }
+}
+"""
+
 
 class ChromiumClient:
-    """One browser, one page. It never sends chunked bodies, and its own pages are never another site's."""
+    """One browser, one page. It never sends chunked bodies; as another site's page it can do one thing only."""
 
     can_chunk = False
     can_be_cross_site = False
@@ -80,6 +100,25 @@ class ChromiumClient:
             Outcome.of(one["status"], one["body"], "" if one["status"] else "network error", one["next_status"])
             for one in found
         ]
+
+    def statuses_from_elsewhere(self, page_url: str, base_url: str, cookie: str, times: int) -> list[int]:
+        """Upload from a page of another origin, whose cookies go along; the statuses that have come over the wire.
+
+        The page itself is shown none of them (the same-origin policy), so the browser's network log is asked.
+        """
+        page = self._page_at(base_url, cookie)
+        page.goto(page_url)
+        log = self._context.new_cdp_session(page)
+        statuses: list[int] = []
+        log.on("Network.responseReceivedExtraInfo", lambda event: statuses.append(int(event["statusCode"])))
+        log.send("Network.enable")
+        page.evaluate(_SEND_ELSEWHERE, {"url": base_url + INIT, "size": MODEL_BYTES, "times": times})
+        # Its network is a process of its own, so the last events may come behind the page's answer.
+        ends_at = time.monotonic() + EVENTS_SECONDS
+        while len(statuses) < times and time.monotonic() < ends_at:
+            page.wait_for_timeout(20)
+        log.detach()
+        return statuses
 
     def close(self) -> None:
         self._ending.close()

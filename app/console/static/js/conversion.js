@@ -51,7 +51,8 @@ export class Conversion extends Emitter {
 
   /** Find the job that is running, or the one that was watched last; else show the form. */
   async look() {
-    const run = this.#begin("looking");
+    // A failure stays on the page until there is something better to show.
+    const run = this.phase === "lost" ? this.#begin("lost", null, this.problem) : this.#begin("looking");
     try {
       const job = await this.#findJob();
       if (run !== this.#run) return;
@@ -81,7 +82,7 @@ export class Conversion extends Emitter {
 
   /** Ask whether the upload would be taken, then send it. */
   async start() {
-    if (!["form", "lost"].includes(this.phase)) return;
+    if (this.phase !== "form") return;
     const run = this.#begin("checking");
     this.hasAborted = false;
     const { model, references, platform } = this.form;
@@ -141,12 +142,12 @@ export class Conversion extends Emitter {
   }
 
   /** A new beginning: whatever was under way before does not count any more. */
-  #begin(phase, watcher = null) {
+  #begin(phase, watcher = null, problem = null) {
     clearTimeout(this.#timer);
     const run = ++this.#run;
     const before = this.watcher;
     this.watcher = watcher;
-    this.#become(phase);
+    this.#become(phase, problem);
     before?.close();
     return run;
   }

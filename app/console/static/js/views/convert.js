@@ -23,14 +23,7 @@ const MAKERS = {
       emptyState({ symbol: "info", title: t("convert.disabled"), text: t("convert.disabled.text") }),
     ),
   }),
-  lost: ({ conversion }) => ({
-    element: h(
-      "div",
-      { class: "page" },
-      pageHead(t("convert.title"), null),
-      failedState(conversion.problem, () => conversion.look()),
-    ),
-  }),
+  lost: lostView,
   form: conversionForm,
   uploading: uploadPanel,
   job: ({ conversion }) =>
@@ -49,7 +42,7 @@ export function convertView(console_) {
 
   function update() {
     const wanted = kindOf(conversion.phase);
-    if (wanted === kind && conversion.watcher === watcher && wanted !== "lost") {
+    if (wanted === kind && conversion.watcher === watcher) {
       view.update?.();
       return;
     }
@@ -72,6 +65,21 @@ export function convertView(console_) {
       view?.destroy?.();
     },
   };
+}
+
+/** Nobody can say whether a conversion is running. Asked again and again, but told only when the reason changes. */
+function lostView({ conversion }) {
+  const place = h("div", {});
+  let code = null;
+
+  function update() {
+    if (conversion.problem.code === code) return;
+    code = conversion.problem.code;
+    place.replaceChildren(failedState(conversion.problem, () => conversion.look()));
+  }
+
+  update();
+  return { element: h("div", { class: "page" }, pageHead(t("convert.title"), t("convert.lost")), place), update };
 }
 
 function focusHeading(element) {

@@ -54,6 +54,11 @@ export function conversionForm({ conversion }) {
     summary.update(form, isChecking);
     if (conversion.problem !== shownProblem) {
       shownProblem = conversion.problem;
+      if (shownProblem?.code === "unauthenticated") {
+        // The notice says it already, with the way out; nothing is wrong with the form.
+        document.querySelector("#session-notice a")?.focus();
+        return;
+      }
       problemPlace.replaceChildren(...(shownProblem ? [problemPanel(shownProblem, helpFor(shownProblem))] : []));
       if (shownProblem) problemPlace.scrollIntoView({ block: "nearest" });
     }

@@ -1,0 +1,38 @@
+"""axe-core on every state of the console in both themes, and no state wider than a telephone."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.console.browser import NARROW, VisitorFactory
+from tests.console.states import STATES, reach
+from tests.support.stack import Stack
+
+_OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_nothing_serious_is_found_in_any_state(name: str, stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit(reduced_motion="reduce", locale="zh-TW" if len(name) % 2 else "en-US")
+    reach(name, visitor, stack)
+    for theme in ("light", "dark"):
+        visitor.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        assert visitor.find_accessibility_problems() == [], theme
+    visitor.page.set_viewport_size(NARROW)
+    assert visitor.page.evaluate(_OVERFLOW) == 0
+
+
+def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> None:
+    """From the top: the skip link leads to the content, and from there Tab walks through the form to its end."""
+    visitor = visit().sign_in()
+    page = visitor.page
+    page.locator(".drop").wait_for()
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
+    assert reached == ["model", "platform", "modelId", "version", "references", "start"]
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) != "none"

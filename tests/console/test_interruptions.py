@@ -1,0 +1,166 @@
+"""What comes between a person and a conversion: reloads, other tabs, the end of the session, a gateway that restarts."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.console.browser import Visitor, VisitorFactory
+from tests.console.states import MODEL, show_stage
+from tests.support.sandbox_processes import CONVERTER
+from tests.support.stack import Stack
+
+SLOW = 400_000
+
+
+def begin_slow_upload(visitor: Visitor) -> Page:
+    """Start an upload that takes some seconds, and wait until it is under way."""
+    visitor.slow_down(SLOW)
+    visitor.choose_model(MODEL + bytes(2 << 20), "large.onnx")
+    visitor.start()
+    visitor.page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
+    return visitor.page
+
+
+def test_a_job_is_found_again_after_a_reload_and_in_another_tab(stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    job_id = visitor.convert(name="net.onnx")
+    show_stage(visitor, job_id, "bie", 50)
+    visitor.page.reload()
+    expect(visitor.page.locator(".step.running strong")).to_have_text("BIE")
+    second = visitor.context.new_page()
+    second.goto("/")
+    expect(second.locator(".job .file-name")).to_have_text("net.onnx")
+    stack.sandbox.complete(job_id)
+    expect(visitor.page.locator("#download")).to_be_visible()
+    # It has ended meanwhile; whoever comes back still finds the result.
+    second.reload()
+    expect(second.locator("#download")).to_be_visible()
+    second.locator("#new-conversion").click()
+    second.reload()
+    expect(second.locator(".drop")).to_be_visible()
+
+
+def test_an_aborted_upload_starts_nothing_and_the_form_is_as_it_was(stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = begin_slow_upload(visitor)
+    page.locator("#abort").click()
+    expect(page.locator(".file-name")).to_have_text("large.onnx")
+    assert [upload["outcome"] for upload in stack.sandbox.ended_uploads(1)] == ["incomplete_body"]
+    assert stack.signed_in("alice").get("/api/conversion/active").json() == {"active_job": None}
+    # Pressed again at once, it works: the page waits until the gateway has noticed.
+    visitor.expects("409 /api/conversion/check")
+    visitor.slow_down(-1)
+    visitor.start()
+    expect(page.locator(".stepper")).to_be_visible()
+
+
+def test_leaving_during_an_upload_is_asked_about(visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = begin_slow_upload(visitor)
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.evaluate("setTimeout(() => location.reload(), 0)")
+    expect(page.locator("#abort")).to_be_visible()
+    page.wait_for_function("() => true")
+    page.locator("#abort").click()
+    expect(page.locator(".file-card")).to_be_visible()
+    assert asked == ["beforeunload"]
+
+
+def test_another_tabs_upload_is_a_sentence_and_then_a_job(stack: Stack, visit: VisitorFactory) -> None:
+    """The second tab may not upload while the first does; afterwards it is led to the job that the first has started."""
+    visitor = visit().sign_in()
+    first = begin_slow_upload(visitor)
+    second = visitor.context.new_page()
+    second.goto("/")
+    visitor.expects("409 /api/conversion/check")
+    second.set_input_files("#model", files=[{"name": "b.onnx", "mimeType": "", "buffer": b"b"}])
+    second.locator("#start").click()
+    expect(second.locator(".problem-title")).to_have_text("Another upload is under way")
+    expect(second.locator(".file-name")).to_have_text("b.onnx")
+    expect(first.locator(".stepper")).to_be_visible()
+    second.locator(".problem button.quiet").click()
+    expect(second.locator(".problem-title")).to_have_text("A conversion is still running")
+    second.locator(".problem .actions button").click()
+    expect(second.locator(".job .file-name")).to_have_text("large.onnx")
+    assert len(stack.sandbox.uploads()) == 1
+
+
+def test_a_session_that_ended_before_the_upload_costs_nothing_but_signing_in(
+    stack: Stack, visit: VisitorFactory
+) -> None:
+    """The file is still chosen: sign in in a second tab, and press Start again in the first."""
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.expects("401 *")
+    page.locator("#version").fill("0BEE")
+    visitor.choose_model(name="net.onnx")
+    visitor.context.clear_cookies(name="visiona_session")
+    visitor.start()
+    notice = page.locator("#session-notice")
+    expect(notice).to_be_visible()
+    assert stack.sandbox.uploads() == []
+    with page.expect_popup() as opened:
+        notice.locator("a").click()
+    # Member Center may still know the person and send the browser straight back.
+    if opened.value.locator("#username").count():
+        visitor.fill_login(opened.value)
+    opened.value.locator(".medal.good").wait_for()
+    expect(notice).to_have_count(0)
+    visitor.start()
+    expect(page.locator(".stepper")).to_be_visible()
+    assert stack.sandbox.last_upload()["outcome"] == "created"
+    expect(page.locator(".job .facts")).to_contain_text("0BEE")
+
+
+def test_a_session_that_ends_during_an_upload_does_not_stop_it(stack: Stack, visit: VisitorFactory) -> None:
+    """It began in time, so it counts; the page then asks for a sign-in to show the job, and finds it."""
+    visitor = visit().sign_in()
+    visitor.expects("401 *")
+    page = begin_slow_upload(visitor)
+    cookies = visitor.context.cookies()
+    visitor.context.clear_cookies()
+    expect(page.locator(".stepper")).to_be_visible()
+    expect(page.locator("#session-notice")).to_be_visible()
+    expect(page.locator(".trouble")).to_contain_text("Sign in again")
+    visitor.context.add_cookies(cookies)
+    # As when the person comes back to this tab from the one in which they signed in.
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(page.locator("#session-notice")).to_have_count(0)
+    expect(page.locator(".trouble")).to_be_empty()
+    assert stack.sandbox.last_upload()["outcome"] == "created"
+
+
+@pytest.mark.timeout(90)
+def test_a_running_job_outlives_a_restart_of_the_gateway(stack: Stack, visit: VisitorFactory) -> None:
+    """The page says that it is reconnecting, and shows the end of the job without anybody's doing anything."""
+    visitor = visit().sign_in()
+    job_id = visitor.convert(name="net.onnx")
+    visitor.expects(f"502 /api/conversion/{job_id}", f"504 /api/conversion/{job_id}", f"failed /api/conversion/{job_id}")
+    stack.kill_gateway()
+    expect(visitor.page.locator(".trouble")).to_contain_text("reconnecting")
+    stack.start_gateway()
+    stack.sandbox.complete(job_id)
+    expect(visitor.page.locator("#download")).to_be_visible(timeout=30_000)
+    expect(visitor.page.locator(".trouble")).to_be_empty()
+
+
+def test_an_upload_whose_answer_is_lost_still_leads_to_its_job(stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    stack.sandbox.fault(CONVERTER, call="create_job", when="after", cut="before_headers", times=1)
+    visitor.choose_model(name="net.onnx")
+    visitor.start()
+    expect(visitor.page.locator(".job .file-name")).to_have_text("net.onnx")
+
+
+def test_what_the_converter_refuses_is_told_in_its_words_with_a_number_to_quote(
+    stack: Stack, visit: VisitorFactory
+) -> None:
+    visitor = visit().sign_in()
+    visitor.expects("422 /api/conversion/init")
+    refusal = {"error": {"code": "bad_model", "message": "The graph has <b>no</b> inputs."}}
+    stack.sandbox.fault(CONVERTER, call="create_job", status=422, body_json=refusal)
+    visitor.choose_model()
+    visitor.start()
+    expect(visitor.page.locator(".problem")).to_contain_text("The graph has <b>no</b> inputs.")
+    expect(visitor.page.locator(".request-id code")).not_to_be_empty()
+    expect(visitor.page.locator(".file-name")).to_have_text("model.onnx")
