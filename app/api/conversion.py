@@ -16,6 +16,7 @@ from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
 from app.streaming.draining import is_draining
 from app.streaming.inbound import InboundLimits, RequestBody, announced_length, too_large
+from app.streaming.interruption import Interruption
 from app.streaming.multipart import parse_boundary
 
 blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
@@ -51,12 +52,14 @@ def init() -> Response:
         settings.max_upload_bytes, settings.upload_idle_seconds, settings.upload_min_bytes_per_second
     )
 
-    def open_body(on_progress: Callable[[int], None]) -> Iterable[bytes]:
+    def open_body(on_progress: Callable[[int], None], interruption: Interruption) -> Iterable[bytes]:
         def progress(bytes_read: int) -> None:
             g.bytes_in = bytes_read
             on_progress(bytes_read)
 
-        return RequestBody(request.environ, limits, on_progress=progress, monotonic=gateway().monotonic)
+        return RequestBody(
+            request.environ, limits, on_progress=progress, interruption=interruption, monotonic=gateway().monotonic
+        )
 
     view = _service().init_job(g.user_id, boundary, open_body, call_context())
     response = jsonify(job_document(view))

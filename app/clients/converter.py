@@ -90,7 +90,9 @@ class ConverterClient:
         chunks = message.chunks()
 
         def attempt(timeouts: Timeouts) -> Answer:
-            return self._uploads.post("/api/v1/jobs", chunks, timeouts=timeouts, headers=headers)
+            return self._uploads.post(
+                "/api/v1/jobs", chunks, timeouts=timeouts, headers=headers, interruption=message.interruption
+            )
 
         try:
             answer = self._retrier.run(Call.CREATE_JOB, context.deadline, attempt)

@@ -269,7 +269,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         pending.append(current.__cause__)
 
 
-def make_session(adapter: HTTPAdapter, ca_file: Path | None) -> requests.Session:
+def make_session(adapter: HTTPAdapter, ca_file: Path | None = None) -> requests.Session:
     """A session that uses nothing but what it is told: no environment, no cookies, no encodings."""
     session = requests.Session()
     session.trust_env = False

@@ -5,13 +5,16 @@ else. The body is sent chunked, so an upstream that gets no final chunk knows th
 section 8).
 """
 
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import certifi
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
 
 from app.clients.transport import (
     Answer,
@@ -26,6 +29,7 @@ from app.clients.transport import (
 )
 from app.clients.upload_connection import upload_connection_class
 from app.clients.watchdog import Watchdog
+from app.streaming.interruption import Interruption
 
 
 class UploadTransport:
@@ -34,17 +38,26 @@ class UploadTransport:
     def __init__(self, base_url: str, watchdog: Watchdog, ca_file: Path | None = None) -> None:
         self._base_url = base_url
         self._watchdog = watchdog
-        self._ca_file = ca_file
+        self._tls = _tls_context(ca_file) if base_url.startswith("https:") else None
 
-    def post(self, path: str, chunks: Iterable[bytes], *, timeouts: Timeouts, headers: Mapping[str, str]) -> Answer:
+    def post(
+        self,
+        path: str,
+        chunks: Iterable[bytes],
+        *,
+        timeouts: Timeouts,
+        headers: Mapping[str, str],
+        interruption: Interruption | None = None,
+    ) -> Answer:
         """Send `chunks` and return the answer, which may come before all are sent.
 
+        `interruption` is told of the connection, so that `chunks` need not be waited for once there is an answer.
         What iterating `chunks` raises passes through, and the connection is closed without the final chunk; it
         must not be an OSError. Raises NotConnectedFailure only if no chunk was taken, else AnswerLostFailure;
         ServerFailure for 5xx; UnusableAnswerFailure.
         """
-        body = _Sending(chunks)
-        with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog), self._ca_file) as session:
+        body = _Sending(chunks, interruption or Interruption())
+        with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog, self._tls)) as session:
             try:
                 with translated():
                     response = session.post(
@@ -75,8 +88,9 @@ class UploadTransport:
 class _Sending:
     """An iterable without a length, so that requests sends it chunked; knows whether it was begun."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], interruption: Interruption) -> None:
         self._chunks = chunks
+        self.interruption = interruption
         self.has_begun = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -85,7 +99,8 @@ class _Sending:
 
 
 class _UploadAdapter(HTTPAdapter):
-    def __init__(self, idle_seconds: float, watchdog: Watchdog) -> None:
+    def __init__(self, idle_seconds: float, watchdog: Watchdog, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
         self._pool_classes = {
             "http": pool_class(HTTPConnectionPool, upload_connection_class(HTTPConnection, idle_seconds, watchdog)),
             "https": pool_class(HTTPSConnectionPool, upload_connection_class(HTTPSConnection, idle_seconds, watchdog)),
@@ -93,5 +108,17 @@ class _UploadAdapter(HTTPAdapter):
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._tls)
         self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+    def cert_verify(self, conn: Any, url: str, verify: bool | str, cert: Any) -> None:
+        """Leave the certificates to the shared context; requests would have it read all of them again."""
+        del url, verify, cert
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """One for all uploads: reading the public authorities takes longer than a small upload."""
+    context = create_urllib3_context()
+    context.load_verify_locations(ca_file or certifi.where())
+    return context

@@ -14,13 +14,14 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from urllib3.connection import HTTPConnection
 
 from app.clients.transport import WholeHeaderResponse
 from app.clients.watchdog import Watchdog
+from app.streaming.interruption import Interruption, StreamInterruptedError
 
 _READ_BYTES = 16 * 1024
 _WRITABLE = select.POLLOUT
@@ -51,7 +52,7 @@ def upload_connection_class(
                     self.sock = _ReadAheadSocket(self.sock, self._early_bytes)
                 return super().getresponse()
 
-        def _sent(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        def _sent(self, chunks: "Interruptible") -> Iterator[bytes]:
             """Send the chunks when urllib3, having sent the head, asks for the first; and give it none to send.
 
             It then sends the last chunk, and only then: what is raised here leaves the message without its end.
@@ -60,9 +61,12 @@ def upload_connection_class(
             sender = (_TLSSender if isinstance(sock, ssl.SSLSocket) else _Sender)(sock, idle_seconds)
             sock.setblocking(False)
             try:
-                for chunk in chunks:
-                    sender.send(chunk)
+                with chunks.interruption.hearing(sock, sender.interrupt):
+                    for chunk in chunks:
+                        sender.send(chunk)
                 sender.wait()
+            except StreamInterruptedError as interrupted:
+                raise BrokenPipeError("the upstream spoke while its next bytes were waited for") from interrupted
             finally:
                 self._early_bytes = sender.early_bytes
                 # urllib3 leaves the connect time-out on the socket otherwise; a busy upstream may pause for longer.
@@ -70,6 +74,14 @@ def upload_connection_class(
             yield from ()
 
     return UploadConnection
+
+
+class Interruptible(Protocol):
+    """A body that says how waiting for its next chunk is interrupted."""
+
+    interruption: Interruption
+
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class _Sender:
@@ -111,6 +123,13 @@ class _Sender:
             raise TimeoutError("the upstream takes nothing")
         if ready[0][1] & ~_WRITABLE:
             self._hear()
+
+    def interrupt(self) -> None:
+        """The upstream is readable while we wait for bytes to send. Raises StreamInterruptedError if it has spoken."""
+        try:
+            self._hear()
+        except OSError as error:
+            raise StreamInterruptedError from error
 
     def _hear(self) -> None:
         raise BrokenPipeError("the upstream has answered, or ended the connection")

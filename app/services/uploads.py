@@ -27,12 +27,13 @@ from app.services.leases import HeldLease, LeaseKeeper
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import TransferSlots
+from app.streaming.interruption import Interruption
 from app.streaming.multipart import Recomposition
 
 log = structlog.get_logger(__name__)
 
-#: Gives the request body; the argument is to be called as bytes arrive.
-OpenBody = Callable[[Callable[[int], None]], Iterable[bytes]]
+#: Gives the request body; the first argument is to be called as bytes arrive, the second may end the waiting for them.
+OpenBody = Callable[[Callable[[int], None], Interruption], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,14 @@ class UploadRunner:
             self._leases.held(lease_name(user_id), upload_id, taken=UploadInProgressError) as lease,
         ):
             self.require_no_running_job(user_id, context)
-            source = _kept_alive(open_body, lease)
+            interruption = Interruption()
             message = Recomposition(
-                source, boundary, user_id, max_parts=self._max_parts, wants_digest=self._wants_digest
+                _kept_alive(open_body, lease, interruption),
+                boundary,
+                user_id,
+                max_parts=self._max_parts,
+                wants_digest=self._wants_digest,
+                interruption=interruption,
             )
             job = self._send(user_id, upload_id, message, context)
             facts = message.facts
@@ -153,7 +159,7 @@ class UploadRunner:
             log.warning("ledger.discard_failed")
 
 
-def _kept_alive(open_body: OpenBody, lease: HeldLease) -> Iterator[bytes]:
+def _kept_alive(open_body: OpenBody, lease: HeldLease, interruption: Interruption) -> Iterator[bytes]:
     """The body's chunks, with the lease kept as they arrive, and once more before the answer is waited for."""
-    yield from open_body(lambda _bytes_read: lease.keep())
+    yield from open_body(lambda _bytes_read: lease.keep(), interruption)
     lease.keep(at_once=True)

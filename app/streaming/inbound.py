@@ -5,12 +5,14 @@ bytes are counted against Content-Length, and the socket gets an idle time-out w
 Nothing raised here is an OSError: urllib3 takes an OSError out of a body iterator for the upstream's own doing.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
+from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError
 from app.streaming.rate import RateFloor
 
 #: One read never asks for more than this. Larger ones cost fewer turns of the loop, but more memory an upload.
@@ -37,9 +39,10 @@ class InboundLimits:
 class RequestBody:
     """One request's body as an iterator of chunks. For one thread, once.
 
-    `on_progress` is called after every read, with the bytes read so far; what it raises ends the reading. Iterating
-    raises IncompleteBodyError, UploadTimeoutError or PayloadTooLargeError (413 also before the first byte, when
-    the announced length is over the limit). After a normal end `bytes_read` is the size of the whole body.
+    `on_progress` is called after every read, with the bytes read so far; what it raises ends the reading. While it
+    waits for bytes, it hears what `interruption` names, and raises StreamInterruptedError for it. Iterating also
+    raises IncompleteBodyError, UploadTimeoutError or PayloadTooLargeError (413 also before the first byte, when the
+    announced length is over the limit). After a normal end `bytes_read` is the size of the whole body.
     """
 
     def __init__(
@@ -48,11 +51,13 @@ class RequestBody:
         limits: InboundLimits,
         *,
         on_progress: Callable[[int], None] | None = None,
+        interruption: Interruption | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environ = environ
         self._limits = limits
         self._on_progress = on_progress
+        self._interruption = interruption
         self._monotonic = monotonic
         self.bytes_read = 0
         self.announced_bytes = announced_length(environ)
@@ -60,6 +65,10 @@ class RequestBody:
             raise too_large(limits.max_bytes)
 
     def __iter__(self) -> Iterator[bytes]:
+        with _heard_by(self._environ, self._interruption, self._limits.idle_seconds):
+            yield from self._chunks()
+
+    def _chunks(self) -> Iterator[bytes]:
         read = _reader(self._environ, self._limits.idle_seconds)
         floor = RateFloor(self._limits.min_bytes_per_second)
         while self.announced_bytes is None or self.bytes_read < self.announced_bytes:
@@ -67,6 +76,8 @@ class RequestBody:
             asked_at = self._monotonic()
             try:
                 data = read(min(CHUNK_BYTES, left))
+            except StreamInterruptedError:
+                raise
             except TimeoutError as error:
                 raise UploadTimeoutError(f"nothing arrived for {self._limits.idle_seconds:g} s") from error
             except Exception as error:  # gunicorn has its own classes for malformed chunks and for a lost client
@@ -136,6 +147,26 @@ def _reader(environ: Mapping[str, Any], idle_seconds: float) -> Callable[[int], 
         return bytes(body.read(min(size, _BLOCKING_READ_BYTES)))
 
     return read
+
+
+@contextlib.contextmanager
+def _heard_by(environ: Mapping[str, Any], interruption: Interruption | None, idle_seconds: float) -> Iterator[None]:
+    """For the length of the block, have gunicorn wait for this body by way of the interruption, where that is possible.
+
+    Below its parsers, and not before them: they hold bytes back, and would then be waited for in vain.
+    """
+    reader: Any = getattr(environ["wsgi.input"], "reader", None)
+    unreader: Any = getattr(reader if hasattr(reader, "unreader") else getattr(reader, "req", None), "unreader", None)
+    sock: Any = environ.get("gunicorn.socket")
+    has_it = sock is not None and getattr(unreader, "sock", None) is sock
+    if interruption is None or not has_it:
+        yield
+        return
+    unreader.sock = HearingSocket(sock, interruption, idle_seconds)
+    try:
+        yield
+    finally:
+        unreader.sock = sock
 
 
 def _gunicorn_chunked_reader(body: Any) -> Callable[[int], bytes] | None:

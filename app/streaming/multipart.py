@@ -22,6 +22,7 @@ from app.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMed
 from app.streaming.digest import BackgroundDigest
 from app.streaming.encoder import LazyEncoder, PartBody
 from app.streaming.events import MessageEvents
+from app.streaming.interruption import Interruption
 from app.streaming.part_headers import extended_filename
 
 MAX_FIELD_BYTES = 1024 * 1024
@@ -93,7 +94,8 @@ class Recomposition:
 
     `source` gives the inbound body and must raise, rather than end, when that body is cut off. Use `content_type` as
     the outbound header and send `chunks()`. After the last chunk `facts` is complete and `is_whole` true. With
-    `wants_digest` the facts have the model's SHA-256, too.
+    `wants_digest` the facts have the model's SHA-256, too. `interruption` is the source's, for whoever
+    sends the chunks.
     """
 
     def __init__(
@@ -104,10 +106,12 @@ class Recomposition:
         *,
         max_parts: int,
         wants_digest: bool = False,
+        interruption: Interruption | None = None,
     ) -> None:
         self.facts = UploadFacts()
         self.is_whole = False
         self._has_begun = False
+        self.interruption = interruption or Interruption()
         self._user_id = user_id
         self._wants_digest = wants_digest
         self._digest: BackgroundDigest | None = None

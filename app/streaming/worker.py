@@ -44,6 +44,8 @@ LINGER = DiscardLimits(max_bytes=1024**3, idle_seconds=2.0, total_seconds=30.0)
 STOPPING_LINGER_SECONDS = 1.0
 #: Where our own TLS lies between us and the bytes: a thread lingers then, for this long.
 TLS_LINGER_SECONDS = 1.0
+# How long a worker leaves a new connection to the others for each request that it has, and up to how many count.
+_YIELD_SECONDS, _MOST_YIELDS = 0.000_5, 4
 # SO_LINGER, on, for no time: close() resets the connection.
 _RESET = struct.pack("ii", 1, 0)
 #: What we override or use of gunicorn's worker.
@@ -91,6 +93,8 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         self._stops_at: float | None = None
         # Bytes under TLS of our own, or in HTTP/2 without it, are not ours to look at: gunicorn's threads wait then.
         self._sees_bytes = not self.cfg.is_ssl and getattr(self.cfg, "http2_cleartext", "off") == "off"
+        #: Requests that a thread has, or is to have.
+        self._busy = 0
         #: Connections with a part of a head, and the moments at which it must be whole; the oldest first.
         self._half_heads: dict[Any, float] = {}
 
@@ -104,7 +108,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """As gunicorn does it, but not before the request's head is whole."""
         if not self._sees_bytes:
-            super().enqueue_req(conn)
+            self._submit(conn)
             return
         try:
             head = self._read_head(conn)
@@ -114,7 +118,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             self._half_heads.pop(conn, None)
         if head in {Head.WHOLE, Head.TOO_LARGE}:
             conn.is_head_too_large = head is Head.TOO_LARGE
-            super().enqueue_req(conn)
+            self._submit(conn)
         elif head is Head.PART:
             # From the first byte: whoever drips gains no time by it.
             self._half_heads.setdefault(conn, self._at_most(HEAD_SECONDS))
@@ -129,8 +133,19 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         else:
             self._close(conn)
 
+    def accept(self, listener: Any) -> None:
+        """As gunicorn does it, but a worker that is busy lets an idle one go first.
+
+        All workers wake up for a new connection, and the first to ask gets it: what comes at once would often go to
+        one of them, and wait there for its interpreter while the others have nothing to do.
+        """
+        if self._busy and self.alive:
+            time.sleep(min(self._busy, _MOST_YIELDS) * _YIELD_SECONDS)
+        super().accept(listener)
+
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
         """As gunicorn does it, but what ends lingers in the loop, and so does what keeps an unread body."""
+        self._busy -= 1
         outcome = None if fs.cancelled() or fs.exception() is not None else fs.result()
         if isinstance(outcome, _BodyLeft):
             limits = DiscardLimits(outcome.bytes_left, LINGER.idle_seconds, LINGER.total_seconds)
@@ -211,6 +226,10 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             conn.parser.unreader.buf = first
             return head
         return read_head(conn.sock, conn.parser.unreader.buf)
+
+    def _submit(self, conn: Any) -> None:
+        self._busy += 1
+        super().enqueue_req(conn)
 
     def _on_more_of_head(self, conn: Any) -> None:
         self._unregister(conn)

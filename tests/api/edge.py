@@ -17,6 +17,7 @@ from app.domain.job import Job, JobStatus
 from app.domain.model import Model
 from app.library.migrating import migrate
 from app.services.conversions import Download, JobView
+from app.streaming.interruption import Interruption
 
 ENVIRON = {
     "VISIONA_OIDC_ISSUER": "http://localhost:9",
@@ -58,7 +59,7 @@ class FakeConversions:
 
     def init_job(self, user_id: str, boundary: str, open_body: Callable[..., Any], _context: Any) -> JobView:
         self._answer("init", user_id, boundary)
-        self.body = b"".join(open_body(lambda _read: None))
+        self.body = b"".join(open_body(lambda _read: None, Interruption()))
         return self.view
 
     def check_upload(self, user_id: str, size: int | None, _context: Any) -> None:

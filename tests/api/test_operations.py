@@ -1,4 +1,4 @@
-"""Probes, the request's trace, the headers of every answer, the landing page, and how the application is built."""
+"""Probes, the request's trace, the headers of every answer, and how the application is built."""
 
 import json
 import threading
@@ -45,7 +45,7 @@ def test_a_well_formed_request_id_is_kept_and_any_other_replaced(edge: Edge) -> 
 
 
 def test_every_answer_has_the_security_headers(edge: Edge) -> None:
-    for path in ("/", "/healthz", "/nothing", "/api/me", "/console/landing.css"):
+    for path in ("/", "/healthz", "/nothing", "/api/me", "/console/errors.json"):
         answer = edge.client().get(path)
         answer.close()
         headers = answer.headers
@@ -100,28 +100,6 @@ def test_requests_in_parallel_keep_their_own_ids(edge: Edge, capfd: pytest.Captu
         users.setdefault(line["request_id"], set()).add(line["user"])
     assert len(users) == 8
     assert all(len(hashes) == 1 for hashes in users.values())
-
-
-def test_the_landing_page_speaks_the_readers_language(edge: Edge) -> None:
-    page = edge.client(None).get("/", headers={"Accept-Language": "zh-TW"})
-    assert 'lang="zh-TW"' in page.get_data(as_text=True)
-    assert "登入" in page.get_data(as_text=True)
-    page = edge.client("alice").get("/").get_data(as_text=True)
-    assert "Sign out" in page
-    assert "alice" in page
-
-
-def test_the_landing_page_has_nothing_inline(edge: Edge) -> None:
-    page = edge.client("alice").get("/").get_data(as_text=True)
-    assert "<style" not in page
-    assert " style=" not in page
-    assert " onclick" not in page
-    assert '<script type="module" src=' in page
-
-
-def test_names_are_text_on_the_page(edge: Edge) -> None:
-    page = edge.client("<script>alert(1)</script>").get("/").get_data(as_text=True)
-    assert "<script>alert" not in page
 
 
 def test_an_application_without_its_settings_says_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

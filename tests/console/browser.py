@@ -10,9 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, Response
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    Response,
+    expect,
+)
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, wait_until
 from tests.support.stack import Stack
 
 PROGRAM = "/usr/bin/chromium"
@@ -29,6 +39,7 @@ ARGUMENTS = [
 AXE = ROOT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 360, "height": 760}
 SECONDS = 15.0
+expect.set_options(timeout=SECONDS * 1000)
 
 # The browser's own line about an answer that `_note_response` has seen already.
 _REPEATED = "Failed to load resource"
@@ -46,6 +57,8 @@ class Visitor:
         self.stack = stack
         self.troubles: list[str] = []
         self._expected: list[str] = []
+        self._has_aborted = False
+        self._debugger: CDPSession | None = None
         self.context: BrowserContext = browser.new_context(
             **{"locale": "en-US", "viewport": WIDE, "base_url": stack.url, "accept_downloads": True, **options}
         )
@@ -59,9 +72,17 @@ class Visitor:
         for page in self.context.pages:
             # Chromium sends the rest of an upload that it holds back even when nobody is there any more.
             if page.locator("#abort").count():
-                page.locator("#abort").click()
+                page.evaluate("document.getElementById('abort').click()")
+                self._has_aborted = True
         self.context.close()
+        if self._has_aborted:
+            wait_until(self._may_upload, "the gateway has noticed that the upload was aborted")
         return self.troubles
+
+    def _may_upload(self) -> bool:
+        client = self.stack.signed_in("alice")
+        problem = client.post("/api/conversion/check", data={"size": 1}).json()
+        return problem.get("code") != "upload_in_progress"
 
     def expects(self, *failures: str) -> None:
         """Announce answers that are failures on purpose: `409 /api/conversion/check`, or `failed /api/...`.
@@ -124,9 +145,10 @@ class Visitor:
         self.page.locator(f"[data-route={route}]").click()
 
     def slow_down(self, upload_bytes_per_second: int) -> None:
-        """Make this page's uploads slow, as on a bad line."""
-        session = self.context.new_cdp_session(self.page)
-        session.send(
+        """Make this page's uploads slow, as on a bad line; -1 makes them quick again."""
+        # One debugger for both: what one has set, another cannot take back.
+        self._debugger = self._debugger or self.context.new_cdp_session(self.page)
+        self._debugger.send(
             "Network.emulateNetworkConditions",
             {
                 "offline": False,

@@ -10,7 +10,9 @@ from tests.console.browser import Visitor
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
-MODEL = b"\x08\x08\x12\x07pytorch\x1a\x052.4.0" + b"\x3a\x84\x80\x40" + bytes(1 << 20) + bytes(4) + b"B\x04\x0a\x00\x10\x0d"
+MODEL = (
+    b"\x08\x08\x12\x07pytorch\x1a\x052.4.0" + b"\x3a\x84\x80\x40" + bytes(1 << 20) + bytes(4) + b"B\x04\x0a\x00\x10\x0d"
+)
 """One MB that reads as an ONNX file by PyTorch 2.4.0 with opset 13: fields, a graph of zeros, and the operator set."""
 
 State = Callable[[Visitor], None]
@@ -209,4 +211,3 @@ def reach(name: str, visitor: Visitor, stack: Stack) -> None:
         visitor.come_back()
         visitor.page.locator("#loading, [aria-busy=true]").first.wait_for(state="hidden")
     STATES[name](visitor)
-

@@ -1,4 +1,4 @@
-"""What comes between a person and a conversion: reloads, other tabs, the end of the session, a gateway that restarts."""
+"""What comes between a person and a conversion: reloads, other tabs, the session's end, a gateway that restarts."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -8,7 +8,7 @@ from tests.console.states import MODEL, show_stage
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
-SLOW = 400_000
+SLOW = 800_000
 
 
 def begin_slow_upload(visitor: Visitor) -> Page:
@@ -67,7 +67,7 @@ def test_leaving_during_an_upload_is_asked_about(visit: VisitorFactory) -> None:
 
 
 def test_another_tabs_upload_is_a_sentence_and_then_a_job(stack: Stack, visit: VisitorFactory) -> None:
-    """The second tab may not upload while the first does; afterwards it is led to the job that the first has started."""
+    """The second tab may not upload while the first does; afterwards it is led to the job of the first."""
     visitor = visit().sign_in()
     first = begin_slow_upload(visitor)
     second = visitor.context.new_page()
@@ -135,7 +135,9 @@ def test_a_running_job_outlives_a_restart_of_the_gateway(stack: Stack, visit: Vi
     """The page says that it is reconnecting, and shows the end of the job without anybody's doing anything."""
     visitor = visit().sign_in()
     job_id = visitor.convert(name="net.onnx")
-    visitor.expects(f"502 /api/conversion/{job_id}", f"504 /api/conversion/{job_id}", f"failed /api/conversion/{job_id}")
+    visitor.expects(
+        f"502 /api/conversion/{job_id}", f"504 /api/conversion/{job_id}", f"failed /api/conversion/{job_id}"
+    )
     stack.kill_gateway()
     expect(visitor.page.locator(".trouble")).to_contain_text("reconnecting")
     stack.start_gateway()

@@ -39,7 +39,7 @@ BODY = (
 def a_body(*chunks: bytes | Exception) -> OpenBody:
     """A request body that comes in these chunks (by default a whole one), reporting each as it arrives."""
 
-    def open_body(on_progress: Callable[[int], None]) -> Iterable[bytes]:
+    def open_body(on_progress: Callable[[int], None], _interruption: object) -> Iterable[bytes]:
         total = 0
         for chunk in chunks or (BODY,):
             if isinstance(chunk, Exception):

@@ -272,7 +272,7 @@ def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
 
 
 def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_answer(bench: Bench) -> None:
-    def open_body(on_progress: Callable[[int], None]) -> object:
+    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
         for start in range(0, len(BODY), 20):
             bench.monotonic.advance(10)
             on_progress(start)
@@ -284,7 +284,7 @@ def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_answer(
 
 
 def test_a_lost_lease_ends_the_upload_without_its_end(bench: Bench) -> None:
-    def open_body(on_progress: Callable[[int], None]) -> object:
+    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
         yield BODY[:60]
         bench.leases.holders["upload:alice"] = "another"
         bench.monotonic.advance(20)
@@ -305,7 +305,7 @@ def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(
             sent.extend(chunk)
         return a_job("new-job")
 
-    def open_body(on_progress: Callable[[int], None]) -> object:
+    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
         yield BODY
         bench.leases.holders["upload:alice"] = "another"
 

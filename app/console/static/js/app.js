@@ -1,11 +1,18 @@
 // Where the page begins: what every page has, and for those who are signed in, the console.
 
-import { speak } from "./i18n.js";
+import { toast } from "./announcer.js";
+import { speak, t } from "./i18n.js";
 import { prepareLanguage, prepareTheme } from "./preferences.js";
 
 await speak(document.documentElement.lang);
-prepareLanguage();
+prepareLanguage(() => toast(t("language.failed"), "alert"));
 prepareTheme();
+
+// By hand, because the part of the address behind "#" says which view is shown.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.getElementById("main").focus();
+});
 
 const { page, userId } = document.body.dataset;
 if (page === "signed-in" && userId) {

@@ -42,9 +42,10 @@ class Router {
   /** Show the view of the address; a view that the person has asked for gets the focus. */
   show({ isNew }) {
     const { conversion } = this.#console;
-    const [name, id] = location.hash.replace(/^#\/?/, "").split("/");
+    const [name, written] = location.hash.replace(/^#\/?/, "").split("/");
+    const id = written && decoded(written);
     if (name === "jobs" && id && conversion.watcher?.job.job_id !== id) {
-      this.#mount("history", () => jobPage(this.#console, decodeURIComponent(id)), isNew);
+      this.#mount("history", () => jobPage(this.#console, id), isNew);
     } else if (name === "history") this.#mount("history", () => historyView(this.#console), isNew);
     else if (name === "models") this.#mount("models", () => libraryView(this.#console), isNew);
     else this.#mount("convert", () => convertView(this.#console), isNew);
@@ -64,6 +65,15 @@ class Router {
       focusOn(this.#view.element.querySelector("h1"));
     }
     showTitle(this.#console.conversion);
+  }
+}
+
+/** Whatever somebody has typed into the address must not break the page. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 
@@ -135,7 +145,11 @@ function prepareNotice({ session, conversion }) {
     const hasEnded = session.state === "ended";
     const action = hasEnded
       ? h("a", { class: "button small", href: SIGN_IN_AGAIN, target: "_blank", rel: "noopener" }, t("session.sign_in"))
-      : h("button", { class: "button small", type: "button", on: { click: () => location.reload() } }, t("session.reload"));
+      : h(
+          "button",
+          { class: "button small", type: "button", on: { click: () => location.reload() } },
+          t("session.reload"),
+        );
     place.append(
       h(
         "div",

@@ -182,7 +182,11 @@ function fileCard(form, remove) {
         "div",
         { class: "file-text" },
         h("strong", { class: "file-name" }, model.name),
-        h("ul", { class: "facts", id: "model-hint" }, factsOf(model, facts).map((fact) => h("li", {}, fact))),
+        h(
+          "ul",
+          { class: "facts", id: "model-hint" },
+          factsOf(model, facts).map((fact) => h("li", {}, fact)),
+        ),
       ),
       h(
         "div",
@@ -195,7 +199,9 @@ function fileCard(form, remove) {
         ),
       ),
     ),
-    adviceOn(form).map((advice) => h("p", { class: "advice" }, icon("info"), h("span", {}, advice))),
+    adviceOn(form).map(({ text, isWarning }) =>
+      h("p", { class: isWarning ? "advice warn" : "advice" }, icon(isWarning ? "alert" : "info"), h("span", {}, text)),
+    ),
   );
 }
 
@@ -214,13 +220,14 @@ function factsOf(model, facts) {
 function adviceOn({ facts, platform }) {
   if (!facts) return [];
   const advice = [];
-  if (facts.format === "unknown") {
-    advice.push(facts.claims ? t("form.advice.not_what_it_says") : t("form.advice.unknown"));
-  }
-  if (facts.opset !== null && (facts.opset < OPSETS.from || facts.opset > OPSETS.to)) {
-    advice.push(t("form.advice.opset", { opset: facts.opset, from: OPSETS.from, to: OPSETS.to }));
-  } else if (facts.opset > OPSETS.legacyTo && CHIPS.find((chip) => chip.id === platform)?.hasLegacy) {
-    advice.push(t("form.advice.legacy", { opset: facts.opset, to: OPSETS.legacyTo }));
+  const warn = (text) => advice.push({ text, isWarning: true });
+  const { format, claims, opset } = facts;
+  if (format === "unknown") warn(t(claims ? "form.advice.not_what_it_says" : "form.advice.unknown"));
+  if (opset !== null && (opset < OPSETS.from || opset > OPSETS.to)) {
+    warn(t("form.advice.opset", { opset, from: OPSETS.from, to: OPSETS.to }));
+  } else if (opset > OPSETS.legacyTo && CHIPS.find((chip) => chip.id === platform)?.hasLegacy) {
+    // No fault: only those who use the older environment have to know.
+    advice.push({ text: t("form.advice.legacy", { opset, to: OPSETS.legacyTo }), isWarning: false });
   }
   return advice;
 }
@@ -411,7 +418,12 @@ function referenceSection(form, changed) {
       h(
         "div",
         { class: "actions" },
-        h("label", { class: "button quiet small", for: "references" }, icon("plus"), h("span", {}, t("form.references.add"))),
+        h(
+          "label",
+          { class: "button quiet small", for: "references" },
+          icon("plus"),
+          h("span", {}, t("form.references.add")),
+        ),
         shown.length > 0 && button(t("form.references.clear"), { kind: "plain small", run: clear }),
       ),
     );
@@ -455,7 +467,10 @@ function summarySection() {
       model.classList.toggle("missing", !form.model);
       setText(chip, chipName(form.platform));
       setText(identity, `${form.modelId.trim() || "–"} · ${form.version.trim() || "–"}`);
-      setText(references, form.references.length > 0 ? formatNumber(form.references.length, language()) : t("summary.none"));
+      setText(
+        references,
+        form.references.length > 0 ? formatNumber(form.references.length, language()) : t("summary.none"),
+      );
       setText(size, form.size > 0 ? formatSize(form.size, language()) : "–");
       setText(label, t(isChecking ? "summary.checking" : "summary.start"));
       start.classList.toggle("busy", isChecking);

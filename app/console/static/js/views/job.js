@@ -15,6 +15,8 @@ import { button, copyButton, problemPanel } from "./problem.js";
 import { progressBar } from "./progress.js";
 
 const TICK_MILLISECONDS = 1000;
+// 0.58 times 100 is a little less than 58.
+const ROUNDING = 1e-6;
 const STEP_ICONS = { done: "check", failed: "cross" };
 
 /** The view of a watched job. `onNew` leads back to the form; without it there is no such way. */
@@ -44,7 +46,11 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
           "div",
           { class: "file-text" },
           h("h2", { class: "file-name" }, watcher.job.filename || t("job.unnamed")),
-          h("ul", { class: "facts" }, factsOf(watcher.job).map((fact) => h("li", {}, fact))),
+          h(
+            "ul",
+            { class: "facts" },
+            factsOf(watcher.job).map((fact) => h("li", {}, fact)),
+          ),
         ),
         pill,
       ),
@@ -71,7 +77,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     setText(heading, t(`job.heading.${headingOf(job)}`));
     setText(lead, t(`job.lead.${headingOf(job)}`));
     const share = hasResult ? 1 : job.progress === null || job.progress === undefined ? null : job.progress / 100;
-    const shown = share === null ? "" : formatPercent(Math.floor(share * 100) / 100, language());
+    const shown = share === null ? "" : formatPercent(Math.floor(share * 100 + ROUNDING) / 100, language());
     bar.update(job.terminal ? (share ?? 0) : job.status === "queued" ? null : share, shown || t("status.running"));
     setText(percent, job.status === "queued" ? "" : shown);
     steps.update(stageTimes(record, job, serverNow()));
@@ -95,9 +101,12 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
   function showElapsed() {
     const { job, record } = watcher;
     const from = Date.parse(job.created_at ?? "");
-    const to = job.terminal ? (Date.parse(job.updated_at ?? "") || record?.endedAt) : serverNow();
+    const to = job.terminal ? Date.parse(job.updated_at ?? "") || record?.endedAt : serverNow();
     const known = Number.isFinite(from) && Number.isFinite(to) && to >= from;
-    setText(elapsed, known ? t(job.terminal ? "job.took" : "job.elapsed", { time: formatDuration(to - from, language()) }) : "");
+    setText(
+      elapsed,
+      known ? t(job.terminal ? "job.took" : "job.elapsed", { time: formatDuration(to - from, language()) }) : "",
+    );
   }
 
   const leave = watcher.subscribe(update);
@@ -152,12 +161,23 @@ function stepper() {
       "li",
       { class: "step" },
       dot,
-      h("div", { class: "step-text" }, h("strong", {}, t(`stage.${stage}`)), h("span", { class: "step-does" }, t(`stage.${stage}.short`)), time, state),
+      h(
+        "div",
+        { class: "step-text" },
+        h("strong", {}, t(`stage.${stage}`)),
+        h("span", { class: "step-does" }, t(`stage.${stage}.short`)),
+        time,
+        state,
+      ),
     );
     return { stage, element, time, state, use: dot.querySelector("use") };
   });
   return {
-    element: h("ol", { class: "stepper", "aria-label": t("home.way") }, steps.map(({ element }) => element)),
+    element: h(
+      "ol",
+      { class: "stepper", "aria-label": t("home.way") },
+      steps.map(({ element }) => element),
+    ),
     update(times) {
       times.forEach(({ state, milliseconds, isRough }, index) => {
         const step = steps[index];
@@ -179,8 +199,7 @@ function outcomeOf(watcher, options) {
   const { job } = watcher;
   if (!job.terminal) return [];
   const again =
-    options.onNew &&
-    button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
+    options.onNew && button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
   if (job.status === "completed") return resultActions(watcher, options, again);
   return [failure(job), h("div", { class: "actions" }, again)];
 }
@@ -198,7 +217,13 @@ function failure({ error, status, job_id: jobId }) {
       error?.message && h("p", {}, t("job.failed.says")),
       error?.message && h("blockquote", {}, error.message),
       h("p", {}, t(status === "cancelled" ? "job.cancelled.next" : "job.failed.next")),
-      h("p", { class: "request-id" }, `${t("job.quote")} `, code, copyButton(() => jobId, code)),
+      h(
+        "p",
+        { class: "request-id" },
+        `${t("job.quote")} `,
+        code,
+        copyButton(() => jobId, code),
+      ),
     ),
   );
 }
@@ -232,7 +257,12 @@ function resultActions(watcher, { isUploading }, again) {
 }
 
 function savedLink() {
-  return h("a", { class: "button large quiet", href: "#/models", id: "saved" }, icon("check"), h("span", {}, t("job.saved")));
+  return h(
+    "a",
+    { class: "button large quiet", href: "#/models", id: "saved" },
+    icon("check"),
+    h("span", {}, t("job.saved")),
+  );
 }
 
 function saveButton(watcher, show, clear) {

@@ -61,7 +61,13 @@ function row(model, list, conversion) {
         h("li", {}, ago(model.created_at)),
         h("li", {}, formatSize(model.size, language())),
         h("li", { class: "file-fact" }, model.filename),
-        h("li", { class: "sum" }, "SHA-256 ", sum, copyButton(() => model.sha256, sum)),
+        h(
+          "li",
+          { class: "sum" },
+          "SHA-256 ",
+          sum,
+          copyButton(() => model.sha256, sum),
+        ),
       ),
     ),
     h("div", { class: "row-side" }, chipBadge(model.platform), h("div", { class: "row-actions" }, download, remove)),
@@ -100,7 +106,11 @@ function row(model, list, conversion) {
       icon("trash"),
     );
     press.addEventListener("click", async () => {
-      const question = { title: t("models.delete.title", { name: model.name }), text: t("models.delete.text"), yes: t("models.delete") };
+      const question = {
+        title: t("models.delete.title", { name: model.name }),
+        text: t("models.delete.text"),
+        yes: t("models.delete"),
+      };
       if (!(await confirmLoss(question))) return;
       clear();
       press.disabled = true;
@@ -130,7 +140,13 @@ function nameEditor(model, { show, clear, renamed }) {
   function rest({ withFocus = false } = {}) {
     const edit = h(
       "button",
-      { class: "icon-button", type: "button", "aria-label": t("models.rename.label", { name: model.name }), title: t("models.rename"), on: { click: change } },
+      {
+        class: "icon-button",
+        type: "button",
+        "aria-label": t("models.rename.label", { name: model.name }),
+        title: t("models.rename"),
+        on: { click: change },
+      },
       icon("edit"),
     );
     place.replaceChildren(h("strong", { class: "row-name" }, model.name), edit);
@@ -139,11 +155,27 @@ function nameEditor(model, { show, clear, renamed }) {
 
   function change() {
     clear();
-    const input = h("input", { class: "input", type: "text", value: model.name, maxlength: MOST_CHARACTERS, "aria-label": t("models.rename.field") });
+    const input = h("input", {
+      class: "input",
+      type: "text",
+      value: model.name,
+      maxlength: MOST_CHARACTERS,
+      "aria-label": t("models.rename.field"),
+    });
     const error = h("p", { class: "error", role: "alert" });
     const keep = h("button", { class: "button small", type: "submit" }, t("models.rename.keep"));
-    const leave = h("button", { class: "button plain small", type: "button", on: { click: () => rest({ withFocus: true }) } }, t("dialog.cancel"));
-    const form = h("form", { class: "rename", novalidate: true }, input, h("div", { class: "actions" }, keep, leave), error);
+    const leave = h(
+      "button",
+      { class: "button plain small", type: "button", on: { click: () => rest({ withFocus: true }) } },
+      t("dialog.cancel"),
+    );
+    const form = h(
+      "form",
+      { class: "rename", novalidate: true },
+      input,
+      h("div", { class: "actions" }, keep, leave),
+      error,
+    );
     form.addEventListener("keydown", (event) => {
       if (event.key === "Escape") rest({ withFocus: true });
     });

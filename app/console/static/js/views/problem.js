@@ -29,7 +29,13 @@ export function problemPanel(problem, actions = []) {
 export function requestIdLine(requestId) {
   if (!requestId) return null;
   const code = h("code", {}, requestId);
-  return h("p", { class: "request-id" }, `${t("problem.request_id")} `, code, copyButton(() => requestId, code));
+  return h(
+    "p",
+    { class: "request-id" },
+    `${t("problem.request_id")} `,
+    code,
+    copyButton(() => requestId, code),
+  );
 }
 
 export function copyButton(read, shown) {

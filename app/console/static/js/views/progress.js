@@ -4,7 +4,11 @@ import { h } from "../dom.js";
 
 export function progressBar(label) {
   const fill = h("div", { class: "bar-fill" });
-  const element = h("div", { class: "progress", role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
+  const element = h(
+    "div",
+    { class: "progress", role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 },
+    fill,
+  );
   return {
     element,
     /** `share` from 0 to 1, or null. */

@@ -20,28 +20,34 @@ export function uploadPanel({ conversion }) {
   const speed = h("span", {});
   const left = h("span", {});
   const note = h("p", { class: "quiet-text" });
-  const abort = button(t("upload.abort"), { symbol: "cross", kind: "quiet", run: () => conversion.abort(), id: "abort" });
+  const abort = button(t("upload.abort"), {
+    symbol: "cross",
+    kind: "quiet",
+    run: () => conversion.abort(),
+    id: "abort",
+  });
   const title = h("h2", {});
-  const element = h(
-    "div",
-    { class: "page narrow" },
-    pageHead(t("upload.title"), t("upload.lead")),
+  const panel = h(
+    "section",
+    { class: "panel transfer" },
     h(
-      "section",
-      { class: "panel transfer" },
+      "div",
+      { class: "transfer-head" },
+      h("span", { class: "file-icon" }, icon("upload")),
       h(
         "div",
-        { class: "transfer-head" },
-        h("span", { class: "file-icon" }, icon("upload")),
-        h("div", { class: "file-text" }, title, h("p", { class: "quiet-text" }, `${upload.filename} → ${chipName(form.platform)}`)),
-        percent,
+        { class: "file-text" },
+        title,
+        h("p", { class: "quiet-text" }, `${upload.filename} → ${chipName(form.platform)}`),
       ),
-      bar.element,
-      h("p", { class: "transfer-numbers" }, amount, speed, left),
-      note,
-      h("div", { class: "actions" }, abort),
+      percent,
     ),
+    bar.element,
+    h("p", { class: "transfer-numbers" }, amount, speed, left),
+    note,
+    h("div", { class: "actions" }, abort),
   );
+  const element = h("div", { class: "page narrow" }, pageHead(t("upload.title"), t("upload.lead")), panel);
   let announced = 0;
   let wasSent = false;
 
@@ -59,7 +65,7 @@ export function uploadPanel({ conversion }) {
     const time = isSent ? null : upload.millisecondsLeft;
     setText(left, time === null ? "" : t("upload.left", { time: formatDuration(time, language()) }));
     setText(note, t(isSent ? "upload.accepting.text" : "upload.stay") + endsSoon(upload));
-    element.classList.toggle("sent", isSent);
+    panel.classList.toggle("sent", isSent);
     if (isSent && !wasSent) announce(t("upload.accepting"));
     while (!isSent && announced < ANNOUNCED.length && share >= ANNOUNCED[announced]) {
       announced += 1;

@@ -1,0 +1,63 @@
+"""Takes the pictures of docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.console.browser import ARGUMENTS, NARROW, PROGRAM, WIDE, Visitor
+from tests.console.states import reach, show_stage
+from tests.support.stack import Stack
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "screenshots"
+#: A picture's name, its state, locale, theme and size.
+PICTURES = (
+    ("welcome-en-light", "welcome", "en-US", "light", WIDE),
+    ("form-en-light", "form_filled", "en-US", "light", WIDE),
+    ("form-zh-dark", "form_filled", "zh-TW", "dark", WIDE),
+    ("running-en-dark", "stages", "en-US", "dark", WIDE),
+    ("running-zh-light-narrow", "stages", "zh-TW", "light", NARROW),
+    ("models-zh-light", "models", "zh-TW", "light", WIDE),
+)
+
+
+def take(visitor: Visitor, state: str, path: Path) -> None:
+    """Bring a new visitor into a state and take its picture."""
+    if state == "stages":
+        # As if somebody had watched from the beginning, so that the first stage has its time.
+        reach("form", visitor, visitor.stack)
+        job_id = visitor.convert(bytes(14_000_000), "mobilenet_v3.onnx")
+        show_stage(visitor, job_id, "onnx", 12)
+        visitor.page.wait_for_timeout(6000)
+        show_stage(visitor, job_id, "bie", 58)
+        visitor.page.wait_for_timeout(3000)
+    else:
+        reach(state, visitor, visitor.stack)
+    visitor.page.evaluate("window.scrollTo(0, 0); document.activeElement.blur()")
+    visitor.page.wait_for_timeout(300)
+    visitor.page.screenshot(path=path, animations="disabled")
+
+
+def main() -> int:
+    """Take all pictures; 1 if a browser had something to complain of."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    troubles: list[str] = []
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Stack(Path(directory), nginx={}) as stack,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=PROGRAM, args=ARGUMENTS)
+        for name, state, locale, theme, size in PICTURES:
+            stack.reset()
+            visitor = Visitor(browser, stack, locale=locale, color_scheme=theme, viewport=size)
+            take(visitor, state, FOLDER / f"{name}.png")
+            troubles += visitor.leave()
+        browser.close()
+    sys.stderr.writelines(f"{trouble}\n" for trouble in troubles)
+    return 1 if troubles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

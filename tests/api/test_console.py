@@ -1,0 +1,104 @@
+"""The console's routes: the shell in the reader's language, the page's files, the error catalogue."""
+
+import re
+from http.cookies import SimpleCookie
+
+import pytest
+
+from app.console.assets import VERSION, module_names
+from app.errors import catalogue
+from tests.api.edge import Edge
+
+
+def page(edge: Edge, user: str | None = None, path: str = "/", language: str = "en", **cookies: str) -> str:
+    client = edge.client(user)
+    for name, value in cookies.items():
+        client.set_cookie(name, value)
+    answer = client.get(path, headers={"Accept-Language": language})
+    assert answer.status_code == 200
+    return str(answer.get_data(as_text=True))
+
+
+def test_the_page_speaks_the_readers_language(edge: Edge) -> None:
+    assert '<html lang="zh-TW"' in page(edge, language="zh-HK")
+    assert "登入" in page(edge, language="zh-TW")
+    assert '<html lang="en"' in page(edge, language="fr")
+
+
+def test_a_remembered_language_counts_more_than_the_browsers(edge: Edge) -> None:
+    assert '<html lang="zh-TW"' in page(edge, visiona_lang="zh-TW")
+    assert '<html lang="en"' in page(edge, visiona_lang="<script>")
+
+
+def test_a_language_that_is_asked_for_is_remembered(edge: Edge) -> None:
+    answer = edge.client(None).get("/?lang=zh-TW")
+    cookie = SimpleCookie(answer.headers["Set-Cookie"])["visiona_lang"]
+    assert (cookie.value, cookie["samesite"], cookie["path"]) == ("zh-TW", "Lax", "/")
+    assert "Set-Cookie" not in edge.client(None).get("/?lang=xx").headers
+
+
+@pytest.mark.parametrize(("remembered", "shown"), [("dark", "dark"), ("light", "light"), ("<b>", "system")])
+def test_the_remembered_theme_is_there_before_any_script_runs(edge: Edge, remembered: str, shown: str) -> None:
+    assert f'data-theme="{shown}"' in page(edge, visiona_theme=remembered)
+
+
+def test_the_page_shows_who_is_signed_in(edge: Edge) -> None:
+    shown = page(edge, "alice")
+    assert "alice" in shown
+    assert "Sign out" in shown
+    assert "/auth/login" not in shown
+    assert "Sign out" not in page(edge)
+    assert edge.client("alice").get("/").headers["Cache-Control"] == "no-store"
+
+
+def test_the_page_has_nothing_inline(edge: Edge) -> None:
+    for user in ("alice", None):
+        shown = page(edge, user)
+        assert "<style" not in shown
+        assert " style=" not in shown
+        assert not re.search(r"\son\w+=", shown)
+        assert re.findall(r"<script[^>]*>", shown) == [f'<script type="module" src="/console/{VERSION}/js/app.js">']
+
+
+def test_names_are_text_on_the_page(edge: Edge) -> None:
+    assert "<script>alert" not in page(edge, "<script>alert(1)</script>")
+
+
+def test_the_page_after_a_second_sign_in_says_whether_it_worked(edge: Edge) -> None:
+    assert "You are signed in again" in page(edge, "alice", "/console/signed-in")
+    assert "/auth/login?next=/console/signed-in" in page(edge, None, "/console/signed-in")
+
+
+def test_files_may_be_kept_for_ever_under_their_version_only(edge: Edge) -> None:
+    client = edge.client(None)
+    current = client.get(f"/console/{VERSION}/js/app.js")
+    assert current.content_type == "text/javascript; charset=utf-8"
+    assert "immutable" in current.headers["Cache-Control"]
+    other = client.get("/console/0123456789ab/js/app.js")
+    assert (other.status_code, other.headers["Cache-Control"]) == (200, "no-cache")
+    again = client.get("/console/0123456789ab/js/app.js", headers={"If-None-Match": other.headers["ETag"]})
+    assert again.status_code == 304
+
+
+@pytest.mark.parametrize("name", ["js/nothing.js", "../__init__.py", "%2e%2e/assets.py", "js", "", "js//app.js"])
+def test_there_are_no_other_files(edge: Edge, name: str) -> None:
+    assert edge.client(None).get(f"/console/{VERSION}/{name}").status_code == 404
+
+
+def test_every_module_is_announced_to_those_who_are_signed_in(edge: Edge) -> None:
+    shown = page(edge, "alice")
+    assert len(module_names()) > 20
+    assert all(f'rel="modulepreload" href="/console/{VERSION}/{name}"' in shown for name in module_names())
+
+
+def test_the_error_catalogue_is_served_whole_and_may_be_kept(edge: Edge) -> None:
+    answer = edge.client(None).get("/console/errors.json")
+    document = answer.get_json()
+    assert document["languages"] == ["en", "zh-TW"]
+    assert document["errors"].keys() == catalogue().keys()
+    entry = document["errors"]["active_job_conflict"]
+    assert entry["title"]["zh-TW"] == catalogue()["active_job_conflict"].title["zh-TW"]
+    assert (entry["status"], entry["retryable"], entry["blame"]) == (409, True, "user")
+    assert answer.headers["Cache-Control"] == "public, max-age=3600"
+    again = edge.client(None).get("/console/errors.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { merge, observe, stageTimes } from "../js/stages.js";
+
+const START = Date.parse("2026-11-23T12:00:00Z");
+const at = (seconds) => new Date(START + seconds * 1000).toISOString();
+const job = (status, stage_index, seconds) => ({
+  status,
+  stage_index,
+  terminal: ["completed", "failed", "cancelled"].includes(status),
+  created_at: at(0),
+  updated_at: at(seconds),
+});
+
+/** What somebody knows who looked at these moments (seconds, status, stage). */
+function watched(looks) {
+  return looks.reduce(
+    (record, [seconds, status, stage]) => observe(record, job(status, stage, seconds), START + seconds * 1000),
+    null,
+  );
+}
+
+const seconds = (times) => times.map(({ milliseconds }) => (milliseconds === null ? null : milliseconds / 1000));
+
+test("each stage lasts from where it was first seen to where the next one was", () => {
+  const looks = [
+    [0, "queued", null],
+    [2, "running", 0],
+    [4, "running", 0],
+    [6, "running", 1],
+    [10, "running", 2],
+    [14, "completed", 2],
+  ];
+  const times = stageTimes(watched(looks), job("completed", 2, 14), START + 99_000);
+  assert.deepEqual(seconds(times), [4, 4, 4]);
+  assert.deepEqual(
+    times.map(({ state }) => state),
+    ["done", "done", "done"],
+  );
+  assert.ok(times.every(({ isRough }) => !isRough));
+});
+
+test("the running stage goes on counting, later ones have not begun", () => {
+  const times = stageTimes(
+    watched([
+      [2, "running", 0],
+      [6, "running", 1],
+    ]),
+    job("running", 1, 6),
+    START + 9000,
+  );
+  assert.deepEqual(seconds(times), [4, 3, null]);
+  assert.deepEqual(
+    times.map(({ state }) => state),
+    ["done", "running", "pending"],
+  );
+});
+
+test("what nobody saw is not made up", () => {
+  const times = stageTimes(watched([[60, "running", 1]]), job("running", 1, 60), START + 62_000);
+  assert.deepEqual(seconds(times), [null, 2, null]);
+  assert.ok(times[1].isRough, "it may have begun long before");
+});
+
+test("a stage that was skipped between two looks has no time", () => {
+  const times = stageTimes(
+    watched([
+      [2, "running", 0],
+      [40, "running", 2],
+    ]),
+    job("running", 2, 40),
+    START + 41_000,
+  );
+  assert.deepEqual(seconds(times), [null, null, 1]);
+});
+
+test("a job that failed shows where", () => {
+  const times = stageTimes(
+    watched([
+      [2, "running", 0],
+      [5, "running", 1],
+      [8, "failed", 1],
+    ]),
+    job("failed", 1, 8),
+    START + 99_000,
+  );
+  assert.deepEqual(
+    times.map(({ state }) => state),
+    ["done", "failed", "pending"],
+  );
+  assert.deepEqual(seconds(times), [3, 3, null]);
+});
+
+test("two tabs know together what each has seen", () => {
+  const early = watched([[2, "running", 0]]);
+  const late = watched([
+    [30, "running", 0],
+    [32, "running", 1],
+  ]);
+  assert.deepEqual(merge(late, early).began, { onnx: START + 2000, bie: START + 32_000 });
+  assert.equal(merge(null, early), early);
+});

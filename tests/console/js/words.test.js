@@ -1,0 +1,73 @@
+// Formats, texts, problems and the form's rules.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { findMistakes } from "../js/form.js";
+import { formatAgo, formatDuration, formatPercent, formatSize } from "../js/format.js";
+import { NETWORK, UNREACHABLE, problemFrom } from "../js/problems.js";
+import { SpeedMeter } from "../js/speed.js";
+
+test("sizes are counted as file managers count", () => {
+  assert.equal(formatSize(0, "en"), "0 B");
+  assert.equal(formatSize(1023, "en"), "1,023 B");
+  assert.equal(formatSize(1536, "en"), "1.5 KB");
+  assert.equal(formatSize(1024 ** 2 - 1, "en"), "1 MB");
+  assert.equal(formatSize(5 * 1024 ** 3, "zh-TW"), "5 GB");
+  assert.equal(formatSize(undefined, "en"), "–");
+});
+
+test("durations have their two largest units, in the reader's language", () => {
+  assert.equal(formatDuration(400, "en"), "0 sec");
+  assert.equal(formatDuration(134_000, "en"), "2 min 14 sec");
+  assert.equal(formatDuration(3_600_000, "en"), "1 hr");
+  assert.match(formatDuration(134_000, "zh-TW"), /2.*分.*14.*秒/);
+  assert.equal(formatDuration(NaN, "en"), "–");
+});
+
+test("times are told as long ago as they are", () => {
+  const now = Date.parse("2026-11-23T12:00:00Z");
+  assert.equal(formatAgo("2026-11-23T11:59:50Z", now, "en"), "now");
+  assert.equal(formatAgo("2026-11-23T11:57:00Z", now, "en"), "3 minutes ago");
+  assert.match(formatAgo("2026-11-22T12:00:00Z", now, "zh-TW"), /昨天/);
+  assert.match(formatAgo("2026-01-02T12:00:00Z", now, "en"), /Jan 2, 2026/);
+  assert.equal(formatPercent(0.47, "en"), "47%");
+});
+
+test("the form's rules are the toolchain's", () => {
+  const right = { model: { size: 1 }, platform: "730", modelId: "32768", version: "00aF" };
+  assert.deepEqual(findMistakes(right), {});
+  for (const [field, values] of Object.entries({
+    model: [null, { size: 0 }],
+    platform: ["", "999"],
+    modelId: ["", "32767", "0", "-1", "4e4", "１２３"],
+    version: ["", "1", "00001", "00G1", "0x01"],
+  })) {
+    for (const value of values) {
+      assert.deepEqual(Object.keys(findMistakes({ ...right, [field]: value })), [field], `${field}: ${value}`);
+    }
+  }
+});
+
+test("a problem document is read, and whatever else a proxy says becomes a problem, too", () => {
+  const text = JSON.stringify({ code: "draining", status: 503, request_id: "abc", retryable: true });
+  const problem = problemFrom({ status: 503, contentType: "application/problem+json", text, retryAfter: "7" });
+  assert.deepEqual([problem.code, problem.requestId, problem.retryAfterSeconds], ["draining", "abc", 7]);
+  const page = problemFrom({ status: 502, contentType: "text/html", text: "<html>", requestId: null });
+  assert.deepEqual([page.code, page.status, page.retryable], [UNREACHABLE, 502, true]);
+  const cut = problemFrom({ status: 500, contentType: "application/problem+json", text: '{"code":' });
+  assert.equal(cut.code, UNREACHABLE);
+  assert.notEqual(NETWORK, UNREACHABLE);
+});
+
+test("the speed is that of the last seconds, and not told too early", () => {
+  const meter = new SpeedMeter();
+  meter.add(0, 0);
+  meter.add(50_000, 100);
+  assert.equal(meter.bytesPerSecond, null);
+  meter.add(1_000_000, 1000);
+  assert.equal(meter.bytesPerSecond, 1_000_000);
+  assert.equal(meter.millisecondsLeft(3_000_000), 2000);
+  for (let second = 2; second <= 12; second += 1) meter.add(1_000_000 + second * 100_000, second * 1000);
+  assert.equal(meter.bytesPerSecond, 100_000, "the quick beginning is forgotten");
+});

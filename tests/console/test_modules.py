@@ -1,0 +1,79 @@
+"""The console's modules by themselves, in Node; and its texts, which must be whole in every language."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+
+STATIC = ROOT / "app" / "console" / "static"
+TEMPLATES = ROOT / "app" / "console" / "templates"
+TESTS = sorted((Path(__file__).parent / "js").glob("*.test.js"))
+#: Keys that are put together while the page runs, by their beginnings.
+COMPOSED = (
+    "chip.",
+    "status.",
+    "stage.",
+    "step.",
+    "theme.",
+    "job.heading.",
+    "job.lead.",
+    "job.sentence.",
+    "problem.",
+    "home.",
+)
+
+
+def texts(language: str) -> dict[str, str]:
+    return dict(json.loads((STATIC / "texts" / f"{language}.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name.removesuffix(".test.js"))
+def test_the_modules_do_what_they_say(path: Path, tmp_path: Path) -> None:
+    # Beside each other and declared to be modules, which for a browser the address alone does.
+    shutil.copytree(STATIC / "js", tmp_path / "js")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "tests").mkdir()
+    shutil.copy(path, tmp_path / "tests")
+    run = subprocess.run(
+        ["node", "--test", f"tests/{path.name}"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+    assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE) or "pass" in run.stdout
+
+
+def test_both_languages_have_the_same_keys_and_gaps() -> None:
+    english, chinese = texts("en"), texts("zh-TW")
+    assert list(english) == list(chinese)
+    for key, text in english.items():
+        assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", chinese[key])), key
+        assert text.strip()
+        assert chinese[key].strip()
+
+
+def test_every_text_is_used_and_every_key_has_a_text() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in [*STATIC.rglob("*.js"), *TEMPLATES.rglob("*.html")]]
+    known = set(texts("en"))
+    code = "\n".join(sources)
+    asked = set(re.findall(r"""\bt\(\s*["']([\w.]+)["']""", code))
+    asked |= set(re.findall(r"""text\[["']([\w.]+)["']\]""", code)) | set(re.findall(r'data-t="([\w.]+)"', code))
+    assert asked <= known, asked - known
+    unused = {
+        key
+        for key in known
+        if f'"{key.removesuffix(".one")}"' not in code and f"'{key}'" not in code and not key.startswith(COMPOSED)
+    }
+    assert unused == set()
+
+
+def test_the_pages_own_code_names_no_other_host_and_no_markup() -> None:
+    """What the content security policy forbids is not tried, and texts never become markup."""
+    for path in STATIC.rglob("*"):
+        if path.suffix in {".js", ".css"}:
+            code = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"https?://", code), path.name
+            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", code), path.name
