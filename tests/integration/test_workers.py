@@ -49,5 +49,6 @@ def test_gateway_ends_soon_when_told_to(stack: Stack) -> None:
 
     assert stack.stop_gateway() == 0
 
-    assert time.monotonic() - started < 5
+    # Two seconds of it are for kept connections, on which a request may be under way.
+    assert time.monotonic() - started < 15
     assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - procfs

@@ -75,6 +75,11 @@ test("a stage that was skipped between two looks has no time", () => {
   assert.deepEqual(seconds(times), [null, null, 1]);
 });
 
+test("a job that nobody watched has no times, rather than zeros", () => {
+  const times = stageTimes(watched([[90, "completed", 2]]), job("completed", 2, 90), START + 99_000);
+  assert.deepEqual(seconds(times), [null, null, null]);
+});
+
 test("a job that failed shows where", () => {
   const times = stageTimes(
     watched([

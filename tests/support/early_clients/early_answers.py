@@ -92,7 +92,7 @@ class EarlyAnswers:
         elsewhere = f"{stack.sandbox.urls.converter}/"
         cookie = stack.signed_in("alice").cookie_header
         statuses = chromium.statuses_from_elsewhere(elsewhere, stack.url, cookie, times)
-        assert statuses == [403] * times
+        assert statuses == [403] * times, statuses
         _assert_nothing_is_left(stack)
 
     @pytest.mark.soak

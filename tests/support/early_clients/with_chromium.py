@@ -109,16 +109,27 @@ class ChromiumClient:
         page = self._page_at(base_url, cookie)
         page.goto(page_url)
         log = self._context.new_cdp_session(page)
-        statuses: list[int] = []
-        log.on("Network.responseReceivedExtraInfo", lambda event: statuses.append(int(event["statusCode"])))
+        ours: set[str] = set()
+        statuses: dict[str, int] = {}
+
+        def note_request(event: dict[str, Any]) -> None:
+            # The browser asks for other things as well: a page's icon, whenever it thinks of it.
+            if event["request"]["url"] == base_url + INIT:
+                ours.add(event["requestId"])
+
+        def note_answer(event: dict[str, Any]) -> None:
+            statuses[event["requestId"]] = int(event["statusCode"])
+
+        log.on("Network.requestWillBeSent", note_request)
+        log.on("Network.responseReceivedExtraInfo", note_answer)
         log.send("Network.enable")
         page.evaluate(_SEND_ELSEWHERE, {"url": base_url + INIT, "size": MODEL_BYTES, "times": times})
         # Its network is a process of its own, so the last events may come behind the page's answer.
         ends_at = time.monotonic() + EVENTS_SECONDS
-        while len(statuses) < times and time.monotonic() < ends_at:
+        while not (len(ours) == times and ours <= statuses.keys()) and time.monotonic() < ends_at:
             page.wait_for_timeout(20)
         log.detach()
-        return statuses
+        return [statuses.get(number, 0) for number in ours]
 
     def close(self) -> None:
         self._ending.close()

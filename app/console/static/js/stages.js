@@ -19,7 +19,8 @@ export function observe(record, job, now) {
   const at = updated === null ? now : Math.min(updated, now);
   const index = job.stage_index ?? -1;
   const stage = STAGES[index];
-  if (stage && !(stage in began)) {
+  // Whoever sees a stage for the first time when all is over cannot know when it began.
+  if (stage && !(stage in began) && !job.terminal) {
     // Either somebody looked a moment ago and it was not there yet, or it has only just begun anyway.
     const lastLook = record?.seenAt ?? null;
     const created = time(job.created_at);
