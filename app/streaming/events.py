@@ -9,6 +9,7 @@ import multipart
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
+from app.streaming.scanning import Scanner
 
 MAX_PART_HEADER_BYTES = 8 * 1024
 MAX_PART_HEADERS = 16
@@ -19,6 +20,8 @@ MAX_PREAMBLE_BYTES = 16 * 1024
 _REST_OF_LINE = re.compile(rb"[ \t]{0,200}\r?(\n?)")
 # The parser's own mark of the last boundary; it has no public one. Without it, nothing is looked at behind that.
 _COMPLETE = getattr(multipart, "_COMPLETE", None)
+# And its state between a part's header and the next boundary.
+_BODY = getattr(multipart, "_BODY", None)
 
 
 #: A header line, or the continuation of one. The parser alone takes anything that is blank off a header's name.
@@ -26,7 +29,23 @@ _HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*:|[ \t])[^\x00-\x08\x0a-\x1f
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]
-    """The parser, stricter with header lines: a line feed within one is refused, wherever the line is cut."""
+    """The parser, quicker with content, and stricter with header lines.
+
+    An arrival in which there is no boundary, nor the beginning of one, is passed on without the parser's own search,
+    which would hold the interpreter's lock. A line feed within a header line is refused, wherever the line is cut.
+    """
+
+    def __init__(self, boundary: str, **limits: int) -> None:
+        super().__init__(boundary, **limits)
+        self._scanner = Scanner(b"\r\n--" + boundary.encode())
+
+    def parse(self, chunk: bytes) -> Iterator[Any]:
+        """As the original does it."""
+        is_within_part = _BODY is not None and self._state is _BODY and not self._buffer
+        if is_within_part and self._scanner.is_surely_absent(chunk):
+            yield self._on_segment_payload(chunk)
+        else:
+            yield from super().parse(chunk)
 
     def _on_segment_headerline(self, line: bytes) -> None:
         if not _HEADER_LINE.fullmatch(line):
