@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from cachetools import TTLCache
 from flask import Flask, Request, current_app, g, request
 from flask import session as cookie
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -44,6 +45,8 @@ _MAX_EMAIL_BYTES = 254
 FRESH_SECONDS = 1.0
 #: How long a session that was seen alive may still read while the database does not answer.
 GRACE_SECONDS = 60.0
+#: How long a cookie's signature is not checked again.
+VERIFIED_SECONDS = 60.0
 _MAX_REMEMBERED = 10_000
 
 
@@ -65,6 +68,10 @@ class _SignedCookie(SecureCookieSessionInterface):
 
     def __init__(self) -> None:
         self._serializer: URLSafeTimedSerializer | None = None
+        # What a cookie says once its signature has been checked: a page that polls sends the same one all the time.
+        # Its expiry is in what it says, and is looked at in every request, as is whether it was revoked.
+        self._verified: TTLCache[str, dict[str, Any]] = TTLCache(_MAX_REMEMBERED, VERIFIED_SECONDS)
+        self._guard = threading.Lock()
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         # Flask makes one for every request, although the keys are those that the process was started with.
@@ -73,11 +80,20 @@ class _SignedCookie(SecureCookieSessionInterface):
         return self._serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        value = request.cookies.get(self.get_cookie_name(app), "")
+        with self._guard:
+            verified = self._verified.get(value)
+        if verified is not None:
+            return self.session_class(verified)
         # Flask takes a bad signature for an empty session, but crashes on a good one around something unusable.
         try:
-            return super().open_session(app, request)
+            opened = super().open_session(app, request)
         except (BadData, TypeError, ValueError):
             return self.session_class()
+        if opened:
+            with self._guard:
+                self._verified[value] = dict(opened)
+        return opened
 
 
 def configure_sessions(app: Flask, settings: Settings) -> None:
