@@ -74,7 +74,7 @@ docs: $(STAMP) ## Write the pages that are made from the code
 
 .PHONY: clean
 clean: ## Remove the virtual environment, caches, and everything under var/
-	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) var tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .PHONY: help
 help: ## List the targets
