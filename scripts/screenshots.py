@@ -4,10 +4,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
-from tests.console.browser import ARGUMENTS, NARROW, PROGRAM, WIDE, Visitor
+from tests.console.browser import NARROW, WIDE, Visitor
 from tests.console.states import reach, show_stage
+from tests.support.chromium import end_shared_browser, shared_browser
 from tests.support.stack import Stack
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "screenshots"
@@ -46,15 +45,13 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as directory,
         Stack(Path(directory), nginx={}) as stack,
-        sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=PROGRAM, args=ARGUMENTS)
         for name, state, locale, theme, size in PICTURES:
             stack.reset()
-            visitor = Visitor(browser, stack, locale=locale, color_scheme=theme, viewport=size)
+            visitor = Visitor(shared_browser(), stack, locale=locale, color_scheme=theme, viewport=size)
             take(visitor, state, FOLDER / f"{name}.png")
             troubles += visitor.leave()
-        browser.close()
+    end_shared_browser()
     sys.stderr.writelines(f"{trouble}\n" for trouble in troubles)
     return 1 if troubles else 0
 

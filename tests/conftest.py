@@ -1,6 +1,7 @@
 """What holds for every test: no settings from outside, no skips in CI, hypothesis without a stopwatch."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,14 @@ def _without_settings_from_outside() -> Iterator[None]:
         del os.environ[name]
     yield
     os.environ.update(outside)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _without_a_browser_left() -> Iterator[None]:
+    """End the browser, if a test has started one."""
+    yield
+    if browser := sys.modules.get("tests.support.chromium"):
+        browser.end_shared_browser()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -25,17 +25,6 @@ from playwright.sync_api import (
 from tests.support.processes import ROOT, wait_until
 from tests.support.stack import Stack
 
-PROGRAM = "/usr/bin/chromium"
-ARGUMENTS = [
-    # Tests run as root in containers, where Chromium's own sandbox does not start.
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 AXE = ROOT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 360, "height": 760}
 SECONDS = 15.0

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
-from tests.console.browser import ARGUMENTS, PROGRAM, Visitor, VisitorFactory
+from tests.console.browser import Visitor, VisitorFactory
+from tests.support.chromium import shared_browser
 from tests.support.stack import Stack
 
 
@@ -18,26 +18,22 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(shared_stack: Stack) -> Stack:
-    """The shared stack, without jobs and faults at the converter; histories and libraries stay."""
+    """The shared stack, without jobs and faults at the converter, and with empty libraries; histories stay."""
     shared_stack.reset()
+    for name in ("alice", "bob"):
+        person = shared_stack.signed_in(name)
+        for model in person.get("/api/models?limit=100").json()["models"]:
+            assert person.delete(f"/api/models/{model['id']}").status_code == 204
     return shared_stack
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PROGRAM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(chromium: Browser, stack: Stack) -> Iterator[VisitorFactory]:
+def visit(stack: Stack) -> Iterator[VisitorFactory]:
     """Make visitors. When the test ends they are closed, and what their browsers complained of fails it."""
     visitors: list[Visitor] = []
 
     def make(**options: Any) -> Visitor:
-        visitors.append(Visitor(chromium, stack, **options))
+        visitors.append(Visitor(shared_browser(), stack, **options))
         return visitors[-1]
 
     yield make

@@ -1,23 +1,12 @@
 """Uploads by XMLHttpRequest in Chromium, from a page of the gateway's own, headless."""
 
-import shutil
 import time
-from contextlib import ExitStack
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.support.chromium import shared_browser
 from tests.support.early_clients.uploads import INIT, MODEL_BYTES, Outcome, Upload
-
-_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 EVENTS_SECONDS = 5.0
 
@@ -83,14 +72,8 @@ class ChromiumClient:
     can_be_cross_site = False
 
     def __init__(self) -> None:
-        self._ending = ExitStack()
-        with ExitStack() as opened:
-            playwright = opened.enter_context(sync_playwright())
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_OPTIONS)
-            opened.callback(browser.close)
-            self._context = browser.new_context()
-            self._page = self._context.new_page()
-            self._ending = opened.pop_all()
+        self._context = shared_browser().new_context()
+        self._page = self._context.new_page()
 
     def send(self, base_url: str, cookie: str, upload: Upload, times: int) -> list[Outcome]:
         page = self._page_at(base_url, cookie)
@@ -132,7 +115,7 @@ class ChromiumClient:
         return [statuses.get(number, 0) for number in ours]
 
     def close(self) -> None:
-        self._ending.close()
+        self._context.close()
 
     def _page_at(self, base_url: str, cookie: str) -> Page:
         self._context.clear_cookies()
