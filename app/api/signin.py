@@ -24,6 +24,7 @@ from app.api.signin_states import HOME, SignInStates, begin_sign_in, safe_return
 from app.api.tracing import user_hash
 from app.config import Settings
 from app.errors import (
+    LANGUAGES,
     GatewayError,
     IDPUnavailableError,
     MethodNotAllowedError,
@@ -34,6 +35,8 @@ from app.errors import (
 log = structlog.get_logger(__name__)
 
 _EXTENSION = "visiona.signin"
+#: The language that a person has chosen in the console, which sets it: a word, and no secret.
+LANGUAGE_COOKIE = "visiona_lang"
 
 auth = Blueprint("auth", __name__, url_prefix="/auth", template_folder="templates")
 account = Blueprint("account", __name__)
@@ -147,7 +150,8 @@ def _explain(error: GatewayError) -> Response:
     response = problem_response(error)
     if not isinstance(error, SignInFailedError | IDPUnavailableError) or not _is_page_wanted():
         return response
-    entry, spoken = error.entry, language()
+    remembered = request.cookies.get(LANGUAGE_COOKIE)
+    entry, spoken = error.entry, remembered if remembered in LANGUAGES else language()
     page = render_template(
         "signin_failed.html",
         language=spoken,
@@ -159,6 +163,7 @@ def _explain(error: GatewayError) -> Response:
     )
     response.set_data(page)
     response.content_type = "text/html; charset=utf-8"
+    response.headers["Content-Language"] = spoken
     response.vary.add("Accept")
     return response
 

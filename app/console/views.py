@@ -8,9 +8,9 @@ from flask import Blueprint, Response, json, render_template, request
 from app.api.context import gateway
 from app.api.documents import timestamp
 from app.api.session import current_session
+from app.api.signin import LANGUAGE_COOKIE
 from app.console.assets import VERSION, find_asset, module_names
 from app.console.preferences import (
-    LANGUAGE_COOKIE,
     MAX_AGE_SECONDS,
     asked_language,
     reading_language,

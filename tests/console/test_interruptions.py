@@ -166,3 +166,46 @@ def test_what_the_converter_refuses_is_told_in_its_words_with_a_number_to_quote(
     expect(visitor.page.locator(".problem")).to_contain_text("The graph has <b>no</b> inputs.")
     expect(visitor.page.locator(".request-id code")).not_to_be_empty()
     expect(visitor.page.locator(".file-name")).to_have_text("model.onnx")
+
+
+def test_trying_again_without_a_model_names_the_mistake_instead_of_asking_for_ever(visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.expects("503 /api/conversion/check")
+    page.route("**/api/conversion/check", lambda route: route.fulfill(status=503, content_type="text/html", body="<p>"))
+    visitor.choose_model()
+    visitor.start()
+    expect(page.locator(".problem-title")).to_have_text("visionA does not answer as it should")
+    page.locator(".file-actions button").click()
+    page.locator(".problem .actions button").click()
+    expect(page.locator("#model-error")).to_have_text("Choose a model first.")
+    expect(page.locator("#start")).to_have_text("Start conversion")
+
+
+def test_nothing_is_sent_for_another_account_that_has_signed_in_in_this_browser(
+    stack: Stack, visit: VisitorFactory
+) -> None:
+    """Another tab signs in as bob without alice's signing out; alice's tab learns of it and starts nothing."""
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.choose_model()
+    visitor.context.clear_cookies()
+    second = visitor.context.new_page()
+    second.goto("/auth/login?next=/")
+    visitor.fill_login(second, "bob")
+    second.wait_for_selector("html[data-ready]")
+    expect(page.locator("#session-notice")).to_contain_text("Somebody else has signed in")
+    visitor.start()
+    expect(page.locator("#session-notice button")).to_be_focused()
+    assert stack.sandbox.uploads() == []
+
+
+def test_a_job_that_can_no_longer_be_found_leaves_a_way_back_to_the_form(stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = visitor.page
+    job_id = visitor.convert()
+    visitor.expects(f"404 /api/conversion/{job_id}")
+    page.route(f"**/api/conversion/{job_id}", lambda route: route.fulfill(status=404, body=""))
+    expect(page.locator(".trouble")).to_have_text("This conversion can no longer be found.")
+    page.locator("#new-conversion").click()
+    expect(page.locator(".drop")).to_be_visible()

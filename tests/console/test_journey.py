@@ -111,6 +111,16 @@ def test_the_language_follows_the_browser_and_can_be_switched_and_is_remembered(
     expect(title).to_have_text("找不到轉換工作" if locale == "zh-TW" else "No such job")
 
 
+def test_a_failed_sign_in_is_told_in_the_language_that_was_chosen(visit: VisitorFactory) -> None:
+    visitor = visit(locale="en-US").come_back()
+    page = visitor.page
+    visitor.expects("400 /auth/authorize*", "404 /favicon.ico")
+    page.locator("#language").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-TW")
+    page.goto("/auth/authorize?state=none")
+    expect(page.locator("h1")).to_have_text("登入失敗")
+
+
 def test_the_theme_is_remembered_and_rendered_by_the_server(visit: VisitorFactory) -> None:
     visitor = visit(color_scheme="light", viewport=NARROW)
     visitor.come_back()

@@ -22,11 +22,25 @@ export function startConsole() {
   const console_ = { session, conversion };
   const router = new Router(console_);
   prepareAccount(console_);
+  refuseStrayDrops();
   prepareNotice(console_);
   conversion.subscribe(showTitle);
   onLanguage(() => router.show({ isNew: false }));
   loadCatalogue();
   router.show({ isNew: false });
+  // Whoever has this page is signed in, perhaps as somebody else than other tabs believe.
+  tell("signed-in");
+}
+
+/** A file that is dropped where nothing takes it would replace the page, and with it an upload. */
+function refuseStrayDrops() {
+  for (const name of ["dragover", "drop"]) {
+    window.addEventListener(name, (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    });
+  }
 }
 
 class Router {

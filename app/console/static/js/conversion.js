@@ -85,21 +85,24 @@ export class Conversion extends Emitter {
     if (this.phase !== "form") return;
     const run = this.#begin("checking");
     this.hasAborted = false;
-    const { model, references, platform } = this.form;
+    const { model, references, platform, size } = this.form;
+    // The form may be changed while the gateway is being asked; what was wished for stays.
     const wish = {
       model,
       references,
       platform,
+      size,
       modelId: this.form.modelId.trim(),
       version: this.form.version.trim(),
     };
     try {
-      const answer = await this.#check({ ...wish, filename: model.name, size: this.form.size });
+      const answer = await this.#check({ ...wish, filename: model.name });
       if (run !== this.#run) return;
       this.upload = {
         filename: model.name,
+        platform,
         loaded: 0,
-        total: this.form.size,
+        total: size,
         bytesPerSecond: null,
         millisecondsLeft: null,
         sessionExpiresAt: answer.data.session_expires_at,
@@ -212,7 +215,11 @@ export class Conversion extends Emitter {
   }
 
   async #fail(problem, wish, run) {
-    if (!(problem instanceof Problem)) throw problem;
+    if (!(problem instanceof Problem)) {
+      // A mistake of this page's own: it is reported, and nobody has to look at a question without an end.
+      this.#become("form");
+      throw problem;
+    }
     if (problem.code === ABORTED) {
       this.#become("form");
       return;
@@ -233,11 +240,11 @@ export class Conversion extends Emitter {
   }
 
   /** A connection that broke says nothing. Perhaps the job began all the same; perhaps a question gets the answer. */
-  async #findReason({ model, platform, modelId, version }) {
+  async #findReason({ model, size, platform, modelId, version }) {
     try {
       const { data } = await api.activeJob();
       if (data.active_job && data.active_job.filename === model.name) return { job: data.active_job };
-      await api.checkUpload({ filename: model.name, size: this.form.size, platform, modelId, version });
+      await api.checkUpload({ filename: model.name, size, platform, modelId, version });
     } catch (problem) {
       // That upload is the one that has just broken.
       if (problem.code !== "upload_in_progress") return { problem };

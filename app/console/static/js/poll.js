@@ -62,7 +62,8 @@ export class Poller {
 
   /** Something has changed for the better (the network, the session): ask now instead of later. */
   resume() {
-    if (["waiting", "reconnecting", "signed-out"].includes(this.state.name)) {
+    // Gone is what a job is for every other account, too: its owner may be back.
+    if (["waiting", "reconnecting", "signed-out", "gone"].includes(this.state.name)) {
       this.#cancel();
       this.#askNow();
     }

@@ -6,6 +6,7 @@ import { cookie } from "./storage.js";
 const THEMES = ["system", "light", "dark"];
 
 export function prepareLanguage(onFailure = () => {}) {
+  forgetAsked();
   const link = document.getElementById("language");
   const show = () => {
     const other = Object.keys(LANGUAGES).find((name) => name !== language());
@@ -27,6 +28,14 @@ export function prepareLanguage(onFailure = () => {}) {
     }
   });
   show();
+}
+
+/** The server has remembered what `?lang=` asked for; kept in the address, it would win against every later choice. */
+function forgetAsked() {
+  const address = new URL(location.href);
+  if (!address.searchParams.has("lang")) return;
+  address.searchParams.delete("lang");
+  history.replaceState(null, "", address);
 }
 
 export function prepareTheme() {

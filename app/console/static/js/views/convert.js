@@ -29,7 +29,11 @@ const MAKERS = {
   job: ({ conversion }) =>
     jobPanel(conversion.watcher, {
       isUploading: () => conversion.isUploading,
-      onNew: () => conversion.reset(),
+      onNew() {
+        // The address may name the job that is let go; a reload would show it again.
+        if (location.hash) history.replaceState(null, "", "#/");
+        conversion.reset();
+      },
     }),
 };
 

@@ -12,7 +12,7 @@ const MODEL_TYPES = ".onnx,.tflite";
 const IMAGE = /\.(png|jpe?g|bmp|gif|webp|tiff?|npy|bin)$/i;
 const SHOWN_REFERENCES = 5;
 
-export function conversionForm({ conversion }) {
+export function conversionForm({ conversion, session }) {
   const { form } = conversion;
   const problemPlace = h("div", { class: "problem-place" });
   const model = modelSection(form, changed);
@@ -66,6 +66,15 @@ export function conversionForm({ conversion }) {
 
   function submit(event) {
     event.preventDefault();
+    send();
+  }
+
+  function send() {
+    if (session.state === "other") {
+      // The conversion would be somebody else's; the notice says so, and leads on.
+      document.querySelector("#session-notice button")?.focus();
+      return;
+    }
     for (const field of ["model", "platform", "modelId", "version"]) form.touched.add(field);
     update();
     const [first] = Object.keys(form.mistakes);
@@ -82,7 +91,7 @@ export function conversionForm({ conversion }) {
       return [button(t("convert.look"), { symbol: "history", run: () => conversion.look() })];
     }
     if (problem.code === "unauthenticated" || !problem.retryable || !form.model) return [];
-    return [button(t("retry"), { kind: "quiet", run: () => conversion.start() })];
+    return [button(t("retry"), { kind: "quiet", run: send })];
   }
 
   update();

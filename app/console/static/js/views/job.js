@@ -91,7 +91,8 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     }
     setText(trouble, troubleOf(polling));
     trouble.classList.toggle("shown", Boolean(troubleOf(polling)));
-    const key = `${job.terminal}/${job.status}/${job.model_id ?? ""}`;
+    const isGone = polling.name === "gone";
+    const key = `${job.terminal}/${job.status}/${job.model_id ?? ""}/${isGone}`;
     if (key !== shownOutcome) {
       shownOutcome = key;
       outcome.replaceChildren(...outcomeOf(watcher, { isUploading, onNew }));
@@ -197,9 +198,10 @@ function stepper() {
 
 function outcomeOf(watcher, options) {
   const { job } = watcher;
-  if (!job.terminal) return [];
   const again =
     options.onNew && button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
+  // What can no longer be found never ends; the way back to the form must not depend on it.
+  if (!job.terminal) return watcher.polling.name === "gone" && again ? [h("div", { class: "actions" }, again)] : [];
   if (job.status === "completed") return resultActions(watcher, options, again);
   return [failure(job), h("div", { class: "actions" }, again)];
 }

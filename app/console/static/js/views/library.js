@@ -177,10 +177,12 @@ function nameEditor(model, { show, clear, renamed }) {
       error,
     );
     form.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") rest({ withFocus: true });
+      // Escape also ends the composing of Chinese characters; that is none of this form's business.
+      if (event.key === "Escape" && !event.isComposing) rest({ withFocus: true });
     });
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
+      if (keep.classList.contains("busy")) return;
       const name = input.value.trim();
       if (!name) {
         error.textContent = t("models.rename.empty");

@@ -32,9 +32,16 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
     if (loadedAt === -Infinity) element.replaceChildren(skeletonRows(4));
     element.setAttribute("aria-busy", "true");
     try {
-      const page = await fetchPage(null);
+      // As many as were shown before, so that the list does not shrink under the reader.
+      const wanted = items.length;
+      let page = await fetchPage(null);
+      const found = [...page.items];
+      while (mine === run && page.next && found.length < wanted) {
+        page = await fetchPage(page.next);
+        found.push(...page.items);
+      }
       if (mine !== run) return;
-      items = page.items;
+      items = found;
       loadedAt = performance.now();
       show(page.next);
     } catch (problem) {
@@ -66,6 +73,7 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
   }
 
   async function loadMore(cursor, pressed) {
+    if (pressed.classList.contains("busy")) return;
     const mine = run;
     pressed.classList.add("busy");
     try {
@@ -81,17 +89,20 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
     }
   }
 
+  /** A name that is being written would be lost with its row; so would the row that a question is about. */
+  const isEdited = () => element.querySelector("input") !== null || document.querySelector("dialog[open]") !== null;
+
   const leave = session.subscribe(() => {
-    if (session.state === "alive") load();
+    if (session.state === "alive" && !isEdited()) load();
   });
   const list = {
     element,
     load,
     told: (told) => {
-      if (told === event) load();
+      if (told === event && !isEdited()) load();
     },
     refreshIfStale: () => {
-      if (performance.now() - loadedAt > STALE_MILLISECONDS && !element.querySelector("input, dialog")) load();
+      if (performance.now() - loadedAt > STALE_MILLISECONDS && !isEdited()) load();
     },
     /** An item has gone. */
     remove(id) {

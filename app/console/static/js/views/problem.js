@@ -67,7 +67,9 @@ export function button(text, { symbol, kind = "", run, ...more }) {
   );
 }
 
-/** Where a list or a page cannot be shown: the failure, and another try. */
+/** Where a list or a page cannot be shown: the failure, and another try where one can help. */
 export function failedState(problem, retry) {
-  return h("div", { class: "panel" }, problemPanel(problem, [button(t("retry"), { kind: "quiet", run: retry })]));
+  const isFinal = problem.status === 404 || problem.status === 501;
+  const actions = isFinal ? [] : [button(t("retry"), { kind: "quiet", run: retry })];
+  return h("div", { class: "panel" }, problemPanel(problem, actions));
 }

@@ -13,7 +13,7 @@ const ANNOUNCED = [0.25, 0.5, 0.75];
 const SOON_MILLISECONDS = 15 * 60 * 1000;
 
 export function uploadPanel({ conversion }) {
-  const { upload, form } = conversion;
+  const { upload } = conversion;
   const bar = progressBar(t("upload.progress"));
   const percent = h("span", { class: "big-number" });
   const amount = h("span", {});
@@ -38,7 +38,7 @@ export function uploadPanel({ conversion }) {
         "div",
         { class: "file-text" },
         title,
-        h("p", { class: "quiet-text" }, `${upload.filename} → ${chipName(form.platform)}`),
+        h("p", { class: "quiet-text" }, `${upload.filename} → ${chipName(upload.platform)}`),
       ),
       percent,
     ),
@@ -75,7 +75,8 @@ export function uploadPanel({ conversion }) {
   }
 
   update();
-  return { element, update, focus: () => abort.focus() };
+  // The heading gets the focus and not the button: a key held a moment too long would abort what it has begun.
+  return { element, update };
 }
 
 /** An upload that began in time counts, but its owner may want to know that the session ends. */
