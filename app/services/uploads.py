@@ -7,7 +7,7 @@ is looked into before it is reported.
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -86,15 +86,17 @@ class UploadRunner:
         ):
             self.require_no_running_job(user_id, context)
             interruption = Interruption()
-            message = Recomposition(
-                _kept_alive(open_body, lease, interruption),
-                boundary,
-                user_id,
-                max_parts=self._max_parts,
-                wants_digest=self._wants_digest,
-                interruption=interruption,
-            )
-            job = self._send(user_id, upload_id, message, context)
+            # Closed here and not when it is forgotten: what reads the body may hold the connection until then.
+            with contextlib.closing(_kept_alive(open_body, lease, interruption)) as source:
+                message = Recomposition(
+                    source,
+                    boundary,
+                    user_id,
+                    max_parts=self._max_parts,
+                    wants_digest=self._wants_digest,
+                    interruption=interruption,
+                )
+                job = self._send(user_id, upload_id, message, context)
             facts = message.facts
             self._ownership.note_started(user_id, upload_id, job, filename=facts.filename, size=facts.model_bytes)
             log.info(
@@ -159,7 +161,7 @@ class UploadRunner:
             log.warning("ledger.discard_failed")
 
 
-def _kept_alive(open_body: OpenBody, lease: HeldLease, interruption: Interruption) -> Iterator[bytes]:
+def _kept_alive(open_body: OpenBody, lease: HeldLease, interruption: Interruption) -> Generator[bytes, None, None]:
     """The body's chunks, with the lease kept as they arrive, and once more before the answer is waited for."""
     yield from open_body(lambda _bytes_read: lease.keep(), interruption)
     lease.keep(at_once=True)

@@ -60,5 +60,8 @@ class HearingSocket:
 
     def recv(self, size: int) -> bytes:
         """As a socket's `recv`. Raises TimeoutError after the idle time, and what `Interruption.wait_for` raises."""
-        self._interruption.wait_for(self._sock, self._idle_seconds)
+        # TLS of the server's own may hold bytes that it has decrypted already; the descriptor knows nothing of those.
+        pending = getattr(self._sock, "pending", None)
+        if pending is None or not pending():
+            self._interruption.wait_for(self._sock, self._idle_seconds)
         return self._sock.recv(size)

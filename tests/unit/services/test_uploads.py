@@ -297,6 +297,22 @@ def test_a_lost_lease_ends_the_upload_without_its_end(bench: Bench) -> None:
     assert bench.leases.holders == {"upload:alice": "another"}
 
 
+def test_the_body_is_let_go_at_once_when_the_upload_fails_between_two_reads(bench: Bench) -> None:
+    let_go: list[bool] = []
+
+    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
+        try:
+            yield b"--b\r\nno header\r\n\r\n"
+            yield BODY
+        finally:
+            let_go.append(True)
+
+    with pytest.raises(InvalidRequestError) as failure:
+        bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+    assert let_go, "somebody still holds it, as this failure does"
+    assert failure.value
+
+
 def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(bench: Bench) -> None:
     sent = bytearray()
 
