@@ -46,6 +46,8 @@ STOPPING_LINGER_SECONDS = 1.0
 TLS_LINGER_SECONDS = 1.0
 # How long a worker leaves a new connection to the others for each request that it has, and up to how many count.
 _YIELD_SECONDS, _MOST_YIELDS = 0.000_5, 4
+# What of its time the loop may spend on that, and how much of it may be spent at once: for some uploads that begin.
+_YIELD_SHARE, _MOST_YIELD_SECONDS = 0.05, 0.016
 # SO_LINGER, on, for no time: close() resets the connection.
 _RESET = struct.pack("ii", 1, 0)
 #: What we override or use of gunicorn's worker.
@@ -95,6 +97,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         self._sees_bytes = not self.cfg.is_ssl and getattr(self.cfg, "http2_cleartext", "off") == "off"
         #: Requests that a thread has, or is to have.
         self._busy = 0
+        self._yields_left, self._yields_counted_at = _MOST_YIELD_SECONDS, time.monotonic()
         #: Connections with a part of a head, and the moments at which it must be whole; the oldest first.
         self._half_heads: dict[Any, float] = {}
 
@@ -139,9 +142,21 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         All workers wake up for a new connection, and the first to ask gets it: what comes at once would often go to
         one of them, and wait there for its interpreter while the others have nothing to do.
         """
-        if self._busy and self.alive:
-            time.sleep(min(self._busy, _MOST_YIELDS) * _YIELD_SECONDS)
+        if self._busy and self.alive and self.cfg.workers > 1:
+            time.sleep(self._yield_seconds())
         super().accept(listener)
+
+    def _yield_seconds(self) -> float:
+        """How long to leave a new connection to the others; nothing once they come so fast that it would add up."""
+        now = time.monotonic()
+        earned = (now - self._yields_counted_at) * _YIELD_SHARE
+        self._yields_left = min(_MOST_YIELD_SECONDS, self._yields_left + earned)
+        self._yields_counted_at = now
+        wanted = min(self._busy, _MOST_YIELDS) * _YIELD_SECONDS
+        if wanted > self._yields_left:
+            return 0.0
+        self._yields_left -= wanted
+        return wanted
 
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
         """As gunicorn does it, but what ends lingers in the loop, and so does what keeps an unread body."""

@@ -1,6 +1,7 @@
 """The worker's choice, and what it cuts short when it stops. The rest is proved on real sockets (tests/wire)."""
 
 import selectors
+import time
 from collections import deque
 from types import SimpleNamespace
 
@@ -39,3 +40,12 @@ def test_connection_on_which_nobody_asks_anything_does_not_hold_up_a_stop() -> N
         worker._cap_keepalive(2.0)  # what gunicorn calls when its loop has ended
 
     assert (kept.timeout, silent.timeout, worker._half_heads) == (2.0, 2.0, {"half": 2.0})
+
+
+def test_leaving_connections_to_others_does_not_add_up_when_they_come_fast() -> None:
+    worker = SimpleNamespace(_busy=8, _yields_left=0.016, _yields_counted_at=time.monotonic())
+    begun_at = time.monotonic()
+    waits = [GatewayWorker._yield_seconds(worker) for _ in range(1_000)]  # type: ignore[arg-type]
+    lasted = time.monotonic() - begun_at
+    assert waits[:8] == [0.002] * 8, "some uploads that begin at once are spread"
+    assert sum(waits) <= 0.016 + 0.05 * lasted + 0.002
