@@ -4,7 +4,8 @@
 `bootstrap` (the composition root), `services`, `clients` and `library`, `streaming`, `domain`, `errors`.
 """
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -36,8 +37,14 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     for warning in settings.warnings():
         structlog.get_logger(__name__).warning("configuration.warning", problem=warning)
 
-    app = Flask(__name__, static_folder=None)
+    class GatewayFlask(Flask):
+        def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+            # Nothing here is a coroutine, so that Flask need not look whether it is, nine times a request.
+            return func
+
+    app = GatewayFlask(__name__, static_folder=None)
     app.request_class = GatewayRequest
+    app.response_class = tracing.response_class(is_https=settings.is_https)
     provider = cast(DefaultJSONProvider, app.json)
     provider.sort_keys = False
     provider.ensure_ascii = False
@@ -48,7 +55,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = gateway or build_gateway(settings)
     session.configure_sessions(app, settings)
-    tracing.register(app, is_https=settings.is_https)
+    tracing.register(app)
     guard.register(app)
     problem.register(app)
     signin.register(app, settings)

@@ -7,7 +7,9 @@ in the lines of libraries. A line break in a value cannot begin a new line: JSON
 
 import contextlib
 import functools
+import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -41,6 +43,8 @@ _PATTERNS = (
 _PLAIN_TEXT = re.compile(r"(?!.*eyJ)[A-Za-z0-9._/<>-]*")
 _MAX_TEXT_CHARACTERS = 4_000
 _MIN_SECRET_CHARACTERS = 6
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 Processor = Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]
 
@@ -93,40 +97,34 @@ def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[
 
     To be called once a process, before the first event; calling it again replaces the configuration.
     """
-    shared: list[Processor] = [
+    collect: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
+        Redactor(secrets),
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
+    # What nobody has to look for secrets in.
+    add_origin: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render: list[Any] = [_as_json] if log_format == "json" else [_one_line, _console_renderer()]
     handler = _Handler()
+    # The lines of libraries, which come as records of the standard library.
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                Redactor(secrets),
-                _one_line if log_format == "console" else _unchanged,
-                renderer,
-            ],
+            foreign_pre_chain=[*add_origin, structlog.stdlib.PositionalArgumentsFormatter()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *collect, *render],
         )
+    )
+    # Our own do not become records on their way: there is one for every request, and it costs half as much so.
+    structlog.configure(
+        processors=[*collect, *add_origin, *render],
+        logger_factory=lambda *names: _Writer(handler, *names),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -140,8 +138,13 @@ def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _unchanged(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return event
+def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """The event as one line; after the redactor there is nothing in it that JSON does not know."""
+    return _JSON.encode(event)
+
+
+def _console_renderer() -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def _one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -167,6 +170,41 @@ def _printable(text: str) -> str:
 class _Handler(logging.StreamHandler[Any]):
     """Standard error; a line that cannot be formatted is reported without its arguments, which nobody has redacted."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            self._descriptor: int | None = self.stream.fileno()
+        except (OSError, ValueError, AttributeError):  # in memory, as tests have it
+            self._descriptor = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As the original does it, by the same way as our own lines."""
+        try:
+            self.write(self.format(record))
+        except Exception:  # noqa: BLE001 - as logging has it: a line that cannot be made fails nobody's request
+            self.handleError(record)
+
+    def write(self, line: str) -> None:
+        """Write one line, between those of the records. What cannot be written is lost; no request fails for it."""
         with contextlib.suppress(OSError, ValueError):
-            self.stream.write(f"a log line of {record.name}, line {record.lineno}, could not be written\n")
+            if self._descriptor is None:
+                with self.lock or contextlib.nullcontext():
+                    self.stream.write(line + "\n")
+                    self.stream.flush()
+                return
+            # One call of the system puts a line down whole (write(2), pipe(7)), without a lock for which all threads
+            # would queue whenever one of them writes.
+            rest = memoryview(line.encode(errors="backslashreplace") + b"\n")
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self.write(f"a log line of {record.name}, line {record.lineno}, could not be written")
+
+
+class _Writer:
+    """Where structlog's events end, once they are lines: what it calls a logger. Any thread may use it."""
+
+    def __init__(self, handler: _Handler, name: str = "app") -> None:
+        self.name = name
+        self.debug = self.info = self.warning = self.error = self.critical = handler.write

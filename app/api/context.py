@@ -17,15 +17,18 @@ def gateway() -> Gateway:
 
 def call_context() -> CallContext:
     """Return this request's deadline and correlation headers; the deadline runs from the first time it is asked for."""
-    if "call_context" not in g:
+    context = g._get_current_object()
+    if "call_context" not in context:
         here = gateway()
-        correlation = {"X-Request-ID": g.request_id}
-        if g.get("traceparent"):
-            correlation["traceparent"] = g.traceparent
-        g.call_context = CallContext(Deadline(here.settings.request_deadline_seconds, here.monotonic), correlation)
-    return cast(CallContext, g.call_context)
+        correlation = {"X-Request-ID": context.request_id}
+        if context.get("traceparent"):
+            correlation["traceparent"] = context.traceparent
+        deadline = Deadline(here.settings.request_deadline_seconds, here.monotonic)
+        context.call_context = CallContext(deadline, correlation)
+    return cast(CallContext, context.call_context)
 
 
 def is_api_path() -> bool:
     """Is this request for the API, where the caller is a program even if its Accept header says otherwise?"""
-    return request.path == "/api" or request.path.startswith("/api/")
+    path = request.path
+    return path == "/api" or path.startswith("/api/")

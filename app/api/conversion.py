@@ -1,14 +1,12 @@
 """`/api/conversion`: upload, look, promote, download. Each view parses, calls one method, and shapes one answer."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import cast
 
-from flask import Blueprint, Response, g, json, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from app.api.context import call_context, gateway
-from app.api.documents import job_document, model_document, timestamp
+from app.api.documents import JobBodies, job_document, model_document, timestamp
 from app.api.requests import optional_size
 from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
@@ -25,6 +23,7 @@ blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
 EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
 EARLY_SECONDS = 60
 _PRIVATE = "private, no-cache"
+_bodies = JobBodies()
 
 
 def _service() -> ConversionService:
@@ -107,13 +106,15 @@ def jobs() -> Response:
 def poll(job_id: str) -> Response:
     """The job as it is now; 304 where the caller already has it."""
     view = _service().get_job(g.user_id, job_id, call_context())
-    body = json.dumps(job_document(view), separators=(",", ":"))
+    body, entity_tag = _bodies.of(view)
     response = Response(body, mimetype="application/json")
     response.headers["Cache-Control"] = _PRIVATE
-    response.set_etag(hashlib.sha256(body.encode()).hexdigest()[:32])
+    response.headers["ETag"] = f'"{entity_tag}"'
     if not view.job.is_terminal:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
-    return cast(Response, response.make_conditional(request.environ))
+    if "HTTP_IF_NONE_MATCH" in request.environ:
+        response.make_conditional(request.environ)
+    return response
 
 
 @blueprint.post("/<job_id>/promote-to-models")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, request
 
 from app.api.context import gateway, is_api_path
-from app.api.session import current_session
+from app.api.session import current_session, vary_by_cookie
 from app.errors import BadHostError, CrossSiteRequestError
 
 #: Answered for any Host: probes and scrapers come by address.
@@ -26,27 +26,28 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def _guard() -> Response | None:
+        method = request.method
         if request.path not in HOSTLESS_PATHS:
             _require_our_host()
-        if _is_preflight():
+        if method == "OPTIONS" and _is_preflight():
             return _preflight()
         if is_api_path():
             # An answer to OPTIONS tells the routes, so it needs a session like every other.
             g.user_id = current_session().identity.user_id
-        if request.method not in SAFE_METHODS:
+        if method not in SAFE_METHODS:
             _require_same_site()
         return None
 
     @app.after_request
     def _share_with_allowed_origins(response: Response) -> Response:
         if is_api_path() or request.path.startswith("/auth/"):
-            response.vary.add("Cookie")
+            vary_by_cookie(response)
             _add_cors(response)
         return response
 
 
 def _require_our_host() -> None:
-    if request.headers.get("Host", "").lower() != gateway().settings.public_host:
+    if request.environ.get("HTTP_HOST", "").lower() != gateway().settings.public_host:
         raise BadHostError("the Host header is not ours")
 
 
@@ -70,9 +71,9 @@ def _our_origin() -> str:
 
 
 def _is_preflight() -> bool:
+    """Is this OPTIONS request a browser's question whether a page of an allowed origin may ask?"""
     return (
-        request.method == "OPTIONS"
-        and "Access-Control-Request-Method" in request.headers
+        "Access-Control-Request-Method" in request.headers
         and request.headers.get("Origin") in gateway().settings.allowed_origins
     )
 

@@ -8,6 +8,7 @@ A session ends by itself at the time that stands inside the signature, or before
 the id into the database. Every request asks for that, so the answer is remembered for a second in the process.
 """
 
+import functools
 import hashlib
 import json
 import secrets
@@ -19,9 +20,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from cachetools import TTLCache
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
 from flask import session as cookie
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask.globals import request_ctx
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from app.api.context import gateway
@@ -94,6 +96,21 @@ class _SignedCookie(SecureCookieSessionInterface):
             with self._guard:
                 self._verified[value] = dict(opened)
         return opened
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        if session.modified:
+            super().save_session(app, session, response)
+        elif session.accessed:
+            vary_by_cookie(response)
+
+
+def vary_by_cookie(response: Response) -> None:
+    """Say that an answer depends on the cookie. Every request does, so without werkzeug's view of the whole header."""
+    said = response.headers.get("Vary")
+    if said is None:
+        response.headers["Vary"] = "Cookie"
+    elif "Cookie" not in said:
+        response.vary.add("Cookie")
 
 
 def configure_sessions(app: Flask, settings: Settings) -> None:
@@ -255,18 +272,24 @@ def _gate() -> SessionGate:
 
 
 def _session_in_cookie() -> Session | None:
-    return _parse(cookie)
+    return _parse(request_ctx.session)
 
 
 def _parse(payload: Mapping[str, Any]) -> Session | None:
     """Read what the cookie says. Its signature is ours, but an older version of this program may have written it."""
-    sid, subject, name, email, expires = (payload.get(key) for key in ("sid", "sub", "name", "email", "exp"))
+    sid, subject, name = payload.get("sid"), payload.get("sub"), payload.get("name")
+    email, expires = payload.get("email"), payload.get("exp")
     if not (isinstance(sid, str) and sid and isinstance(subject, str) and subject):
         return None
     if not (isinstance(name, str) and isinstance(email, str)):
         return None
     if not isinstance(expires, int) or isinstance(expires, bool):
         return None
+    return _session(sid, subject, name, email, expires)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _session(sid: str, subject: str, name: str, email: str, expires: int) -> Session | None:
     try:
         expires_at = datetime.fromtimestamp(expires, UTC)
     except (OverflowError, ValueError, OSError):

@@ -48,6 +48,13 @@ class _SignIn:
     states: SignInStates
 
 
+class _SignInOnly(OpenIDConnect):  # type: ignore[misc]
+    """flask-oidc as far as it is used: its client for MC. What it does before every request serves views of its own."""
+
+    def _before_request(self) -> None:
+        return None
+
+
 def register(app: Flask, settings: Settings, *, bounds: Bounds | None = None) -> None:
     """Give `app` the routes of this module. Opens no connection: MC may be down while the gateway starts."""
     silence_libraries()
@@ -69,7 +76,7 @@ def register(app: Flask, settings: Settings, *, bounds: Bounds | None = None) ->
         OIDC_USER_CLASS=None,
     )
     provider = Provider(
-        OpenIDConnect(app).oauth.oidc,
+        _SignInOnly(app).oauth.oidc,
         settings,
         clock=lambda: gateway().clock(),
         monotonic=lambda: gateway().monotonic(),

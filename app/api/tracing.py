@@ -4,15 +4,22 @@ The id is taken from X-Request-ID when it is well-formed, else made; it is in th
 request and in every upstream call. A thread serves many requests, so the log context is cleared when one ends.
 """
 
+import functools
 import hashlib
+import random
 import re
 import time
-import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 from flask import Flask, Response, g, request
+from flask.globals import request_ctx
 
 from app.streaming.inbound import SERVER_READS_ON_BYTES, end_connection
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = structlog.get_logger(__name__)
 
@@ -34,34 +41,62 @@ _SECURITY_HEADERS = {
 _HSTS = "max-age=31536000; includeSubDomains"
 
 
+@functools.lru_cache(maxsize=1_024)
 def user_hash(user_id: str) -> str:
     """A short name for a user in logs: the same for the same user, and not the user's id."""
     return hashlib.sha256(b"visiona-log:" + user_id.encode()).hexdigest()[:16]
 
 
+def _new_request_id() -> str:
+    # No secret, and `random` seeds itself anew in each worker: what `secrets` costs besides is a system call, at which
+    # another thread takes the interpreter.
+    return f"{random.getrandbits(128):032x}"
+
+
 def _has_much_unread() -> bool:
     """May more of the body be unread than the server reads on for (64 KB) to keep the connection?"""
-    if "Transfer-Encoding" in request.headers:
+    environ = request.environ
+    if "HTTP_TRANSFER_ENCODING" in environ:
         return True
-    return (request.content_length or 0) - int(g.get("bytes_in", 0)) > SERVER_READS_ON_BYTES
+    # Most requests have no body, and nothing to be looked at.
+    return bool(environ.get("CONTENT_LENGTH")) and (
+        (request.content_length or 0) - int(g.get("bytes_in", 0)) > SERVER_READS_ON_BYTES
+    )
 
 
-def register(app: Flask, *, is_https: bool) -> None:
-    """Trace every request of `app`. To be registered before anything else that acts on requests."""
-
+def response_class(*, is_https: bool) -> type[Response]:
+    """Make the class of all answers of an application: each leaves with the security headers that it does not set."""
     security_headers = [*_SECURITY_HEADERS.items(), *([("Strict-Transport-Security", _HSTS)] if is_https else [])]
+    by_name = [(name.lower(), (name, value)) for name, value in security_headers]
+
+    class GatewayResponse(Response):
+        def get_wsgi_response(self, environ: "WSGIEnvironment") -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+            # Added to the plain list, as the last thing: eight more headers in werkzeug's form cost half a poll.
+            body, status, headers = super().get_wsgi_response(environ)
+            present = {name.lower() for name, _ in headers}
+            headers += [header for name, header in by_name if name not in present]
+            return body, status, headers
+
+    return GatewayResponse
+
+
+def register(app: Flask) -> None:
+    """Trace every request of `app`. To be registered before anything else that acts on requests."""
 
     @app.before_request
     def _begin() -> None:
         structlog.contextvars.clear_contextvars()
-        g.started = time.perf_counter()
-        given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        traceparent = request.headers.get("traceparent", "")
-        g.traceparent = traceparent if _TRACEPARENT.fullmatch(traceparent) else None
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
-        if g.traceparent:
-            structlog.contextvars.bind_contextvars(trace_id=g.traceparent.split("-")[1])
+        context, environ = g._get_current_object(), request.environ
+        context.started = time.perf_counter()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        context.request_id = given if _REQUEST_ID.fullmatch(given) else _new_request_id()
+        traceparent = environ.get("HTTP_TRACEPARENT", "")
+        context.traceparent = traceparent if _TRACEPARENT.fullmatch(traceparent) else None
+        if context.traceparent:
+            trace_id = context.traceparent.split("-")[1]
+            structlog.contextvars.bind_contextvars(request_id=context.request_id, trace_id=trace_id)
+        else:
+            structlog.contextvars.bind_contextvars(request_id=context.request_id)
 
     @app.after_request
     def _close_after_early_answer(response: Response) -> Response:
@@ -71,22 +106,19 @@ def register(app: Flask, *, is_https: bool) -> None:
 
     @app.after_request
     def _end(response: Response) -> Response:
-        response.headers["X-Request-ID"] = g.get("request_id", "")
-        present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - pairs, otherwise
-        for name, value in security_headers:
-            if name.lower() not in present:
-                response.headers.add(name, value)
-        if request.path not in _QUIET_PATHS:
-            user_id = g.get("user_id")
+        context, asked = g._get_current_object(), request_ctx.request
+        response.headers["X-Request-ID"] = context.get("request_id", "")
+        if asked.path not in _QUIET_PATHS:
+            user_id = context.get("user_id")
             log.info(
                 "request",
-                method=request.method,
+                method=asked.method,
                 # The route and not the path: ids stay out, and so does whatever a client writes there.
-                route=request.url_rule.rule if request.url_rule else None,
+                route=asked.url_rule.rule if asked.url_rule else None,
                 status=response.status_code,
-                problem=g.get("problem_code"),
-                duration_ms=round((time.perf_counter() - g.started) * 1000, 1),
-                bytes_in=g.get("bytes_in", request.content_length),
+                problem=context.get("problem_code"),
+                duration_ms=round((time.perf_counter() - context.started) * 1000, 1),
+                bytes_in=context.get("bytes_in", asked.content_length),
                 bytes_out=response.content_length,
                 user=user_hash(user_id) if user_id else None,
             )
