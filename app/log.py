@@ -41,6 +41,7 @@ _PATTERNS = (
 )
 # Most values are words, numbers and paths. Each pattern but the second needs a character that these do not have.
 _PLAIN_TEXT = re.compile(r"(?!.*eyJ)[A-Za-z0-9._/<>-]*")
+_HARMLESS = frozenset({int, float, bool, type(None)})
 _MAX_TEXT_CHARACTERS = 4_000
 _MIN_SECRET_CHARACTERS = 6
 
@@ -55,10 +56,15 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # The longest first, so that no secret survives as the rest of another.
         self._secrets = sorted({s for s in secrets if len(s) >= _MIN_SECRET_CHARACTERS}, key=len, reverse=True)
+        self._shortest = len(self._secrets[-1]) if self._secrets else sys.maxsize
 
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Return the event without its secrets."""
-        return {name: self._value(name, value) for name, value in event.items()}
+        return {
+            # Most values are numbers and nothing, and stand under names that tell no secret.
+            name: value if type(value) in _HARMLESS and not _tells_secret(name) else self._value(name, value)
+            for name, value in event.items()
+        }
 
     def _value(self, name: str, value: Any) -> Any:
         if value is not None and _tells_secret(name):
@@ -73,8 +79,9 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return `text` with everything cut out that is or looks like a secret, and of bounded length."""
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
+        if len(text) >= self._shortest:
+            for secret in self._secrets:
+                text = text.replace(secret, REDACTED)
         if not _PLAIN_TEXT.fullmatch(text):
             for pattern in _PATTERNS:
                 text = pattern.sub(_keep_name, text)

@@ -50,6 +50,8 @@ GRACE_SECONDS = 60.0
 #: How long a cookie's signature is not checked again.
 VERIFIED_SECONDS = 60.0
 _MAX_REMEMBERED = 10_000
+#: How many Cookie headers are kept with what they say, and of which length: a few MB at the most.
+_MAX_VERIFIED, _MAX_VERIFIED_CHARACTERS = 2_000, 4_096
 
 
 def cookie_name(name: str, settings: Settings) -> str:
@@ -70,9 +72,9 @@ class _SignedCookie(SecureCookieSessionInterface):
 
     def __init__(self) -> None:
         self._serializer: URLSafeTimedSerializer | None = None
-        # What a cookie says once its signature has been checked: a page that polls sends the same one all the time.
-        # Its expiry is in what it says, and is looked at in every request, as is whether it was revoked.
-        self._verified: TTLCache[str, dict[str, Any]] = TTLCache(_MAX_REMEMBERED, VERIFIED_SECONDS)
+        # What a Cookie header says once the signature in it has been checked: a page that polls sends the same all the
+        # time. When it expires is in what it says, and is looked at in every request, as is whether it was revoked.
+        self._verified: TTLCache[str, dict[str, Any]] = TTLCache(_MAX_VERIFIED, VERIFIED_SECONDS)
         self._guard = threading.Lock()
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
@@ -82,9 +84,9 @@ class _SignedCookie(SecureCookieSessionInterface):
         return self._serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        value = request.cookies.get(self.get_cookie_name(app), "")
+        header = request.environ.get("HTTP_COOKIE", "")
         with self._guard:
-            verified = self._verified.get(value)
+            verified = self._verified.get(header)
         if verified is not None:
             return self.session_class(verified)
         # Flask takes a bad signature for an empty session, but crashes on a good one around something unusable.
@@ -92,9 +94,9 @@ class _SignedCookie(SecureCookieSessionInterface):
             opened = super().open_session(app, request)
         except (BadData, TypeError, ValueError):
             return self.session_class()
-        if opened:
+        if opened and len(header) <= _MAX_VERIFIED_CHARACTERS:
             with self._guard:
-                self._verified[value] = dict(opened)
+                self._verified[header] = dict(opened)
         return opened
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
