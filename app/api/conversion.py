@@ -12,6 +12,7 @@ from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
+from app.streaming.chunk import Chunk
 from app.streaming.draining import is_draining
 from app.streaming.inbound import InboundLimits, RequestBody, announced_length, too_large
 from app.streaming.interruption import Interruption
@@ -51,13 +52,18 @@ def init() -> Response:
         settings.max_upload_bytes, settings.upload_idle_seconds, settings.upload_min_bytes_per_second
     )
 
-    def open_body(on_progress: Callable[[int], None], interruption: Interruption) -> Iterable[bytes]:
+    def open_body(on_progress: Callable[[int], None], interruption: Interruption) -> Iterable[Chunk]:
         def progress(bytes_read: int) -> None:
             g.bytes_in = bytes_read
             on_progress(bytes_read)
 
         return RequestBody(
-            request.environ, limits, on_progress=progress, interruption=interruption, monotonic=gateway().monotonic
+            request.environ,
+            limits,
+            on_progress=progress,
+            interruption=interruption,
+            lends_buffer=True,
+            monotonic=gateway().monotonic,
         )
 
     view = _service().init_job(g.user_id, boundary, open_body, call_context())

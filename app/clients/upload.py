@@ -8,7 +8,7 @@ section 8).
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import certifi
 from requests.adapters import HTTPAdapter
@@ -29,6 +29,7 @@ from app.clients.transport import (
 )
 from app.clients.upload_connection import upload_connection_class
 from app.clients.watchdog import Watchdog
+from app.streaming.chunk import Chunk
 from app.streaming.interruption import Interruption
 
 
@@ -43,7 +44,7 @@ class UploadTransport:
     def post(
         self,
         path: str,
-        chunks: Iterable[bytes],
+        chunks: Iterable[Chunk],
         *,
         timeouts: Timeouts,
         headers: Mapping[str, str],
@@ -62,7 +63,8 @@ class UploadTransport:
                 with translated():
                     response = session.post(
                         self._base_url + path,
-                        data=body,
+                        # requests passes it on; the connection below it is ours, and takes views as well.
+                        data=cast(Iterable[bytes], body),
                         headers={**headers, "Connection": "close"},
                         timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
                         allow_redirects=False,
@@ -88,12 +90,12 @@ class UploadTransport:
 class _Sending:
     """An iterable without a length, so that requests sends it chunked; knows whether it was begun."""
 
-    def __init__(self, chunks: Iterable[bytes], interruption: Interruption) -> None:
+    def __init__(self, chunks: Iterable[Chunk], interruption: Interruption) -> None:
         self._chunks = chunks
         self.interruption = interruption
         self.has_begun = False
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Chunk]:
         self.has_begun = True
         yield from self._chunks
 

@@ -21,6 +21,7 @@ from urllib3.connection import HTTPConnection
 
 from app.clients.transport import WholeHeaderResponse
 from app.clients.watchdog import Watchdog
+from app.streaming.chunk import Chunk
 from app.streaming.interruption import Interruption, StreamInterruptedError
 
 _READ_BYTES = 16 * 1024
@@ -81,7 +82,7 @@ class Interruptible(Protocol):
 
     interruption: Interruption
 
-    def __iter__(self) -> Iterator[bytes]: ...
+    def __iter__(self) -> Iterator[Chunk]: ...
 
 
 class _Sender:
@@ -98,7 +99,7 @@ class _Sender:
         self._poll = select.poll()
         self._poll.register(sock, _ANYTHING)
 
-    def send(self, chunk: bytes) -> None:
+    def send(self, chunk: Chunk) -> None:
         """Send one chunk, with its frame; an empty one is not sent, for it would be the last."""
         if not chunk:
             return
@@ -140,12 +141,12 @@ class _TLSSender(_Sender):
 
     _sock: ssl.SSLSocket
 
-    def send(self, chunk: bytes) -> None:
+    def send(self, chunk: Chunk) -> None:
         if not chunk:
             return
         ends_at = time.monotonic() + self._idle_seconds
         # One buffer, for each send makes a record: the copy is nothing beside the encryption.
-        view = memoryview(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        view = memoryview(b"".join((b"%x\r\n" % len(chunk), chunk, b"\r\n")))
         while view:
             self.wait(ends_at - time.monotonic())
             try:

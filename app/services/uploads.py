@@ -27,13 +27,14 @@ from app.services.leases import HeldLease, LeaseKeeper
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import TransferSlots
+from app.streaming.chunk import Chunk
 from app.streaming.interruption import Interruption
 from app.streaming.multipart import Recomposition
 
 log = structlog.get_logger(__name__)
 
 #: Gives the request body; the first argument is to be called as bytes arrive, the second may end the waiting for them.
-OpenBody = Callable[[Callable[[int], None], Interruption], Iterable[bytes]]
+OpenBody = Callable[[Callable[[int], None], Interruption], Iterable[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class UploadRunner:
             log.warning("ledger.discard_failed")
 
 
-def _kept_alive(open_body: OpenBody, lease: HeldLease, interruption: Interruption) -> Generator[bytes, None, None]:
+def _kept_alive(open_body: OpenBody, lease: HeldLease, interruption: Interruption) -> Generator[Chunk, None, None]:
     """The body's chunks, with the lease kept as they arrive, and once more before the answer is waited for."""
     yield from open_body(lambda _bytes_read: lease.keep(), interruption)
     lease.keep(at_once=True)

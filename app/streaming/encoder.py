@@ -5,6 +5,8 @@ from typing import Any
 
 from requests_toolbelt.multipart.encoder import MultipartEncoder, Part
 
+from app.streaming.chunk import Chunk
+
 # toolbelt asks for `.len` only to learn whether anything is left.
 _UNKNOWN_LENGTH = 1 << 62
 
@@ -15,11 +17,11 @@ class PartBody:
     toolbelt would ask for ever if `.len` stayed over 0 past the end: a short source raises instead.
     """
 
-    def __init__(self, source: Iterator[bytes]) -> None:
+    def __init__(self, source: Iterator[Chunk]) -> None:
         self._source = source
         self.len = _UNKNOWN_LENGTH
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> Chunk:
         """What arrived next, however much that is (toolbelt takes it as it comes), or b"" at the end."""
         del size
         data = next(self._source, None)
@@ -45,11 +47,11 @@ class LazyEncoder(MultipartEncoder):  # type: ignore[misc]
         super().__init__(fields)
         self._buffer: Any = _Pieces(self._buffer.read())
 
-    def next_pieces(self) -> list[bytes]:
+    def next_pieces(self) -> list[Chunk]:
         """The next pieces of the message, for at most one read of a part's body; [] after the last."""
         while not self._buffer.has_any and not self.finished:
             self._take_step()
-        pieces: list[bytes] = self._buffer.take()
+        pieces: list[Chunk] = self._buffer.take()
         return pieces
 
     def _take_step(self) -> None:
@@ -83,22 +85,22 @@ class _Pieces:
     """Takes the place of toolbelt's buffer: keeps what is written as it is, in the order of writing."""
 
     def __init__(self, first: bytes) -> None:
-        self._pieces = [first]
+        self._pieces: list[Chunk] = [first]
 
     @property
     def has_any(self) -> bool:
         return bool(self._pieces)
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: Chunk) -> int:
         if data:
             self._pieces.append(data)
         return len(data)
 
     def amend(self, ending: bytes, *, instead_of: bytes) -> None:
         """Give what was written last, which is still here, another ending."""
-        self._pieces[-1] = self._pieces[-1].removesuffix(instead_of) + ending
+        self._pieces[-1] = bytes(self._pieces[-1]).removesuffix(instead_of) + ending
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[Chunk]:
         """All that was written since the last time."""
         taken, self._pieces = self._pieces, []
         return taken

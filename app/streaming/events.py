@@ -9,6 +9,7 @@ import multipart
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
+from app.streaming.chunk import Chunk
 from app.streaming.scanning import Scanner
 
 MAX_PART_HEADER_BYTES = 8 * 1024
@@ -39,13 +40,13 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         super().__init__(boundary, **limits)
         self._scanner = Scanner(b"\r\n--" + boundary.encode())
 
-    def parse(self, chunk: bytes) -> Iterator[Any]:
-        """As the original does it."""
+    def parse(self, chunk: Chunk) -> Iterator[Any]:
+        """As the original does it, and for views, too: content is given out as the view that it came in."""
         is_within_part = _BODY is not None and self._state is _BODY and not self._buffer
         if is_within_part and self._scanner.is_surely_absent(chunk):
             yield self._on_segment_payload(chunk)
         else:
-            yield from super().parse(chunk)
+            yield from super().parse(bytes(chunk))
 
     def _on_segment_headerline(self, line: bytes) -> None:
         if not _HEADER_LINE.fullmatch(line):
@@ -60,7 +61,7 @@ class MessageEvents(Iterator[Any]):
     InvalidRequestError, PayloadTooLargeError, and whatever the source raises.
     """
 
-    def __init__(self, source: Iterable[bytes], boundary: str, max_parts: int) -> None:
+    def __init__(self, source: Iterable[Chunk], boundary: str, max_parts: int) -> None:
         self._source = iter(source)
         self._max_parts = max_parts
         # Lines that are a little too long are refused below, by what is in them, and not by how they arrived.
@@ -105,11 +106,11 @@ class MessageEvents(Iterator[Any]):
             _check_header_sizes(event)
         return event
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: Chunk) -> None:
         if self._is_in_epilogue:
             return
         if self._last_line is not None:
-            self._end_last_line(data)
+            self._end_last_line(bytes(data))
             return
         if self._preamble is not None:
             # The parser forgets a preamble that it has seen, and could not tell then what stood before the boundary.

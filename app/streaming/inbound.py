@@ -6,12 +6,14 @@ Nothing raised here is an OSError: urllib3 takes an OSError out of a body iterat
 """
 
 import contextlib
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
+from app.streaming.chunk import Chunk
 from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError
 from app.streaming.rate import RateFloor
 
@@ -21,6 +23,8 @@ CHUNK_BYTES = 512 * 1024
 SERVER_READS_ON_BYTES = 64 * 1024
 #: Where a read may block until it is full, it must be small enough that the minimum rate is still noticed.
 _BLOCKING_READ_BYTES = 8 * 1024
+#: Less than this is copied out of a lent buffer: a chunk that others may keep is worth more than the copy then.
+LENT_FROM_BYTES = 64 * 1024
 
 
 class IncompleteBodyError(InvalidRequestError):
@@ -43,6 +47,10 @@ class RequestBody:
     waits for bytes, it hears what `interruption` names, and raises StreamInterruptedError for it. Iterating also
     raises IncompleteBodyError, UploadTimeoutError or PayloadTooLargeError (413 also before the first byte, when the
     announced length is over the limit). After a normal end `bytes_read` is the size of the whole body.
+
+    With `lends_buffer` a large chunk may be a view of a buffer which the next one overwrites (where the server can read
+    so), for whoever is done with a chunk when he asks for the next. A stream of fresh chunks, each cut to what came,
+    leaves gaps in the heap, which never stops growing by it; one buffer does not, and stays in the processor's cache.
     """
 
     def __init__(
@@ -52,9 +60,11 @@ class RequestBody:
         *,
         on_progress: Callable[[int], None] | None = None,
         interruption: Interruption | None = None,
+        lends_buffer: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environ = environ
+        self._lends_buffer = lends_buffer
         self._limits = limits
         self._on_progress = on_progress
         self._interruption = interruption
@@ -64,12 +74,12 @@ class RequestBody:
         if self.announced_bytes is not None and self.announced_bytes > limits.max_bytes:
             raise too_large(limits.max_bytes)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Chunk]:
         with _heard_by(self._environ, self._interruption, self._limits.idle_seconds):
             yield from self._chunks()
 
-    def _chunks(self) -> Iterator[bytes]:
-        read = _reader(self._environ, self._limits.idle_seconds)
+    def _chunks(self) -> Iterator[Chunk]:
+        read = _reader(self._environ, self._limits.idle_seconds, lends_buffer=self._lends_buffer)
         floor = RateFloor(self._limits.min_bytes_per_second)
         while self.announced_bytes is None or self.bytes_read < self.announced_bytes:
             left = CHUNK_BYTES if self.announced_bytes is None else self.announced_bytes - self.bytes_read
@@ -129,13 +139,13 @@ def too_large(max_bytes: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(f"at most {max_bytes} bytes in total")
 
 
-def _reader(environ: Mapping[str, Any], idle_seconds: float) -> Callable[[int], bytes]:
+def _reader(environ: Mapping[str, Any], idle_seconds: float, *, lends_buffer: bool) -> Callable[[int], Chunk]:
     """Return a read function: `read(n)` gives 1 to n bytes, b"" at the end, TimeoutError after an idle time."""
     body = environ["wsgi.input"]
     socket = environ.get("gunicorn.socket")
     if socket is not None and hasattr(socket, "settimeout"):
         socket.settimeout(idle_seconds)
-    fast = _gunicorn_reader(body)
+    fast = _gunicorn_reader(body, lends_buffer=lends_buffer)
     if fast is not None:
         return fast
 
@@ -191,7 +201,7 @@ def _gunicorn_chunked_reader(body: Any) -> Callable[[int], bytes] | None:
     return read
 
 
-def _gunicorn_reader(body: Any) -> Callable[[int], bytes] | None:
+def _gunicorn_reader(body: Any, *, lends_buffer: bool) -> Callable[[int], Chunk] | None:
     """Past gunicorn's buffering: whatever one recv() brings, so that every arrival counts as progress.
 
     Only for a body of known length that nobody has begun to read; None for any other server or version.
@@ -208,7 +218,7 @@ def _gunicorn_reader(body: Any) -> Callable[[int], bytes] | None:
     except TypeError:
         return None
 
-    def read(size: int) -> bytes:
+    def read(size: int) -> Chunk:
         data = bytes(unreader.read(None, read_ahead=min(size, reader.length)))
         if len(data) > reader.length:  # a pipelined request follows in the same buffer
             unreader.unread(data[reader.length :])
@@ -217,4 +227,16 @@ def _gunicorn_reader(body: Any) -> Callable[[int], bytes] | None:
         reader.length -= len(data)
         return data
 
-    return read
+    if not lends_buffer or not hasattr(getattr(unreader, "sock", None), "recv_into"):
+        return read
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+
+    def read_into_buffer(size: int) -> Chunk:
+        # What came with the head is in gunicorn's buffer, and the first read may have to answer `Expect` (the worker).
+        if unreader.buf.seek(0, io.SEEK_END) or "chunk" in vars(unreader):
+            return read(size)
+        count = unreader.sock.recv_into(buffer, min(size, reader.length))
+        reader.length -= count
+        return buffer[:count] if count >= LENT_FROM_BYTES else bytes(buffer[:count])
+
+    return read_into_buffer

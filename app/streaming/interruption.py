@@ -51,7 +51,7 @@ class Interruption:
 
 
 class HearingSocket:
-    """A socket to read from that waits by way of an Interruption. It is a `recv` and nothing more."""
+    """A socket to read from that waits by way of an Interruption. It reads, and does nothing more."""
 
     def __init__(self, sock: socket.socket, interruption: Interruption, idle_seconds: float) -> None:
         self._sock = sock
@@ -60,8 +60,16 @@ class HearingSocket:
 
     def recv(self, size: int) -> bytes:
         """As a socket's `recv`. Raises TimeoutError after the idle time, and what `Interruption.wait_for` raises."""
+        self._wait()
+        return self._sock.recv(size)
+
+    def recv_into(self, buffer: memoryview, size: int) -> int:
+        """As a socket's `recv_into`; waits and raises as `recv` does."""
+        self._wait()
+        return self._sock.recv_into(buffer, size)
+
+    def _wait(self) -> None:
         # TLS of the server's own may hold bytes that it has decrypted already; the descriptor knows nothing of those.
         pending = getattr(self._sock, "pending", None)
         if pending is None or not pending():
             self._interruption.wait_for(self._sock, self._idle_seconds)
-        return self._sock.recv(size)

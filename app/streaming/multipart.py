@@ -19,6 +19,7 @@ from multipart import MultipartSegment, parse_options_header
 from app.domain.identity import claims_identity
 from app.domain.model import clean_filename
 from app.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from app.streaming.chunk import Chunk
 from app.streaming.digest import BackgroundDigest
 from app.streaming.encoder import LazyEncoder, PartBody
 from app.streaming.events import MessageEvents
@@ -100,7 +101,7 @@ class Recomposition:
 
     def __init__(
         self,
-        source: Iterable[bytes],
+        source: Iterable[Chunk],
         boundary: str,
         user_id: str,
         *,
@@ -123,13 +124,14 @@ class Recomposition:
         """The outbound Content-Type, with the fresh boundary."""
         return str(self._encoder.content_type)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[Chunk]:
         """The outbound message, in chunks: what one arrival brought goes out before the next is asked for.
 
-        A large chunk is the very bytes that arrived; small pieces are joined. Raises InvalidRequestError for a
-        malformed message, PayloadTooLargeError for one over a limit, and whatever `source` raises; in each case
-        the closing boundary has not been given out, and cannot be any more: to ask a second time is a bug, and
-        raises RuntimeError.
+        A large chunk is the very bytes that arrived, lent if the source lends; small pieces are joined.
+
+        Raises InvalidRequestError for a malformed message, PayloadTooLargeError for one over a limit, and whatever
+        `source` raises; in each case the closing boundary has not been given out, and cannot be any more: to ask a
+        second time is a bug, and raises RuntimeError.
         """
         if self._has_begun:
             raise RuntimeError("a message can be given out once")
@@ -141,8 +143,8 @@ class Recomposition:
                 self._digest.abandon()
         self.is_whole = True
 
-    def _joined_pieces(self) -> Iterator[bytes]:
-        small: list[bytes] = []
+    def _joined_pieces(self) -> Iterator[Chunk]:
+        small: list[Chunk] = []
         small_bytes = 0
         while pieces := self._encoder.next_pieces():
             for piece in pieces:
@@ -180,7 +182,7 @@ class Recomposition:
             if body.len:  # the encoder has read a part to its end before it asks for the next
                 raise InvalidRequestError("the multipart message is malformed")
 
-    def _part_bytes(self, segment: MultipartSegment) -> Iterator[bytes]:
+    def _part_bytes(self, segment: MultipartSegment) -> Iterator[Chunk]:
         is_field = segment.filename is None
         is_model = segment.name == MODEL_PART and not is_field and self.facts.model_bytes is None
         digest = self._digest = BackgroundDigest() if is_model and self._wants_digest else None
@@ -194,7 +196,7 @@ class Recomposition:
                     raise PayloadTooLargeError(f"a field may have {MAX_FIELD_BYTES} bytes")
                 start = (start + event)[: _MAX_REMEMBERED_VALUE_BYTES + 1]
             if digest is not None:
-                digest.update(event)
+                digest.update(bytes(event))
             yield event
         if is_model:
             self.facts.model_bytes = size

@@ -8,6 +8,8 @@ import ctypes
 import time
 from collections.abc import Callable
 
+from app.streaming.chunk import Chunk
+
 #: CPU seconds a byte beyond which memmem is given up for a message: parts of the needle everywhere make it slow.
 _MOST_SECONDS_PER_BYTE = 0.5e-9
 
@@ -18,7 +20,7 @@ def _load_memmem() -> Callable[..., int | None] | None:
     except (OSError, AttributeError, TypeError):
         return None
     memmem.restype = ctypes.c_void_p
-    memmem.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+    memmem.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
     find: Callable[..., int | None] = memmem
     return find
 
@@ -36,20 +38,25 @@ class Scanner:
         self._needle = needle
         self.is_quick = _MEMMEM is not None
 
-    def is_surely_absent(self, chunk: bytes) -> bool:
-        """Is the needle neither in the chunk nor begun at its end? False also means: not looked at."""
+    def is_surely_absent(self, chunk: Chunk) -> bool:
+        """Is the needle neither in the chunk nor begun at its end? False also means: not looked at.
+
+        A view has to be one of a buffer that can be written (ctypes tells no address of others).
+        """
         if _MEMMEM is None or not self.is_quick:
             return False
         needle = self._needle
         begun_at = time.thread_time()
-        found = _MEMMEM(chunk, len(chunk), needle, len(needle))
+        place = chunk if isinstance(chunk, bytes) else ctypes.addressof(ctypes.c_char.from_buffer(chunk))
+        found = _MEMMEM(place, len(chunk), needle, len(needle))
         if time.thread_time() - begun_at > len(chunk) * _MOST_SECONDS_PER_BYTE + 20e-6:
             self.is_quick = False
         if found is not None:
             return False
-        last = chunk.rfind(needle[:1], max(0, len(chunk) - len(needle) + 1))
+        end = bytes(chunk[max(0, len(chunk) - len(needle) + 1) :])
+        last = end.rfind(needle[:1])
         while last >= 0:
-            if needle.startswith(chunk[last:]):
+            if needle.startswith(end[last:]):
                 return False
-            last = chunk.rfind(needle[:1], max(0, len(chunk) - len(needle) + 1), last)
+            last = end.rfind(needle[:1], 0, last)
         return True

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.errors import GatewayError
+from app.streaming.chunk import Chunk
 from app.streaming.multipart import Recomposition, parse_boundary
 from tests.corpus.case import MAX_PARTS, USER_ID
 
@@ -27,7 +28,7 @@ class Given:
         return self.body.replace(boundary, b"BOUNDARY")
 
 
-def give(content_type: str, arrivals: Iterable[bytes]) -> Given:
+def give(content_type: str, arrivals: Iterable[Chunk]) -> Given:
     """Have a message re-composed, from what arrives one after the other."""
     try:
         boundary = parse_boundary(content_type)
@@ -37,7 +38,7 @@ def give(content_type: str, arrivals: Iterable[bytes]) -> Given:
     given: list[bytes] = []
     code = None
     try:
-        given.extend(recomposition.chunks())
+        given.extend(bytes(chunk) for chunk in recomposition.chunks())
     except GatewayError as failure:
         code = failure.entry.code
     return Given(recomposition.content_type, b"".join(given), is_whole=recomposition.is_whole, code=code)
@@ -47,3 +48,14 @@ def cut(body: bytes, *points: int) -> Iterator[bytes]:
     """The body in as many arrivals as it is cut into; none is empty."""
     edges = sorted({0, len(body), *points})
     return (body[start:end] for start, end in itertools.pairwise(edges))
+
+
+def lent(arrivals: Iterable[bytes]) -> Iterator[memoryview]:
+    """The arrivals as views of one buffer, whose bytes are spoilt before the next is given."""
+    buffer = bytearray()
+    for arrival in arrivals:
+        if len(arrival) > len(buffer):
+            buffer = bytearray(len(arrival))
+        buffer[: len(arrival)] = arrival
+        yield memoryview(buffer)[: len(arrival)]
+        buffer[:] = b"!" * len(buffer)

@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.corpus.giving import cut, give
+from tests.corpus.giving import cut, give, lent
 from tests.corpus.judgement import assert_every_reader_sees, could_mean_an_identity
 from tests.corpus.readers import Part, read_by_multipart
 
@@ -88,6 +88,7 @@ def test_whatever_is_sent_arrives_and_nobody_sees_another_identity(parts: list[P
 
     whole = give(CONTENT_TYPE, cut(body))
     assert give(CONTENT_TYPE, cut(body, *points(body, cuts))).outcome == whole.outcome
+    assert give(CONTENT_TYPE, lent(cut(body, *points(body, cuts)))).outcome == whole.outcome
 
     assert whole.is_whole
     # What is dropped is judged by the broad rule here: a name that means an identity to nobody must arrive.
@@ -107,6 +108,7 @@ def test_whatever_comes_has_one_outcome_however_it_is_cut(tail: bytes, cuts: lis
         whole = give(CONTENT_TYPE, cut(body))
         assert whole.is_whole == (whole.code is None)
         assert give(CONTENT_TYPE, cut(body, *points(body, cuts))).outcome == whole.outcome
+        assert give(CONTENT_TYPE, lent(cut(body, *points(body, cuts)))).outcome == whole.outcome
         assert give(CONTENT_TYPE, cut(body, *range(len(body)))).outcome == whole.outcome
         if whole.is_whole:
             # Whatever it was, those who read on see one identity and agree about the rest.

@@ -6,7 +6,7 @@ import pytest
 
 from tests.corpus.case import Case
 from tests.corpus.cases import CASES
-from tests.corpus.giving import cut, give
+from tests.corpus.giving import cut, give, lent
 
 #: Every cut of a longer message would take too long; nothing in a longer one is new.
 SPLIT_BELOW_BYTES = 1_500
@@ -38,3 +38,4 @@ def test_long_message_in_pieces_of_any_size_has_the_same_outcome(case: Case) -> 
 
     for size in (997, 4_096, 65_536):
         assert give(case.content_type, cut(case.body, *range(0, len(case.body), size))).outcome == expected, size
+        assert give(case.content_type, lent(cut(case.body, *range(0, len(case.body), size)))).outcome == expected, size

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from app.errors import GatewayError, PayloadTooLargeError, UploadInProgressError, UploadTimeoutError
 from app.streaming.inbound import (
     CHUNK_BYTES,
+    LENT_FROM_BYTES,
     InboundLimits,
     IncompleteBodyError,
     RequestBody,
@@ -240,8 +241,15 @@ def test_reads_are_small_where_a_read_may_block_until_it_is_full() -> None:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=5_000), cuts=st.lists(st.integers(0, 5_000), max_size=4), is_chunked=st.booleans())
-def test_gunicorns_bodies_are_read_whole_however_they_arrive(data: bytes, cuts: list[int], is_chunked: bool) -> None:
+@given(
+    data=st.binary(max_size=5_000),
+    cuts=st.lists(st.integers(0, 5_000), max_size=4),
+    is_chunked=st.booleans(),
+    lends_buffer=st.booleans(),
+)
+def test_gunicorns_bodies_are_read_whole_however_they_arrive(
+    data: bytes, cuts: list[int], is_chunked: bool, lends_buffer: bool
+) -> None:
     client, server = socket.socketpair()
     with client, server:
         message = chunked(*([data] if data else [])) if is_chunked else post(data)
@@ -253,8 +261,8 @@ def test_gunicorns_bodies_are_read_whole_however_they_arrive(data: bytes, cuts: 
 
         sender = threading.Thread(target=send)
         sender.start()
-        body = RequestBody(gunicorn_environ(server), ROOMY)
-        assert b"".join(body) == data
+        body = RequestBody(gunicorn_environ(server), ROOMY, lends_buffer=lends_buffer)
+        assert b"".join(bytes(chunk) for chunk in body) == data
         assert body.bytes_read == len(data)
         sender.join()
 
@@ -268,6 +276,37 @@ def test_gunicorns_length_reader_is_read_past_its_buffering(wire: tuple[socket.s
     client.sendall(b"defghij")
     assert next(chunks) == b"defghij"
     assert list(chunks) == []
+
+
+def test_large_chunks_are_lent_and_small_ones_given(wire: tuple[socket.socket, socket.socket]) -> None:
+    """A view is of the one buffer, so it shows the next chunk when that has come; bytes stay what they were."""
+    client, server = wire
+    data = bytes(range(256)) * 8_000
+    sender = threading.Thread(target=lambda: client.sendall(post(data)))
+    sender.start()
+    chunks = list(RequestBody(gunicorn_environ(server), ROOMY, lends_buffer=True))
+    sender.join()
+    assert sum(len(chunk) for chunk in chunks) == len(data)
+    views = [chunk for chunk in chunks if isinstance(chunk, memoryview)]
+    assert views
+    assert len({id(view.obj) for view in views}) == 1
+    assert all(len(view) >= LENT_FROM_BYTES for view in views)
+    assert all(len(chunk) < LENT_FROM_BYTES for chunk in chunks if isinstance(chunk, bytes))
+
+
+def test_the_server_goes_on_after_a_lent_body_as_after_any_other(wire: tuple[socket.socket, socket.socket]) -> None:
+    client, server = wire
+    data = b"x" * 400_000
+    sender = threading.Thread(target=lambda: client.sendall(post(data) + post(b"second")))
+    sender.start()
+    parser = RequestParser(Config(), server, ("127.0.0.1", 1))
+    read = []
+    for _ in range(2):
+        request = next(parser)
+        found = {"wsgi.input": request.body, "CONTENT_LENGTH": dict(request.headers)["CONTENT-LENGTH"]}
+        read.append(b"".join(bytes(chunk) for chunk in RequestBody(found, ROOMY, lends_buffer=True)))
+    sender.join()
+    assert read == [data, b"second"]
 
 
 def test_a_pipelined_request_is_left_for_its_own_turn(wire: tuple[socket.socket, socket.socket]) -> None:

@@ -3,6 +3,7 @@
 What other readers make of hostile messages, and of arrivals cut anywhere, is in tests/corpus.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -19,6 +20,7 @@ from app.streaming.multipart import (
     parse_boundary,
 )
 from tests.corpus import readers
+from tests.corpus.giving import lent
 
 #: A part as any parser sees it: name, file name (None for a field), content.
 Part = tuple[str, str | None, bytes]
@@ -89,6 +91,16 @@ def test_a_large_arrival_goes_out_as_it_is_and_is_not_copied() -> None:
     source = [b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n', arrival, b"\r\n--b--\r\n"]
     chunks = list(Recomposition(source, "b", "alice", max_parts=10).chunks())
     assert next(chunk for chunk in chunks if len(chunk) == len(arrival)) is arrival
+
+
+def test_the_digest_is_of_what_a_lent_buffer_held_and_not_of_what_it_holds_by_then() -> None:
+    pieces = [bytes([number]) * 300_000 for number in range(40)]
+    head = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
+    source = lent([head, *pieces, b"\r\n--b--\r\n"])
+    message = Recomposition(source, "b", "alice", max_parts=10, wants_digest=True)
+    for _ in message.chunks():
+        pass
+    assert message.facts.model_sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 def test_tiny_parts_at_hand_go_out_together() -> None:
