@@ -14,7 +14,7 @@ from typing import Any
 
 from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
 from app.streaming.chunk import Chunk
-from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError
+from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError, is_tls
 from app.streaming.rate import RateFloor
 
 #: One read never asks for more than this. Larger ones cost fewer turns of the loop, but more memory an upload.
@@ -79,7 +79,7 @@ class RequestBody:
             yield from self._chunks()
 
     def _chunks(self) -> Iterator[Chunk]:
-        read = _reader(self._environ, self._limits.idle_seconds, lends_buffer=self._lends_buffer)
+        read = _reader(self._environ["wsgi.input"], lends_buffer=self._lends_buffer)
         floor = RateFloor(self._limits.min_bytes_per_second)
         while self.announced_bytes is None or self.bytes_read < self.announced_bytes:
             left = CHUNK_BYTES if self.announced_bytes is None else self.announced_bytes - self.bytes_read
@@ -139,12 +139,8 @@ def too_large(max_bytes: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(f"at most {max_bytes} bytes in total")
 
 
-def _reader(environ: Mapping[str, Any], idle_seconds: float, *, lends_buffer: bool) -> Callable[[int], Chunk]:
-    """Return a read function: `read(n)` gives 1 to n bytes, b"" at the end, TimeoutError after an idle time."""
-    body = environ["wsgi.input"]
-    socket = environ.get("gunicorn.socket")
-    if socket is not None and hasattr(socket, "settimeout"):
-        socket.settimeout(idle_seconds)
+def _reader(body: Any, *, lends_buffer: bool) -> Callable[[int], Chunk]:
+    """Return a read function: `read(n)` gives 1 to n bytes, b"" at the end, TimeoutError after the idle time."""
     fast = _gunicorn_reader(body, lends_buffer=lends_buffer)
     if fast is not None:
         return fast
@@ -163,20 +159,26 @@ def _reader(environ: Mapping[str, Any], idle_seconds: float, *, lends_buffer: bo
 def _heard_by(environ: Mapping[str, Any], interruption: Interruption | None, idle_seconds: float) -> Iterator[None]:
     """For the length of the block, have gunicorn wait for this body by way of the interruption, where that is possible.
 
-    Below its parsers, and not before them: they hold bytes back, and would then be waited for in vain.
+    Elsewhere the socket gets the idle time alone, if the server lets us have it. The interruption is put below gunicorn's
+    parsers, and not before them: they hold bytes back, and would then be waited for in vain.
     """
     reader: Any = getattr(environ["wsgi.input"], "reader", None)
     unreader: Any = getattr(reader if hasattr(reader, "unreader") else getattr(reader, "req", None), "unreader", None)
     sock: Any = environ.get("gunicorn.socket")
+    if hasattr(sock, "settimeout"):
+        sock.settimeout(idle_seconds)
     has_it = sock is not None and getattr(unreader, "sock", None) is sock
     if interruption is None or not has_it:
         yield
         return
+    if not is_tls(sock):
+        sock.setblocking(False)
     unreader.sock = HearingSocket(sock, interruption, idle_seconds)
     try:
         yield
     finally:
         unreader.sock = sock
+        sock.settimeout(idle_seconds)
 
 
 def _gunicorn_chunked_reader(body: Any) -> Callable[[int], bytes] | None:

@@ -8,6 +8,9 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class StreamInterruptedError(Exception):
@@ -51,7 +54,10 @@ class Interruption:
 
 
 class HearingSocket:
-    """A socket to read from that waits by way of an Interruption. It reads, and does nothing more."""
+    """A socket to read from that waits by way of an Interruption. It reads, and does nothing more.
+
+    The socket has to be non-blocking, but for TLS of the server's own, whose bytes cannot be asked for without waiting.
+    """
 
     def __init__(self, sock: socket.socket, interruption: Interruption, idle_seconds: float) -> None:
         self._sock = sock
@@ -60,16 +66,27 @@ class HearingSocket:
 
     def recv(self, size: int) -> bytes:
         """As a socket's `recv`. Raises TimeoutError after the idle time, and what `Interruption.wait_for` raises."""
-        self._wait()
-        return self._sock.recv(size)
+        return self._read(lambda: self._sock.recv(size))
 
     def recv_into(self, buffer: memoryview, size: int) -> int:
         """As a socket's `recv_into`; waits and raises as `recv` does."""
-        self._wait()
-        return self._sock.recv_into(buffer, size)
+        return self._read(lambda: self._sock.recv_into(buffer, size))
 
-    def _wait(self) -> None:
-        # TLS of the server's own may hold bytes that it has decrypted already; the descriptor knows nothing of those.
-        pending = getattr(self._sock, "pending", None)
-        if pending is None or not pending():
-            self._interruption.wait_for(self._sock, self._idle_seconds)
+    def _read(self, read: Callable[[], T]) -> T:
+        if is_tls(self._sock):
+            # It may hold bytes that it has decrypted already; the descriptor knows nothing of those.
+            if not self._sock.pending():  # type: ignore[attr-defined]
+                self._interruption.wait_for(self._sock, self._idle_seconds)
+            return read()
+        while True:
+            # Asked first: while bytes come as fast as they are passed on, nothing has to be waited for, and whoever
+            # sends them on hears the other end, too.
+            try:
+                return read()
+            except BlockingIOError:
+                self._interruption.wait_for(self._sock, self._idle_seconds)
+
+
+def is_tls(sock: socket.socket) -> bool:
+    """Does TLS lie between this socket's descriptor and its bytes?"""
+    return hasattr(sock, "pending")

@@ -12,6 +12,8 @@ from app.streaming.chunk import Chunk
 
 #: CPU seconds a byte beyond which memmem is given up for a message: parts of the needle everywhere make it slow.
 _MOST_SECONDS_PER_BYTE = 0.5e-9
+#: What is forgiven beyond that, in a whole message: the kernel does a busy network's work on whatever thread is there.
+_FORGIVEN_SECONDS = 2e-3
 
 
 def _load_memmem() -> Callable[..., int | None] | None:
@@ -37,6 +39,7 @@ class Scanner:
     def __init__(self, needle: bytes) -> None:
         self._needle = needle
         self.is_quick = _MEMMEM is not None
+        self._seconds_left = _FORGIVEN_SECONDS
 
     def is_surely_absent(self, chunk: Chunk) -> bool:
         """Is the needle neither in the chunk nor begun at its end? False also means: not looked at.
@@ -49,8 +52,8 @@ class Scanner:
         begun_at = time.thread_time()
         place = chunk if isinstance(chunk, bytes) else ctypes.addressof(ctypes.c_char.from_buffer(chunk))
         found = _MEMMEM(place, len(chunk), needle, len(needle))
-        if time.thread_time() - begun_at > len(chunk) * _MOST_SECONDS_PER_BYTE + 20e-6:
-            self.is_quick = False
+        self._seconds_left += len(chunk) * _MOST_SECONDS_PER_BYTE - (time.thread_time() - begun_at)
+        self.is_quick = self._seconds_left > 0
         if found is not None:
             return False
         end = bytes(chunk[max(0, len(chunk) - len(needle) + 1) :])

@@ -24,6 +24,7 @@ def upstream() -> Iterator[Pair]:
 def _pair() -> Iterator[Pair]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        ours.setblocking(False)
         yield ours, theirs
 
 
@@ -68,6 +69,17 @@ def test_an_upstream_is_not_heard_before_or_after_its_turn(client: Pair, upstrea
     upstream[1].sendall(b"too late")
     client[1].sendall(b"abc")
     assert HearingSocket(client[0], interruption, 10).recv(10) == b"abc"
+
+
+def test_bytes_that_are_there_are_read_without_waiting_for_anything(client: Pair, upstream: Pair) -> None:
+    """Whoever sends them on hears the upstream before the next are read."""
+    client[1].sendall(b"abc")
+    upstream[1].sendall(b"HTTP/1.1 413")
+    interruption = Interruption()
+    with interruption.hearing(upstream[0], refuse):
+        assert HearingSocket(client[0], interruption, 10).recv(10) == b"abc"
+        with pytest.raises(StreamInterruptedError):
+            HearingSocket(client[0], interruption, 10).recv(10)
 
 
 def test_bytes_that_are_decrypted_already_are_not_waited_for(client: Pair) -> None:
