@@ -159,8 +159,8 @@ def _reader(body: Any, *, lends_buffer: bool) -> Callable[[int], Chunk]:
 def _heard_by(environ: Mapping[str, Any], interruption: Interruption | None, idle_seconds: float) -> Iterator[None]:
     """For the length of the block, have gunicorn wait for this body by way of the interruption, where that is possible.
 
-    Elsewhere the socket gets the idle time alone, if the server lets us have it. The interruption is put below gunicorn's
-    parsers, and not before them: they hold bytes back, and would then be waited for in vain.
+    Elsewhere the socket gets the idle time alone, if the server lets us have it. The interruption is put below the
+    parsers of gunicorn, and not before them: they hold bytes back, and would then be waited for in vain.
     """
     reader: Any = getattr(environ["wsgi.input"], "reader", None)
     unreader: Any = getattr(reader if hasattr(reader, "unreader") else getattr(reader, "req", None), "unreader", None)
