@@ -23,7 +23,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     from flask import Flask  # noqa: PLC0415
     from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415
 
-    from app import console  # noqa: PLC0415
+    from app import console, metrics  # noqa: PLC0415
     from app.api import conversion, guard, models, operations, problem, session, signin, tracing  # noqa: PLC0415
     from app.api.context import EXTENSION  # noqa: PLC0415
     from app.api.requests import GatewayRequest  # noqa: PLC0415
@@ -36,6 +36,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     for warning in settings.warnings():
         structlog.get_logger(__name__).warning("configuration.warning", problem=warning)
 
+    metrics.begin_to_count()
     app = Flask(__name__, static_folder=None)
     app.request_class = GatewayRequest
     provider = cast(DefaultJSONProvider, app.json)

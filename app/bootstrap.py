@@ -12,6 +12,7 @@ from functools import partial
 
 from app.clients.converter import ConverterClient
 from app.clients.file_access import FileAccessClient
+from app.clients.health import UpstreamHealth
 from app.clients.member_center import MemberCenterClient
 from app.clients.retry import Retrier
 from app.clients.transport import Upstream
@@ -56,16 +57,21 @@ class Gateway:
     sweep: Sweep
     slots: TransferSlots
     checks: "ReadinessChecks"
+    upstream_health: UpstreamHealth
     clock: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class ReadinessChecks:
-    """What must work for this process to be of use: each check raises a GatewayError if it does not."""
+    """What must work for this process to be of use: each check raises a GatewayError if it does not.
+
+    That of the configuration raises ConfigurationError.
+    """
 
     database: Callable[[], None]
     storage: Callable[[], None]
+    configuration: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,9 @@ def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> 
         revoked_sessions=SQLRevokedSessions(database, clock=clock),
         models=SQLModelStore(database),
         storage=storage,
-        checks=ReadinessChecks(database=database.ping, storage=storage.ping),
+        checks=ReadinessChecks(
+            database=database.ping, storage=storage.ping, configuration=settings.require_what_it_names
+        ),
         close=database.dispose,
     )
 
@@ -108,9 +116,10 @@ def build_gateway(
     stores = stores or open_stores(settings, clock)
     slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4))
     leases = LeaseKeeper(stores.leases, monotonic=monotonic)
+    retrier = retrier or Retrier(monotonic=monotonic)
     conversions, ownership = None, None
     if settings.is_conversion_enabled:
-        conversions, ownership = _conversions(settings, stores, leases, slots, retrier or Retrier(), clock, monotonic)
+        conversions, ownership = _conversions(settings, stores, leases, slots, retrier, clock, monotonic)
     sweep = Sweep(
         storage=stores.storage,
         models=stores.models,
@@ -128,6 +137,7 @@ def build_gateway(
         sweep=sweep,
         slots=slots,
         checks=stores.checks,
+        upstream_health=retrier.health,
         clock=clock,
         monotonic=monotonic,
     )

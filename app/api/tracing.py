@@ -12,6 +12,7 @@ import uuid
 import structlog
 from flask import Flask, Response, g, request
 
+from app.metrics import request_ended
 from app.streaming.inbound import SERVER_READS_ON_BYTES, end_connection
 
 log = structlog.get_logger(__name__)
@@ -76,16 +77,19 @@ def register(app: Flask, *, is_https: bool) -> None:
         for name, value in security_headers:
             if name.lower() not in present:
                 response.headers.add(name, value)
+        seconds = time.perf_counter() - g.started
+        route = request.url_rule.rule if request.url_rule else None
+        request_ended(route, request.method, response.status_code, g.get("problem_code"), seconds)
         if request.path not in _QUIET_PATHS:
             user_id = g.get("user_id")
             log.info(
                 "request",
                 method=request.method,
                 # The route and not the path: ids stay out, and so does whatever a client writes there.
-                route=request.url_rule.rule if request.url_rule else None,
+                route=route,
                 status=response.status_code,
                 problem=g.get("problem_code"),
-                duration_ms=round((time.perf_counter() - g.started) * 1000, 1),
+                duration_ms=round(seconds * 1000, 1),
                 bytes_in=g.get("bytes_in", request.content_length),
                 bytes_out=response.content_length,
                 user=user_hash(user_id) if user_id else None,

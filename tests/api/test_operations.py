@@ -22,8 +22,9 @@ def test_readiness_names_each_check(edge: Edge) -> None:
     assert answer.status_code == 200
     assert answer.get_json() == {
         "status": "ready",
-        "checks": {"database": "ok", "storage": "ok"},
+        "checks": {"database": "ok", "storage": "ok", "configuration": "ok"},
         "conversion": "enabled",
+        "upstreams": {name: {"last": None, "seconds_ago": None} for name in ("mc", "converter", "faa")},
     }
 
 
@@ -32,7 +33,8 @@ def test_readiness_fails_with_the_storage(tmp_path: Path) -> None:
     with make_edge(tmp_path, VISIONA_STORAGE_URL=(tmp_path / "a-file" / "models").as_uri()) as edge:
         answer = edge.client(None).get("/readyz")
         assert answer.status_code == 503
-        assert answer.get_json()["checks"] == {"database": "ok", "storage": "storage_unavailable"}
+        assert answer.get_json()["checks"]["storage"] == "storage_unavailable"
+        assert answer.get_json()["checks"]["database"] == "ok"
 
 
 def test_a_well_formed_request_id_is_kept_and_any_other_replaced(edge: Edge) -> None:
