@@ -44,7 +44,7 @@ class Family(Generic[M]):
     def __init__(
         self, kind: str, name: str, meaning: str, labels: Sequence[str] = (), *, known: Known = (), **options: Any
     ) -> None:
-        """`kind` is prometheus-client's class; `options` are its. `known` are values that are counted from nought on."""
+        """`kind` is prometheus-client's class and `options` its; `known` are values that are counted from nought on."""
         self.kind = kind
         self.name = name
         self.meaning = meaning

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -118,9 +119,8 @@ def _add_up(directory: Path, kind: str, files: list[Path]) -> None:
         return
     sums: dict[str, float] = {}
     for file in [total, *files]:
-        if file.exists() and file.stat().st_size:
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
-                sums[key] = sums.get(key, 0.0) + value
+        for key, value in _values(file):
+            sums[key] = sums.get(key, 0.0) + value
     unfinished.unlink(missing_ok=True)
     written = MmapedDict(str(unfinished))
     try:
@@ -131,6 +131,18 @@ def _add_up(directory: Path, kind: str, files: list[Path]) -> None:
     unfinished.replace(total)
     for file in files:
         file.unlink()
+
+
+def _values(file: Path) -> list[tuple[str, float]]:
+    from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415
+
+    if not file.exists() or not file.stat().st_size:
+        return []
+    try:
+        return [(key, value) for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file))]
+    except (RuntimeError, ValueError, struct.error):
+        # Torn, as only a full disk or a failing machine leaves it. Kept where it is, it would fail every scrape.
+        return []
 
 
 @contextlib.contextmanager
