@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from app.clients.converter import ConverterClient
+from app.clients.converter import SCOPE_READ, SCOPE_WRITE, ConverterClient
+from app.clients.file_access import SCOPE_READ as SCOPE_READ_FILES
 from app.clients.file_access import FileAccessClient
 from app.clients.health import UpstreamHealth
-from app.clients.member_center import MemberCenterClient
+from app.clients.member_center import SCOPE_DELEGATE_DOWNLOADS, MemberCenterClient
 from app.clients.retry import Retrier
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
@@ -39,6 +40,9 @@ from app.services.results import ResultKeeper
 from app.services.sweep import Sweep
 from app.services.transfers import TransferSlots
 from app.services.uploads import UploadRunner
+
+#: Every scope that a service token is asked for.
+_SCOPES = (SCOPE_WRITE, SCOPE_READ, SCOPE_READ_FILES, SCOPE_DELEGATE_DOWNLOADS)
 
 
 def utc_now() -> datetime:
@@ -166,6 +170,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         monotonic=monotonic,
     )
     tokens = member_center.tokens
+    tokens.begin_to_count(_SCOPES)
     converter = ConverterClient(
         Upstream("converter", converter_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
         UploadTransport(converter_url, watchdog, settings.ca_file),

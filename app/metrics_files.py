@@ -48,7 +48,7 @@ def prepare_directory(parent: Path | None = None) -> Path:
     _remove_abandoned(parent)
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     # Held as long as the master or one of its workers lives: they inherit the open file with the fork.
-    owner = (directory / _OWNER).open("ab")
+    owner = os.open(directory / _OWNER, os.O_WRONLY | os.O_CREAT, 0o600)
     fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
     _made.update(directory=directory, owner=owner)
     os.environ[VARIABLE] = str(directory)

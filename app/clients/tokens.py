@@ -6,7 +6,7 @@ meanwhile wait for that fetch and share its outcome, also its failure. Failures 
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -49,6 +49,12 @@ class ServiceTokens:
         self._flights: SingleFlight[IssuedToken] = SingleFlight(wait)
         self._lock = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
+
+    def begin_to_count(self, scopes: Iterable[str]) -> None:
+        """Count from nought on for scopes that will be asked for."""
+        for scope in scopes:
+            for event in ("hit", "refreshed", "failed", "dropped"):
+                metrics.SERVICE_TOKENS(scope, event)
 
     def service_token(self, scope: str, context: CallContext) -> str:
         """Return an access token for `scope`, from the cache or fetched within the caller's deadline.
