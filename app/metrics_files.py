@@ -47,10 +47,7 @@ def prepare_directory(parent: Path | None = None) -> Path:
     parent = parent or _default_parent()
     _remove_abandoned(parent)
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    # Held as long as the master or one of its workers lives: they inherit the open file with the fork.
-    owner = os.open(directory / _OWNER, os.O_WRONLY | os.O_CREAT, 0o600)
-    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    _made.update(directory=directory, owner=owner)
+    _made.update(directory=directory, owner=_lock(directory))
     os.environ[VARIABLE] = str(directory)
     atexit.register(_remove_own, os.getpid(), directory)
     return directory
@@ -65,8 +62,12 @@ def shared_directory() -> Path | None:
 def restore_directory() -> None:
     """Make the directory again if somebody has removed it; a worker could not start without it."""
     directory = shared_directory()
-    if directory is not None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory is None or directory.is_dir():
+        return
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _made.get("directory") == directory:
+        os.close(_made["owner"])
+        _made["owner"] = _lock(directory)
 
 
 def readable_files(directory: Path) -> list[str]:
@@ -176,6 +177,13 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return False  # the number is somebody else's now
     return True
+
+
+def _lock(directory: Path) -> int:
+    """Hold the directory for as long as this process or one that it forks lives; they inherit the open file."""
+    owner = os.open(directory / _OWNER, os.O_WRONLY | os.O_CREAT, 0o600)
+    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return owner
 
 
 def _default_parent() -> Path:

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from app.api.models import PIECE_BYTES
 from tests.support.clients import Client, RawConnection
 from tests.support.counts import Counts
 from tests.support.multipart_bodies import LazyBytes, model_upload
-from tests.support.processes import wait_until
+from tests.support.processes import ROOT, wait_until
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
@@ -277,6 +279,22 @@ def test_logs_say_nothing_of_scrapes(stack: Stack) -> None:
     with stack.log_path.open(encoding="utf-8") as log:
         log.seek(size)
         assert "/metrics" not in log.read()
+
+
+def test_a_folder_for_counts_that_is_none_is_said_at_the_start(stack: Stack) -> None:
+    """By the name of its variable, as with every other setting."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--check-config", "wsgi:app"],
+        cwd=ROOT,
+        env=stack.environment({"VISIONA_METRICS_DIR": str(stack.directory / "absent")}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == "VISIONA_METRICS_DIR is not a folder in which files can be written: No such file or directory\n"
+    )
 
 
 def test_the_directory_is_nobody_elses_to_read(stack: Stack) -> None:

@@ -116,6 +116,7 @@ def test_a_directory_that_was_tidied_away_is_made_again(directory: Path) -> None
     directory.rmdir()
     restore_directory()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    test_the_directory_of_a_living_master_is_locked(directory)
 
 
 def test_counts_of_ended_workers_are_kept_and_their_files_are_not(directory: Path, dead: list[int]) -> None:
