@@ -38,6 +38,7 @@ from urllib3.exceptions import HTTPError as TransportError
 from app import metrics
 from app.api.signin_states import PendingSignIn
 from app.clients.health import ANSWERED
+from app.clients.retry import begin_to_count
 from app.clients.transport import ServerFailure, WatchedAdapter, kind_of
 from app.clients.watchdog import Watchdog
 from app.config import Settings
@@ -124,6 +125,7 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
 
     def _failed(self, kind: str, reason: str) -> IDPUnavailableError:
         metrics.UPSTREAM_FAILURES(_UPSTREAM, _CALL, kind).inc()
+        metrics.UPSTREAM_GIVEN_UP(_UPSTREAM, _CALL, kind).inc()  # nothing of a sign-in is tried again
         self._note_outcome(kind)
         return IDPUnavailableError(reason)
 
@@ -263,6 +265,7 @@ class Provider:
             ca_file=settings.ca_file,
         )
         client.client_cls = self._new_session
+        begin_to_count(_UPSTREAM, _CALL)
         # flask-oidc takes no setting for this; without it Authlib sends no challenge at all.
         client.client_kwargs["code_challenge_method"] = "S256"
 

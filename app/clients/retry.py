@@ -124,7 +124,8 @@ class Retrier:
         self._monotonic = monotonic
         self.bulkheads: Mapping[str, Bulkhead] = {call.upstream: Bulkhead(PLACES) for call in Call}
         self.health = UpstreamHealth(monotonic)
-        _begin_to_count()
+        for call in Call:
+            begin_to_count(call.upstream, call.value)
 
     def run(
         self,
@@ -227,15 +228,14 @@ def count_failure(call: Call, failure: UpstreamFailure) -> None:
         metrics.UPSTREAM_FAILURES(call.upstream, call.value, failure.kind).inc()
 
 
-def _begin_to_count() -> None:
+def begin_to_count(upstream: str, call: str) -> None:
     """Begin with noughts: a series that begins with its first failure would show no increase."""
-    for call in Call:
-        metrics.UPSTREAM_TRIES(call.upstream, call.value)
-        metrics.UPSTREAM_RETRIES(call.upstream, call.value)
-        metrics.UPSTREAM_SECONDS(call.upstream, call.value)
-        for kind in _KINDS:
-            metrics.UPSTREAM_FAILURES(call.upstream, call.value, kind)
-            metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, kind)
+    metrics.UPSTREAM_TRIES(upstream, call)
+    metrics.UPSTREAM_RETRIES(upstream, call)
+    metrics.UPSTREAM_SECONDS(upstream, call)
+    for kind in _KINDS:
+        metrics.UPSTREAM_FAILURES(upstream, call, kind)
+        metrics.UPSTREAM_GIVEN_UP(upstream, call, kind)
 
 
 def _log_try(call: Call, state: RetryCallState) -> None:
