@@ -46,26 +46,8 @@ def scrape(stack: Stack) -> Counts:
     return Counts.of(answer.text)
 
 
-def direct_connections(stack: Stack) -> dict[int, RawConnection]:
-    """A connection to each worker, past nginx; each has made one request to /healthz."""
-    found: dict[int, RawConnection] = {}
-
-    def has_all() -> bool:
-        connection = RawConnection(stack.direct_url)
-        connection.send_head("GET", "/healthz").answer()
-        pid = stack.worker_of(connection)
-        if pid is None or pid in found:
-            connection.close()
-        else:
-            found[pid] = connection
-        return set(found) == set(stack.worker_pids())
-
-    wait_until(has_all, "every worker has accepted a connection", seconds=20)
-    return found
-
-
 def ask_each(stack: Stack, times: int) -> None:
-    for connection in direct_connections(stack).values():
+    for connection in stack.connect_to_all_workers().values():
         with connection:
             for _ in range(times):
                 assert connection.send_head("GET", "/healthz").answer().status == 200
@@ -78,7 +60,7 @@ def grown(stack: Stack, name: str, **labels: str) -> Callable[[], float]:
 
 
 def test_whichever_worker_is_asked_tells_the_sum_of_both(stack: Stack) -> None:
-    connections = direct_connections(stack)
+    connections = stack.connect_to_all_workers()
     assert len(connections) == 2
     before = scrape(stack).sum("visiona_requests_total", **PROBED)
     for count, connection in zip((3, 4), connections.values(), strict=True):
