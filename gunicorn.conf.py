@@ -12,6 +12,8 @@ from app.config import WORKER_THREADS, ConfigurationError, load_settings
 from app.errors import GatewayError
 from app.library.migrating import migrate, pending_migrations
 from app.log import configure_logging
+from app.metrics import worker_started
+from app.metrics_files import keep_counts_of_ended_workers, prepare_directory, restore_directory
 from app.services.sweep import SweepSchedule
 from app.streaming.memory import keep_freed_chunks
 from app.streaming.worker import GatewayWorker, choose_worker_class
@@ -20,6 +22,14 @@ try:
     _settings = load_settings()
 except ConfigurationError as error:
     sys.stderr.write(f"{error}\n")
+    sys.exit(1)
+
+
+# Each worker counts in files of this directory, and any of them tells the sum (/metrics). It is this master's alone.
+try:
+    prepare_directory(_settings.metrics_dir)
+except OSError as error:
+    sys.stderr.write(f"VISIONA_METRICS_DIR is not a folder in which files can be written: {error.strerror}\n")
     sys.exit(1)
 
 
@@ -86,6 +96,20 @@ def on_starting(_server):
         sys.exit(1)
 
 
+def pre_fork(_server, _worker):
+    """In the master, before each worker: its counts need a place, even if somebody has tidied it away."""
+    restore_directory()
+
+
+def child_exit(server, _worker):
+    """In the master, after each worker: what it has counted stays, what it was doing goes."""
+    try:
+        keep_counts_of_ended_workers()
+    except OSError as error:
+        # Tried again with the next one. Until then its counts are where they were.
+        server.log.warning("The counts of a worker that has ended could not be put away: %s", error.strerror)
+
+
 def post_worker_init(worker):
     """In each worker, once its application is loaded: remove what crashes left, now and hourly.
 
@@ -93,4 +117,5 @@ def post_worker_init(worker):
     """
     keep_freed_chunks()
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
+    worker_started(WORKER_THREADS)
     SweepSchedule(worker.wsgi.extensions["visiona"].sweep).start()

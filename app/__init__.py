@@ -24,7 +24,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     from flask import Flask  # noqa: PLC0415
     from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415
 
-    from app import console  # noqa: PLC0415
+    from app import console, metrics  # noqa: PLC0415
     from app.api import conversion, guard, models, operations, problem, session, signin, tracing  # noqa: PLC0415
     from app.api.context import EXTENSION  # noqa: PLC0415
     from app.api.requests import GatewayRequest  # noqa: PLC0415
@@ -36,6 +36,8 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     configure_logging(settings.log_format, settings.secrets)
     for warning in settings.warnings():
         structlog.get_logger(__name__).warning("configuration.warning", problem=warning)
+
+    metrics.begin_to_count()
 
     class GatewayFlask(Flask):
         def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

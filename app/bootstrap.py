@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from app.clients.converter import ConverterClient
+from app.clients.converter import SCOPE_READ, SCOPE_WRITE, ConverterClient
+from app.clients.file_access import SCOPE_READ as SCOPE_READ_FILES
 from app.clients.file_access import FileAccessClient
-from app.clients.member_center import MemberCenterClient
+from app.clients.health import UpstreamHealth
+from app.clients.member_center import SCOPE_DELEGATE_DOWNLOADS, MemberCenterClient
 from app.clients.retry import Retrier
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
@@ -39,6 +41,9 @@ from app.services.sweep import Sweep
 from app.services.transfers import TransferSlots
 from app.services.uploads import UploadRunner
 
+#: Every scope that a service token is asked for.
+_SCOPES = (SCOPE_WRITE, SCOPE_READ, SCOPE_READ_FILES, SCOPE_DELEGATE_DOWNLOADS)
+
 
 def utc_now() -> datetime:
     """The time of day, aware, in UTC."""
@@ -56,16 +61,21 @@ class Gateway:
     sweep: Sweep
     slots: TransferSlots
     checks: "ReadinessChecks"
+    upstream_health: UpstreamHealth
     clock: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class ReadinessChecks:
-    """What must work for this process to be of use: each check raises a GatewayError if it does not."""
+    """What must work for this process to be of use: each check raises a GatewayError if it does not.
+
+    That of the configuration raises ConfigurationError.
+    """
 
     database: Callable[[], None]
     storage: Callable[[], None]
+    configuration: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,9 @@ def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> 
         revoked_sessions=SQLRevokedSessions(database, clock=clock),
         models=SQLModelStore(database),
         storage=storage,
-        checks=ReadinessChecks(database=database.ping, storage=storage.ping),
+        checks=ReadinessChecks(
+            database=database.ping, storage=storage.ping, configuration=settings.require_what_it_names
+        ),
         close=database.dispose,
     )
 
@@ -108,9 +120,10 @@ def build_gateway(
     stores = stores or open_stores(settings, clock)
     slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4))
     leases = LeaseKeeper(stores.leases, monotonic=monotonic)
+    retrier = retrier or Retrier(monotonic=monotonic)
     conversions, ownership = None, None
     if settings.is_conversion_enabled:
-        conversions, ownership = _conversions(settings, stores, leases, slots, retrier or Retrier(), clock, monotonic)
+        conversions, ownership = _conversions(settings, stores, leases, slots, retrier, clock, monotonic)
     sweep = Sweep(
         storage=stores.storage,
         models=stores.models,
@@ -128,6 +141,7 @@ def build_gateway(
         sweep=sweep,
         slots=slots,
         checks=stores.checks,
+        upstream_health=retrier.health,
         clock=clock,
         monotonic=monotonic,
     )
@@ -156,6 +170,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         monotonic=monotonic,
     )
     tokens = member_center.tokens
+    tokens.begin_to_count(_SCOPES)
     converter = ConverterClient(
         Upstream("converter", converter_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
         UploadTransport(converter_url, watchdog, settings.ca_file),

@@ -83,6 +83,17 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if is_usual else f":{parts.port}")
 
 
+_NO_CERTIFICATES = "must name a readable file of PEM certificates"
+
+
+def _holds_certificates(path: Path) -> bool:
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError:  # ssl.SSLError is one, too
+        return False
+    return True
+
+
 T = TypeVar("T")
 
 BaseURL = Annotated[str, AfterValidator(_base_url)]
@@ -134,16 +145,15 @@ class Settings(BaseSettings):
     #: What one user's models may take in the library, in bytes; None is no limit.
     library_bytes_per_user: int | None = Field(default=None, ge=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Where each gunicorn master makes the directory of its workers' counts; None: in memory where that is possible.
+    metrics_dir: Path | None = None
     log_format: Literal["json", "console"] = "json"
 
     @field_validator("ca_file")
     @classmethod
     def _check_ca_file(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                ssl.create_default_context(cafile=str(value))
-            except OSError:  # ssl.SSLError is one, too
-                raise ValueError("must name a readable file of PEM certificates") from None
+        if value is not None and not _holds_certificates(value):
+            raise ValueError(_NO_CERTIFICATES)
         return value
 
     @field_validator("secret_key", mode="before")
@@ -248,6 +258,14 @@ class Settings(BaseSettings):
         database_password = urlsplit(self.database_url.get_secret_value()).password or ""
         spellings = [database_password, unquote(database_password)]
         return [holder.get_secret_value() for holder in holders if holder is not None] + spellings
+
+    def require_what_it_names(self) -> None:
+        """Raise ConfigurationError if a file that the settings name is not what it was when the process started.
+
+        What is running goes on; but the next worker could not start, and connections that are made anew would fail.
+        """
+        if self.ca_file is not None and not _holds_certificates(self.ca_file):
+            raise ConfigurationError([f"{PREFIX}CA_FILE {_NO_CERTIFICATES}"])
 
     def warnings(self, environ: Mapping[str, str] | None = None) -> list[str]:
         """Sentences about what is allowed but probably not meant."""

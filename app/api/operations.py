@@ -1,15 +1,21 @@
-"""What those who run the gateway ask it: is the process alive, can it serve."""
+"""What those who run the gateway ask it: is the process alive, can it serve, what has it counted."""
 
 from collections.abc import Callable
 
 import structlog
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
+from app import metrics
 from app.api.context import gateway
+from app.clients.health import Experience
+from app.clients.retry import UPSTREAMS
+from app.config import ConfigurationError
 from app.errors import GatewayError
 from app.streaming.draining import is_draining
 
 log = structlog.get_logger(__name__)
+
+_INCOMPLETE = "Several workers count, each for itself: set PROMETHEUS_MULTIPROC_DIR (see docs/operations.md)."
 
 blueprint = Blueprint("operations", __name__)
 
@@ -22,9 +28,13 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Can this process serve? Each of its own dependencies brings its ping; upstreams do not decide."""
+    """Can this process serve? Each of its own dependencies brings its ping; upstreams are shown and do not decide."""
     here = gateway()
-    checks: dict[str, Callable[[], None]] = {"database": here.checks.database, "storage": here.checks.storage}
+    checks: dict[str, Callable[[], None]] = {
+        "database": here.checks.database,
+        "storage": here.checks.storage,
+        "configuration": here.checks.configuration,
+    }
     states = {name: _state(check) for name, check in checks.items()}
     is_ready = all(state == "ok" for state in states.values()) and not is_draining()
     status = "draining" if is_draining() else "ready" if is_ready else "unavailable"
@@ -33,10 +43,30 @@ def readyz() -> Response:
             status=status,
             checks=states,
             conversion="enabled" if here.conversions else "disabled",
+            upstreams={name: _experience(here.upstream_health.last(name)) for name in UPSTREAMS},
         )
     )
     response.status_code = 200 if is_ready else 503
     return response
+
+
+@blueprint.get("/metrics")
+def show_metrics() -> Response:
+    """What all workers have counted, for Prometheus. Not for the world: deploy/nginx.conf closes it."""
+    is_one_of_several = bool(request.environ.get("wsgi.multiprocess"))
+    try:
+        text, content_type = metrics.exposition(request.headers.get("Accept", ""), is_one_of_several=is_one_of_several)
+    except metrics.IncompleteMetricsError:
+        log.warning("metrics.incomplete", problem=_INCOMPLETE)
+        text, content_type = f"{_INCOMPLETE}\n".encode(), "text/plain; charset=utf-8"
+        return _uncached(Response(text, status=503, content_type=content_type))
+    return _uncached(Response(text, content_type=content_type))
+
+
+def _experience(last: Experience | None) -> dict[str, object]:
+    if last is None:
+        return {"last": None, "seconds_ago": None}
+    return {"last": last.outcome, "seconds_ago": round(last.seconds_ago, 1)}
 
 
 def _state(check: Callable[[], None]) -> str:
@@ -45,6 +75,9 @@ def _state(check: Callable[[], None]) -> str:
     except GatewayError as failure:
         log.warning("readiness.failed", code=failure.code, reason=failure.reason[:200])
         return failure.code
+    except ConfigurationError as error:
+        log.warning("readiness.failed", code="configuration_invalid", reason=" ".join(error.problems))
+        return "configuration_invalid"
     return "ok"
 
 

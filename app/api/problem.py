@@ -11,6 +11,7 @@ from flask import Flask, Response, g, json, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from app import metrics
 from app.api.documents import as_document
 from app.errors import (
     Blame,
@@ -24,6 +25,7 @@ from app.errors import (
     PayloadTooLargeError,
     RangeNotSatisfiableError,
     UnsupportedMediaTypeError,
+    catalogue,
 )
 
 log = structlog.get_logger(__name__)
@@ -74,6 +76,7 @@ def problem_document(error: GatewayError) -> dict[str, Any]:
 def problem_response(error: GatewayError) -> Response:
     """Answer with the problem document for `error`, and log the failure."""
     g.problem_code = error.code
+    metrics.FAILURES(error.code, error.entry.blame.value).inc()
     _log(error)
     document = problem_document(error)
     response = Response(
@@ -129,6 +132,8 @@ def not_found_for_path(path: str) -> GatewayError:
 
 def register(app: Flask) -> None:
     """Make every failure of `app` leave as a problem document."""
+    for entry in catalogue().values():
+        metrics.FAILURES(entry.code, entry.blame.value)
 
     @app.errorhandler(GatewayError)
     def _gateway_error(error: GatewayError) -> Response:

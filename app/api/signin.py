@@ -81,6 +81,7 @@ def register(app: Flask, settings: Settings, *, bounds: Bounds | None = None) ->
         clock=lambda: gateway().clock(),
         monotonic=lambda: gateway().monotonic(),
         correlation=lambda: call_context().correlation,
+        note_outcome=lambda outcome: gateway().upstream_health.note("mc", outcome),
         bounds=bounds or Bounds(),
     )
     app.extensions[_EXTENSION] = _SignIn(provider, SignInStates(settings))

@@ -35,8 +35,11 @@ from joserfc.jwk import JWKRegistry, KeySet
 from joserfc.jws import JWSRegistry
 from urllib3.exceptions import HTTPError as TransportError
 
+from app import metrics
 from app.api.signin_states import PendingSignIn
-from app.clients.transport import WatchedAdapter
+from app.clients.health import ANSWERED
+from app.clients.retry import begin_to_count
+from app.clients.transport import ServerFailure, WatchedAdapter, kind_of
 from app.clients.watchdog import Watchdog
 from app.config import Settings
 from app.domain.identity import Identity, identity_from_claims
@@ -68,6 +71,10 @@ def silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+#: How metrics name what signing people in asks of MC; the gateway's own calls are in the retry matrix.
+_UPSTREAM, _CALL = "mc", "mc.sign_in"
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What one call to MC may cost."""
@@ -89,6 +96,7 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
         bounds: Bounds,
         watchdog: Watchdog,
         correlation: Callable[[], Mapping[str, str]],
+        note_outcome: Callable[[str], None],
         ca_file: Path | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,9 +110,26 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
         self.verify = str(ca_file) if ca_file else True
         self._bounds = bounds
         self._correlation = correlation
+        self._note_outcome = note_outcome
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send once, follow nothing, and read the whole answer within the bounds."""
+        metrics.UPSTREAM_TRIES(_UPSTREAM, _CALL).inc()
+        started = time.monotonic()
+        try:
+            response = self._send(request, **kwargs)
+        finally:
+            metrics.UPSTREAM_SECONDS(_UPSTREAM, _CALL).observe(time.monotonic() - started)
+        self._note_outcome(ANSWERED)
+        return response
+
+    def _failed(self, kind: str, reason: str) -> IDPUnavailableError:
+        metrics.UPSTREAM_FAILURES(_UPSTREAM, _CALL, kind).inc()
+        metrics.UPSTREAM_GIVEN_UP(_UPSTREAM, _CALL, kind).inc()  # nothing of a sign-in is tried again
+        self._note_outcome(kind)
+        return IDPUnavailableError(reason)
+
+    def _send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         bounds = self._bounds
         ends_at = time.monotonic() + bounds.total_seconds
         request.headers.update(self._correlation())
@@ -123,9 +148,9 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
                 if guard.has_fired:
                     raise requests.exceptions.ReadTimeout("too slow")
         except (requests.RequestException, TransportError, OSError) as error:
-            raise IDPUnavailableError(f"{_name(request)}: {type(error).__name__}") from None
+            raise self._failed(kind_of(error), f"{_name(request)}: {type(error).__name__}") from None
         if response.status_code == 429 or not (200 <= response.status_code < 300 or 400 <= response.status_code < 500):
-            raise IDPUnavailableError(f"{_name(request)}: status {response.status_code}")
+            raise self._failed(ServerFailure.kind, f"{_name(request)}: status {response.status_code}")
         return response
 
     def _read(self, response: requests.Response, ends_at: float) -> bytes:
@@ -220,6 +245,7 @@ class Provider:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         correlation: Callable[[], Mapping[str, str]],
+        note_outcome: Callable[[str], None],
         bounds: Bounds,
     ) -> None:
         self._client = client
@@ -231,9 +257,15 @@ class Provider:
         self._metadata = Kept(self._fetch_metadata, monotonic)
         self._keys = Kept(self._fetch_keys, monotonic)
         self._new_session = partial(
-            ProviderSession, bounds=bounds, watchdog=Watchdog(), correlation=correlation, ca_file=settings.ca_file
+            ProviderSession,
+            bounds=bounds,
+            watchdog=Watchdog(),
+            correlation=correlation,
+            note_outcome=note_outcome,
+            ca_file=settings.ca_file,
         )
         client.client_cls = self._new_session
+        begin_to_count(_UPSTREAM, _CALL)
         # flask-oidc takes no setting for this; without it Authlib sends no challenge at all.
         client.client_kwargs["code_challenge_method"] = "S256"
 

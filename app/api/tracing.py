@@ -16,6 +16,7 @@ import structlog
 from flask import Flask, Response, g, request
 from flask.globals import request_ctx
 
+from app.metrics import request_ended
 from app.streaming.inbound import SERVER_READS_ON_BYTES, end_connection
 
 if TYPE_CHECKING:
@@ -108,16 +109,19 @@ def register(app: Flask) -> None:
     def _end(response: Response) -> Response:
         context, asked = g._get_current_object(), request_ctx.request
         response.headers["X-Request-ID"] = context.get("request_id", "")
+        seconds = time.perf_counter() - context.started
+        route, code = asked.url_rule.rule if asked.url_rule else None, context.get("problem_code")
+        request_ended(route, asked.method, response.status_code, code, seconds)
         if asked.path not in _QUIET_PATHS:
             user_id = context.get("user_id")
             log.info(
                 "request",
                 method=asked.method,
                 # The route and not the path: ids stay out, and so does whatever a client writes there.
-                route=asked.url_rule.rule if asked.url_rule else None,
+                route=route,
                 status=response.status_code,
-                problem=context.get("problem_code"),
-                duration_ms=round((time.perf_counter() - context.started) * 1000, 1),
+                problem=code,
+                duration_ms=round(seconds * 1000, 1),
                 bytes_in=context.get("bytes_in", asked.content_length),
                 bytes_out=response.content_length,
                 user=user_hash(user_id) if user_id else None,

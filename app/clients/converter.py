@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.clients.object_keys import is_safe_object_key
-from app.clients.retry import Call, Retrier
+from app.clients.retry import Call, Retrier, count_failure
 from app.clients.tokens import ServiceTokens
 from app.clients.transport import Answer, AnswerLostFailure, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
 from app.clients.upload import UploadTransport
@@ -99,6 +99,7 @@ class ConverterClient:
             if 200 <= answer.status < 300:
                 return _read_job(answer)
         except (AnswerLostFailure, UnusableAnswerFailure) as failure:
+            count_failure(Call.CREATE_JOB, failure)
             if message.is_whole:
                 raise UploadOutcomeUnknownError(f"{failure.kind}: {failure}") from failure
             raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
@@ -113,7 +114,7 @@ class ConverterClient:
         answer = self._authorized(Call.GET_JOB, SCOPE_READ, context, "GET", f"/api/v1/jobs/{quote(job_id, safe='')}")
         if answer.status == 404:
             raise JobNotFoundError("the converter answered 404")
-        with _unavailable():
+        with _unavailable(Call.GET_JOB):
             _require_success(answer)
             job = _read_job(answer)
             if job.job_id != job_id:
@@ -127,7 +128,7 @@ class ConverterClient:
         """
         query = {"user_id": user_id, "status": "in_progress"}
         answer = self._authorized(Call.LIST_JOBS, SCOPE_READ, context, "GET", "/api/v1/jobs", query=query)
-        with _unavailable():
+        with _unavailable(Call.LIST_JOBS):
             _require_success(answer)
             payload = answer.json()
             entries = payload.get("jobs") if isinstance(payload, dict) else payload
@@ -156,7 +157,7 @@ class ConverterClient:
             raise JobNotCompletedError("the converter answered 409 to promote")
         if 400 <= answer.status < 500 and answer.status != 429:
             raise PromoteFailedError(f"promote answered {answer.status}")
-        with _unavailable():
+        with _unavailable(Call.PROMOTE):
             _require_success(answer)
             payload = answer.json_object()
             if payload.get("job_id") not in (None, job_id) or payload.get("user_id") not in (None, user_id):
@@ -199,10 +200,13 @@ class ConverterClient:
 
 
 @contextlib.contextmanager
-def _unavailable() -> Iterator[None]:
+def _unavailable(call: Call | None = None) -> Iterator[None]:
+    """Translate what the upstream did; `call` is counted as failed where its answer turns out to be unusable."""
     try:
         yield
     except UpstreamFailure as failure:
+        if call is not None:
+            count_failure(call, failure)
         raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
 
 

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from app.clients.retry import Call, Retrier
+from app import metrics
+from app.clients.retry import Call, Retrier, count_failure
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.clients.transport import (
     Answer,
@@ -95,6 +96,7 @@ class MemberCenterClient:
         getting the service token raises, unchanged.
         """
         service_token = self.tokens.service_token(SCOPE_DELEGATE_DOWNLOADS, context)
+        metrics.DOWNLOAD_TOKENS("asked").inc()
         request = {
             "tenant_id": tenant_id,
             "user_id": user_id,
@@ -125,8 +127,10 @@ class MemberCenterClient:
                 raise DownloadTokenFailedError(f"download-tokens answered {answer.status}")
             download = self._read_download_token(answer, expires_in_seconds)
         except UpstreamFailure as failure:
+            count_failure(Call.DOWNLOAD_TOKEN, failure)
             _log_given_up("download-tokens", SCOPE_DELEGATE_DOWNLOADS, failure)
             raise MCTokenUnavailableError(f"{failure.kind}: {failure}") from failure
+        metrics.DOWNLOAD_TOKENS("obtained").inc()
         log.info(
             "conversion.mc_token.delegated_obtained",
             endpoint="download-tokens",
@@ -169,6 +173,7 @@ class MemberCenterClient:
                 raise IDPMisconfiguredError(f"the token endpoint answered {answer.status}")
             token = _read_service_token(answer, asked_at)
         except UpstreamFailure as failure:
+            count_failure(Call.TOKEN, failure)
             _log_given_up("token", scope, failure)
             raise IDPUnavailableError(f"{failure.kind}: {failure}") from failure
         log.info(

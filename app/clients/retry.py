@@ -16,12 +16,16 @@ import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
 from tenacity.stop import stop_base
 
-from app.clients.bulkhead import Bulkhead
+from app import metrics
+from app.clients.bulkhead import Bulkhead, CrowdedFailure
+from app.clients.health import ANSWERED, UpstreamHealth
 from app.clients.transport import (
     AnswerLostFailure,
+    BodyCutFailure,
     NotConnectedFailure,
     ServerFailure,
     Timeouts,
+    UnusableAnswerFailure,
     UpstreamFailure,
 )
 from app.config import WORKER_THREADS
@@ -50,6 +54,9 @@ class Call(StrEnum):
         """The upstream that is called: `mc`, `converter` or `faa`."""
         return self.value.split(".")[0]
 
+
+#: The upstreams, in the order of the calls.
+UPSTREAMS = tuple(dict.fromkeys(call.upstream for call in Call))
 
 _TRANSIENT = (NotConnectedFailure, AnswerLostFailure, ServerFailure)
 _WAITS = (1.0, 2.0)
@@ -88,6 +95,13 @@ MATRIX: Mapping[Call, RetryPolicy] = {
 }
 
 
+_KINDS = tuple(
+    failure.kind
+    for failure in (
+        NotConnectedFailure, AnswerLostFailure, BodyCutFailure, ServerFailure, UnusableAnswerFailure, CrowdedFailure
+    )
+)  # fmt: skip
+
 #: Threads of a worker that may wait for one upstream's control calls; the rest are for everybody else.
 PLACES = WORKER_THREADS * 5 // 8
 
@@ -99,10 +113,19 @@ class Retrier:
     for transfers as their bound.
     """
 
-    def __init__(self, matrix: Mapping[Call, RetryPolicy] = MATRIX, sleep: Sleep = time.sleep) -> None:
+    def __init__(
+        self,
+        matrix: Mapping[Call, RetryPolicy] = MATRIX,
+        sleep: Sleep = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.matrix = matrix
         self._sleep = sleep
+        self._monotonic = monotonic
         self.bulkheads: Mapping[str, Bulkhead] = {call.upstream: Bulkhead(PLACES) for call in Call}
+        self.health = UpstreamHealth(monotonic)
+        for call in Call:
+            begin_to_count(call.upstream, call.value)
 
     def run(
         self,
@@ -132,8 +155,11 @@ class Retrier:
         )
         try:
             with nullcontext() if is_streamed else bulkhead.entered():
-                return retrying(lambda: attempt(self._clipped(policy.timeouts, deadline)))
+                return retrying(lambda: self._observed(call, attempt, self._clipped(policy.timeouts, deadline)))
         except UpstreamFailure as failure:
+            # Crowded, it was not even tried.
+            count_failure(call, failure)
+            metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, failure.kind).inc()
             log.warning(
                 "upstream.failed", call=call.value, kind=failure.kind, status=failure.status, reason=str(failure)
             )
@@ -141,6 +167,21 @@ class Retrier:
             if is_bound and failure.is_timeout and deadline.is_spent:
                 raise DeadlineExceededError(f"{call.value} ran into the request's deadline") from failure
             raise
+
+    def _observed(self, call: Call, attempt: Callable[[Timeouts], T], timeouts: Timeouts) -> T:
+        """One try, counted. What is raised but an UpstreamFailure is not the upstream's doing."""
+        metrics.UPSTREAM_TRIES(call.upstream, call.value).inc()
+        started = self._monotonic()
+        try:
+            outcome = attempt(timeouts)
+        except UpstreamFailure as failure:
+            count_failure(call, failure)
+            self.health.note(call.upstream, failure.kind)
+            raise
+        finally:
+            metrics.UPSTREAM_SECONDS(call.upstream, call.value).observe(self._monotonic() - started)
+        self.health.note(call.upstream, ANSWERED)
+        return outcome
 
     @staticmethod
     def _clipped(timeouts: Timeouts, deadline: Deadline) -> Timeouts:
@@ -180,7 +221,25 @@ class _StopWhenCrowded(stop_base):
         return self._bulkhead.is_crowded
 
 
+def count_failure(call: Call, failure: UpstreamFailure) -> None:
+    """Count a try's failure, once, whoever notices it: some answers turn out to be unusable when they are read."""
+    if not failure.is_counted:
+        failure.is_counted = True
+        metrics.UPSTREAM_FAILURES(call.upstream, call.value, failure.kind).inc()
+
+
+def begin_to_count(upstream: str, call: str) -> None:
+    """Begin with noughts: a series that begins with its first failure would show no increase."""
+    metrics.UPSTREAM_TRIES(upstream, call)
+    metrics.UPSTREAM_RETRIES(upstream, call)
+    metrics.UPSTREAM_SECONDS(upstream, call)
+    for kind in _KINDS:
+        metrics.UPSTREAM_FAILURES(upstream, call, kind)
+        metrics.UPSTREAM_GIVEN_UP(upstream, call, kind)
+
+
 def _log_try(call: Call, state: RetryCallState) -> None:
+    metrics.UPSTREAM_RETRIES(call.upstream, call.value).inc()
     failure = state.outcome.exception() if state.outcome else None
     log.info(
         "upstream.retry",

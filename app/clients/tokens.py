@@ -6,13 +6,14 @@ meanwhile wait for that fetch and share its outcome, also its failure. Failures 
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from app import metrics
 from app.clients.singleflight import SingleFlight, Wait
 from app.domain.call import CallContext
-from app.errors import ServiceClientUnauthorizedError
+from app.errors import GatewayError, ServiceClientUnauthorizedError
 
 T = TypeVar("T")
 
@@ -49,6 +50,12 @@ class ServiceTokens:
         self._lock = threading.Lock()
         self._tokens: dict[str, IssuedToken] = {}
 
+    def begin_to_count(self, scopes: Iterable[str]) -> None:
+        """Count from nought on for scopes that will be asked for."""
+        for scope in scopes:
+            for event in ("hit", "refreshed", "failed", "dropped"):
+                metrics.SERVICE_TOKENS(scope, event)
+
     def service_token(self, scope: str, context: CallContext) -> str:
         """Return an access token for `scope`, from the cache or fetched within the caller's deadline.
 
@@ -56,6 +63,7 @@ class ServiceTokens:
         """
         cached = self._cached(scope)
         if cached is not None:
+            metrics.SERVICE_TOKENS(scope, "hit").inc()
             return cached
         return self._flights.run(scope, context, lambda: self._refresh(scope, context)).access_token
 
@@ -65,6 +73,7 @@ class ServiceTokens:
             token = self._tokens.get(scope)
             if token is not None and token.access_token == access_token:
                 del self._tokens[scope]
+                metrics.SERVICE_TOKENS(scope, "dropped").inc()
 
     def call(self, scope: str, context: CallContext, attempt: Callable[[str], T], is_refused: Callable[[T], bool]) -> T:
         """Return what `attempt` gives for a token of `scope`; for calls that may be made twice.
@@ -90,8 +99,14 @@ class ServiceTokens:
         with self._lock:
             token = self._tokens.get(scope)
             if token is not None and self._is_fresh(token):
+                metrics.SERVICE_TOKENS(scope, "hit").inc()
                 return token
-        token = self._fetch(scope, context)
+        try:
+            token = self._fetch(scope, context)
+        except GatewayError:
+            metrics.SERVICE_TOKENS(scope, "failed").inc()
+            raise
+        metrics.SERVICE_TOKENS(scope, "refreshed").inc()
         with self._lock:
             if self._is_fresh(token):
                 self._tokens[scope] = token

@@ -39,6 +39,8 @@ class UpstreamFailure(Exception):  # noqa: N818 - the root of what is caught her
         super().__init__(reason)
         self.is_timeout = is_timeout
         self.status = status
+        #: Set by whoever counts it, so that one that passes several hands is counted once.
+        self.is_counted = False
 
 
 class NotConnectedFailure(UpstreamFailure):
@@ -250,6 +252,11 @@ def _failure_for(error: Exception, *, has_fired: bool) -> UpstreamFailure:
     if any(isinstance(cause, _OUR_OWN) for cause in causes):
         return UnusableAnswerFailure(names)
     return AnswerLostFailure(names, is_timeout=is_timeout)
+
+
+def kind_of(error: Exception) -> str:
+    """The kind of UpstreamFailure that a foreign exception amounts to; for who has a session of his own."""
+    return _failure_for(error, has_fired=False).kind
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from app import metrics
 from app.clients.converter import SCOPE_WRITE, ConverterClient, ConverterConflictError, Promotion
 from app.clients.file_access import FileAccessClient
 from app.clients.member_center import MemberCenterClient
@@ -19,6 +20,7 @@ from app.domain.job import Job, JobError, JobRecord, JobStatus, is_job_id
 from app.domain.model import Model, clean_filename
 from app.errors import (
     ActiveJobConflictError,
+    Blame,
     DeadlineExceededError,
     GatewayError,
     JobFailedError,
@@ -34,7 +36,7 @@ from app.services.paging import decode_cursor, encode_cursor
 from app.services.polls import JobPoller
 from app.services.ports import JobLedger, ModelStore
 from app.services.results import ResultKeeper, lease_name
-from app.services.transfers import TransferSlots
+from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import OpenBody, UploadRunner
 
 log = structlog.get_logger(__name__)
@@ -185,6 +187,15 @@ class ConversionService:
         Raises JobNotFoundError, JobNotCompletedError, JobFailedError, UploadCapacityError, PromoteFailedError,
         ResultMissingError, ResultCorruptError, StorageUnavailableError.
         """
+        try:
+            model, is_new = self._kept(user_id, job_id, context)
+        except GatewayError as failure:
+            metrics.PROMOTES("refused" if failure.entry.blame is Blame.USER else "failed").inc()
+            raise
+        metrics.PROMOTES("new" if is_new else "existing").inc()
+        return model, is_new
+
+    def _kept(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
         self._require_owned(user_id, job_id, context)
         existing = self._parts.models.find_by_source_job_id(user_id, job_id)
         if existing is not None:
@@ -192,16 +203,17 @@ class ConversionService:
         job = self._completed_job(user_id, job_id, context)
         with (
             # The place first: whoever waits for the lease holds a thread, and those are what places are for.
-            self._parts.slots.taken(),
+            self._parts.slots.transfer(TransferKind.PULL) as transfer,
             self._parts.leases.awaited(lease_name(job_id), uuid.uuid4().hex, context.deadline) as lease,
         ):
             existing = self._parts.models.find_by_source_job_id(user_id, job_id)
             if existing is not None:
+                transfer.was_not_needed()
                 return existing, False
             promotion = self._ensure_promoted(user_id, job_id, context)
             filename = self._parts.notes.upload_of(user_id, job_id).filename
             model = self._parts.results.keep(
-                user_id, job, promotion, source_filename=filename, lease=lease, context=context
+                user_id, job, promotion, source_filename=filename, lease=lease, transfer=transfer, context=context
             )
             return model, True
 

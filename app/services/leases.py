@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import structlog
 
+from app import metrics
 from app.domain.call import Deadline
 from app.errors import DeadlineExceededError, GatewayError, ModelStoreUnavailableError
 from app.services.ports import Leases
@@ -46,11 +47,13 @@ class HeldLease:
         try:
             is_ours = self._leases.renew(self._name, self._holder, TTL_SECONDS)
         except ModelStoreUnavailableError:
+            _count(self._name, "renewal_failed")
             if age < TTL_SECONDS:
                 return
             raise
         if not is_ours:
-            raise self._lost(f"the lease {self._name.split(':', 1)[0]} was lost")
+            _count(self._name, "lost")
+            raise self._lost(f"the lease {_kind(self._name)} was lost")
         self._renewed_at = now
 
 
@@ -72,6 +75,7 @@ class LeaseKeeper:
     def held(self, name: str, holder: str, *, taken: type[GatewayError]) -> Iterator[HeldLease]:
         """Hold a lease for the length of the block; raises `taken` if somebody else has it, or takes it meanwhile."""
         if not self._leases.acquire(name, holder, TTL_SECONDS):
+            _count(name, "busy")
             raise taken("somebody else holds the lease")
         yield from self._guarded(name, holder, taken)
 
@@ -80,6 +84,7 @@ class LeaseKeeper:
         """Hold a lease, waiting for it until the deadline; raises DeadlineExceededError if it does not come free."""
         while not self._leases.acquire(name, holder, TTL_SECONDS):
             if deadline.remaining_seconds() <= _POLL_SECONDS:
+                _count(name, "busy")
                 raise DeadlineExceededError("waited for a lease until the deadline")
             self._sleep(_POLL_SECONDS)
         yield from self._guarded(name, holder, DeadlineExceededError)
@@ -89,6 +94,7 @@ class LeaseKeeper:
         return self._leases.is_held(name)
 
     def _guarded(self, name: str, holder: str, lost: type[GatewayError]) -> Iterator[HeldLease]:
+        _count(name, "taken")
         try:
             yield HeldLease(self._leases, name, holder, lost, self._monotonic)
         finally:
@@ -96,4 +102,14 @@ class LeaseKeeper:
                 self._leases.release(name, holder)
             except ModelStoreUnavailableError:
                 # It expires by itself; the work's own outcome is what the caller must hear of.
-                log.warning("lease.release_failed", lease=name.split(":", 1)[0])
+                _count(name, "release_failed")
+                log.warning("lease.release_failed", lease=_kind(name))
+
+
+def _kind(name: str) -> str:
+    """What the lease is for: the rest of its name says whose it is, or of which job."""
+    return name.split(":", 1)[0]
+
+
+def _count(name: str, event: str) -> None:
+    metrics.LEASES(_kind(name), event).inc()

@@ -15,7 +15,7 @@ from app.services.leases import LeaseKeeper
 from app.services.paging import decode_cursor, encode_cursor
 from app.services.ports import ModelStore, Storage
 from app.services.results import lease_name
-from app.services.transfers import TransferSlots
+from app.services.transfers import Transfer, TransferKind, TransferSlots
 
 log = structlog.get_logger(__name__)
 
@@ -83,14 +83,25 @@ class ModelLibrary:
 
         Raises UploadCapacityError, and StorageUnavailableError also where the file is missing.
         """
-        resources = ExitStack()
-        try:
-            resources.enter_context(self._slots.taken())
-            chunks = resources.enter_context(self._storage.open_reader(model.storage_key, start=start, length=length))
-        except FileNotFoundError as error:
-            resources.close()
-            raise StorageUnavailableError("the model's file is missing") from error
-        except GatewayError:
-            resources.close()
-            raise
-        return OpenFile(chunks, resources.close)
+        with ExitStack() as resources:
+            transfer = resources.enter_context(self._slots.transfer(TransferKind.LIBRARY_DOWNLOAD))
+            try:
+                reader = self._storage.open_reader(model.storage_key, start=start, length=length)
+                chunks = resources.enter_context(reader)
+            except FileNotFoundError as error:
+                raise StorageUnavailableError("the model's file is missing") from error
+            # Until all of it has been asked for, the client may leave.
+            transfer.lost_client()
+            return OpenFile(_counted(chunks, transfer), resources.pop_all().close)
+
+
+def _counted(chunks: Iterator[bytes], transfer: Transfer) -> Iterator[bytes]:
+    try:
+        for chunk in chunks:
+            yield chunk
+            # Whoever asks for the next one has sent this one.
+            transfer.moved(len(chunk))
+    except GatewayError as failure:
+        transfer.failed(failure)
+        raise
+    transfer.was_completed()

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 import structlog
 from cachetools import TTLCache
 
+from app import metrics
 from app.clients.converter import ConverterClient
 from app.clients.singleflight import SingleFlight
 from app.domain.call import CallContext
 from app.domain.job import Job, JobRecord
 from app.domain.ownership import OwnershipMap, UserLocks
-from app.errors import JobNotFoundError, ModelStoreUnavailableError, OwnershipMismatchError
+from app.errors import GatewayError, JobNotFoundError, ModelStoreUnavailableError, OwnershipMismatchError
 from app.services.ports import JobLedger
 
 log = structlog.get_logger(__name__)
@@ -54,14 +55,19 @@ class JobOwnership:
         raises: when that fails the answer is never "yes".
         """
         if self._owners.owns(user_id, job_id):
+            metrics.OWNERSHIP("memory").inc()
             return
         if self._ledger.find_job(user_id, job_id) is not None:
+            metrics.OWNERSHIP("ledger").inc()
             self._owners.remember(user_id, job_id)
             return
         if self._has_missed(user_id):
+            metrics.OWNERSHIP("denied_again").inc()
             raise JobNotFoundError("not found a moment ago")
         if any(job.job_id == job_id for job in self.running_jobs(user_id, context)):
+            metrics.OWNERSHIP("rebuilt").inc()
             return
+        metrics.OWNERSHIP("denied").inc()
         with self._misses_guard:
             self._misses[user_id] = True
         raise JobNotFoundError("neither remembered, nor in the ledger, nor running")
@@ -77,6 +83,7 @@ class JobOwnership:
         """A `user_id` in the converter's answer decides: raises OwnershipMismatchError if it is another's."""
         if job.user_id is not None and job.user_id != user_id:
             self._owners.forget(job.job_id)
+            metrics.OWNERSHIP("contradicted").inc()
             raise OwnershipMismatchError("the converter names another owner")
 
     def note_started(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
@@ -99,7 +106,12 @@ class JobOwnership:
             return user_id in self._misses
 
     def _rebuild(self, user_id: str, context: CallContext) -> Sequence[Job]:
-        jobs = self._converter.list_active_jobs(user_id, context)
+        try:
+            jobs = self._converter.list_active_jobs(user_id, context)
+        except GatewayError:
+            metrics.OWNERSHIP_REBUILDS("failed").inc()
+            raise
+        metrics.OWNERSHIP_REBUILDS("done").inc()
         with self._locks.locked(user_id):
             for job in jobs:
                 self._match_pending(user_id, job)

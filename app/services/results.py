@@ -22,6 +22,7 @@ from app.errors import GatewayError, ResultCorruptError
 from app.services.leases import HeldLease
 from app.services.ports import ModelStore, Storage, StorageWriter
 from app.services.quota import LibraryQuota, Room
+from app.services.transfers import Transfer
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,7 @@ class ResultKeeper:
         *,
         source_filename: str,
         lease: HeldLease,
+        transfer: Transfer,
         context: CallContext,
     ) -> Model:
         """Pull the promoted result, check it, store it and record it as the user's model.
@@ -68,7 +70,7 @@ class ResultKeeper:
         room = self._quota.require_room(user_id, promotion.size or 0)
         model_id = uuid.uuid4().hex
         storage_key = f"{job.job_id}/{model_id}"
-        with _StoredResult(self._storage, storage_key, lease, room) as result:
+        with _StoredResult(self._storage, storage_key, lease, room, transfer) as result:
             size = self._files.pull(promotion.object_key, result, context)
             sha256 = result.sha256
             _check(promotion, size, sha256)
@@ -112,11 +114,12 @@ class ResultKeeper:
 class _StoredResult(AbstractContextManager["_StoredResult"]):
     """Receives a pull into a file that becomes visible at `commit`, hashing on the way."""
 
-    def __init__(self, storage: Storage, key: str, lease: HeldLease, room: Room) -> None:
+    def __init__(self, storage: Storage, key: str, lease: HeldLease, room: Room, transfer: Transfer) -> None:
         self._storage = storage
         self._key = key
         self._lease = lease
         self._room = room
+        self._transfer = transfer
         self._open = ExitStack()
         self._begin()
 
@@ -128,6 +131,7 @@ class _StoredResult(AbstractContextManager["_StoredResult"]):
     def write(self, data: bytes) -> None:
         self._lease.keep()
         self._size += len(data)
+        self._transfer.moved(len(data))
         self._room.require(self._size)
         self._hash.update(data)
         self._writer.write(data)

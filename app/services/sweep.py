@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from app import metrics
 from app.domain.call import CallContext, Deadline
 from app.domain.model import Model
 from app.errors import GatewayError, UploadInProgressError
@@ -106,6 +107,7 @@ class Sweep:
             with self._leases.held(_LEASE, uuid.uuid4().hex, taken=UploadInProgressError) as lease:
                 return self._run(lease)
         except GatewayError as failure:
+            metrics.SWEEPS("skipped").inc()
             log.info("sweep.skipped", code=failure.code)
             return None
 
@@ -122,10 +124,14 @@ class Sweep:
             lease.keep()
             try:
                 report.removed[name] = step(lease)
+                metrics.SWEPT(name).inc(report.removed[name])
             except GatewayError as failure:
                 # Each kind of remnant is swept for itself: a failing storage must not keep leases from going.
                 report.failed.append(name)
                 log.warning("sweep.step_failed", step=name, code=failure.code, reason=failure.reason[:200])
+        if not report.failed:
+            metrics.LAST_SWEEP().set(self._clock().timestamp())
+        metrics.SWEEPS("partial" if report.failed else "done").inc()
         log.info("sweep.done", **report.removed, failed_steps=report.failed)
         return report
 
@@ -140,6 +146,7 @@ class Sweep:
             seen += len(keys)
             orphans += sorted(set(keys) - self._models.known_storage_keys(keys))
         if len(orphans) > max(_MOST_REMNANTS, seen * _MOST_REMNANTS_SHARE):
+            metrics.SWEEP_ALARMS("database").inc()
             log.error("sweep.database_looks_lost", files=seen, files_without_record=len(orphans))
             return 0
         for key in orphans:
@@ -151,6 +158,7 @@ class Sweep:
             return 0
         missing, seen = self._models_without_file(lease)
         if len(missing) > max(_MOST_REMNANTS, seen * _MOST_REMNANTS_SHARE):
+            metrics.SWEEP_ALARMS("storage").inc()
             log.error("sweep.storage_looks_lost", records=seen, missing_files=len(missing))
             return 0
         return sum(self._models.delete(model.user_id, model.id) for model in missing)
@@ -165,6 +173,7 @@ class Sweep:
             return True
         missing, seen = self._models_without_file(lease)
         if missing:
+            metrics.SWEEP_ALARMS("storage").inc()
             log.error("sweep.storage_looks_lost", records=seen, missing_files=len(missing))
             return False
         self._storage.mark()
@@ -243,6 +252,7 @@ class SweepSchedule:
                     pause = min(pause, self._skipped_seconds)
             except Exception:
                 # A bug in one sweep must not end all further ones.
+                metrics.SWEEPS("crashed").inc()
                 log.exception("sweep.crashed")
             if self._stopped.wait(pause):
                 return

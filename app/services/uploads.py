@@ -13,6 +13,7 @@ from datetime import datetime
 
 import structlog
 
+from app import metrics
 from app.clients.converter import ConverterClient, ConverterConflictError
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job
@@ -26,7 +27,7 @@ from app.errors import (
 from app.services.leases import HeldLease, LeaseKeeper
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
-from app.services.transfers import TransferSlots
+from app.services.transfers import Transfer, TransferKind, TransferSlots
 from app.streaming.chunk import Chunk
 from app.streaming.interruption import Interruption
 from app.streaming.multipart import Recomposition
@@ -82,13 +83,13 @@ class UploadRunner:
         """Stream a client's multipart body to the converter as `user_id`'s and return the job that it started."""
         upload_id = uuid.uuid4().hex
         with (
-            self._slots.taken(),
+            self._slots.transfer(TransferKind.UPLOAD) as transfer,
             self._leases.held(lease_name(user_id), upload_id, taken=UploadInProgressError) as lease,
         ):
             self.require_no_running_job(user_id, context)
             interruption = Interruption()
             # Closed here and not when it is forgotten: what reads the body may hold the connection until then.
-            with contextlib.closing(_kept_alive(open_body, lease, interruption)) as source:
+            with contextlib.closing(_kept_alive(open_body, lease, interruption, transfer)) as source:
                 message = Recomposition(
                     source,
                     boundary,
@@ -97,7 +98,10 @@ class UploadRunner:
                     wants_digest=self._wants_digest,
                     interruption=interruption,
                 )
-                job = self._send(user_id, upload_id, message, context)
+                try:
+                    job = self._send(user_id, upload_id, message, context)
+                finally:
+                    metrics.DROPPED_IDENTITIES().inc(message.facts.dropped_identities)
             facts = message.facts
             self._ownership.note_started(user_id, upload_id, job, filename=facts.filename, size=facts.model_bytes)
             log.info(
@@ -162,7 +166,14 @@ class UploadRunner:
             log.warning("ledger.discard_failed")
 
 
-def _kept_alive(open_body: OpenBody, lease: HeldLease, interruption: Interruption) -> Generator[Chunk, None, None]:
+def _kept_alive(
+    open_body: OpenBody, lease: HeldLease, interruption: Interruption, transfer: Transfer
+) -> Generator[Chunk, None, None]:
     """The body's chunks, with the lease kept as they arrive, and once more before the answer is waited for."""
-    yield from open_body(lambda _bytes_read: lease.keep(), interruption)
+
+    def progress(bytes_read: int) -> None:
+        transfer.reached(bytes_read)
+        lease.keep()
+
+    yield from open_body(progress, interruption)
     lease.keep(at_once=True)

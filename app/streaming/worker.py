@@ -29,6 +29,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
+from app import metrics
 from app.streaming.draining import begin_draining
 from app.streaming.heads import MAX_HEAD_BYTES, Head, read_head
 from app.streaming.inbound import SERVER_READS_ON_BYTES
@@ -160,7 +161,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
         """As gunicorn does it, but what ends lingers in the loop, and so does what keeps an unread body."""
-        self._busy -= 1
+        self._note_busy(self._busy - 1)
         outcome = None if fs.cancelled() or fs.exception() is not None else fs.result()
         if isinstance(outcome, _BodyLeft):
             limits = DiscardLimits(outcome.bytes_left, LINGER.idle_seconds, LINGER.total_seconds)
@@ -242,8 +243,12 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             return head
         return read_head(conn.sock, conn.parser.unreader.buf)
 
+    def _note_busy(self, requests: int) -> None:
+        self._busy = requests
+        metrics.WORKER_REQUESTS().set(requests)
+
     def _submit(self, conn: Any) -> None:
-        self._busy += 1
+        self._note_busy(self._busy + 1)
         super().enqueue_req(conn)
 
     def _on_more_of_head(self, conn: Any) -> None:

@@ -32,6 +32,7 @@ from app.api import problem, signin
 from app.api.context import EXTENSION
 from app.api.session import configure_sessions, current_session
 from app.api.signin_provider import Bounds
+from app.clients.health import UpstreamHealth
 from app.config import Settings, load_settings
 from app.domain.identity import Identity
 from app.errors import ModelStoreUnavailableError
@@ -349,7 +350,11 @@ def make_world(
     revoked = FakeRevokedSessions()
     app = Flask("gateway-under-test")
     app.extensions[EXTENSION] = SimpleNamespace(
-        settings=loaded, revoked_sessions=revoked, clock=clock.now, monotonic=clock.monotonic
+        settings=loaded,
+        revoked_sessions=revoked,
+        clock=clock.now,
+        monotonic=clock.monotonic,
+        upstream_health=UpstreamHealth(clock.monotonic),
     )
 
     @app.before_request

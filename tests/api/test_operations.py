@@ -3,13 +3,18 @@
 import json
 import threading
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 import pytest
 
 from app import create_app
 from app.config import ConfigurationError
+from app.errors import ConverterRejectedError
 from app.log import configure_logging
 from tests.api.edge import Edge, make_edge
+from tests.support.certificates import write_certificate
+from tests.support.counts import increase
 
 
 def test_health_is_the_process_alone(edge: Edge) -> None:
@@ -22,8 +27,9 @@ def test_readiness_names_each_check(edge: Edge) -> None:
     assert answer.status_code == 200
     assert answer.get_json() == {
         "status": "ready",
-        "checks": {"database": "ok", "storage": "ok"},
+        "checks": {"database": "ok", "storage": "ok", "configuration": "ok"},
         "conversion": "enabled",
+        "upstreams": {name: {"last": None, "seconds_ago": None} for name in ("mc", "converter", "faa")},
     }
 
 
@@ -32,7 +38,107 @@ def test_readiness_fails_with_the_storage(tmp_path: Path) -> None:
     with make_edge(tmp_path, VISIONA_STORAGE_URL=(tmp_path / "a-file" / "models").as_uri()) as edge:
         answer = edge.client(None).get("/readyz")
         assert answer.status_code == 503
-        assert answer.get_json()["checks"] == {"database": "ok", "storage": "storage_unavailable"}
+        assert answer.get_json()["checks"]["storage"] == "storage_unavailable"
+        assert answer.get_json()["checks"]["database"] == "ok"
+
+
+def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Path) -> None:
+    """What runs goes on, but the next worker could not start: somebody should hear of it before it has to."""
+    certificates = tmp_path / "ca.pem"
+    write_certificate(certificates, tmp_path / "ca.key")
+    with make_edge(tmp_path, VISIONA_CA_FILE=str(certificates)) as edge:
+        assert edge.client(None).get("/readyz").status_code == 200
+        certificates.write_text("no certificate")
+        answer = edge.client(None).get("/readyz")
+        assert answer.status_code == 503
+        assert answer.get_json()["checks"]["configuration"] == "configuration_invalid"
+
+
+def test_readiness_shows_what_calls_experienced_and_does_not_decide_by_it(edge: Edge) -> None:
+    health = edge.app.extensions["visiona"].upstream_health
+    health.note("converter", "server_error")
+    health.note("faa", "answered")
+    answer = edge.client(None).get("/readyz")
+    assert answer.status_code == 200
+    shown = answer.get_json()["upstreams"]
+    assert {name: state["last"] for name, state in shown.items()} == {
+        "mc": None,
+        "converter": "server_error",
+        "faa": "answered",
+    }
+    assert 0 <= shown["faa"]["seconds_ago"] < 60
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_metrics_are_told_to_whoever_comes_by_whatever_name(edge: Edge, method: str) -> None:
+    answer = edge.client(None).open("/metrics", method=method, headers={"Host": "10.0.0.7:8000"})
+    assert answer.status_code == 200
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert (b"visiona_requests_total" in answer.data) == (method == "GET")
+
+
+def test_metrics_come_as_openmetrics_where_that_is_asked_for(edge: Edge) -> None:
+    answer = edge.client(None).get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.data.endswith(b"# EOF\n")
+
+
+def test_one_worker_of_several_tells_no_numbers_that_would_be_wrong(edge: Edge) -> None:
+    """Under a gunicorn that names no directory for counts each worker knows its own only."""
+    answer = edge.client(None).get("/metrics", environ_overrides={"wsgi.multiprocess": True})
+    assert answer.status_code == 503
+    assert b"PROMETHEUS_MULTIPROC_DIR" in answer.data
+    assert b"visiona_requests_total" not in answer.data
+
+
+def test_requests_are_counted_by_route_and_code(edge: Edge) -> None:
+    """The route and not the path; a failure by its code, and by whose it is."""
+    polled = increase(
+        "visiona_requests_total", route="/api/conversion/<job_id>", method="GET", status="200", code="none"
+    )
+    timed = increase("visiona_request_seconds_count", route="/api/conversion/<job_id>", method="GET")
+    refused = increase("visiona_requests_total", route="/api/me", status="401", code="unauthenticated")
+    failed = increase("visiona_failures_total", code="unauthenticated", blame="user")
+    absent = increase("visiona_requests_total", route="none", status="404", code="not_found")
+    client = edge.client()
+    for job_id in ("job-1", "job-2"):
+        client.get(f"/api/conversion/{job_id}")
+    edge.client(None).get("/api/me")
+    edge.client(None).get("/nothing-of-ours")
+    assert (polled(), timed(), refused(), failed(), absent()) == (2, 2, 1, 1, 1)
+
+
+def test_a_crash_is_counted_as_ours(edge: Edge) -> None:
+    crashed = increase("visiona_failures_total", code="internal_error", blame="gateway")
+    edge.conversions.failure = RuntimeError("a bug")
+    assert edge.client().get("/api/conversion/job-1").status_code == 500
+    assert crashed() == 1
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_nothing_that_a_client_sends_begins_a_line(
+    edge: Edge, capfd: pytest.CaptureFixture[str], log_format: Literal["json", "console"]
+) -> None:
+    """Line breaks in paths, queries, names and bodies: each request still leaves its own lines and no other."""
+    configure_logging(log_format)
+    forged = "x\r\n2026-03-01T12:00:00Z [info     ] forged"
+    edge.conversions.failure = ConverterRejectedError(upstream_code=forged, upstream_message=forged)
+    capfd.readouterr()
+    client = edge.client()
+    encoded = quote(forged)
+    client.get(f"/{encoded}?q={encoded}")
+    client.get(f"/api/conversion/{encoded}")
+    client.get("/api/conversion/job-1")
+    client.patch("/api/models/m", data=json.dumps({"name": forged}), content_type="application/json")
+    client.post("/api/conversion/init", content_type=f"multipart/form-data; boundary={encoded}")
+    client.post("/api/conversion/init", content_type=encoded)
+    client.get("/api/conversion/jobs", query_string={"cursor": forged, "limit": forged})
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) >= 7
+    assert not [line for line in lines if line.startswith("2026-03-01") or line.lstrip().startswith("forged")]
+    if log_format == "json":
+        assert all(json.loads(line)["event"] for line in lines)
 
 
 def test_a_well_formed_request_id_is_kept_and_any_other_replaced(edge: Edge) -> None:

@@ -20,6 +20,7 @@ from tests.api.oidc_provider import (
     query_of,
     running_provider,
 )
+from tests.support.counts import increase
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -435,3 +436,18 @@ def test_environment_proxies_are_not_used(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     world.browser().signed_in()
     assert provider.count("/token") == 1
+
+
+def test_what_a_sign_in_asks_of_mc_is_counted(world: World, provider: OIDCProvider) -> None:
+    """Every call with how it ended, as for the gateway's own; and readiness can show how MC did."""
+    health = world.app.extensions["visiona"].upstream_health
+    tries = increase("visiona_upstream_tries_total", upstream="mc", call="mc.sign_in")
+    failures = increase("visiona_upstream_failures_total", upstream="mc", call="mc.sign_in", kind="server_error")
+    world.browser().signed_in()
+    assert tries() == len([call for call in provider.calls if call.path != "/login"]) > 2
+    assert (failures(), health.last("mc").outcome) == (0, "answered")
+    provider.answers["/token"] = answering(503)
+    browser = world.browser()
+    login = browser.get("/auth/login")
+    assert browser.get(browser.at_provider(login.headers["Location"])).status_code == 503
+    assert (failures(), health.last("mc").outcome) == (1, "server_error")

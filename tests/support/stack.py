@@ -173,11 +173,11 @@ class Stack:
         return None
 
     def connect_to_all_workers(self) -> dict[int, RawConnection]:
-        """A connection to each worker, kept alive by a first request; close them."""
+        """A connection to each worker, past nginx, kept alive by a first request; close them."""
         found: dict[int, RawConnection] = {}
 
         def has_all() -> bool:
-            connection = self.connect()
+            connection = RawConnection(self.direct_url)
             connection.send_head("GET", "/healthz").answer()
             pid = self.worker_of(connection)
             if pid is None or pid in found:

@@ -16,6 +16,7 @@ from app.errors import (
     ResultCorruptError,
     StorageUnavailableError,
 )
+from app.services.transfers import TransferKind
 from tests.support.fakes import a_job, call_context
 from tests.unit.services.bench import Bench
 
@@ -36,9 +37,18 @@ def a_promotion(**fields: object) -> Promotion:
 
 def keep(bench: Bench, promotion: Promotion | None = None, user_id: str = "alice", source: str = "net.onnx") -> object:
     job = a_job("job-1", "completed", parameters={"platform": "730"})
-    with bench.keeper.held("job:job-1", "holder", taken=DeadlineExceededError) as lease:
+    with (
+        bench.keeper.held("job:job-1", "holder", taken=DeadlineExceededError) as lease,
+        bench.slots.transfer(TransferKind.PULL) as transfer,
+    ):
         return bench.results.keep(
-            user_id, job, promotion or a_promotion(), source_filename=source, lease=lease, context=call_context()
+            user_id,
+            job,
+            promotion or a_promotion(),
+            source_filename=source,
+            lease=lease,
+            transfer=transfer,
+            context=call_context(),
         )
 
 

@@ -1,10 +1,23 @@
 """Places for long transfers: as many as there are, given back whatever happens."""
 
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
 import pytest
 
-from app.errors import UploadCapacityError
-from app.services.transfers import TransferSlots
-from tests.unit.services.bench import in_parallel
+from app.errors import (
+    ActiveJobConflictError,
+    ConverterUnavailableError,
+    GatewayError,
+    StorageUnavailableError,
+    UploadCapacityError,
+    UploadTimeoutError,
+)
+from app.services.transfers import Transfer, TransferKind, TransferSlots
+from app.streaming.inbound import IncompleteBodyError
+from tests.support.clocks import FakeMonotonic
+from tests.support.counts import Counts, increase
+from tests.unit.services.bench import Bench, in_parallel
 
 
 def fail_inside(slots: TransferSlots) -> None:
@@ -38,3 +51,96 @@ def test_of_a_hundred_threads_exactly_as_many_as_there_are_places_get_one(round_
     outcomes = in_parallel(100, lambda _: slots.take())
     assert outcomes.count(None) == 7
     assert slots.free == 0
+
+
+ENDS: list[tuple[Exception, str, str]] = [
+    (IncompleteBodyError("gone"), "aborted", "client_gone"),
+    (UploadTimeoutError("stalled"), "aborted", "upload_timeout"),
+    (ActiveJobConflictError("running"), "refused", "active_job_conflict"),
+    (UploadCapacityError("the converter's places are taken"), "refused", "upload_capacity"),
+    (ConverterUnavailableError("503"), "failed", "converter_unavailable"),
+    (StorageUnavailableError("full"), "failed", "storage_unavailable"),
+    (ValueError("a bug"), "failed", "internal_error"),
+]
+
+
+def end_with(failure: Exception, slots: TransferSlots, kind: TransferKind) -> None:
+    with slots.transfer(kind):
+        raise failure
+
+
+@pytest.mark.parametrize(("failure", "outcome", "reason"), ENDS, ids=str)
+def test_how_a_transfer_ended_is_counted(failure: Exception, outcome: str, reason: str) -> None:
+    """The client's going, a refusal and a failure are three things; whatever it was, the place is free again."""
+    slots = TransferSlots(1)
+    counted = increase("visiona_transfers_total", kind="upload", outcome=outcome, reason=reason)
+    all_ends = increase("visiona_transfers_total")
+    with pytest.raises(type(failure)):
+        end_with(failure, slots, TransferKind.UPLOAD)
+    assert (counted(), all_ends()) == (1, 1)
+    assert slots.free == 1
+    assert Counts.here().sum("visiona_transfers_in_flight", kind="upload") == 0
+
+
+def test_who_finds_no_place_is_counted_as_refused_and_was_never_in_flight() -> None:
+    slots = TransferSlots(0)
+    refused = increase("visiona_transfers_total", kind="pull", outcome="refused", reason="upload_capacity")
+    timed = increase("visiona_transfer_seconds_count", kind="pull")
+    with pytest.raises(UploadCapacityError):
+        end_with(ValueError("not reached"), slots, TransferKind.PULL)
+    assert (refused(), timed()) == (1, 0)
+
+
+def test_bytes_are_counted_while_they_pass_and_exactly() -> None:
+    """A graph of a long upload is no single peak at its end."""
+    clock = FakeMonotonic()
+    slots = TransferSlots(1, monotonic=clock)
+    passed = increase("visiona_transfer_bytes_total", kind="upload")
+    seconds = increase("visiona_transfer_seconds_sum", kind="upload")
+    with slots.transfer(TransferKind.UPLOAD) as transfer:
+        assert Counts.here().sum("visiona_transfers_in_flight", kind="upload") == 1
+        transfer.reached(1_000)
+        assert passed() == 0
+        transfer.reached(9_000_000)
+        assert passed() == 9_000_000
+        transfer.moved(5)
+        clock.advance(40)
+    assert (passed(), seconds()) == (9_000_005, 40)
+
+
+@pytest.mark.parametrize("note", [Transfer.was_not_needed, Transfer.lost_client])
+def test_what_is_noted_of_a_transfer_is_what_counts(note: Callable[[Transfer], None]) -> None:
+    completed = increase("visiona_transfers_total", outcome="completed")
+    with TransferSlots(1).transfer(TransferKind.PULL) as transfer:
+        note(transfer)
+    assert completed() == 0
+
+
+def raise_from(failure: GatewayError) -> Iterator[bytes]:
+    yield b"some"
+    raise failure
+
+
+def test_a_download_is_completed_when_its_last_byte_was_asked_past() -> None:
+    """Read to the end, left in between, and failed by the storage: three different ends."""
+    bench = Bench()
+    bench.has_model("mine")
+    model = bench.library.get("alice", "mine")
+    ends = {
+        outcome: increase("visiona_transfers_total", kind="library_download", outcome=outcome)
+        for outcome in ("completed", "aborted", "failed")
+    }
+    for how in ("unread", "half", "whole"):
+        file = bench.library.open_file(model)
+        if how != "unread":
+            next(file.chunks)
+        if how == "whole":
+            assert list(file.chunks) == []
+        file.close()
+    assert {outcome: count() for outcome, count in ends.items()} == {"completed": 1, "aborted": 2, "failed": 0}
+    bench.storage.open_reader = lambda *_, **__: nullcontext(raise_from(StorageUnavailableError("gone")))  # type: ignore[assignment]
+    file = bench.library.open_file(model)
+    with pytest.raises(StorageUnavailableError):
+        list(file.chunks)
+    file.close()
+    assert ends["failed"]() == 1

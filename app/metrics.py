@@ -1,0 +1,335 @@
+"""What the gateway counts: every metric with its labels and its meaning, in one place. docs/operations.md lists them.
+
+    UPSTREAM_TRIES("converter", "converter.get_job").inc()
+
+A metric called with its labels' values gives prometheus-client's own object for them. To count costs some microseconds,
+and never fails. Values of labels are words of the code (routes, calls, kinds, codes of the catalogue) and never what a
+client has sent, so their number is bounded.
+
+Under gunicorn each worker counts for itself and `/metrics` tells the sum (`app/metrics_files.py`); without it, in a
+test say, the one process is all there is. prometheus-client decides which when it is imported, so that is put off
+until something is counted. The master, which only forks, counts nothing, and so has no file open that a worker could
+inherit.
+"""
+
+import platform
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import structlog
+
+from app.metrics_files import readable_files, reading, shared_directory
+from app.version import VERSION
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+
+log = structlog.get_logger(__name__)
+
+M = TypeVar("M")
+Known = Sequence[tuple[str, ...]]
+
+#: Every metric that is defined here, in order.
+FAMILIES: "list[Family[Any]]" = []
+
+_lock = threading.Lock()
+_process: dict[str, Any] = {}
+
+
+class Family(Generic[M]):
+    """One metric. Called with the values of its labels, in order, it gives what counts for them. Thread-safe."""
+
+    def __init__(
+        self, kind: str, name: str, meaning: str, labels: Sequence[str] = (), *, known: Known = (), **options: Any
+    ) -> None:
+        """`kind` is prometheus-client's class and `options` its; `known` are values that are counted from nought on."""
+        self.kind = kind
+        self.name = name
+        self.meaning = meaning
+        self.labels = tuple(labels)
+        self._known = known
+        self._options = options
+        self._metric: Any = None
+        self._children: dict[tuple[str, ...], M] = {}
+        FAMILIES.append(self)
+
+    def __call__(self, *values: str) -> M:
+        """What counts for these values. Where there is no room for another one, it counts nothing."""
+        child = self._children.get(values)
+        return self._add(values) if child is None else child
+
+    def begin(self) -> None:
+        """Begin with noughts: a series that begins with its first event would show no increase."""
+        for values in self._known:
+            self(*values)
+
+    def _add(self, values: tuple[str, ...]) -> M:
+        with _lock:
+            if "failure" in _process:
+                return cast(M, _NOTHING)
+            try:
+                if self._metric is None:
+                    self._metric = self._make()
+                child = self._metric.labels(*values) if self.labels else self._metric
+            except OSError as error:
+                # A count must not cost the request that is counted. The files are not what they should be after this,
+                # so nothing is added to them any more; what counts already goes on.
+                _process["failure"] = error
+                log.warning("metrics.no_room", metric=self.name, cause=type(error).__name__)
+                return cast(M, _NOTHING)
+            self._children[values] = child
+            return cast(M, child)
+
+    def _make(self) -> Any:
+        import prometheus_client  # noqa: PLC0415 - see the module's text
+
+        return getattr(prometheus_client, self.kind)(
+            self.name, self.meaning, self.labels, registry=_registry(), **self._options
+        )
+
+
+class _Nothing:
+    """Counts nothing."""
+
+    def inc(self, amount: float = 1) -> None:
+        del amount
+
+    def dec(self, amount: float = 1) -> None:
+        del amount
+
+    def set(self, value: float) -> None:
+        del value
+
+    def observe(self, amount: float) -> None:
+        del amount
+
+
+_NOTHING = _Nothing()
+
+
+def _counter(name: str, meaning: str, *labels: str, known: Known = ()) -> "Family[Counter]":
+    return Family("Counter", name, meaning, labels, known=known)
+
+
+def _gauge(name: str, meaning: str, *labels: str, known: Known = (), mode: str = "livesum") -> "Family[Gauge]":
+    """`mode` says what becomes of several workers' values; the live ones are forgotten with their worker."""
+    return Family("Gauge", name, meaning, labels, known=known, multiprocess_mode=mode)
+
+
+def _histogram(
+    name: str, meaning: str, *labels: str, buckets: Sequence[float], known: Known = ()
+) -> "Family[Histogram]":
+    return Family("Histogram", name, meaning, labels, known=known, buckets=buckets)
+
+
+def _registry() -> "CollectorRegistry":
+    if "registry" not in _process:
+        from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
+
+        disable_created_metrics()
+        # Of our own: the library's default one has metrics of the process, which would be those of any worker.
+        _process["registry"] = CollectorRegistry()
+    registry: CollectorRegistry = _process["registry"]
+    return registry
+
+
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+# --- Requests
+
+REQUESTS = _counter("visiona_requests_total", "Requests that were answered.", "route", "method", "status", "code")
+REQUEST_SECONDS = _histogram(
+    "visiona_request_seconds",
+    "Seconds from a request's head to its answer's head.",
+    "route",
+    "method",
+    buckets=_REQUEST_BUCKETS,
+)
+FAILURES = _counter(
+    "visiona_failures_total", "Answers that were problem documents, and whose they are.", "code", "blame"
+)
+
+# --- The process
+
+BUILD_INFO = _gauge("visiona_build_info", "1, with the versions as labels.", "version", "python", mode="livemax")
+WORKERS = _gauge("visiona_workers", "Workers that live.")
+WORKER_STARTS = _counter("visiona_worker_starts_total", "Workers that have started, the first ones too.")
+WORKER_STARTED = _gauge(
+    "visiona_worker_start_timestamp_seconds", "When the oldest worker that lives has started.", mode="livemin"
+)
+WORKER_THREADS = _gauge("visiona_worker_threads", "Threads of all workers.")
+WORKER_REQUESTS = _gauge("visiona_worker_requests", "Requests that a thread works on, or that wait for one.")
+
+# --- Upstreams
+
+UPSTREAM_TRIES = _counter("visiona_upstream_tries_total", "Tries of calls, retries too.", "upstream", "call")
+UPSTREAM_RETRIES = _counter("visiona_upstream_retries_total", "Tries that were not a call's first.", "upstream", "call")
+UPSTREAM_FAILURES = _counter(
+    "visiona_upstream_failures_total", "Tries that brought no usable answer.", "upstream", "call", "kind"
+)
+UPSTREAM_GIVEN_UP = _counter(
+    "visiona_upstream_given_up_total", "Calls whose last try failed.", "upstream", "call", "kind"
+)
+UPSTREAM_SECONDS = _histogram(
+    "visiona_upstream_try_seconds", "Seconds that a try took.", "upstream", "call", buckets=_CALL_BUCKETS
+)
+
+# --- Long transfers
+
+_KINDS = ("upload", "pull", "library_download")
+TRANSFERS = _counter(
+    "visiona_transfers_total",
+    "Uploads, pulls and library downloads that ended.",
+    "kind",
+    "outcome",
+    "reason",
+    known=[
+        (kind, outcome, reason)
+        for kind in _KINDS
+        for outcome, reason in (("completed", "none"), ("refused", "upload_capacity"), ("aborted", "client_gone"))
+    ],
+)
+TRANSFERS_IN_FLIGHT = _gauge(
+    "visiona_transfers_in_flight",
+    "Long transfers under way; each has a slot.",
+    "kind",
+    known=[(kind,) for kind in _KINDS],
+)
+TRANSFER_SLOTS = _gauge("visiona_transfer_slots", "Slots for long transfers, free and taken, of all workers.")
+TRANSFER_BYTES = _counter(
+    "visiona_transfer_bytes_total",
+    "Bytes of long transfers, as they pass.",
+    "kind",
+    known=[(kind,) for kind in _KINDS],
+)
+TRANSFER_SECONDS = _histogram(
+    "visiona_transfer_seconds",
+    "Seconds that long transfers took, however they ended.",
+    "kind",
+    buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0),
+    known=[(kind,) for kind in _KINDS],
+)
+DROPPED_IDENTITIES = _counter(
+    "visiona_dropped_identities_total", "Parts of uploads that claimed to say who the user or tenant is.", known=[()]
+)
+
+# --- Tokens, ownership, promotes
+
+SERVICE_TOKENS = _counter("visiona_service_tokens_total", "What became of wants for a service token.", "scope", "event")
+DOWNLOAD_TOKENS = _counter(
+    "visiona_download_tokens_total",
+    "Download tokens, asked of MC and obtained.",
+    "event",
+    known=[("asked",), ("obtained",)],
+)
+OWNERSHIP = _counter(
+    "visiona_ownership_total",
+    "Decisions whether a job is its caller's.",
+    "decision",
+    known=[(word,) for word in ("memory", "ledger", "rebuilt", "denied", "denied_again", "contradicted")],
+)
+OWNERSHIP_REBUILDS = _counter(
+    "visiona_ownership_rebuilds_total",
+    "Times that a user's running jobs were asked of the converter.",
+    "outcome",
+    known=[("done",), ("failed",)],
+)
+PROMOTES = _counter(
+    "visiona_promotes_total",
+    "Results that were to be kept in the library.",
+    "outcome",
+    known=[(word,) for word in ("new", "existing", "refused", "failed")],
+)
+
+# --- Leases and sweeps
+
+LEASES = _counter(
+    "visiona_leases_total",
+    "What became of leases.",
+    "lease",
+    "event",
+    known=[
+        (lease, event)
+        for lease in ("upload", "job", "library", "sweep")
+        for event in ("taken", "busy", "lost", "renewal_failed", "release_failed")
+    ],
+)
+SWEEPS = _counter(
+    "visiona_sweeps_total",
+    "Sweeps.",
+    "outcome",
+    known=[(word,) for word in ("done", "partial", "skipped", "crashed")],
+)
+SWEPT = _counter("visiona_swept_total", "Remnants that sweeps have removed.", "remnant")
+SWEEP_ALARMS = _counter(
+    "visiona_sweep_alarms_total",
+    "Times that a sweep found so much gone that it touched nothing.",
+    "lost",
+    known=[("storage",), ("database",)],
+)
+LAST_SWEEP = _gauge("visiona_last_sweep_timestamp_seconds", "When a sweep was last whole.", mode="livemax")
+
+#: The route of what has none, and the method of what is none of HTTP's own.
+NO_ROUTE, OTHER_METHOD = "none", "other"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def request_ended(route: str | None, method: str, status: int, code: str | None, seconds: float) -> None:
+    """Count one request: `route` as it is registered (None: no route), `code` of the catalogue (None: no failure)."""
+    route, method = route or NO_ROUTE, method if method in _METHODS else OTHER_METHOD
+    REQUESTS(route, method, str(status), code or "none").inc()
+    REQUEST_SECONDS(route, method).observe(seconds)
+
+
+def begin_to_count() -> None:
+    """Begin with noughts where it is known what will be counted. To be called in each worker, after the fork."""
+    for family in FAMILIES:
+        family.begin()
+
+
+def worker_started(threads: int) -> None:
+    """Tell of this worker, once it has loaded its application."""
+    BUILD_INFO(VERSION, platform.python_version()).set(1)
+    WORKERS().set(1)
+    WORKER_STARTS().inc()
+    WORKER_STARTED().set(time.time())
+    WORKER_THREADS().set(threads)
+    WORKER_REQUESTS().set(0)
+
+
+class IncompleteMetricsError(Exception):
+    """Several workers count, each for itself only: what one of them could tell would be wrong."""
+
+
+def exposition(accept: str, *, is_one_of_several: bool) -> tuple[bytes, str]:
+    """All metrics as text and its content type, in the form that the Accept header prefers.
+
+    Raises IncompleteMetricsError where `is_one_of_several` workers and nothing adds up what they count.
+    """
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+    encode, content_type = choose_encoder(accept)
+    directory = shared_directory()
+    if directory is None:
+        if is_one_of_several:
+            raise IncompleteMetricsError
+        return encode(cast(Any, _registry())), content_type
+    registry = CollectorRegistry()
+    registry.register(cast(Any, _AllWorkers()))
+    with reading(directory):
+        return encode(cast(Any, registry)), content_type
+
+
+class _AllWorkers:
+    """Collects from the files of all workers."""
+
+    def collect(self) -> "Iterator[Metric]":
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        directory = shared_directory()
+        if directory is not None:
+            yield from MultiProcessCollector.merge(readable_files(directory), accumulate=True)

@@ -1,0 +1,95 @@
+"""One request's id and trace: from the client through our lines to every upstream, and not into the next one."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.support.sandbox_processes import CONVERTER, MEMBER_CENTER
+from tests.support.stack import Stack
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+def lines_since(stack: Stack, size: int) -> list[dict[str, Any]]:
+    with stack.log_path.open(encoding="utf-8") as log:
+        log.seek(size)
+        return [json.loads(line) for line in log]
+
+
+def test_id_and_trace_go_through_to_every_upstream_and_every_line(stack: Stack) -> None:
+    """A download asks MC and the converter: both are told, and so is whoever reads the log."""
+    alice = stack.signed_in("alice")
+    job_id = stack.completed_job(alice)
+    stack.wait_for_status(alice, job_id, "completed")
+    size = stack.log_path.stat().st_size
+    headers = {"X-Request-ID": "trace-1.a_B", "traceparent": TRACEPARENT}
+
+    answer = alice.get(f"/api/conversion/{job_id}/download", headers=headers)
+
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (302, "trace-1.a_B")
+    calls = [*stack.sandbox.calls(CONVERTER, "promote"), *stack.sandbox.calls(MEMBER_CENTER, "download_tokens")]
+    assert len(calls) == 2
+    for call in calls:
+        assert (call["headers"]["X-Request-Id"], call["headers"]["Traceparent"]) == ("trace-1.a_B", TRACEPARENT)
+    ours = [line for line in lines_since(stack, size) if line.get("request_id") == "trace-1.a_B"]
+    assert {"request", "conversion.mc_token.delegated_obtained"} <= {line["event"] for line in ours}
+    assert all(line["trace_id"] == TRACE for line in ours)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "",
+        "00-" + "0" * 32 + "-00f067aa0ba902b7-01",
+        f"00-{TRACE}-" + "0" * 16 + "-01",
+        f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
+        f"ff-{TRACE}-00f067aa0ba902b7-01",
+        TRACEPARENT + "-x",
+        "x" * 5_000,
+    ],
+)
+def test_a_malformed_trace_is_neither_passed_on_nor_logged(stack: Stack, malformed: str) -> None:
+    """W3C Trace Context, section 3.2: what is invalid counts as absent."""
+    alice = stack.signed_in("alice")
+    size = stack.log_path.stat().st_size
+
+    alice.get("/api/conversion/active", headers={"traceparent": malformed, "X-Request-ID": "trace-2"})
+
+    [call] = stack.sandbox.calls(CONVERTER, "list_jobs")
+    assert "Traceparent" not in call["headers"]
+    assert all("trace_id" not in line for line in lines_since(stack, size) if line.get("request_id") == "trace-2")
+
+
+def test_a_thread_that_served_one_request_shows_nothing_of_it_in_the_next(stack: Stack) -> None:
+    """On one kept connection: a request with everything, a probe, a stranger's; each has its own lines only."""
+    alice = stack.signed_in("alice")
+    size = stack.log_path.stat().st_size
+    with stack.connect() as connection:
+        first = {"Cookie": alice.cookie_header, "X-Request-ID": "first", "traceparent": TRACEPARENT}
+        for _ in range(40):  # more than there are threads
+            assert connection.send_head("GET", "/api/me", first).answer().status == 200
+        made = [connection.send_head("GET", "/api/me").answer() for _ in range(40)]
+    assert {answer.status for answer in made} == {401}
+    lines = [line for line in lines_since(stack, size) if line["event"] == "request"]
+    strangers = [line for line in lines if line["status"] == 401]
+    assert len(strangers) == 40
+    assert all("trace_id" not in line and line["user"] is None for line in strangers)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", line["request_id"]) for line in strangers)
+    assert len({line["request_id"] for line in strangers}) == 40
+
+
+def test_one_line_says_all_there_is_to_say_of_an_upload(stack: Stack) -> None:
+    """Route, status, code, duration, bytes and a hash of the user; the bytes are those that were read."""
+    alice = stack.signed_in("alice")
+    size = stack.log_path.stat().st_size
+    stack.upload(alice, b"m" * 70_000)
+    [line] = [line for line in lines_since(stack, size) if line["event"] == "request"]
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/api/conversion/init", 201)
+    assert line["problem"] is None
+    assert line["bytes_in"] > 70_000
+    assert line["bytes_out"] > 50
+    assert line["duration_ms"] > 0
+    assert re.fullmatch(r"[0-9a-f]{16}", line["user"])
