@@ -1,9 +1,11 @@
 """Reading small request bodies and queries without spooling, and refusing what is malformed."""
 
 from io import BytesIO
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from flask import Request, json, request
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import get_input_stream
 
 from app.errors import InvalidRequestError
 
@@ -22,6 +24,12 @@ class GatewayRequest(Request):
     max_form_memory_size = MAX_SMALL_BODY_BYTES
     max_form_parts = MAX_FORM_PARTS
 
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body, within the limits. Framing that the server cannot read is an InvalidRequestError."""
+        arriving = cast(IO[bytes], _Arriving(self.environ["wsgi.input"]))
+        return get_input_stream(self.environ | {"wsgi.input": arriving}, max_content_length=self.max_content_length)
+
     def _get_file_stream(
         self,
         total_content_length: int | None,
@@ -31,6 +39,21 @@ class GatewayRequest(Request):
     ) -> IO[bytes]:
         del total_content_length, content_type, filename, content_length
         return BytesIO()
+
+
+class _Arriving:
+    """A body as the server reads it, whose complaints about chunks and trailers are ours."""
+
+    def __init__(self, body: IO[bytes]) -> None:
+        self._body = body
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._body.read(size)
+        except OSError:  # werkzeug knows these as the client's end
+            raise
+        except Exception as error:  # gunicorn has its own classes for what is malformed
+            raise InvalidRequestError("the request body is malformed") from error
 
 
 def json_object() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import uuid
 import structlog
 from flask import Flask, Response, g, request
 
+from app.domain.security_headers import security_headers
 from app.streaming.inbound import SERVER_READS_ON_BYTES, end_connection
 
 log = structlog.get_logger(__name__)
@@ -20,18 +21,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # W3C Trace Context, version 00 (section 3.2); all-zero ids are invalid there.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_HSTS = "max-age=31536000; includeSubDomains"
 
 
 def user_hash(user_id: str) -> str:
@@ -49,7 +38,7 @@ def _has_much_unread() -> bool:
 def register(app: Flask, *, is_https: bool) -> None:
     """Trace every request of `app`. To be registered before anything else that acts on requests."""
 
-    security_headers = [*_SECURITY_HEADERS.items(), *([("Strict-Transport-Security", _HSTS)] if is_https else [])]
+    headers_of_every_answer = security_headers(is_https=is_https)
 
     @app.before_request
     def _begin() -> None:
@@ -73,7 +62,7 @@ def register(app: Flask, *, is_https: bool) -> None:
     def _end(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.get("request_id", "")
         present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - pairs, otherwise
-        for name, value in security_headers:
+        for name, value in headers_of_every_answer.items():
             if name.lower() not in present:
                 response.headers.add(name, value)
         if request.path not in _QUIET_PATHS:
