@@ -56,7 +56,8 @@ keepalive = 75
 # A client's header has to fit into nginx's 4 buffers of 8 KB first; our worker takes heads of 48 KB in all.
 limit_request_line = 8190
 limit_request_fields = 64
-limit_request_field_size = 8190
+# A field is counted with its line end, a request line without.
+limit_request_field_size = 8192
 
 # Nothing that a request says of the way it came is believed: our address is VISIONA_PUBLIC_BASE_URL, and who asks is in
 # the session. gunicorn would take the scheme, and even where the application begins (SCRIPT_NAME), from the headers of
