@@ -20,7 +20,7 @@ OF_A_PERSON = [
     ("GET", "/api/models/absent/file"),
     ("POST", "/api/conversion/check"),
     ("GET", "/auth/authorize?state=x"),
-    ("POST", "/auth/logout"),
+    ("GET", "/auth/login"),
 ]
 #: Addresses that some caches take for files, whatever is answered there.
 LIKE_FILES = [
