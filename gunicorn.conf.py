@@ -9,6 +9,7 @@ from pathlib import Path
 from gunicorn.glogging import Logger
 
 from app.config import WORKER_THREADS, ConfigurationError, load_settings
+from app.domain.security_headers import security_headers
 from app.errors import GatewayError
 from app.library.migrating import migrate, pending_migrations
 from app.log import configure_logging
@@ -16,6 +17,7 @@ from app.metrics import worker_started
 from app.metrics_files import keep_counts_of_ended_workers, prepare_directory, restore_directory
 from app.services.sweep import SweepSchedule
 from app.streaming.memory import keep_freed_chunks
+from app.streaming.refusals import answer_refusals
 from app.streaming.worker import GatewayWorker, choose_worker_class
 
 try:
@@ -64,7 +66,15 @@ keepalive = 75
 # A client's header has to fit into nginx's 4 buffers of 8 KB first; our worker takes heads of 48 KB in all.
 limit_request_line = 8190
 limit_request_fields = 64
-limit_request_field_size = 8190
+# A field is counted with its line end, a request line without.
+limit_request_field_size = 8192
+
+# Nothing that a request says of the way it came is believed: our address is VISIONA_PUBLIC_BASE_URL, and who asks is in
+# the session. gunicorn would take the scheme, and even where the application begins (SCRIPT_NAME), from the headers of
+# whoever connects from this machine.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers = {}
 
 # The heartbeat file must not be on a disk that can stall.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes the file unguessable
@@ -116,6 +126,7 @@ def post_worker_init(worker):
     `kill -RTMIN <worker>` has it write to stderr what each of its threads is doing: for a worker that seems stuck.
     """
     keep_freed_chunks()
+    answer_refusals(security_headers(is_https=_settings.is_https))
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
     worker_started(WORKER_THREADS)
     SweepSchedule(worker.wsgi.extensions["visiona"].sweep).start()

@@ -25,6 +25,11 @@ the other service's.
 Some carry more: `active_job_conflict` the `active_job` (or null), `job_failed` the `job_error`, `library_full` the
 `quota_bytes`, `converter_rejected` the converter's own `upstream_code` and `upstream_message`, as text.
 
+Two of them may come from nginx (`deploy/nginx.conf`), before the gateway or instead of it: `payload_too_large`, and
+`gateway_unavailable` (502 or 504, `busy`, blame `gateway`, retryable, with `Retry-After`), which is not in the table
+because the gateway never says so. Refusals of a head that is no HTTP are `invalid_request` with a status of their own
+(414, 417, 431, 501) and without a `request_id`.
+
 | code | status | i18n key | blame | retryable | when |
 |---|---|---|---|---|---|
 """

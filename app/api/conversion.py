@@ -160,6 +160,10 @@ def _require_navigation() -> None:
     """Refuse scripts and prefetches: following the redirect would put the token where a page can read it."""
     if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
         raise NavigationRequiredError("Sec-Fetch-Mode is not navigate")
+    # Browsers that do not say the mode still name the origin of a script's request to another one, and never that of a
+    # link (Fetch standard, section 3.2).
+    if "Origin" in request.headers:
+        raise NavigationRequiredError("a navigation by GET has no Origin")
     purposes = (request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz"))
     if any("prefetch" in purpose.lower() for purpose in purposes):
         raise NavigationRequiredError("the request is a prefetch")

@@ -16,6 +16,7 @@ import structlog
 from flask import Flask, Response, g, request
 from flask.globals import request_ctx
 
+from app.domain.security_headers import security_headers
 from app.metrics import request_ended
 from app.streaming.inbound import SERVER_READS_ON_BYTES, end_connection
 
@@ -28,18 +29,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # W3C Trace Context, version 00 (section 3.2); all-zero ids are invalid there.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_HSTS = "max-age=31536000; includeSubDomains"
 
 
 @functools.lru_cache(maxsize=1_024)
@@ -67,8 +56,7 @@ def _has_much_unread() -> bool:
 
 def response_class(*, is_https: bool) -> type[Response]:
     """Make the class of all answers of an application: each leaves with the security headers that it does not set."""
-    security_headers = [*_SECURITY_HEADERS.items(), *([("Strict-Transport-Security", _HSTS)] if is_https else [])]
-    by_name = [(name.lower(), (name, value)) for name, value in security_headers]
+    by_name = [(name.lower(), (name, value)) for name, value in security_headers(is_https=is_https).items()]
 
     class GatewayResponse(Response):
         def get_wsgi_response(self, environ: "WSGIEnvironment") -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:

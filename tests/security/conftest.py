@@ -1,0 +1,78 @@
+"""A gateway as it is deployed, behind nginx and https, and the two ways to it: through nginx, and around it."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.stack import Stack
+
+#: Behind nginx's plain port, which is for whatever else ends TLS; and at gunicorn's own.
+WAYS = ["through nginx", "around nginx"]
+
+
+class Door:
+    """One way to the gateway, for requests that no decent client makes."""
+
+    def __init__(self, stack: Stack, way: str) -> None:
+        assert stack.nginx is not None
+        self._url = stack.nginx.url if way == WAYS[0] else stack.direct_url
+        #: The one Host that is ours.
+        self.host = urlsplit(stack.url).netloc
+
+    def connect(self) -> RawConnection:
+        return RawConnection(self._url)
+
+    def ask(self, method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> RawAnswer:
+        """One request as it is given, on a connection of its own; Host is ours unless one is given."""
+        given = list(headers)
+        if not any(name.lower() == "host" for name, _ in given):
+            given.insert(0, ("Host", self.host))
+        if body:
+            given.append(("Content-Length", str(len(body))))
+        with self.connect() as connection:
+            return connection.send_head(method, path, given).send(body).answer(method)
+
+    def talk(self, data: bytes) -> bytes:
+        """Everything that comes back for these bytes, until the other side has ended the connection.
+
+        The last request among them has to ask for that end: a side closed by us would be taken for our going away.
+        """
+        received = b""
+        with self.connect() as connection:
+            connection.send(data)
+            try:
+                while piece := connection.socket.recv(65_536):
+                    received += piece
+            except ConnectionResetError:
+                pass
+        return received
+
+
+@pytest.fixture(scope="session")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("security"), nginx={"tls": True}) as made:
+        yield made
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """The shared stack, without jobs, faults and logs of calls."""
+    shared_stack.reset()
+    return shared_stack
+
+
+@pytest.fixture(params=WAYS)
+def door(stack: Stack, request: pytest.FixtureRequest) -> Door:
+    return Door(stack, request.param)
+
+
+@pytest.fixture
+def alice(stack: Stack) -> Client:
+    return stack.signed_in("alice")
+
+
+@pytest.fixture
+def bob(stack: Stack) -> Client:
+    return stack.signed_in("bob")

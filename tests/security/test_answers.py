@@ -1,0 +1,362 @@
+"""Every answer has the security headers, each once, whoever makes it; and nginx's own are worth reading."""
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import requests
+
+from app.domain.security_headers import security_headers
+from app.errors import LANGUAGES, PayloadTooLargeError
+from tests.security.conftest import WAYS, Door
+from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.nginx import Nginx
+from tests.support.processes import free_port
+from tests.support.stack import Stack
+
+BY_TLS = "by TLS"
+MEMBERS = {"type", "title", "status", "detail", "code", "i18n_key", "retryable", "blame", "request_id"}
+
+
+class TLSDoor(Door):
+    """The way that browsers take."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack, WAYS[0])
+        assert stack.nginx is not None
+        self._tls_url = stack.nginx.tls_url
+        self._context = ssl.create_default_context(cafile=stack.nginx.certificate)
+
+    def connect(self) -> RawConnection:
+        connection = RawConnection(self._tls_url)
+        connection.socket = self._context.wrap_socket(connection.socket, server_hostname="localhost")
+        return connection
+
+
+@pytest.fixture(params=[*WAYS, BY_TLS])
+def any_door(stack: Stack, request: pytest.FixtureRequest) -> Door:
+    return TLSDoor(stack) if request.param == BY_TLS else Door(stack, request.param)
+
+
+#: Method, path, headers, and the statuses of which one must come: by the application, by gunicorn, by nginx.
+ANSWERS = {
+    "page": ("GET", "/", [], {200}),
+    "file of the page": ("GET", "/console/x/js/app.js", [], {200}),
+    "probe": ("GET", "/healthz", [("Host", "10.0.0.1")], {200}),
+    "sign-in": ("GET", "/auth/login", [], {302}),
+    "failed sign-in": ("GET", "/auth/authorize?state=x", [("Accept", "text/html")], {400}),
+    "no session": ("GET", "/api/me", [], {401}),
+    "no route": ("GET", "/nothing", [], {404}),
+    "another host": ("GET", "/", [("Host", "evil.example")], {400}),
+    "another method": ("PUT", "/healthz", [], {405}),
+    "TRACE": ("TRACE", "/", [], {405}),
+    "metrics": ("GET", "/metrics", [("Host", "evil.example")], {200, 404}),
+    "too many headers": ("GET", "/", [(f"X-{number}", "y") for number in range(70)], {431}),
+    "a header that is too long": ("GET", "/", [("X", "y" * 9_000)], {400, 431}),
+    "an address that is too long": ("GET", "/?" + "y" * 9_000, [], {414}),
+    "a head that is too long": ("GET", "/", [(f"X-{number}", "y" * 8_000) for number in range(8)], {400, 431}),
+    "two hosts": ("GET", "/", [("Host", "a"), ("Host", "b")], {400}),
+    "a header without a name": ("GET", "/", [("", "x"), ("Content-Length", "x")], {400}),
+    "an unknown transfer coding": ("POST", "/", [("Transfer-Encoding", "x")], {501}),
+    "an expectation that nobody meets": ("GET", "/api/me", [("Expect", "x")], {401, 417}),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_answer_has_each_security_header_once(any_door: Door, name: str) -> None:
+    """Also those of nginx and gunicorn; Strict-Transport-Security wherever a browser sees https."""
+    method, path, headers, statuses = ANSWERS[name]
+
+    answer = any_door.ask(method, path, *headers)
+
+    assert answer.status in statuses
+    for header, value in security_headers(is_https=True).items():
+        found = [given for given_name, given in answer.headers if given_name.lower() == header.lower()]
+        if header == "Strict-Transport-Security" and not isinstance(any_door, TLSDoor) and not found:
+            continue  # without TLS of its own, nginx cannot know of any
+        if header == "Referrer-Policy" and path.startswith("/auth/"):
+            value = "no-referrer"  # noqa: PLW2901
+        assert found == [value], header
+    assert (
+        "text/html" not in (answer.header("Content-Type") or "") or b"<script" not in answer.body.split(b"</head>")[-1]
+    )
+
+
+def test_what_gunicorn_refuses_is_a_problem_that_repeats_nothing_of_the_request(stack: Stack) -> None:
+    """Its own page would show what was sent."""
+    around = Door(stack, WAYS[1])
+    for name, status in (("a header that is too long", 431), ("an address that is too long", 414), ("two hosts", 400)):
+        method, path, headers, _ = ANSWERS[name]
+        answer = around.ask(method, path, *headers)
+        assert (answer.status, answer.header("Content-Type")) == (status, "application/problem+json")
+        assert answer.header("Cache-Control") == "no-store"
+        assert answer.json()["status"] == status
+        assert set(answer.json()) == MEMBERS - {"request_id"}
+    marked = around.talk(b"GET /<marker> HTTP/7.7\r\nHost: x\r\n\r\n")
+    assert marked.startswith(b"HTTP/1.1 400 ")
+    assert b"marker" not in marked
+
+
+def test_a_malformed_small_body_is_the_senders_mistake(stack: Stack, alice: Client) -> None:
+    """Whatever is wrong with its chunks or trailers: 400, and no crash of ours."""
+    around = Door(stack, WAYS[1])
+    for body in (
+        b"x\r\n",
+        b"2;a\nb\r\na=\r\n0\r\n\r\n",
+        b"2\na=\r\n0\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"2\r\na=0\r\n\r\n",
+    ):
+        for method, path in (("POST", "/api/conversion/check"), ("PATCH", "/api/models/some-model")):
+            with around.connect() as connection:
+                head = {
+                    "Host": around.host,
+                    "Cookie": alice.cookie_header,
+                    "Content-Type": "application/x-www-form-urlencoded",
+                    "Transfer-Encoding": "chunked",
+                }
+                answer = connection.send_head(method, path, head).send(body).finish_sending().answer(method)
+            assert (answer.status, answer.json()["code"]) == (400, "invalid_request"), (body, path)
+
+
+def test_no_head_that_nginx_passes_on_is_too_large_for_gunicorn(stack: Stack) -> None:
+    """Around the size where nginx begins to refuse, it is always nginx that does."""
+    through = Door(stack, WAYS[0])
+    answers = [through.ask("GET", "/healthz", ("X", "y" * length)).status for length in range(8_180, 8_194)]
+    lines = [through.ask("GET", "/healthz?" + "y" * length).status for length in range(8_160, 8_184)]
+
+    assert sorted(set(answers)) == [200, 400]
+    assert sorted(set(lines)) == [200, 414]
+
+
+# --- nginx alone: in front of nobody, of somebody silent, and of somebody who tells what arrives
+
+
+@dataclass
+class Upstream:
+    """Stands where the gateway does: answers 502 as the gateway would, and remembers what arrived."""
+
+    port: int
+    requests: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            told.requests.append((self.path, self.headers.items()))
+            body = b'{"code":"converter_unavailable"}'
+            self.send_response(502)
+            headers = {"X-Request-ID": "the-gateways", "Content-Type": "application/problem+json"}
+            headers |= {**security_headers(is_https=True), "Content-Length": str(len(body)), "Vary": "Cookie"}
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    told = Upstream(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield told
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Nginx]:
+    with Nginx(tmp_path_factory.mktemp("nginx"), upstream.port) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """An nginx without a gateway."""
+    with Nginx(tmp_path_factory.mktemp("lonely"), free_port()) as made:
+        yield made
+
+
+def get(url: str, path: str, **headers: str) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url + path, headers=headers, allow_redirects=False, timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("accepts", "language", "title"),
+    [
+        ("en-GB,en;q=0.9", "en", "The service cannot be reached"),
+        ("zh-TW,zh;q=0.9,en;q=0.8", "zh-TW", "無法連線到服務"),
+        ("de", "en", "The service cannot be reached"),
+    ],
+)
+def test_without_a_gateway_nginx_answers_with_a_problem_in_the_readers_language(
+    lonely: Nginx, accepts: str, language: str, title: str
+) -> None:
+    """502, when to come back, an id that is in nginx's log, and nothing that a cache may keep."""
+    answer = get(lonely.url, "/api/me", **{"Accept-Language": accepts})
+
+    document = json.loads(answer.content)
+    assert answer.status_code == document["status"] == 502
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert set(document) == MEMBERS
+    assert (document["title"], document["code"]) == (title, "gateway_unavailable")
+    assert (document["i18n_key"], document["blame"], document["retryable"]) == ("busy", "gateway", True)
+    assert document["request_id"] == answer.headers["X-Request-ID"]
+    assert document["request_id"] in lonely.access_log.read_text(encoding="utf-8")
+
+
+def test_an_upload_without_a_gateway_gets_the_same(lonely: Nginx) -> None:
+    with RawConnection(lonely.url) as connection:
+        answer = connection.send_head("POST", "/api/conversion/init", {"Content-Length": "2"}).send(b"ab").answer()
+    assert (answer.status, answer.json()["code"]) == (502, "gateway_unavailable")
+
+
+def test_a_gateway_that_does_not_answer_in_time_is_a_504(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        patience = {"proxy_read_timeout 90s;": "proxy_read_timeout 1s;"}
+        with Nginx(tmp_path, silent.getsockname()[1], replacements=patience) as nginx:
+            answer = get(nginx.url, "/api/me")
+    document = answer.json()
+    assert answer.status_code == document["status"] == 504
+    assert (document["code"], answer.headers["Retry-After"]) == ("gateway_unavailable", "5")
+
+
+def test_a_body_that_is_far_too_large_is_refused_by_nginx_in_the_gateways_words(lonely: Nginx) -> None:
+    """The code, key, blame and titles of the catalogue, in both languages."""
+    entry = PayloadTooLargeError("").entry
+    for language in LANGUAGES:
+        headers = {"Content-Length": str(6 * 1024**2), "Accept-Language": language}
+        with RawConnection(lonely.url) as connection:
+            answer = connection.send_head("PATCH", "/api/models/m", headers).answer()
+        document = answer.json()
+        assert answer.status == document["status"] == entry.status
+        assert (document["code"], document["i18n_key"], document["title"]) == (
+            entry.code,
+            entry.i18n_key,
+            entry.title[language],
+        )
+        assert (document["blame"], document["retryable"]) == (entry.blame.value, entry.retryable)
+        assert document["detail"].startswith(entry.detail[language].split("{")[0])
+        assert answer.header("Retry-After") is None
+
+
+def test_an_answer_of_the_gateways_passes_unchanged(nginx: Nginx) -> None:
+    """A 502 of its own is no 502 of nginx's: nothing is added, doubled or replaced."""
+    answer = get(nginx.url, "/api/me")
+
+    assert (answer.status_code, answer.json()) == (502, {"code": "converter_unavailable"})
+    names = [name.lower() for name in answer.headers]
+    assert sorted(set(names) & {"retry-after", "cache-control"}) == []
+    assert answer.headers["X-Request-ID"] == "the-gateways"
+    for name, value in security_headers(is_https=True).items():
+        assert answer.raw.headers.getlist(name) == [value]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost:1", "evil.example\\", "localhost@evil.example"])
+def test_the_way_to_tls_leads_to_our_own_name(lonely: Nginx, host: str) -> None:
+    """Whatever Host or address was sent: a cache between could keep the redirect for others."""
+    answers = [
+        ask_raw(lonely.redirect_port, f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+        for target in ("/a?b=c", "http://evil.example/a?b=c", "//evil.example/a")
+    ]
+    for answer in answers:
+        if answer.status != 400:
+            location = urlsplit(answer.header("Location") or "")
+            assert (answer.status, location.scheme, location.netloc) == (308, "https", "localhost")
+            assert answer.header("X-Content-Type-Options") == "nosniff"
+
+
+def ask_raw(port: int, head: str) -> RawAnswer:
+    with RawConnection(f"http://127.0.0.1:{port}") as connection:
+        return connection.send(head.encode()).answer()
+
+
+def test_the_gateway_hears_of_the_way_from_nginx_alone(nginx: Nginx, upstream: Upstream) -> None:
+    """Each forwarding header is there once, with nginx's own word, or not at all."""
+    given = {
+        "X-Forwarded-For": "203.0.113.7",
+        "X-Forwarded-Proto": "ftp",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Port": "1",
+        "X-Forwarded-Server": "evil.example",
+        "X-Forwarded-User": "u-bob",
+        "X-Forwarded-Ssl": "on",
+        "X-Forwarded-Protocol": "ssl",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Real-IP": "203.0.113.7",
+        "Forwarded": "for=203.0.113.7",
+        "Proxy": "http://evil.example",
+        "SCRIPT_NAME": "/evil",
+        "X_Forwarded_For": "203.0.113.7",
+    }
+    get(nginx.url, "/forwarded", **given)
+
+    headers = [
+        (name.lower(), value) for path, found in upstream.requests if path == "/forwarded" for name, value in found
+    ]
+    about_the_way = sorted(pair for pair in headers if pair[0] in {name.lower() for name in given})
+    assert about_the_way == [
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", urlsplit(nginx.url).netloc),
+        ("x-forwarded-proto", "http"),
+        ("x-real-ip", "127.0.0.1"),
+    ]
+
+
+def test_no_spelling_of_metrics_passes(nginx: Nginx, upstream: Upstream) -> None:
+    """What nginx lets through is another path for the gateway, too, by any decoding of it."""
+    spellings = ["/metrics", "/metrics?x", "/metrics#x", "//metrics", "/./metrics", "/x/../metrics", "/%6detrics"]
+    spellings += ["/%2e/metrics", "/x/%2e%2e/metrics", "/x/..%2fmetrics", "/metrics/", "/metrics%20", "/METRICS"]
+    spellings += ["/metrics;x", "/%2fmetrics", "http://localhost/metrics", "http://localhost//metrics", "/metrics%23"]
+    upstream.requests.clear()
+
+    answers = [
+        ask_raw(nginx.port, f"GET {spelling} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").status
+        for spelling in spellings
+    ]
+
+    assert answers[0] == 404
+    assert set(answers) <= {404, 400, 502}
+    passed = [path for path, _ in upstream.requests]
+    assert passed, "the spellings that are other paths do pass"
+    assert not [path for path in passed if unquote(urlsplit(path).path) == "/metrics" or path.startswith("http")]
+
+
+@pytest.mark.parametrize(
+    ("cipher", "is_taken"),
+    [
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        ("ECDHE-ECDSA-AES128-SHA", False),
+        ("ECDHE-ECDSA-AES256-SHA384", False),
+    ],
+)
+def test_tls_is_authenticated_encryption_only(lonely: Nginx, cipher: str, is_taken: bool) -> None:
+    """TLS 1.2 with CBC, which nginx would take by itself, is refused."""
+    context = ssl.create_default_context(cafile=lonely.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(cipher)
+    with socket.create_connection(("127.0.0.1", lonely.tls_port), timeout=10) as plain:
+        if is_taken:
+            with context.wrap_socket(plain, server_hostname="localhost") as secured:
+                assert secured.cipher()[0] == cipher  # type: ignore[index]
+        else:
+            with pytest.raises(ssl.SSLError):
+                context.wrap_socket(plain, server_hostname="localhost")

@@ -1,0 +1,121 @@
+"""What a cache between us and browsers may keep, and whom it may show it to."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.api.edge import Edge, make_edge
+
+FRONTEND = "https://app.example"
+OF_A_PERSON = [
+    ("GET", "/"),
+    ("GET", "/api/me"),
+    ("GET", "/api/conversion/active"),
+    ("GET", "/api/conversion/jobs"),
+    ("GET", "/api/conversion/job-1"),
+    ("GET", "/api/conversion/job-1/download"),
+    ("GET", "/api/conversion/job-1/download?check=1"),
+    ("GET", "/api/models"),
+    ("GET", "/api/models/absent"),
+    ("GET", "/api/models/absent/file"),
+    ("POST", "/api/conversion/check"),
+    ("GET", "/auth/authorize?state=x"),
+    ("GET", "/auth/login"),
+]
+#: Addresses that some caches take for files, whatever is answered there.
+LIKE_FILES = [
+    "/api/me/photo.css",
+    "/api/me;x.js",
+    "/api/me%2fx.css",
+    "/api/models/x.png",
+    "/x.css",
+    "/console/x/nothing.js",
+]
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge that one foreign frontend may use."""
+    with make_edge(tmp_path_factory.mktemp("edge"), VISIONA_ALLOWED_ORIGINS=FRONTEND) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("method", "path"), OF_A_PERSON)
+@pytest.mark.parametrize("user_id", ["alice", None])
+def test_nothing_of_a_person_may_be_kept_by_a_shared_cache(
+    edge: Edge, method: str, path: str, user_id: str | None
+) -> None:
+    """Neither the answer nor its refusal: `no-store` or `private`, and told apart by cookie."""
+    answer = edge.client(user_id).open(path, method=method)
+
+    assert {"no-store", "private"} & set(str(answer.cache_control).split(", ")), str(answer.cache_control)
+    assert "Cookie" in answer.vary
+
+
+@pytest.mark.parametrize("path", LIKE_FILES)
+def test_an_address_that_looks_like_a_file_shows_nothing_of_a_person(edge: Edge, path: str) -> None:
+    """Cache deception: whoever is lured to `/api/me/photo.css` finds nothing there that a cache could keep."""
+    answer = edge.client().get(path)
+
+    assert answer.status_code == 404
+    assert "no-store" in str(answer.cache_control)
+    assert b"alice" not in answer.data
+
+
+def test_what_all_may_keep_is_the_same_for_all(edge: Edge) -> None:
+    """Public answers do not depend on who asks, set no cookie, and take none from a cookie."""
+    page = edge.client(None).get("/").get_data(as_text=True)
+    script = next(part for part in page.split('"') if part.startswith("/console/") and part.endswith(".css"))
+    for path in ("/console/errors.json", script):
+        answers = [edge.client(user).get(path, headers={"Origin": FRONTEND}) for user in ("alice", None)]
+        assert all("public" in str(answer.cache_control) for answer in answers), path
+        assert answers[0].data == answers[1].data
+        assert not any("Set-Cookie" in answer.headers for answer in answers)
+        assert not any("Access-Control-Allow-Origin" in answer.headers for answer in answers)
+
+
+@pytest.mark.parametrize("origin", [FRONTEND, "https://evil.example", None])
+@pytest.mark.parametrize(("method", "path"), [pair for pair in OF_A_PERSON if pair[1] != "/"])
+def test_answers_are_told_apart_by_origin_also_where_none_was_sent(
+    edge: Edge, method: str, path: str, origin: str | None
+) -> None:
+    """Otherwise a cache could give one site what was allowed to another."""
+    answer = edge.client().open(path, method=method, headers={} if origin is None else {"Origin": origin})
+
+    assert "Origin" in answer.vary
+    allowed = answer.headers.get("Access-Control-Allow-Origin")
+    assert allowed == (FRONTEND if origin == FRONTEND else None)
+
+
+def test_a_poll_that_has_not_changed_is_told_apart_too(edge: Edge) -> None:
+    """304 replaces headers of what is kept (RFC 9111, section 4.3.4), so it has to have the same."""
+    client = edge.client()
+    first = client.get("/api/conversion/job-1", headers={"Origin": FRONTEND})
+
+    again = client.get("/api/conversion/job-1", headers={"If-None-Match": first.headers["ETag"], "Origin": FRONTEND})
+
+    assert again.status_code == 304
+    for name in ("Vary", "Cache-Control", "Access-Control-Allow-Origin", "Content-Security-Policy"):
+        assert again.headers.getlist(name) == first.headers.getlist(name), name
+
+
+def test_a_preflight_of_another_site_is_granted_nothing(edge: Edge) -> None:
+    """Neither at the API, nor at the sign-in, nor anywhere else."""
+    for path in ("/api/conversion/init", "/api/models/m", "/auth/logout", "/", "/healthz"):
+        for origin in ("https://evil.example", "null", f"{FRONTEND}.evil.example", FRONTEND.upper()):
+            headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            answer = edge.client(None).options(path, headers=headers)
+            assert not [name for name, _ in answer.headers if name.startswith("Access-Control-Allow")], (path, origin)
+
+
+@pytest.mark.parametrize("metadata", [{"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "cross-site"}, {}])
+def test_an_allowed_frontend_still_cannot_read_a_download_address(edge: Edge, metadata: dict[str, str]) -> None:
+    """CORS lets its scripts call the API; the token is for navigations, also in browsers without Fetch Metadata."""
+    edge.conversions.calls.clear()
+    headers = {"Origin": FRONTEND, **metadata}
+
+    answer = edge.client().get("/api/conversion/job-1/download", headers=headers)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "navigation_required")
+    assert "Location" not in (answer.headers.get("Access-Control-Expose-Headers") or "")
+    assert edge.conversions.calls == []

@@ -1,0 +1,217 @@
+"""deploy/nginx.conf agrees with the gateway: with its settings, its limits, gunicorn.conf.py and its routes."""
+
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from annotated_types import Le
+
+from app.api.requests import MAX_SMALL_BODY_BYTES
+from app.config import Settings
+from app.domain.security_headers import security_headers
+from app.streaming.heads import MAX_HEAD_BYTES
+from app.streaming.worker import GatewayWorker
+from tests.api.edge import CONVERSION, ENVIRON, Edge, make_edge
+from tests.support.nginx import CONFIGURATION
+from tests.support.nginx_directives import Block, parse, seconds, size
+from tests.support.processes import ROOT
+
+INIT, PROMOTE, FILE = "/api/conversion/init", "/api/conversion/j/promote-to-models", "/api/models/m/file"
+
+
+@pytest.fixture(scope="module")
+def configuration() -> Block:
+    return parse(CONFIGURATION.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def server(configuration: Block) -> Block:
+    """The server that speaks TLS."""
+    [found] = [block for block in configuration.blocks("server") if block.blocks("location")]
+    return found
+
+
+@pytest.fixture
+def gunicorn(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The settings of gunicorn.conf.py, as gunicorn would read them."""
+    for name, value in (ENVIRON | CONVERSION).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(GatewayWorker, "drain_seconds", GatewayWorker.drain_seconds)
+    return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Iterator[Edge]:
+    with make_edge(tmp_path) as made:
+        yield made
+
+
+def location_of(server: Block, path: str) -> Block:
+    """The location that nginx chooses for a path: the exact one, else the first expression, else the prefix `/`."""
+    locations = server.blocks("location")
+    exact = [block for block in locations if block.arguments == ["=", path]]
+    matching = [
+        block for block in locations if block.arguments[0] == "~" and re.search(block.arguments[1], path) is not None
+    ]
+    prefix = [block for block in locations if block.arguments == ["/"]]
+    return [*exact, *matching, *prefix][0]
+
+
+def setting(server: Block, path: str, name: str) -> list[str]:
+    """The arguments of a directive for a path: those of its location, else the server's."""
+    location = location_of(server, path)
+    return location.one(name) if location.values(name) else server.one(name)
+
+
+def most(name: str) -> float:
+    """The largest value that a setting of the gateway may have."""
+    [limit] = [rule.le for rule in Settings.model_fields[name].metadata if isinstance(rule, Le)]
+    return float(limit)  # type: ignore[arg-type]
+
+
+def default(name: str) -> float:
+    return float(Settings.model_fields[name].default)
+
+
+# --- sizes
+
+
+def test_uploads_pass_as_they_come_and_only_the_gateway_counts_them(server: Block) -> None:
+    """No buffering, no limit beside VISIONA_MAX_UPLOAD_BYTES; everything else is buffered."""
+    assert setting(server, INIT, "proxy_request_buffering") == ["off"]
+    assert setting(server, INIT, "client_max_body_size") == ["0"]
+    buffering = [block.values("proxy_request_buffering") for block in server.blocks("location")]
+    assert sum(map(len, buffering)) == 1
+    assert not server.values("proxy_request_buffering")
+
+
+@pytest.mark.parametrize("path", ["/", "/api/conversion/check", PROMOTE, "/api/models/m"])
+def test_small_bodies_may_be_a_little_larger_than_the_gateway_takes(server: Block, path: str) -> None:
+    """So that it is the gateway which refuses what is just too large, and nginx which refuses what is far too large."""
+    limit = size(setting(server, path, "client_max_body_size")[0])
+    assert MAX_SMALL_BODY_BYTES < limit < 2 * MAX_SMALL_BODY_BYTES
+
+
+def test_a_head_that_nginx_passes_on_is_one_that_gunicorn_takes(server: Block, gunicorn: dict[str, Any]) -> None:
+    """Each line of it, and all of it, with room for what nginx adds."""
+    [number, each] = server.one("large_client_header_buffers")
+    assert size(each) - len("\r\n") <= gunicorn["limit_request_line"]
+    assert size(each) <= gunicorn["limit_request_field_size"], "gunicorn counts the line end of a field"
+    first = size(server.one("client_header_buffer_size")[0])
+    added = sum(len(" ".join(words)) + 64 for words in server.values("proxy_set_header"))
+    assert first + int(number) * size(each) + added < MAX_HEAD_BYTES
+
+
+# --- times
+
+
+def test_a_stalled_upload_is_the_gateways_to_end(server: Block) -> None:
+    """Whatever VISIONA_UPLOAD_IDLE_SECONDS is, nginx waits longer, for the client and for the gateway."""
+    idle = most("upload_idle_seconds")
+    assert seconds(setting(server, INIT, "client_body_timeout")[0]) > idle
+    assert seconds(setting(server, INIT, "proxy_send_timeout")[0]) > idle
+    # The converter's answer, and the look for one that was lost.
+    assert seconds(setting(server, INIT, "proxy_read_timeout")[0]) > 60 + default("request_deadline_seconds")
+
+
+@pytest.mark.parametrize("path", ["/", "/auth/authorize", "/api/me", "/api/conversion/j", "/api/conversion/j/download"])
+def test_the_gateway_answers_for_itself_when_its_deadline_is_over(server: Block, path: str) -> None:
+    assert seconds(setting(server, path, "proxy_read_timeout")[0]) > default("request_deadline_seconds") + 15
+
+
+def test_promoting_may_take_as_long_as_the_largest_setting_of_the_deadline(server: Block) -> None:
+    """And as a result of 5 GiB takes at 1.5 MB/s."""
+    waits = seconds(setting(server, PROMOTE, "proxy_read_timeout")[0])
+    assert waits >= most("request_deadline_seconds")
+    assert waits >= default("max_upload_bytes") / 1_500_000
+
+
+def test_nginx_closes_idle_connections_before_gunicorn_does(configuration: Block, gunicorn: dict[str, Any]) -> None:
+    """Otherwise a request could meet a connection that has just ended."""
+    [kept] = [block for block in configuration.blocks("upstream") if block.values("keepalive")]
+    assert seconds(kept.one("keepalive_timeout")[0]) < gunicorn["keepalive"]
+
+
+def test_what_cannot_be_repeated_is_never_sent_twice(server: Block) -> None:
+    for path in (INIT, PROMOTE):
+        assert setting(server, path, "proxy_next_upstream") == ["off"]
+    assert set(server.one("proxy_next_upstream")) <= {"error", "off"}
+
+
+# --- who is believed
+
+
+def test_both_groups_of_connections_lead_to_where_gunicorn_listens(
+    configuration: Block, gunicorn: dict[str, Any]
+) -> None:
+    servers = [block.one("server")[0] for block in configuration.blocks("upstream")]
+    assert servers == [gunicorn["bind"]] * 2
+
+
+def test_forwarding_headers_are_nginxs_own_or_none(server: Block) -> None:
+    """Set, and never appended to what the client sent; a location that set one would lose all others."""
+    given = dict(server.values("proxy_set_header"))
+    assert given["Host"] == given["X-Forwarded-Host"] == "$http_host"
+    assert given["X-Forwarded-For"] == given["X-Real-IP"] == "$remote_addr"
+    assert given["X-Forwarded-Proto"] == "$scheme"
+    cleared = {name for name, value in given.items() if value == ""}
+    assert cleared >= {"Forwarded", "Proxy", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-User"}
+    assert not any(block.values("proxy_set_header") for block in server.blocks("location"))
+
+
+def test_gunicorn_believes_no_header_about_where_it_is(gunicorn: dict[str, Any]) -> None:
+    believed = [gunicorn[name] for name in ("forwarded_allow_ips", "forwarder_headers", "secure_scheme_headers")]
+    assert believed == ["", "", {}]
+
+
+def test_the_gateways_own_port_is_for_this_machine_only(gunicorn: dict[str, Any]) -> None:
+    assert gunicorn["bind"].startswith("127.0.0.1:")
+
+
+def test_tls_is_of_this_decade(server: Block) -> None:
+    assert server.one("ssl_protocols") == ["TLSv1.2", "TLSv1.3"]
+    assert server.one("ssl_session_tickets") == ["off"]
+    assert server.one("ssl_ciphers") == ["ECDHE+AESGCM:ECDHE+CHACHA20"]
+
+
+def test_neither_server_tells_its_version_or_logs_queries(configuration: Block) -> None:
+    """An authorization code stands in a query while somebody signs in."""
+    for server in configuration.blocks("server"):
+        assert server.one("server_tokens") == ["off"]
+        assert server.one("access_log")[1] == "visiona"
+    [_, *pieces] = configuration.one("log_format")
+    assert not any(name in "".join(pieces) for name in ("$request ", '$request"', "$request_uri", "$args", "$query"))
+    assert "cookie" not in "".join(pieces).lower()
+
+
+# --- headers and routes
+
+
+def test_nginxs_own_answers_have_the_gateways_headers(configuration: Block, server: Block) -> None:
+    """The same names and values, each only where the answer has none; no location takes them away."""
+    maps = {block.arguments[1]: block for block in configuration.blocks("map")}
+    added = {words[0]: words for words in server.values("add_header")}
+    for name, value in security_headers(is_https=True).items():
+        assert added[name][2:] == ["always"], name
+        source = maps[added[name][1]]
+        assert f"$upstream_http_{name.lower().replace('-', '_')}" in source.arguments[0]
+        assert [arguments for _, arguments in source.content] == [[value]], name
+    assert not any(block.values("add_header") for block in server.blocks("location"))
+
+
+def test_every_location_of_its_own_is_a_route_of_the_gateways(server: Block, edge: Edge) -> None:
+    """A route that is renamed would lose what nginx does for it, and nothing else would tell."""
+    urls = edge.app.url_map.bind("localhost")
+    special = {INIT: "POST", PROMOTE: "POST", FILE: "GET"}
+    for path, method in special.items():
+        assert location_of(server, path).arguments != ["/"], path
+        assert urls.test(path, method), path
+    named = [block for block in server.blocks("location") if not block.arguments[0].startswith("@")]
+    assert len(named) == len(special) + 2, "a location that this test does not know"
+
+
+def test_metrics_are_closed(server: Block) -> None:
+    assert location_of(server, "/metrics").one("return") == ["404"]

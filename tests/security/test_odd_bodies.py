@@ -1,0 +1,115 @@
+"""Small bodies that were made to hurt whoever reads them."""
+
+import contextlib
+import gzip
+
+import pytest
+
+from app.api.requests import MAX_SMALL_BODY_BYTES
+from tests.security.conftest import Door
+from tests.support.clients import Client
+from tests.support.stack import Stack
+
+JSON = {
+    "deep lists": b"[" * 200_000,
+    "deep objects": b'{"a":' * 100_000,
+    "deep and closed": b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a number of 5000 digits": b'{"name":' + b"9" * 5_000 + b"}",
+    "half a surrogate, raw": b'{"name":"\xed\xa0\x80"}',
+    "Latin-1": b'{"name":"\xff"}',
+    "a list": b"[1]",
+    "a text": b'"name"',
+    "nothing": b"",
+    "two documents": b"{}{}",
+    "a form": b"name=x",
+}
+NAMES = {
+    "infinity": b'{"name":1e999999}',
+    "not a number": b'{"name":NaN}',
+    "half a surrogate": b'{"name":"\\ud800"}',
+    "a NUL": b'{"name":"a\\u0000b"}',
+    "an object": b'{"name":{"$ne":""}}',
+    "twice": b'{"name":"a","name":["b"]}',
+    "a megabyte": b'{"name":"' + b"a" * 1_000_000 + b'"}',
+}
+
+
+@pytest.fixture
+def model_id(stack: Stack, alice: Client) -> str:
+    job_id = stack.completed_job(alice)
+    return str(alice.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"])
+
+
+def test_json_that_would_hurt_a_parser_is_malformed(alice: Client, model_id: str) -> None:
+    """Deep, huge or no JSON at all: 400 at once, the model unchanged, and the worker lives."""
+    before = alice.get(f"/api/models/{model_id}").json()
+    for what, body in {**JSON, **NAMES}.items():
+        answer = alice.patch(f"/api/models/{model_id}", data=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request"), what
+        assert answer.elapsed.total_seconds() < 3, what
+    assert alice.get(f"/api/models/{model_id}").json() == before
+
+
+def test_a_body_is_never_unpacked(alice: Client, model_id: str) -> None:
+    """Content-Encoding asks for what nobody here does: ten megabytes of blanks stay ten kilobytes of no JSON."""
+    bomb = gzip.compress(b" " * 10_000_000 + b'{"name":"unpacked"}')
+
+    answer = alice.patch(f"/api/models/{model_id}", data=bomb, headers={"Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
+    """Ten thousand fields are refused or passed over, in no time, and nobody upstream hears of them."""
+    fields = "&".join(f"f{number}=x" for number in range(10_000))
+    parts = "".join(f'--b\r\nContent-Disposition: form-data; name="f{number}"\r\n\r\nx\r\n' for number in range(10_000))
+    for body, kind in (
+        (fields, "application/x-www-form-urlencoded"),
+        (parts + "--b--\r\n", "multipart/form-data; boundary=b"),
+    ):
+        answer = alice.post("/api/conversion/check", data=body, headers={"Content-Type": kind})
+        assert answer.status_code in {200, 400, 413}, kind
+        assert answer.elapsed.total_seconds() < 3
+
+
+def test_a_body_with_a_method_that_has_none_changes_nothing(door: Door, alice: Client, model_id: str) -> None:
+    """GET, HEAD and DELETE do what they always do, whatever is sent along; DELETE of another's id deletes nothing."""
+    cookie = ("Cookie", alice.cookie_header)
+    body = f'{{"id":"{model_id}","name":"taken over"}}'.encode()
+
+    statuses = [
+        door.ask(method, "/api/models/absent", cookie, ("Content-Type", "application/json"), body=body).status
+        for method in ("GET", "HEAD", "DELETE")
+    ]
+
+    assert statuses == [404, 404, 404]
+    assert alice.get(f"/api/models/{model_id}").json()["name"] != "taken over"
+
+
+def test_a_small_body_without_end_is_refused(door: Door, alice: Client) -> None:
+    """Chunked, so that nobody announces its size: 413 at the limit, and never what came before it, as if it were all.
+
+    The JSON of the first chunk would be whole; blanks behind it change nothing but its size.
+    """
+    with door.connect() as connection:
+        head = {"Host": door.host, "Cookie": alice.cookie_header, "Transfer-Encoding": "chunked"}
+        connection.send_head("PATCH", "/api/models/some-model", head)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send_chunk(b'{"name":"cut off"}')
+            for _ in range(6):
+                connection.send_chunk(b" " * 1024**2)
+        answer = connection.answer("PATCH")
+
+    assert (answer.status, answer.json()["code"]) == (413, "payload_too_large")
+
+
+def test_a_small_body_of_exactly_the_limit_is_taken(door: Door, alice: Client) -> None:
+    """Announced or not; one byte more is not."""
+    for size, status in ((MAX_SMALL_BODY_BYTES, 404), (MAX_SMALL_BODY_BYTES + 1, 413)):
+        body = b'{"name":"x"}'.ljust(size)
+        counted = door.ask("PATCH", "/api/models/some-model", ("Cookie", alice.cookie_header), body=body)
+        with door.connect() as connection:
+            head = {"Host": door.host, "Cookie": alice.cookie_header, "Transfer-Encoding": "chunked"}
+            connection.send_head("PATCH", "/api/models/some-model", head).send_chunk(body).send_chunk(b"")
+            chunked = connection.answer("PATCH")
+        assert (counted.status, chunked.status) == (status, status)
