@@ -25,7 +25,6 @@ from app.errors import (
     JobNotCompletedError,
     JobNotFoundError,
     ModelStoreUnavailableError,
-    PayloadTooLargeError,
 )
 from app.services.leases import LeaseKeeper
 from app.services.notes import JobNotes
@@ -97,7 +96,6 @@ class ConversionService:
         parts: ConversionParts,
         *,
         tenant_id: str,
-        max_upload_bytes: int,
         clock: Callable[[], datetime],
         new_deadline: Callable[[], Deadline],
     ) -> None:
@@ -105,7 +103,6 @@ class ConversionService:
         self._new_deadline = new_deadline
         self._clock = clock
         self._tenant_id = tenant_id
-        self._max_upload_bytes = max_upload_bytes
 
     def init_job(self, user_id: str, boundary: str, open_body: OpenBody, context: CallContext) -> JobView:
         """Stream a multipart body to the converter and return the job that it started.
@@ -120,10 +117,11 @@ class ConversionService:
         self._parts.poller.forget(started.job.job_id)
         return JobView(started.job, started.filename, started.size, model_id=None, model_sha256=started.model_sha256)
 
-    def check_upload(self, user_id: str, size: int | None, context: CallContext) -> None:
-        """Return if an upload of `size` bytes would be taken now; raise what it would run into. Starts nothing."""
-        if size is not None and size > self._max_upload_bytes:
-            raise PayloadTooLargeError(f"at most {self._max_upload_bytes} bytes in total")
+    def check_upload(self, user_id: str, context: CallContext) -> None:
+        """Return if an upload would be taken now; raise what it would run into. Starts nothing.
+
+        What the upload is made of is not looked at here: its limits are those of whoever reads it.
+        """
         self._parts.uploads.require_room(user_id)
         try:
             self._parts.uploads.require_no_running_job(user_id, context)

@@ -124,7 +124,6 @@ class Bench:
                 slots=self.slots,
             ),
             tenant_id="tenant-1",
-            max_upload_bytes=1_000,
             clock=self.clock,
             new_deadline=lambda: Deadline(60, self.monotonic),
         )

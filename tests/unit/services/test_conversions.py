@@ -19,7 +19,6 @@ from app.errors import (
     JobNotFoundError,
     ModelStoreUnavailableError,
     OwnershipMismatchError,
-    PayloadTooLargeError,
     PromoteFailedError,
     ResultMissingError,
     UploadCapacityError,
@@ -385,8 +384,7 @@ def test_a_conflict_whose_job_cannot_be_asked_for_is_still_a_conflict(bench: Ben
 
 
 def test_checking_an_upload_asks_everything_and_starts_nothing(bench: Bench) -> None:
-    bench.service.check_upload("alice", 1_000, call_context())
-    bench.service.check_upload("alice", None, call_context())
+    bench.service.check_upload("alice", call_context())
     assert bench.member_center.token_source.scopes == ["converter:job.write"]
     assert bench.ledger.rows == {}
     assert "create" not in bench.converter.calls
@@ -415,13 +413,7 @@ def spoil(bench: Bench, what: str) -> type[GatewayError]:
 def test_checking_an_upload_says_what_it_would_run_into(bench: Bench, what: str) -> None:
     expected = spoil(bench, what)
     with pytest.raises(expected):
-        bench.service.check_upload("alice", 1, call_context())
-
-
-def test_an_upload_over_the_limit_is_refused_before_anything_is_asked(bench: Bench) -> None:
-    with pytest.raises(PayloadTooLargeError):
-        bench.service.check_upload("alice", 1_001, call_context())
-    assert bench.converter.calls == bench.leases.calls == []
+        bench.service.check_upload("alice", call_context())
 
 
 def test_time_moves_history_and_views_alike(bench: Bench) -> None:
