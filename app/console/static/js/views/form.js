@@ -5,6 +5,7 @@ import { h, icon, setText } from "../dom.js";
 import { formatNumber, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { inspectModel } from "../model_file.js";
+import { FILE_CHANGED } from "../problems.js";
 import { pageHead } from "./pieces.js";
 import { button, problemPanel } from "./problem.js";
 
@@ -15,10 +16,10 @@ const SHOWN_REFERENCES = 5;
 export function conversionForm({ conversion, session }) {
   const { form } = conversion;
   const problemPlace = h("div", { class: "problem-place" });
-  const model = modelSection(form, changed);
+  const model = modelSection(form, changed, chosenAgain);
   const chips = chipSection(form, changed);
   const identity = identitySection(form, changed);
-  const references = referenceSection(form, changed);
+  const references = referenceSection(form, changed, chosenAgain);
   const summary = summarySection();
   const element = h(
     "div",
@@ -44,6 +45,11 @@ export function conversionForm({ conversion, session }) {
   function changed() {
     form.keep();
     update();
+  }
+
+  /** A file that had changed on disk was what the problem was about; it has been answered. */
+  function chosenAgain() {
+    if (conversion.problem?.code === FILE_CHANGED) conversion.dismissProblem();
   }
 
   function update() {
@@ -83,6 +89,12 @@ export function conversionForm({ conversion, session }) {
   }
 
   function helpFor(problem) {
+    if (problem.code === FILE_CHANGED) {
+      const [symbol, text, input] = problem.document.isModel
+        ? ["file", "form.model.choose_again", "model"]
+        : ["image", "form.references.add", "references"];
+      return [button(t(text), { symbol, run: () => document.getElementById(input).click() })];
+    }
     const job = problem.document?.active_job;
     if (job) {
       return [button(t("convert.show_running"), { symbol: "right", run: () => conversion.follow(job) })];
@@ -106,7 +118,7 @@ export function conversionForm({ conversion, session }) {
 
 // -- The model --------------------------------------------------------------------------------------------------------
 
-function modelSection(form, changed) {
+function modelSection(form, changed, onChosen) {
   const input = h("input", {
     type: "file",
     id: "model",
@@ -140,6 +152,7 @@ function modelSection(form, changed) {
     form.lostModel = null;
     form.touched.add("model");
     changed();
+    onChosen();
     const facts = await inspectModel(file);
     if (form.model !== file) return;
     form.facts = facts;
@@ -248,6 +261,7 @@ function chipSection(form, changed) {
     "fieldset",
     { class: "panel" },
     h("legend", {}, h("span", { class: "step-number", "aria-hidden": "true" }, "2"), t("form.chip")),
+    h("p", { class: "quiet-text" }, t("form.chip.text")),
     h(
       "div",
       { class: "chips" },
@@ -359,7 +373,7 @@ function textField(form, name, { label, hint, changed, ...attributes }) {
 
 // -- Reference images -------------------------------------------------------------------------------------------------
 
-function referenceSection(form, changed) {
+function referenceSection(form, changed, onChosen) {
   const input = h("input", {
     type: "file",
     id: "references",
@@ -391,9 +405,11 @@ function referenceSection(form, changed) {
   let shown = null;
 
   function add(files) {
-    const names = new Set(form.references.map((file) => `${file.name}/${file.size}`));
-    form.references = [...form.references, ...files.filter((file) => !names.has(`${file.name}/${file.size}`))];
+    // Chosen twice, it is meant once: as it is now, and not as it was when it was chosen first.
+    const named = new Map([...form.references, ...files].map((file) => [`${file.name}/${file.size}`, file]));
+    form.references = [...named.values()];
     changed();
+    onChosen();
   }
 
   function clear() {
