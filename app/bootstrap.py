@@ -197,7 +197,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
             clock,
         ),
         ledger=stores.ledger,
-        notes=JobNotes(stores.ledger),
+        notes=JobNotes(stores.ledger, clock=clock),
         models=stores.models,
         leases=leases,
         slots=slots,

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.model import Model
+from app.domain.stages import StageTime
 from app.services.conversions import JobView
 from app.streaming.events import MAX_PART_HEADER_BYTES
 from app.streaming.multipart import MAX_FIELD_BYTES, MAX_NAME_BYTES
@@ -18,7 +19,7 @@ from tests.api.edge import NOW, SECRET_URL, Edge, a_job
 
 JOB_MEMBERS = {
     "job_id", "status", "stage", "stage_index", "stage_count", "progress", "terminal", "created_at", "updated_at",
-    "parameters", "filename", "size",
+    "parameters", "filename", "size", "stages",
 }  # fmt: skip
 MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "application/octet-stream", "k/m1", NOW)
 
@@ -138,6 +139,16 @@ def test_a_poll_answers_the_job_an_etag_and_when_to_ask_again(edge: Edge) -> Non
     assert (again.status_code, again.data) == (304, b"")
     assert again.headers["ETag"] == answer.headers["ETag"]
     assert again.headers["Retry-After"] == "2"
+
+
+def test_stages_are_told_with_the_times_at_which_they_were_seen(edge: Edge) -> None:
+    stages = (StageTime("onnx", NOW, NOW + timedelta(seconds=4)), StageTime("bie", NOW, is_approximate=True))
+    edge.conversions.view = JobView(a_job(), "", None, None, stages=stages)
+    began, ended = "2026-11-23T12:00:00.000Z", "2026-11-23T12:00:04.000Z"
+    assert edge.client().get("/api/conversion/job-1").get_json()["stages"] == [
+        {"stage": "onnx", "started_at": began, "ended_at": ended, "approximate": False},
+        {"stage": "bie", "started_at": began, "ended_at": None, "approximate": True},
+    ]
 
 
 def test_after_a_minute_it_asks_for_fewer_polls(edge: Edge) -> None:

@@ -107,7 +107,7 @@ class Bench:
             self.clock,
         )
         self.library = ModelLibrary(self.models, self.storage, self.keeper, self.slots)
-        self.notes = JobNotes(self.ledger)
+        self.notes = JobNotes(self.ledger, clock=self.clock)
         self.service = ConversionService(
             ConversionParts(
                 converter=self.converter,  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import pytest
 
 from app.clients.converter import ConverterConflictError, Promotion
 from app.domain.job import Job, JobError, JobStatus
+from app.domain.stages import StageTime
 from app.errors import (
     ActiveJobConflictError,
     ConverterUnavailableError,
@@ -414,6 +415,20 @@ def test_checking_an_upload_says_what_it_would_run_into(bench: Bench, what: str)
     expected = spoil(bench, what)
     with pytest.raises(expected):
         bench.service.check_upload("alice", call_context())
+
+
+def test_a_job_comes_with_what_was_seen_of_its_stages_in_every_view(bench: Bench) -> None:
+    """Alone, as the running one, and in the history: the same times."""
+    bench.has_job("job-1", "alice")
+    bench.knows_job("job-1", "alice")
+    seen = (StageTime("onnx", bench.clock()),)
+    bench.ledger.stages["job-1"] = seen
+    assert bench.service.get_job("alice", "job-1", call_context()).stages == seen
+    active = bench.service.get_active_job("alice", call_context())
+    assert active is not None
+    assert active.stages == seen
+    (view,), _ = bench.service.history("alice", 1, None, call_context())
+    assert view.stages == seen
 
 
 def test_time_moves_history_and_views_alike(bench: Bench) -> None:
