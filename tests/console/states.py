@@ -105,7 +105,7 @@ def file_changed(visitor: Visitor) -> None:
         path = Path(folder) / "mobilenet_v3.onnx"
         path.write_bytes(MODEL)
         visitor.page.set_input_files("#model", path)
-        visitor.page.locator(".file-card .facts li:nth-child(2)").wait_for()
+        visitor.page.locator(".file-card .facts").get_by_text("ONNX").wait_for()
         path.unlink()
         visitor.start()
         visitor.page.locator(".problem").wait_for()

@@ -56,6 +56,16 @@ def test_an_aborted_upload_starts_nothing_and_the_form_is_as_it_was(stack: Stack
     expect(page.locator(".stepper")).to_be_visible()
 
 
+def test_an_upload_that_stands_still_says_so_instead_of_a_speed_that_it_no_longer_has(visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = begin_slow_upload(visitor)
+    visitor.slow_down(1)
+    expect(page.locator(".transfer-numbers")).to_contain_text("waiting for the network")
+    expect(page.locator(".transfer-numbers span:nth-child(2)")).to_be_empty()
+    visitor.slow_down(-1)
+    expect(page.locator(".stepper")).to_be_visible()
+
+
 def test_leaving_during_an_upload_is_asked_about(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = begin_slow_upload(visitor)
@@ -181,7 +191,7 @@ def test_a_model_that_changed_on_disk_is_a_sentence_and_can_be_chosen_again(
     path = tmp_path / "net.onnx"
     path.write_bytes(MODEL)
     page.set_input_files("#model", path)
-    page.locator(".file-card .facts li:nth-child(2)").wait_for()
+    page.locator(".file-card .facts").get_by_text("ONNX").wait_for()
     path.unlink() if change == "deleted" else path.write_bytes(MODEL + b"more")
     visitor.start()
     expect(page.locator(".problem-title")).to_have_text("“net.onnx” has changed since it was chosen")
@@ -209,7 +219,8 @@ def test_a_file_that_changes_during_its_upload_is_told_apart_from_a_broken_conne
     visitor.slow_down(SLOW)
     visitor.start()
     page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
-    image.unlink()
+    # In place, so that the browser, which has the file open already, runs into its end.
+    image.write_bytes(b"")
     expect(page.locator(".problem-title")).to_have_text("“street.jpg” has changed since it was chosen")
     expect(page.locator(".reference-names li")).to_have_count(0)
     assert [upload["outcome"] for upload in stack.sandbox.ended_uploads(1)] == ["incomplete_body"]

@@ -109,6 +109,7 @@ export class Conversion extends Emitter {
         total: size,
         bytesPerSecond: null,
         millisecondsLeft: null,
+        movedAt: performance.now(),
         sessionExpiresAt: answer.data.session_expires_at,
       };
       this.#become("uploading");
@@ -215,7 +216,7 @@ export class Conversion extends Emitter {
   async #send(body) {
     this.#transfer = startUpload("/api/conversion/init", body, {
       onProgress: (progress) => {
-        Object.assign(this.upload, progress);
+        Object.assign(this.upload, progress, { movedAt: performance.now() });
         this.emit();
       },
       onSent: () => this.#become("accepting"),

@@ -147,12 +147,13 @@ function modelSection(form, changed, onChosen) {
   let shown;
 
   async function choose(file) {
+    const isNew = file !== form.model;
     form.model = file;
     form.facts = null;
     form.lostModel = null;
     form.touched.add("model");
     changed();
-    onChosen();
+    if (isNew) onChosen();
     const facts = await inspectModel(file);
     if (form.model !== file) return;
     form.facts = facts;
@@ -203,7 +204,7 @@ function fileCard(form, remove) {
       h(
         "div",
         { class: "file-text" },
-        h("strong", { class: "file-name" }, model.name),
+        h("strong", { class: "file-name", title: model.name }, model.name),
         h(
           "ul",
           { class: "facts", id: "model-hint" },
@@ -230,6 +231,7 @@ function fileCard(form, remove) {
 function factsOf(model, facts) {
   const size = formatSize(model.size, language());
   if (!facts) return [size, t("form.model.reading")];
+  if (facts.format === "unreadable") return [size];
   const format = { onnx: "ONNX", tflite: "TensorFlow Lite" }[facts.format] ?? t("form.model.unknown_format");
   return [
     size,
@@ -244,6 +246,7 @@ function adviceOn({ facts, platform }) {
   const advice = [];
   const warn = (text) => advice.push({ text, isWarning: true });
   const { format, claims, opset } = facts;
+  if (format === "unreadable") warn(t("problem.file_changed.detail"));
   if (format === "unknown") warn(t(claims ? "form.advice.not_what_it_says" : "form.advice.unknown"));
   if (opset !== null && (opset < OPSETS.from || opset > OPSETS.to)) {
     warn(t("form.advice.opset", { opset, from: OPSETS.from, to: OPSETS.to }));

@@ -46,7 +46,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
         h(
           "div",
           { class: "file-text" },
-          h("h2", { class: "file-name" }, watcher.job.filename || t("job.unnamed")),
+          h("h2", { class: "file-name", title: watcher.job.filename }, watcher.job.filename || t("job.unnamed")),
           h(
             "ul",
             { class: "facts" },
