@@ -262,9 +262,9 @@ function adviceOn({ facts, platform }) {
 function chipSection(form, changed) {
   const element = h(
     "fieldset",
-    { class: "panel" },
+    { class: "panel", "aria-describedby": "chips-hint" },
     h("legend", {}, h("span", { class: "step-number", "aria-hidden": "true" }, "2"), t("form.chip")),
-    h("p", { class: "quiet-text" }, t("form.chip.text")),
+    h("p", { class: "quiet-text", id: "chips-hint" }, t("form.chip.text")),
     h(
       "div",
       { class: "chips" },
