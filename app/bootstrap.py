@@ -212,7 +212,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
             clock,
         ),
         ledger=stores.ledger,
-        notes=JobNotes(stores.ledger),
+        notes=JobNotes(stores.ledger, clock=clock),
         models=stores.models,
         leases=leases,
         slots=slots,
@@ -220,7 +220,6 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     service = ConversionService(
         parts,
         tenant_id=_required(settings.tenant_id),
-        max_upload_bytes=settings.max_upload_bytes,
         clock=clock,
         new_deadline=new_deadline,
     )

@@ -1,11 +1,15 @@
-"""Takes the pictures of docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk."""
+"""Takes the pictures of docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk.
+
+With a folder's name it takes every state instead, in both languages, themes and widths, to be looked at:
+`python -m scripts.screenshots var/states [STATE …]`.
+"""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.console.browser import NARROW, WIDE, Visitor
-from tests.console.states import reach, show_stage
+from tests.console.states import STATES, reach, show_stage
 from tests.support.chromium import end_shared_browser, shared_browser
 from tests.support.stack import Stack
 
@@ -38,8 +42,33 @@ def take(visitor: Visitor, state: str, path: Path) -> None:
     visitor.page.screenshot(path=path, animations="disabled")
 
 
+def take_all(stack: Stack, folder: Path, states: list[str]) -> list[str]:
+    """Take each state in both languages, themes and widths; what browsers had to complain of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    troubles = []
+    for state in states:
+        for locale in ("en-US", "zh-TW"):
+            stack.reset()
+            visitor = Visitor(shared_browser(), stack, locale=locale)
+            reach(state, visitor, stack)
+            for theme in ("light", "dark"):
+                visitor.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+                for size in (WIDE, NARROW):
+                    visitor.page.set_viewport_size(size)  # type: ignore[arg-type]
+                    path = folder / f"{state}-{locale[:2]}-{theme}-{size['width']}.png"
+                    visitor.page.screenshot(path=path, animations="disabled", full_page=True)
+            troubles += visitor.leave()
+    return troubles
+
+
 def main() -> int:
     """Take all pictures; 1 if a browser had something to complain of."""
+    if sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as directory, Stack(Path(directory), nginx={}) as stack:
+            found = take_all(stack, Path(sys.argv[1]), sys.argv[2:] or list(STATES))
+        end_shared_browser()
+        sys.stderr.writelines(f"{trouble}\n" for trouble in found)
+        return 1 if found else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     troubles: list[str] = []
     with (

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from app.api.announcement import require_within_limits
 from app.api.context import call_context, gateway
 from app.api.documents import JobBodies, job_document, model_document, timestamp
-from app.api.requests import optional_size
 from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
 from app.services.conversions import ConversionService, JobView
@@ -77,9 +77,9 @@ def init() -> Response:
 @blueprint.post("/check")
 def check() -> Response:
     """Would an upload be taken now? Answers what init would; stores nothing and starts nothing."""
-    size = optional_size(request.form.get("size"))
+    require_within_limits(gateway().settings)
     _require_not_draining()
-    _service().check_upload(g.user_id, size, call_context())
+    _service().check_upload(g.user_id, call_context())
     return _uncached(
         jsonify(
             ok=True,

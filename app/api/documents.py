@@ -21,7 +21,10 @@ def timestamp(moment: datetime | None) -> str | None:
 
 
 def job_document(view: JobView) -> dict[str, Any]:
-    """A job as its owner sees it. Never in it: the user id, object keys, upstream addresses."""
+    """A job as its owner sees it. Never in it: the user id, object keys, upstream addresses.
+
+    The times of `stages` are those at which the gateway saw a stage begin and end, and not the converter's own.
+    """
     job = view.job
     document: dict[str, Any] = {
         "job_id": job.job_id,
@@ -36,6 +39,15 @@ def job_document(view: JobView) -> dict[str, Any]:
         "parameters": dict(job.parameters),
         "filename": view.filename,
         "size": view.size,
+        "stages": [
+            {
+                "stage": seen.stage,
+                "started_at": timestamp(seen.started_at),
+                "ended_at": timestamp(seen.ended_at),
+                "approximate": seen.is_approximate,
+            }
+            for seen in view.stages
+        ],
     }
     if job.error is not None:
         document["error"] = job.error.as_dict()

@@ -1,5 +1,6 @@
 """Reading small request bodies and queries without spooling, and refusing what is malformed."""
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any, cast
 
@@ -73,10 +74,11 @@ def json_object() -> dict[str, Any]:
     return payload
 
 
-def optional_size(text: str | None) -> int | None:
-    """A size in bytes from a form field. Raises InvalidRequestError if it is none."""
-    if text is None or not text.strip():
+def optional_number(form: Mapping[str, str], name: str) -> int | None:
+    """The whole number in a form's field; None without one. Raises InvalidRequestError if it is no such number."""
+    text = form.get(name, "")
+    if not text.strip():
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise InvalidRequestError("size must be a number of bytes")
+        raise InvalidRequestError(f"{name} must be a whole number")
     return int(text)

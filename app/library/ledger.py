@@ -3,7 +3,7 @@
 It holds what callers have proved and proves nothing itself: no upstream is asked here, and no ownership decided.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.engine import Connection, Row
 
 from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.domain.stages import StageTime, observe
 from app.library.database import Database, UniqueViolationError
 from app.library.tables import UTCDateTime, jobs
 
@@ -102,17 +103,33 @@ class SQLJobLedger:
         with self._database.write() as connection:
             connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id, jobs.c.job_id.is_(None)))
 
-    def record_job(self, user_id: str, job: Job) -> None:
-        """Note the newest known state of the user's job, in one statement.
+    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
+        """Note the newest known state of the user's job, in one statement, and what it tells of the stages' times.
 
         Of two states the older one by `updated_at` never replaces the newer, so that answers that overtake each
         other do no harm; nor does a non-terminal state ever replace a terminal one. What a later answer leaves out
-        (parameters, times, the error of a failed job) is kept.
+        (parameters, times, the error of a failed job) is kept. An answer that is not taken tells nothing of the stages
+        either. Returns what is known of them then.
         """
         with self._database.write() as connection:
-            self._record(connection, user_id, job)
+            return self._record(connection, user_id, job, last_look)
 
-    def _record(self, connection: Connection, user_id: str, job: Job) -> None:
+    def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
+        """What was seen of the stages of the user's jobs, by job id; without those of which nothing was seen."""
+        asked = list(job_ids)
+        if not asked:
+            return {}
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(jobs.c.job_id, jobs.c.stages).where(
+                    jobs.c.user_id == user_id, jobs.c.job_id.in_(asked), jobs.c.stages.is_not(None)
+                )
+            ).all()
+        return {row.job_id: _stage_times(row.stages) for row in rows}
+
+    def _record(
+        self, connection: Connection, user_id: str, job: Job, last_look: datetime | None = None
+    ) -> tuple[StageTime, ...]:
         now = self._clock()
         insert = self._database.insert(jobs).values(
             upload_id=uuid4().hex,
@@ -125,7 +142,7 @@ class SQLJobLedger:
         )
         has_ended = jobs.c.status.in_(_TERMINAL)
         is_newer = sa.func.coalesce(insert.excluded.updated_at >= jobs.c.updated_at, sa.true())
-        connection.execute(
+        taken = connection.execute(
             insert.on_conflict_do_update(
                 index_elements=[jobs.c.job_id],
                 set_={name: insert.excluded[name] for name in _state(job)},
@@ -133,8 +150,17 @@ class SQLJobLedger:
                     jobs.c.user_id == user_id,
                     sa.or_(~has_ended, is_newer) if job.is_terminal else sa.and_(~has_ended, is_newer),
                 ),
-            )
-        )
+            ).returning(jobs.c.stages)
+        ).one_or_none()
+        its_row = sa.and_(jobs.c.job_id == job.job_id, jobs.c.user_id == user_id)
+        if taken is None:
+            return _stage_times(connection.execute(sa.select(jobs.c.stages).where(its_row)).scalar_one_or_none())
+        # The row is ours until the transaction ends: what was read of it a moment ago is what is added to.
+        known = _stage_times(taken.stages)
+        observed = observe(known, job, now, last_look=last_look)
+        if observed != known:
+            connection.execute(sa.update(jobs).where(its_row).values(stages=[_stage_dict(one) for one in observed]))
+        return observed
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         """The user's own record of this job, or None."""
@@ -210,6 +236,27 @@ def _job_record(row: Row[Any]) -> JobRecord:
         size=row.size,
         started_at=row.started_at,
         job=None if row.job_id is None else _job(row),
+    )
+
+
+def _stage_dict(seen: StageTime) -> dict[str, Any]:
+    return {
+        "stage": seen.stage,
+        "started_at": seen.started_at.isoformat(),
+        "ended_at": seen.ended_at.isoformat() if seen.ended_at else None,
+        "is_approximate": seen.is_approximate,
+    }
+
+
+def _stage_times(stored: list[dict[str, Any]] | None) -> tuple[StageTime, ...]:
+    return tuple(
+        StageTime(
+            one["stage"],
+            datetime.fromisoformat(one["started_at"]),
+            datetime.fromisoformat(one["ended_at"]) if one["ended_at"] else None,
+            one["is_approximate"],
+        )
+        for one in stored or ()
     )
 
 

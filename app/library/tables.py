@@ -62,6 +62,8 @@ jobs = sa.Table(
     sa.Column("started_at", UTCDateTime, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=True),
     sa.Column("updated_at", UTCDateTime, nullable=True),
+    # Ours again: what polls saw of the stages, in their order; see `app/domain/stages.py`.
+    sa.Column("stages", sa.JSON(none_as_null=True), nullable=True),
     sa.UniqueConstraint("job_id", name="uq_jobs_job_id"),
     # Read backwards for the newest first.
     sa.Index("ix_jobs_history", "user_id", "started_at", "upload_id"),

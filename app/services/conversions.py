@@ -18,6 +18,7 @@ from app.clients.member_center import MemberCenterClient
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobError, JobRecord, JobStatus, is_job_id
 from app.domain.model import Model, clean_filename
+from app.domain.stages import StageTime
 from app.errors import (
     ActiveJobConflictError,
     Blame,
@@ -27,7 +28,6 @@ from app.errors import (
     JobNotCompletedError,
     JobNotFoundError,
     ModelStoreUnavailableError,
-    PayloadTooLargeError,
 )
 from app.services.leases import LeaseKeeper
 from app.services.notes import JobNotes
@@ -57,6 +57,8 @@ class JobView:
     size: int | None
     model_id: str | None
     started_at: datetime | None = None
+    #: When the stages were seen to begin and end.
+    stages: Sequence[StageTime] = ()
     #: Of what an upload has just sent, where the gateway is told to compute it.
     model_sha256: str | None = None
 
@@ -99,7 +101,6 @@ class ConversionService:
         parts: ConversionParts,
         *,
         tenant_id: str,
-        max_upload_bytes: int,
         clock: Callable[[], datetime],
         new_deadline: Callable[[], Deadline],
     ) -> None:
@@ -107,7 +108,6 @@ class ConversionService:
         self._new_deadline = new_deadline
         self._clock = clock
         self._tenant_id = tenant_id
-        self._max_upload_bytes = max_upload_bytes
 
     def init_job(self, user_id: str, boundary: str, open_body: OpenBody, context: CallContext) -> JobView:
         """Stream a multipart body to the converter and return the job that it started.
@@ -122,10 +122,11 @@ class ConversionService:
         self._parts.poller.forget(started.job.job_id)
         return JobView(started.job, started.filename, started.size, model_id=None, model_sha256=started.model_sha256)
 
-    def check_upload(self, user_id: str, size: int | None, context: CallContext) -> None:
-        """Return if an upload of `size` bytes would be taken now; raise what it would run into. Starts nothing."""
-        if size is not None and size > self._max_upload_bytes:
-            raise PayloadTooLargeError(f"at most {self._max_upload_bytes} bytes in total")
+    def check_upload(self, user_id: str, context: CallContext) -> None:
+        """Return if an upload would be taken now; raise what it would run into. Starts nothing.
+
+        What the upload is made of is not looked at here: its limits are those of whoever reads it.
+        """
         self._parts.uploads.require_room(user_id)
         try:
             self._parts.uploads.require_no_running_job(user_id, context)
@@ -136,7 +137,10 @@ class ConversionService:
     def get_active_job(self, user_id: str, context: CallContext) -> JobView | None:
         """The user's running job by the converter's list, or None."""
         jobs = self._parts.ownership.running_jobs(user_id, context)
-        return self._view(user_id, jobs[0]) if jobs else None
+        if not jobs:
+            return None
+        self._parts.notes.note(user_id, jobs[0])
+        return self._view(user_id, jobs[0])
 
     def get_job(self, user_id: str, job_id: str, context: CallContext) -> JobView:
         """The user's job as it is now. Raises JobNotFoundError for foreign and absent ids alike."""
@@ -149,7 +153,9 @@ class ConversionService:
         records = self._parts.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor))
         page = [(record, record.job) for record in records[:limit] if record.job is not None]
         current = self._refreshed(user_id, [job for _, job in page], context)
-        model_ids = self._parts.models.model_ids_by_job(user_id, [job.job_id for _, job in page])
+        job_ids = [job.job_id for _, job in page]
+        model_ids = self._parts.models.model_ids_by_job(user_id, job_ids)
+        stages = self._parts.ledger.stages_of(user_id, job_ids)
         views = [
             JobView(
                 current.get(job.job_id, job),
@@ -157,6 +163,7 @@ class ConversionService:
                 record.size,
                 model_ids.get(job.job_id),
                 record.started_at,
+                stages.get(job.job_id, ()),
             )
             for record, job in page
         ]
@@ -290,7 +297,8 @@ class ConversionService:
 
     def _view(self, user_id: str, job: Job) -> JobView:
         upload = self._parts.notes.upload_of(user_id, job.job_id)
-        return JobView(job, upload.filename, upload.size, self._model_id(user_id, job), upload.started_at)
+        stages = self._parts.notes.stages_of(user_id, job.job_id)
+        return JobView(job, upload.filename, upload.size, self._model_id(user_id, job), upload.started_at, stages)
 
     def _model_id(self, user_id: str, job: Job) -> str | None:
         if job.status is not JobStatus.COMPLETED:

@@ -5,6 +5,7 @@ upload, which never change once they are known, are read once.
 """
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ import structlog
 from cachetools import LRUCache
 
 from app.domain.job import Job, JobRecord
+from app.domain.stages import StageTime
 from app.errors import ModelStoreUnavailableError
 from app.services.ports import JobLedger
 
@@ -32,25 +34,33 @@ class UploadNote:
 class JobNotes:
     """Reads and writes the ledger for polls. Thread-safe; a failing database makes no poll fail."""
 
-    def __init__(self, ledger: JobLedger) -> None:
+    def __init__(self, ledger: JobLedger, *, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
+        self._clock = clock
         self._guard = threading.Lock()
         self._states: LRUCache[str, tuple[object, ...]] = LRUCache(_MOST_JOBS)
+        self._looks: LRUCache[str, datetime] = LRUCache(_MOST_JOBS)
+        self._stages: LRUCache[tuple[str, str], Sequence[StageTime]] = LRUCache(_MOST_JOBS)
         self._uploads: LRUCache[tuple[str, str], UploadNote] = LRUCache(_MOST_JOBS)
 
     def note(self, user_id: str, job: Job) -> None:
         """Record the job's state if it differs from what this process recorded last."""
         state = (job.status, job.stage, job.error)
+        now = self._clock()
         with self._guard:
+            last_look = self._looks.get(job.job_id)
             if self._states.get(job.job_id) == state:
+                self._looks[job.job_id] = now
                 return
         try:
-            self._ledger.record_job(user_id, job)
+            stages = self._ledger.record_job(user_id, job, last_look=last_look)
         except ModelStoreUnavailableError:
             log.warning("ledger.record_failed", job_id=job.job_id)
             return
         with self._guard:
+            self._looks[job.job_id] = now
             self._states[job.job_id] = state
+            self._stages[user_id, job.job_id] = stages
 
     def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
         """The ledger's record, or None if there is none or the database is down."""
@@ -59,6 +69,23 @@ class JobNotes:
         except ModelStoreUnavailableError:
             log.warning("ledger.find_failed", job_id=job_id)
             return None
+
+    def stages_of(self, user_id: str, job_id: str) -> Sequence[StageTime]:
+        """What is known of when the job's stages began and ended; nothing where the database is down.
+
+        The times change only when the job's state does, so what `note` was told last is as new as the state.
+        """
+        key = (user_id, job_id)
+        with self._guard:
+            known = self._stages.get(key)
+        if known is not None:
+            return known
+        try:
+            found = self._ledger.stages_of(user_id, [job_id])
+        except ModelStoreUnavailableError:
+            log.warning("ledger.find_failed", job_id=job_id)
+            return ()
+        return found.get(job_id, ())
 
     def upload_of(self, user_id: str, job_id: str) -> UploadNote:
         """What is known of the job's upload."""

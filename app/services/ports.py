@@ -13,6 +13,7 @@ from typing import Protocol
 
 from app.domain.job import Job, JobRecord
 from app.domain.model import Model
+from app.domain.stages import StageTime
 
 #: Where a page of a newest-first listing begins: strictly after this (time, id).
 PageKey = tuple[datetime, str]
@@ -31,11 +32,15 @@ class JobLedger(Protocol):
     def discard_upload(self, upload_id: str) -> None:
         """Remove a pending row: it is certain that no job came of it. A row with a job stays."""
 
-    def record_job(self, user_id: str, job: Job) -> None:
+    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
         """Note the newest known state of the user's job, inserting a row where there is none (lazy rebuild).
 
         A terminal state is never replaced by a non-terminal one. A job that is another user's is left alone.
+        Returns what is now known of the stages' times; `last_look` is when the caller saw the job before.
         """
+
+    def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
+        """What was seen of the stages of the user's jobs, by job id; without those of which nothing was seen."""
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         """The user's own record of this job, or None."""

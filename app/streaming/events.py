@@ -151,16 +151,22 @@ class MessageEvents(Iterator[Any]):
 
     def _limit_failure(self, error: ParserLimitReached) -> PayloadTooLargeError:
         if "segment count" in str(error):
-            return PayloadTooLargeError(f"at most {self._max_parts} parts")
-        return _header_too_large()
+            return too_many_parts(self._max_parts)
+        return header_too_large()
 
 
 def _check_header_sizes(segment: MultipartSegment) -> None:
     if any(
         len(f"{name}: {value}".encode("utf-8", "replace")) > MAX_PART_HEADER_BYTES for name, value in segment.headerlist
     ):
-        raise _header_too_large()
+        raise header_too_large()
 
 
-def _header_too_large() -> PayloadTooLargeError:
+def too_many_parts(max_parts: int) -> PayloadTooLargeError:
+    """The failure for a message of more parts than that."""
+    return PayloadTooLargeError(f"at most {max_parts} parts")
+
+
+def header_too_large() -> PayloadTooLargeError:
+    """The failure for a part whose headers exceed MAX_PART_HEADER_BYTES."""
     return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")

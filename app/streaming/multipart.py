@@ -177,7 +177,7 @@ class Recomposition:
                 self.facts.dropped_identities += 1
                 body.drain()
                 continue
-            _check_name(name)
+            check_name(name)
             yield name, _field_value(event, body, self.facts)
             if body.len:  # the encoder has read a part to its end before it asks for the next
                 raise InvalidRequestError("the multipart message is malformed")
@@ -193,7 +193,7 @@ class Recomposition:
             size += len(event)
             if is_field:
                 if size > MAX_FIELD_BYTES:
-                    raise PayloadTooLargeError(f"a field may have {MAX_FIELD_BYTES} bytes")
+                    raise field_too_large()
                 start = (start + event)[: _MAX_REMEMBERED_VALUE_BYTES + 1]
             if digest is not None:
                 digest.update(bytes(event))
@@ -206,8 +206,11 @@ class Recomposition:
             self.facts.fields.setdefault(segment.name or "", start.decode("utf-8", "replace"))
 
 
-def _check_name(name: str) -> None:
-    """Refuse part names that parsers are known to read differently, rather than guess which reading was meant."""
+def check_name(name: str) -> None:
+    """Refuse part names that parsers are known to read differently, rather than guess which reading was meant.
+
+    Raises InvalidRequestError, and PayloadTooLargeError for one of more than MAX_NAME_BYTES.
+    """
     if not name:
         raise InvalidRequestError("a part has no name")
     if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
@@ -216,6 +219,11 @@ def _check_name(name: str) -> None:
         raise InvalidRequestError("a part's name has an encoded word")
     if any(character in '"\\;' or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
         raise InvalidRequestError("a part's name has a quote, a backslash, a semicolon or a control character")
+
+
+def field_too_large() -> PayloadTooLargeError:
+    """The failure for a field of more than MAX_FIELD_BYTES."""
+    return PayloadTooLargeError(f"a field may have {MAX_FIELD_BYTES} bytes")
 
 
 def _field_value(segment: MultipartSegment, body: "PartBody", facts: UploadFacts) -> tuple[Any, ...]:

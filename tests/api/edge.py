@@ -62,8 +62,8 @@ class FakeConversions:
         self.body = b"".join(open_body(lambda _read: None, Interruption()))
         return self.view
 
-    def check_upload(self, user_id: str, size: int | None, _context: Any) -> None:
-        self._answer("check", user_id, size)
+    def check_upload(self, user_id: str, _context: Any) -> None:
+        self._answer("check", user_id)
 
     def get_active_job(self, user_id: str, _context: Any) -> JobView | None:
         self._answer("active", user_id)

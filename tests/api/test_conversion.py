@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from io import BytesIO
+from typing import Any
 
 import pytest
 from werkzeug.datastructures import FileStorage
@@ -10,12 +11,15 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.model import Model
+from app.domain.stages import StageTime
 from app.services.conversions import JobView
+from app.streaming.events import MAX_PART_HEADER_BYTES
+from app.streaming.multipart import MAX_FIELD_BYTES, MAX_NAME_BYTES
 from tests.api.edge import NOW, SECRET_URL, Edge, a_job
 
 JOB_MEMBERS = {
     "job_id", "status", "stage", "stage_index", "stage_count", "progress", "terminal", "created_at", "updated_at",
-    "parameters", "filename", "size",
+    "parameters", "filename", "size", "stages",
 }  # fmt: skip
 MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "application/octet-stream", "k/m1", NOW)
 
@@ -51,21 +55,63 @@ def test_init_takes_multipart_with_a_boundary_only(edge: Edge, content_type: str
     assert edge.conversions.calls == []
 
 
-def test_check_passes_the_size_and_says_the_limit(edge: Edge) -> None:
-    answer = edge.client().post("/api/conversion/check", data={"size": "123", "filename": "a.onnx", "user_id": "bob"})
+def test_check_asks_for_the_sessions_user_and_says_the_limit(edge: Edge) -> None:
+    announced = {"size": "123", "parts": "4", "filename": "a.onnx", "user_id": "bob", "model_id": "32768"}
+    answer = edge.client().post("/api/conversion/check", data=announced)
     assert answer.status_code == 200
     assert answer.get_json() == {
         "ok": True,
         "max_upload_bytes": edge.settings.max_upload_bytes,
         "session_expires_at": "2026-11-23T13:00:00.000Z",
     }
-    assert edge.conversions.calls == [("check", "alice", 123)]
+    assert edge.conversions.calls == [("check", "alice")]
 
 
-@pytest.mark.parametrize("size", ["-1", "1e3", "²", "9" * 30, "a"])
-def test_check_refuses_a_size_that_is_none(edge: Edge, size: str) -> None:
-    answer = edge.client().post("/api/conversion/check", data={"size": size})
+@pytest.mark.parametrize("number", ["-1", "1e3", "²", "9" * 30, "a"])
+@pytest.mark.parametrize("name", ["size", "parts"])
+def test_check_refuses_a_number_that_is_none(edge: Edge, name: str, number: str) -> None:
+    answer = edge.client().post("/api/conversion/check", data={name: number})
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def _announced_at(limit: str, edge: Edge, excess: int) -> dict[str, str]:
+    """What announces an upload that reaches one of init's limits, or exceeds it by `excess`."""
+    header = 'Content-Disposition: form-data; name="model"; filename=""'
+    return {
+        "size": {"size": str(edge.settings.max_upload_bytes + excess)},
+        "parts": {"parts": str(edge.settings.max_parts + excess)},
+        "filename": {"filename": "x" * (MAX_PART_HEADER_BYTES - len(header) + excess)},
+        "field": {"version": "x" * (MAX_FIELD_BYTES + excess)},
+        "name": {"x" * (MAX_NAME_BYTES + excess): "1"},
+    }[limit]
+
+
+@pytest.mark.parametrize("limit", ["size", "parts", "filename", "field", "name"])
+def test_check_refuses_what_is_over_a_limit_of_init_and_nothing_that_is_at_it(edge: Edge, limit: str) -> None:
+    """Up to the last byte or part it is taken; one more, and it is refused as init would, before anything is asked."""
+    client = edge.client()
+    assert client.post("/api/conversion/check", data=_announced_at(limit, edge, 0)).status_code == 200
+    edge.conversions.calls.clear()
+    answer = client.post("/api/conversion/check", data=_announced_at(limit, edge, 1))
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "payload_too_large")
+    assert edge.conversions.calls == []
+
+
+def test_check_looks_at_no_claim_to_be_somebody_and_refuses_other_names_that_init_refuses(edge: Edge) -> None:
+    """What init drops is no reason to refuse; a name that init cannot carry is."""
+    client = edge.client()
+    claim = {"user_id": "x" * (MAX_FIELD_BYTES + 1)}
+    assert client.post("/api/conversion/check", data=claim).status_code == 200
+    answer = client.post("/api/conversion/check", data={'a"b': "1"})
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+
+
+def test_check_tells_of_a_limit_even_while_the_server_is_about_to_stop(edge: Edge, monkeypatch: Any) -> None:
+    """In the order of refusals, 413 comes before 503: trying again later would help nobody."""
+    monkeypatch.setattr("app.api.conversion.is_draining", lambda: True)
+    answer = edge.client().post("/api/conversion/check", data={"parts": str(edge.settings.max_parts + 1)})
+    assert answer.status_code == 413
+    assert edge.client().post("/api/conversion/check", data={"parts": "4"}).status_code == 503
 
 
 def test_check_takes_the_models_first_bytes_without_spooling_them(edge: Edge) -> None:
@@ -77,6 +123,7 @@ def test_check_takes_the_models_first_bytes_without_spooling_them(edge: Edge) ->
         )
 
     assert check(4 * 1024 * 1024).status_code == 200
+    assert check(4 * 1024 * 1024 + 1).get_json()["code"] == "payload_too_large"
     assert check(5 * 1024 * 1024).get_json()["code"] == "payload_too_large"
 
 
@@ -92,6 +139,16 @@ def test_a_poll_answers_the_job_an_etag_and_when_to_ask_again(edge: Edge) -> Non
     assert (again.status_code, again.data) == (304, b"")
     assert again.headers["ETag"] == answer.headers["ETag"]
     assert again.headers["Retry-After"] == "2"
+
+
+def test_stages_are_told_with_the_times_at_which_they_were_seen(edge: Edge) -> None:
+    stages = (StageTime("onnx", NOW, NOW + timedelta(seconds=4)), StageTime("bie", NOW, is_approximate=True))
+    edge.conversions.view = JobView(a_job(), "", None, None, stages=stages)
+    began, ended = "2026-11-23T12:00:00.000Z", "2026-11-23T12:00:04.000Z"
+    assert edge.client().get("/api/conversion/job-1").get_json()["stages"] == [
+        {"stage": "onnx", "started_at": began, "ended_at": ended, "approximate": False},
+        {"stage": "bie", "started_at": began, "ended_at": None, "approximate": True},
+    ]
 
 
 def test_after_a_minute_it_asks_for_fewer_polls(edge: Edge) -> None:

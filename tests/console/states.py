@@ -4,7 +4,9 @@ Each is a function that gets a visitor who is signed in (or not, where its name 
 first page open, and leaves the state on the screen.
 """
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.console.browser import Visitor
 from tests.support.sandbox_processes import CONVERTER
@@ -86,6 +88,27 @@ def failed(visitor: Visitor) -> None:
     changes = {"status": "failed", "stage": "bie", "progress": 55}
     visitor.stack.sandbox.force(job_id, **changes, error={"code": "undefined_cpu_op", "message": message})
     visitor.page.locator(".problem").wait_for()
+
+
+def refused(visitor: Visitor) -> None:
+    visitor.expects("422 /api/conversion/init")
+    message = "The graph input “images” has a dynamic axis; fix its shape before the conversion. " * 5
+    refusal = {"error": {"code": "bad_model", "message": message}}
+    visitor.stack.sandbox.fault(CONVERTER, call="create_job", status=422, body_json=refusal, times=1)
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    visitor.start()
+    visitor.page.locator(".problem").wait_for()
+
+
+def file_changed(visitor: Visitor) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mobilenet_v3.onnx"
+        path.write_bytes(MODEL)
+        visitor.page.set_input_files("#model", path)
+        visitor.page.locator(".file-card .facts").get_by_text("ONNX").wait_for()
+        path.unlink()
+        visitor.start()
+        visitor.page.locator(".problem").wait_for()
 
 
 def session_ended(visitor: Visitor) -> None:
@@ -178,6 +201,8 @@ STATES: dict[str, State] = {
         running,
         completed,
         failed,
+        refused,
+        file_changed,
         session_ended,
         reconnecting,
         converter_down,

@@ -1,5 +1,8 @@
 """What comes between a person and a conversion: reloads, other tabs, the session's end, a gateway that restarts."""
 
+import re
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -50,6 +53,16 @@ def test_an_aborted_upload_starts_nothing_and_the_form_is_as_it_was(stack: Stack
     visitor.expects("409 /api/conversion/check")
     visitor.slow_down(-1)
     visitor.start()
+    expect(page.locator(".stepper")).to_be_visible()
+
+
+def test_an_upload_that_stands_still_says_so_instead_of_a_speed_that_it_no_longer_has(visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = begin_slow_upload(visitor)
+    visitor.slow_down(1)
+    expect(page.locator(".transfer-numbers")).to_contain_text("waiting for the network")
+    expect(page.locator(".transfer-numbers span:nth-child(2)")).to_be_empty()
+    visitor.slow_down(-1)
     expect(page.locator(".stepper")).to_be_visible()
 
 
@@ -166,6 +179,81 @@ def test_what_the_converter_refuses_is_told_in_its_words_with_a_number_to_quote(
     expect(visitor.page.locator(".problem")).to_contain_text("The graph has <b>no</b> inputs.")
     expect(visitor.page.locator(".request-id code")).not_to_be_empty()
     expect(visitor.page.locator(".file-name")).to_have_text("model.onnx")
+
+
+@pytest.mark.parametrize("change", ["deleted", "edited"])
+def test_a_model_that_changed_on_disk_is_a_sentence_and_can_be_chosen_again(
+    stack: Stack, visit: VisitorFactory, tmp_path: Path, change: str
+) -> None:
+    """Nothing is sent of it; the button of the sentence opens the choice of a file, and with that it goes on."""
+    visitor = visit().sign_in()
+    page = visitor.page
+    path = tmp_path / "net.onnx"
+    path.write_bytes(MODEL)
+    page.set_input_files("#model", path)
+    page.locator(".file-card .facts").get_by_text("ONNX").wait_for()
+    path.unlink() if change == "deleted" else path.write_bytes(MODEL + b"more")
+    visitor.start()
+    expect(page.locator(".problem-title")).to_have_text("“net.onnx” has changed since it was chosen")
+    assert stack.sandbox.uploads() == []
+    path.write_bytes(MODEL)
+    with page.expect_file_chooser() as opened:
+        page.locator(".problem .actions button").click()
+    opened.value.set_files(path)
+    expect(page.locator(".problem")).to_have_count(0)
+    visitor.start()
+    expect(page.locator(".stepper")).to_be_visible()
+
+
+def test_a_file_that_changes_during_its_upload_is_told_apart_from_a_broken_connection(
+    stack: Stack, visit: VisitorFactory, tmp_path: Path
+) -> None:
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.expects("failed /api/conversion/init")
+    model, image = tmp_path / "large.onnx", tmp_path / "street.jpg"
+    model.write_bytes(MODEL + bytes(2 << 20))
+    image.write_bytes(bytes(1 << 20))
+    page.set_input_files("#model", model)
+    page.set_input_files("#references", image)
+    visitor.slow_down(SLOW)
+    visitor.start()
+    page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
+    # In place, so that the browser, which has the file open already, runs into its end.
+    image.write_bytes(b"")
+    expect(page.locator(".problem-title")).to_have_text("“street.jpg” has changed since it was chosen")
+    expect(page.locator(".reference-names li")).to_have_count(0)
+    assert [upload["outcome"] for upload in stack.sandbox.ended_uploads(1)] == ["incomplete_body"]
+
+
+def test_too_many_files_are_a_sentence_before_the_upload(stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.expects("413 /api/conversion/check")
+    visitor.choose_model()
+    page.evaluate(
+        """() => {
+          const files = new DataTransfer();
+          for (let n = 0; n < 2000; n += 1) files.items.add(new File(["x"], `${n}.jpg`));
+          window.dispatchEvent(new DragEvent("drop", {dataTransfer: files, cancelable: true}));
+        }"""
+    )
+    visitor.start()
+    expect(page.locator(".problem")).to_contain_text("at most 2000 parts")
+    assert stack.sandbox.uploads() == []
+
+
+def test_another_browser_learns_how_long_the_stages_took(stack: Stack, visit: VisitorFactory) -> None:
+    """The gateway saw them while somebody watched; who comes later, with a browser of their own, is told."""
+    visitor = visit().sign_in()
+    job_id = visitor.convert(name="net.onnx")
+    for stage in ("onnx", "bie", "nef"):
+        show_stage(visitor, job_id, stage, 50)
+    stack.sandbox.complete(job_id)
+    visitor.page.locator("#download").wait_for()
+    other = visit().sign_in()
+    other.page.goto(f"/#/jobs/{job_id}")
+    expect(other.page.locator(".step-time")).to_have_text([re.compile(r"\d")] * 3)
 
 
 def test_trying_again_without_a_model_names_the_mistake_instead_of_asking_for_ever(visit: VisitorFactory) -> None:

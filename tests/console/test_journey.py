@@ -157,6 +157,21 @@ def test_the_history_lists_jobs_and_opens_one(stack: Stack, visit: VisitorFactor
     expect(visitor.page.locator(".request-id code")).to_have_text(job_id)
 
 
+def test_names_that_are_long_or_run_backwards_keep_to_their_place(stack: Stack, visit: VisitorFactory) -> None:
+    """A mark that turns the direction round stays within the name, and hundreds of characters do not push the page."""
+    visitor = visit(viewport=NARROW).sign_in()
+    page = visitor.page
+    visitor.convert(name="\u202egpj.onnx" + "模型_最終版" * 40 + ".onnx")
+    visitor.go("history")
+    name = page.locator(".job-row .row-name").first
+    name.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    assert name.evaluate("element => element.getBoundingClientRect().height < 90")
+    assert page.title().startswith("0 %")
+    name.click()
+    expect(page.locator(".stepper")).to_be_visible()
+
+
 def test_a_download_that_would_fail_is_a_sentence_and_the_page_stays(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     job_id = visitor.convert()

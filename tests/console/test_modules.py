@@ -23,6 +23,7 @@ COMPOSED = (
     "job.heading.",
     "job.lead.",
     "job.sentence.",
+    "job.remedy.",
     "problem.",
     "home.",
 )

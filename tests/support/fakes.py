@@ -17,6 +17,7 @@ from app.clients.tokens import IssuedToken, ServiceTokens
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord, JobStatus
 from app.domain.model import Model
+from app.domain.stages import StageTime
 from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
 from app.services.ports import PageKey
 from app.streaming.multipart import Recomposition
@@ -45,6 +46,9 @@ class MemoryLedger(Switch):
     """A JobLedger whose `rows` a test may look at."""
 
     rows: dict[str, JobRecord] = field(default_factory=dict)
+    #: What is known of jobs' stages, and when those who recorded a state had looked before.
+    stages: dict[str, Sequence[StageTime]] = field(default_factory=dict)
+    looks: list[datetime | None] = field(default_factory=list)
 
     def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
         self._called("open_upload")
@@ -60,13 +64,20 @@ class MemoryLedger(Switch):
         if self.rows[upload_id].job_id is None:
             del self.rows[upload_id]
 
-    def record_job(self, user_id: str, job: Job) -> None:
+    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
         self._called("record_job")
+        self.looks.append(last_look)
         row = self._row(job.job_id) or JobRecord(
             f"found-{job.job_id}", user_id, job.job_id, "", None, datetime(2026, 3, 1, tzinfo=UTC), None
         )
         if row.user_id == user_id and not (row.job and row.job.is_terminal and not job.is_terminal):
             self.rows[row.upload_id] = replace(row, job=job)
+        return self.stages.get(job.job_id, ())
+
+    def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
+        self._called("stages_of")
+        own = {row.job_id for row in self.rows.values() if row.user_id == user_id}
+        return {job_id: self.stages[job_id] for job_id in job_ids if job_id in own and job_id in self.stages}
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         self._called("find_job")

@@ -66,6 +66,12 @@ test("anything else is unknown, and never an error", async () => {
   }
 });
 
+test("a file that is no longer there is told apart from one that is no model", async () => {
+  const arrayBuffer = () => Promise.reject(new DOMException("", "NotReadableError"));
+  const gone = { name: "net.onnx", size: 100, slice: () => ({ arrayBuffer }) };
+  assert.equal((await inspectModel(gone)).format, "unreadable");
+});
+
 test("a producer's name is cut and has no control characters", async () => {
   const name = text.encode(`\u0007evil\n${"x".repeat(500)}`);
   const model = file("net.onnx", joined(bytes(2, name), bytes(7, [1, 2, 3])));

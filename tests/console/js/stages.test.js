@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { merge, observe, stageTimes } from "../js/stages.js";
+import { merge, observe, stageTimes, told } from "../js/stages.js";
 
 const START = Date.parse("2026-11-23T12:00:00Z");
 const at = (seconds) => new Date(START + seconds * 1000).toISOString();
@@ -95,6 +95,41 @@ test("a job that failed shows where", () => {
     ["done", "failed", "pending"],
   );
   assert.deepEqual(seconds(times), [3, 3, null]);
+});
+
+const seen = (stage, from, to = null, approximate = false) => ({
+  stage,
+  started_at: at(from),
+  ended_at: to === null ? null : at(to),
+  approximate,
+});
+
+test("what the gateway saw is known to a browser that comes when all is over", () => {
+  const stages = [seen("onnx", 2, 6), seen("bie", 6, 10, true), seen("nef", 10, 14)];
+  const ended = { ...job("completed", 2, 14), stages };
+  const times = stageTimes(observe(told(ended), ended, START + 99_000), ended, START + 99_000);
+  assert.deepEqual(seconds(times), [4, 4, 4]);
+  assert.deepEqual(
+    times.map(({ isRough }) => isRough),
+    [true, true, false],
+  );
+});
+
+test("the end of an earlier stage is not taken for the job's", () => {
+  const failed = { ...job("failed", 1, 30), stages: [seen("onnx", 2, 6), seen("bie", 6)] };
+  const times = stageTimes(observe(told(failed), failed, START + 40_000), failed, START + 40_000);
+  assert.deepEqual(seconds(times), [4, 24, null]);
+});
+
+test("of the gateway's look and this page's own, the closer one counts", () => {
+  const running = { ...job("running", 1, 6), stages: [seen("onnx", 0), seen("bie", 6, null, true)] };
+  const own = watched([
+    [2, "running", 0],
+    [6, "running", 1],
+  ]);
+  const known = merge(own, told(running));
+  assert.deepEqual(known.began, { onnx: START, bie: START + 6000 });
+  assert.deepEqual(known.rough, { onnx: false, bie: false });
 });
 
 test("two tabs know together what each has seen", () => {

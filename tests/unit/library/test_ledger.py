@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.domain.stages import StageTime
 from app.library.database import Database
 from app.library.ledger import SQLJobLedger
 from app.library.tables import jobs
@@ -236,6 +237,43 @@ def test_history_lists_every_job_once_newest_first_also_where_times_are_equal(
     while page := ledger.history("alice", limit=4, after=(seen[-1].started_at, seen[-1].upload_id) if seen else None):
         seen.extend(page)
     assert [record.job_id for record in seen] == [f"job-{number}" for number in reversed(range(10))]
+
+
+def test_what_polls_saw_of_the_stages_is_kept_for_whoever_asks_later(ledger: SQLJobLedger, clock: Clock) -> None:
+    """Each observer is told what is known, its own share included, and so is every later one; only the owner is."""
+    began = clock.now
+    first = ledger.record_job("alice", replace(RUNNING, stage="onnx"), last_look=clock.now - timedelta(seconds=2))
+    assert first == (StageTime("onnx", began),)
+    clock.advance(5)
+    second = ledger.record_job("alice", RUNNING)
+    assert second == (StageTime("onnx", began, clock.now), StageTime("bie", clock.now, is_approximate=True))
+    assert ledger.stages_of("alice", ["job", "another"]) == {"job": second}
+    assert ledger.stages_of("bob", ["job"]) == ledger.stages_of("alice", []) == {}
+
+
+def test_an_answer_that_is_not_taken_tells_nothing_of_the_stages_and_is_told_what_is_known(
+    ledger: SQLJobLedger, clock: Clock
+) -> None:
+    known = ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
+    late = replace(RUNNING, stage="nef", updated_at=clock.now - timedelta(seconds=1))
+    assert ledger.record_job("alice", late) == known
+    assert ledger.record_job("bob", replace(RUNNING, stage="nef", user_id="bob")) == ()
+    assert ledger.stages_of("alice", ["job"]) == {"job": known}
+
+
+def test_observers_of_one_change_agree_on_when_it_was(ledger: SQLJobLedger, clock: Clock) -> None:
+    """Workers see a stage begin one after the other, or at once; the first one's time is everybody's."""
+    ledger.record_job("alice", replace(RUNNING, stage="onnx"))
+    told: list[object] = []
+
+    def look() -> None:
+        told.append(ledger.record_job("alice", replace(RUNNING, updated_at=clock.now + timedelta(seconds=len(told)))))
+
+    clock.advance(60)
+    in_parallel([look] * 6)
+    clock.advance(3)
+    look()
+    assert all(seen == told[-1] for seen in told)
 
 
 def in_parallel(calls: list[Callable[[], None]]) -> None:

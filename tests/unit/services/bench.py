@@ -107,7 +107,7 @@ class Bench:
             self.clock,
         )
         self.library = ModelLibrary(self.models, self.storage, self.keeper, self.slots)
-        self.notes = JobNotes(self.ledger)
+        self.notes = JobNotes(self.ledger, clock=self.clock)
         self.service = ConversionService(
             ConversionParts(
                 converter=self.converter,  # type: ignore[arg-type]
@@ -124,7 +124,6 @@ class Bench:
                 slots=self.slots,
             ),
             tenant_id="tenant-1",
-            max_upload_bytes=1_000,
             clock=self.clock,
             new_deadline=lambda: Deadline(60, self.monotonic),
         )

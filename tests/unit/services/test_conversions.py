@@ -8,6 +8,7 @@ import pytest
 
 from app.clients.converter import ConverterConflictError, Promotion
 from app.domain.job import Job, JobError, JobStatus
+from app.domain.stages import StageTime
 from app.errors import (
     ActiveJobConflictError,
     ConverterUnavailableError,
@@ -19,7 +20,6 @@ from app.errors import (
     JobNotFoundError,
     ModelStoreUnavailableError,
     OwnershipMismatchError,
-    PayloadTooLargeError,
     PromoteFailedError,
     ResultMissingError,
     UploadCapacityError,
@@ -385,8 +385,7 @@ def test_a_conflict_whose_job_cannot_be_asked_for_is_still_a_conflict(bench: Ben
 
 
 def test_checking_an_upload_asks_everything_and_starts_nothing(bench: Bench) -> None:
-    bench.service.check_upload("alice", 1_000, call_context())
-    bench.service.check_upload("alice", None, call_context())
+    bench.service.check_upload("alice", call_context())
     assert bench.member_center.token_source.scopes == ["converter:job.write"]
     assert bench.ledger.rows == {}
     assert "create" not in bench.converter.calls
@@ -415,13 +414,21 @@ def spoil(bench: Bench, what: str) -> type[GatewayError]:
 def test_checking_an_upload_says_what_it_would_run_into(bench: Bench, what: str) -> None:
     expected = spoil(bench, what)
     with pytest.raises(expected):
-        bench.service.check_upload("alice", 1, call_context())
+        bench.service.check_upload("alice", call_context())
 
 
-def test_an_upload_over_the_limit_is_refused_before_anything_is_asked(bench: Bench) -> None:
-    with pytest.raises(PayloadTooLargeError):
-        bench.service.check_upload("alice", 1_001, call_context())
-    assert bench.converter.calls == bench.leases.calls == []
+def test_a_job_comes_with_what_was_seen_of_its_stages_in_every_view(bench: Bench) -> None:
+    """Alone, as the running one, and in the history: the same times."""
+    bench.has_job("job-1", "alice")
+    bench.knows_job("job-1", "alice")
+    seen = (StageTime("onnx", bench.clock()),)
+    bench.ledger.stages["job-1"] = seen
+    assert bench.service.get_job("alice", "job-1", call_context()).stages == seen
+    active = bench.service.get_active_job("alice", call_context())
+    assert active is not None
+    assert active.stages == seen
+    (view,), _ = bench.service.history("alice", 1, None, call_context())
+    assert view.stages == seen
 
 
 def test_time_moves_history_and_views_alike(bench: Bench) -> None:

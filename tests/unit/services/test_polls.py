@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from app.domain.job import JobError
+from app.domain.stages import StageTime
 from app.errors import ConverterUnavailableError, JobNotFoundError, ModelStoreUnavailableError
 from tests.support.fakes import a_job, call_context
 from tests.unit.services.bench import Bench, in_parallel
@@ -80,6 +81,37 @@ def test_what_is_forgotten_is_asked_for_again(bench: Bench) -> None:
 
 
 # --- notes
+
+
+def test_a_changed_state_is_written_with_the_time_of_the_look_before(bench: Bench) -> None:
+    """That is what tells how closely a stage's beginning was seen; a look that could not be noted is none."""
+    looks = []
+    for stage in ("onnx", "onnx", "bie", "bie"):
+        looks.append(bench.clock())
+        bench.notes.note("alice", a_job("job-1", "running", stage=stage))
+        bench.clock.advance(2)
+    assert bench.ledger.looks == [None, looks[1]]
+    bench.ledger.failing = ModelStoreUnavailableError("down")
+    bench.notes.note("alice", a_job("job-1", "running", stage="nef"))
+    bench.ledger.failing = None
+    bench.clock.advance(2)
+    bench.notes.note("alice", a_job("job-1", "running", stage="nef"))
+    assert bench.ledger.looks[-1] == looks[3]
+
+
+def test_what_is_known_of_the_stages_is_told_without_a_query_a_poll(bench: Bench) -> None:
+    """It changes only with the state; of a job whose state was never noted here, the ledger is asked."""
+    seen = (StageTime("onnx", bench.clock()),)
+    bench.knows_job("job-1", "alice")
+    bench.ledger.stages["job-1"] = seen
+    assert bench.notes.stages_of("alice", "job-1") == seen
+    assert bench.notes.stages_of("bob", "job-1") == ()
+    bench.notes.note("alice", a_job("job-1", "running", stage="onnx"))
+    bench.ledger.calls.clear()
+    assert bench.notes.stages_of("alice", "job-1") == seen
+    assert bench.ledger.calls == []
+    bench.ledger.failing = ModelStoreUnavailableError("down")
+    assert bench.notes.stages_of("alice", "job-2") == ()
 
 
 def test_a_state_is_written_when_it_changes_and_only_then(bench: Bench) -> None:

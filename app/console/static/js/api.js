@@ -83,8 +83,8 @@ export const renameModel = (modelId, name) =>
 export const signOut = () => ask("/auth/logout", { method: "POST" });
 
 /** Would this upload be taken now? Asked before a byte of it moves. */
-export function checkUpload({ filename, size, platform, modelId, version }) {
-  const body = new URLSearchParams({ filename, size, platform, model_id: modelId, version });
+export function checkUpload({ filename, size, parts, platform, modelId, version }) {
+  const body = new URLSearchParams({ filename, size, parts, platform, model_id: modelId, version });
   return ask("/api/conversion/check", { method: "POST", body });
 }
 

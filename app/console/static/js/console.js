@@ -104,7 +104,8 @@ function showTitle(conversion) {
     else state = `${Math.floor(job.progress ?? 0)} %`;
     state = `${state} ${job.filename ?? ""}`.trim();
   }
-  const title = state ? `${state} – ${t("app.title")}` : t("app.title");
+  const section = document.querySelector("[data-route][aria-current]:not([data-route=convert])")?.textContent;
+  const title = [state, section, t("app.title")].filter(Boolean).join(" – ");
   if (document.title !== title) document.title = title;
 }
 

@@ -4,7 +4,8 @@
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { ConversionForm } from "./form.js";
-import { ABORTED, NETWORK, Problem } from "./problems.js";
+import { findUnreadable } from "./files.js";
+import { ABORTED, FILE_CHANGED, NETWORK, Problem } from "./problems.js";
 import { local } from "./storage.js";
 import { onTold, tell } from "./tabs.js";
 import { startUpload, uploadBody } from "./upload.js";
@@ -95,7 +96,10 @@ export class Conversion extends Emitter {
       modelId: this.form.modelId.trim(),
       version: this.form.version.trim(),
     };
+    const body = uploadBody(wish);
+    wish.parts = [...body.keys()].length;
     try {
+      await this.#requireReadable(wish);
       const answer = await this.#check({ ...wish, filename: model.name });
       if (run !== this.#run) return;
       this.upload = {
@@ -105,10 +109,11 @@ export class Conversion extends Emitter {
         total: size,
         bytesPerSecond: null,
         millisecondsLeft: null,
+        movedAt: performance.now(),
         sessionExpiresAt: answer.data.session_expires_at,
       };
       this.#become("uploading");
-      const job = await this.#send(wish);
+      const job = await this.#send(body);
       if (run !== this.#run) return;
       this.form.clear();
       this.follow(job);
@@ -199,10 +204,19 @@ export class Conversion extends Emitter {
     }
   }
 
-  async #send(wish) {
-    this.#transfer = startUpload("/api/conversion/init", uploadBody(wish), {
+  /** Whatever of the files has changed on disk is let go, so that what is chosen next takes its place. */
+  async #requireReadable({ model, references }) {
+    const gone = new Set(await findUnreadable([model, ...references]));
+    if (gone.size === 0) return;
+    this.form.references = this.form.references.filter((file) => !gone.has(file));
+    const [first] = gone;
+    throw new Problem({ code: FILE_CHANGED, name: first.name, isModel: first === model, blame: "user" });
+  }
+
+  async #send(body) {
+    this.#transfer = startUpload("/api/conversion/init", body, {
       onProgress: (progress) => {
-        Object.assign(this.upload, progress);
+        Object.assign(this.upload, progress, { movedAt: performance.now() });
         this.emit();
       },
       onSent: () => this.#become("accepting"),
@@ -240,12 +254,14 @@ export class Conversion extends Emitter {
   }
 
   /** A connection that broke says nothing. Perhaps the job began all the same; perhaps a question gets the answer. */
-  async #findReason({ model, size, platform, modelId, version }) {
+  async #findReason(wish) {
     try {
+      await this.#requireReadable(wish);
       const { data } = await api.activeJob();
-      if (data.active_job && data.active_job.filename === model.name) return { job: data.active_job };
-      await api.checkUpload({ filename: model.name, size, platform, modelId, version });
+      if (data.active_job && data.active_job.filename === wish.model.name) return { job: data.active_job };
+      await api.checkUpload({ ...wish, filename: wish.model.name });
     } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
       // That upload is the one that has just broken.
       if (problem.code !== "upload_in_progress") return { problem };
     }

@@ -1,7 +1,7 @@
 // What the person has filled in: kept apart from the fields on the page, so that it survives changes of view and
 // language, and, but for the files, a reload. Files cannot be kept: browsers hand them out once.
 
-import { CHIPS, DEFAULTS, FIRST_MODEL_ID, VERSION_PATTERN } from "./chips.js";
+import { CHIPS, DEFAULTS, FIRST_MODEL_ID, LAST_MODEL_ID, VERSION_PATTERN } from "./chips.js";
 import { local, tab } from "./storage.js";
 
 const KEY = "form";
@@ -15,6 +15,7 @@ export function findMistakes({ model, platform, modelId, version }) {
   if (!CHIPS.some((chip) => chip.id === platform)) mistakes.platform = "form.chip.missing";
   if (!/^[0-9]{1,9}$/.test(modelId.trim())) mistakes.modelId = "form.id.not_a_number";
   else if (Number(modelId) < FIRST_MODEL_ID) mistakes.modelId = "form.id.reserved";
+  else if (Number(modelId) > LAST_MODEL_ID) mistakes.modelId = "form.id.too_high";
   if (!VERSION_PATTERN.test(version.trim())) mistakes.version = "form.version.wrong";
   return mistakes;
 }

@@ -14,8 +14,11 @@ export function t(key, values = {}) {
   const plural = typeof values.n === "number" && new Intl.PluralRules(current).select(values.n) === "one";
   const text = (plural && texts[`${key}.one`]) || texts[key];
   if (text === undefined) return key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? plainDirection(values[name]) : whole));
 }
+
+/** A value that cannot turn round the sentence around it: names of files may hold marks that change the direction. */
+const plainDirection = (value) => String(value).replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
 
 /** Speak a language from now on. Rejects if its texts cannot be fetched; then the old one stays. */
 export async function speak(wanted) {

@@ -7,7 +7,7 @@ const HEAD_BYTES = 64 * 1024;
 const MOST_FIELDS = 200;
 const TEXT_BYTES = 200;
 
-/** `{format: "onnx" | "tflite" | "unknown", claims, opset, producer}`; what cannot be read is null. */
+/** `{format: "onnx" | "tflite" | "unknown" | "unreadable", claims, opset, producer}`; what cannot be read is null. */
 export async function inspectModel(file) {
   const claims = { onnx: "onnx", tflite: "tflite" }[file.name.toLowerCase().split(".").at(-1)] ?? null;
   const nothing = { format: "unknown", claims, opset: null, producer: null };
@@ -16,8 +16,9 @@ export async function inspectModel(file) {
     if (String.fromCharCode(...head.subarray(4, 8)) === "TFL3") return { ...nothing, format: "tflite" };
     const found = await readOnnx(file);
     return found ? { ...nothing, ...found, format: "onnx" } : nothing;
-  } catch {
-    return nothing;
+  } catch (error) {
+    // Beyond the end of what stands there, it is no model; anything else comes from a file that is no longer there.
+    return error instanceof RangeError ? nothing : { ...nothing, format: "unreadable" };
   }
 }
 

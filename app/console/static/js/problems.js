@@ -3,11 +3,12 @@
 
 import { language, t } from "./i18n.js";
 
-/** No answer came; an answer came that was not the gateway's; the person gave up. */
+/** No answer came; an answer came that was not the gateway's; the person gave up; a file is not as it was chosen. */
 export const NETWORK = "network";
 export const UNREACHABLE = "unreachable";
 export const ABORTED = "aborted";
-const OWN = new Set([NETWORK, UNREACHABLE, ABORTED]);
+export const FILE_CHANGED = "file_changed";
+const OWN = new Set([NETWORK, UNREACHABLE, ABORTED, FILE_CHANGED]);
 
 export class Problem extends Error {
   /** `document` is a problem document or a part of one; `code` is the only member that must be there. */
@@ -54,7 +55,7 @@ export async function loadCatalogue() {
 /** Title and detail of a problem in the page's language. */
 export function problemWords(problem) {
   const { code, document, spoken } = problem;
-  if (OWN.has(code)) return { title: t(`problem.${code}`), detail: t(`problem.${code}.detail`) };
+  if (OWN.has(code)) return { title: t(`problem.${code}`, document), detail: t(`problem.${code}.detail`) };
   const entry = catalogue?.[code];
   const translated = entry && { title: entry.title[language()], detail: entry.detail[language()] };
   const isSpoken = spoken === language() && document.title;

@@ -1,5 +1,6 @@
-// How long each stage of a job took. The API says which stage a job is in and when that was last updated; when a stage
-// began is what a watcher saw. Pure: a record goes in, a record comes out; several tabs' records can be merged.
+// How long each stage of a job took. The API tells what the gateway saw of that, whoever asked; this page adds what it
+// has seen itself, for one of its own polls may have come closer. Pure: a record goes in, a record comes out; several
+// observers' records can be merged.
 
 export const STAGES = ["onnx", "bie", "nef"];
 
@@ -10,6 +11,18 @@ const time = (text) => {
   const milliseconds = Date.parse(text ?? "");
   return Number.isFinite(milliseconds) ? milliseconds : null;
 };
+
+/** What the gateway knows of a job's stages, as a record. */
+export function told(job) {
+  const record = { began: {}, rough: {}, seenAt: null, endedAt: null };
+  for (const { stage, started_at, ended_at, approximate } of job.stages ?? []) {
+    record.began[stage] = time(started_at);
+    record.rough[stage] = approximate;
+    // The job's own end is that of the last stage; earlier ones end where the next one began.
+    record.endedAt = job.terminal ? time(ended_at) : null;
+  }
+  return record;
+}
 
 /** The record after the job was seen in this state at `now` (milliseconds, the server's clock). */
 export function observe(record, job, now) {
@@ -34,7 +47,6 @@ export function observe(record, job, now) {
     rough,
     seenAt: now,
     endedAt: record?.endedAt ?? (job.terminal ? at : null),
-    endedIn: record?.endedIn ?? (job.terminal ? (stage ?? null) : null),
   };
 }
 
@@ -44,17 +56,17 @@ export function merge(one, other) {
   const began = { ...one.began };
   const rough = { ...one.rough };
   for (const [stage, at] of Object.entries(other.began ?? {})) {
+    const isRough = other.rough?.[stage] ?? true;
     if (!(stage in began) || at < began[stage]) {
       began[stage] = at;
-      rough[stage] = other.rough?.[stage] ?? true;
-    }
+      rough[stage] = isRough;
+    } else if (at === began[stage]) rough[stage] &&= isRough;
   }
   return {
     began,
     rough,
     seenAt: Math.max(one.seenAt ?? 0, other.seenAt ?? 0),
     endedAt: one.endedAt ?? other.endedAt ?? null,
-    endedIn: one.endedIn ?? other.endedIn ?? null,
   };
 }
 

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { serverNow } from "./clock.js";
 import { Emitter } from "./emitter.js";
 import { Poller } from "./poll.js";
-import { merge, observe } from "./stages.js";
+import { merge, observe, told } from "./stages.js";
 import { local } from "./storage.js";
 
 const RECORDS_KEY = "stages";
@@ -62,7 +62,8 @@ export class JobWatcher extends Emitter {
     // The answer to an upload says less than a poll: what is known stays.
     this.job = { ...this.job, ...job };
     const records = local.get(RECORDS_KEY) ?? {};
-    this.record = observe(merge(this.record, records[job.job_id]), job, serverNow());
+    const known = merge(merge(this.record, records[job.job_id]), told(job));
+    this.record = observe(known, job, serverNow());
     keep({ ...records, [job.job_id]: this.record });
     this.emit();
   }

@@ -5,6 +5,7 @@ import { h, icon, setText } from "../dom.js";
 import { formatNumber, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { inspectModel } from "../model_file.js";
+import { FILE_CHANGED } from "../problems.js";
 import { pageHead } from "./pieces.js";
 import { button, problemPanel } from "./problem.js";
 
@@ -15,10 +16,10 @@ const SHOWN_REFERENCES = 5;
 export function conversionForm({ conversion, session }) {
   const { form } = conversion;
   const problemPlace = h("div", { class: "problem-place" });
-  const model = modelSection(form, changed);
+  const model = modelSection(form, changed, chosenAgain);
   const chips = chipSection(form, changed);
   const identity = identitySection(form, changed);
-  const references = referenceSection(form, changed);
+  const references = referenceSection(form, changed, chosenAgain);
   const summary = summarySection();
   const element = h(
     "div",
@@ -44,6 +45,11 @@ export function conversionForm({ conversion, session }) {
   function changed() {
     form.keep();
     update();
+  }
+
+  /** A file that had changed on disk was what the problem was about; it has been answered. */
+  function chosenAgain() {
+    if (conversion.problem?.code === FILE_CHANGED) conversion.dismissProblem();
   }
 
   function update() {
@@ -83,6 +89,12 @@ export function conversionForm({ conversion, session }) {
   }
 
   function helpFor(problem) {
+    if (problem.code === FILE_CHANGED) {
+      const [symbol, text, input] = problem.document.isModel
+        ? ["file", "form.model.choose_again", "model"]
+        : ["image", "form.references.add", "references"];
+      return [button(t(text), { symbol, run: () => document.getElementById(input).click() })];
+    }
     const job = problem.document?.active_job;
     if (job) {
       return [button(t("convert.show_running"), { symbol: "right", run: () => conversion.follow(job) })];
@@ -106,7 +118,7 @@ export function conversionForm({ conversion, session }) {
 
 // -- The model --------------------------------------------------------------------------------------------------------
 
-function modelSection(form, changed) {
+function modelSection(form, changed, onChosen) {
   const input = h("input", {
     type: "file",
     id: "model",
@@ -135,11 +147,13 @@ function modelSection(form, changed) {
   let shown;
 
   async function choose(file) {
+    const isNew = file !== form.model;
     form.model = file;
     form.facts = null;
     form.lostModel = null;
     form.touched.add("model");
     changed();
+    if (isNew) onChosen();
     const facts = await inspectModel(file);
     if (form.model !== file) return;
     form.facts = facts;
@@ -190,7 +204,7 @@ function fileCard(form, remove) {
       h(
         "div",
         { class: "file-text" },
-        h("strong", { class: "file-name" }, model.name),
+        h("strong", { class: "file-name", title: model.name }, model.name),
         h(
           "ul",
           { class: "facts", id: "model-hint" },
@@ -217,6 +231,7 @@ function fileCard(form, remove) {
 function factsOf(model, facts) {
   const size = formatSize(model.size, language());
   if (!facts) return [size, t("form.model.reading")];
+  if (facts.format === "unreadable") return [size];
   const format = { onnx: "ONNX", tflite: "TensorFlow Lite" }[facts.format] ?? t("form.model.unknown_format");
   return [
     size,
@@ -231,6 +246,7 @@ function adviceOn({ facts, platform }) {
   const advice = [];
   const warn = (text) => advice.push({ text, isWarning: true });
   const { format, claims, opset } = facts;
+  if (format === "unreadable") warn(t("problem.file_changed.detail"));
   if (format === "unknown") warn(t(claims ? "form.advice.not_what_it_says" : "form.advice.unknown"));
   if (opset !== null && (opset < OPSETS.from || opset > OPSETS.to)) {
     warn(t("form.advice.opset", { opset, from: OPSETS.from, to: OPSETS.to }));
@@ -246,8 +262,9 @@ function adviceOn({ facts, platform }) {
 function chipSection(form, changed) {
   const element = h(
     "fieldset",
-    { class: "panel" },
+    { class: "panel", "aria-describedby": "chips-hint" },
     h("legend", {}, h("span", { class: "step-number", "aria-hidden": "true" }, "2"), t("form.chip")),
+    h("p", { class: "quiet-text", id: "chips-hint" }, t("form.chip.text")),
     h(
       "div",
       { class: "chips" },
@@ -359,7 +376,7 @@ function textField(form, name, { label, hint, changed, ...attributes }) {
 
 // -- Reference images -------------------------------------------------------------------------------------------------
 
-function referenceSection(form, changed) {
+function referenceSection(form, changed, onChosen) {
   const input = h("input", {
     type: "file",
     id: "references",
@@ -391,9 +408,11 @@ function referenceSection(form, changed) {
   let shown = null;
 
   function add(files) {
-    const names = new Set(form.references.map((file) => `${file.name}/${file.size}`));
-    form.references = [...form.references, ...files.filter((file) => !names.has(`${file.name}/${file.size}`))];
+    // Chosen twice, it is meant once: as it is now, and not as it was when it was chosen first.
+    const named = new Map([...form.references, ...files].map((file) => [`${file.name}/${file.size}`, file]));
+    form.references = [...named.values()];
     changed();
+    onChosen();
   }
 
   function clear() {

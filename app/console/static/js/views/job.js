@@ -8,6 +8,7 @@ import { guardLink } from "../downloads.js";
 import { h, icon, setText } from "../dom.js";
 import { formatDuration, formatMoment, formatPercent, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
+import { remedyFor } from "../remedies.js";
 import { stageTimes } from "../stages.js";
 import { tell } from "../tabs.js";
 import { pageHead, statusPill } from "./pieces.js";
@@ -45,7 +46,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
         h(
           "div",
           { class: "file-text" },
-          h("h2", { class: "file-name" }, watcher.job.filename || t("job.unnamed")),
+          h("h2", { class: "file-name", title: watcher.job.filename }, watcher.job.filename || t("job.unnamed")),
           h(
             "ul",
             { class: "facts" },
@@ -187,7 +188,9 @@ function stepper() {
         else step.element.removeAttribute("aria-current");
         step.use.setAttribute("href", `#i-${STEP_ICONS[state] ?? `stage-${step.stage}`}`);
         const time = milliseconds === null ? "" : formatDuration(milliseconds, language());
-        setText(step.time, time && isRough ? t("job.roughly", { time }) : time);
+        const isUnseen = milliseconds === null && (state === "done" || state === "failed");
+        setText(step.time, isUnseen ? t("step.unseen") : time && isRough ? t("job.roughly", { time }) : time);
+        step.time.classList.toggle("missing", isUnseen);
         setText(step.state, t(`step.${state}`));
       });
     },
@@ -218,7 +221,7 @@ function failure({ error, status, job_id: jobId }) {
       h("p", { class: "problem-title" }, t(status === "cancelled" ? "job.cancelled.title" : "job.failed.title")),
       error?.message && h("p", {}, t("job.failed.says")),
       error?.message && h("blockquote", {}, error.message),
-      h("p", {}, t(status === "cancelled" ? "job.cancelled.next" : "job.failed.next")),
+      h("p", {}, t(status === "cancelled" ? "job.cancelled.next" : (remedyFor(error?.message) ?? "job.failed.next"))),
       h(
         "p",
         { class: "request-id" },

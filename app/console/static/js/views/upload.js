@@ -10,6 +10,8 @@ import { button } from "./problem.js";
 import { progressBar } from "./progress.js";
 
 const ANNOUNCED = [0.25, 0.5, 0.75];
+const TICK_MILLISECONDS = 1000;
+const STALLED_MILLISECONDS = 5000;
 const SOON_MILLISECONDS = 15 * 60 * 1000;
 
 export function uploadPanel({ conversion }) {
@@ -38,7 +40,7 @@ export function uploadPanel({ conversion }) {
         "div",
         { class: "file-text" },
         title,
-        h("p", { class: "quiet-text" }, `${upload.filename} → ${chipName(upload.platform)}`),
+        h("p", { class: "quiet-text" }, h("bdi", {}, upload.filename), ` → ${chipName(upload.platform)}`),
       ),
       percent,
     ),
@@ -50,6 +52,7 @@ export function uploadPanel({ conversion }) {
   const element = h("div", { class: "page narrow" }, pageHead(t("upload.title"), t("upload.lead")), panel);
   let announced = 0;
   let wasSent = false;
+  let wasStalled = false;
 
   function update() {
     const isSent = conversion.phase === "accepting";
@@ -60,10 +63,15 @@ export function uploadPanel({ conversion }) {
     setText(percent, isSent ? formatPercent(1, language()) : shown);
     const sizes = { loaded: formatSize(upload.loaded, language()), total: formatSize(upload.total, language()) };
     setText(amount, t("upload.amount", sizes));
-    const rate = isSent ? null : upload.bytesPerSecond;
+    // Numbers of a line on which nothing moves any more would be a lie that goes on.
+    const isStalled = !isSent && performance.now() - upload.movedAt > STALLED_MILLISECONDS;
+    const rate = isSent || isStalled ? null : upload.bytesPerSecond;
     setText(speed, rate === null ? "" : t("upload.speed", { size: formatSize(rate, language()) }));
-    const time = isSent ? null : upload.millisecondsLeft;
-    setText(left, time === null ? "" : t("upload.left", { time: formatDuration(time, language()) }));
+    const time = isSent || isStalled ? null : upload.millisecondsLeft;
+    const remaining = time === null ? "" : t("upload.left", { time: formatDuration(time, language()) });
+    setText(left, isStalled ? t("upload.stalled") : remaining);
+    if (isStalled && !wasStalled) announce(t("upload.stalled"));
+    wasStalled = isStalled;
     setText(note, t(isSent ? "upload.accepting.text" : "upload.stay") + endsSoon(upload));
     panel.classList.toggle("sent", isSent);
     if (isSent && !wasSent) announce(t("upload.accepting"));
@@ -74,9 +82,10 @@ export function uploadPanel({ conversion }) {
     wasSent = isSent;
   }
 
+  const ticking = setInterval(update, TICK_MILLISECONDS);
   update();
   // The heading gets the focus and not the button: a key held a moment too long would abort what it has begun.
-  return { element, update };
+  return { element, update, destroy: () => clearInterval(ticking) };
 }
 
 /** An upload that began in time counts, but its owner may want to know that the session ends. */
