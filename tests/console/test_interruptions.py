@@ -58,8 +58,11 @@ def test_an_aborted_upload_starts_nothing_and_the_form_is_as_it_was(stack: Stack
 
 def test_an_upload_that_stands_still_says_so_instead_of_a_speed_that_it_no_longer_has(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
-    page = begin_slow_upload(visitor)
-    visitor.slow_down(1)
+    page = visitor.page
+    visitor.choose_model(MODEL, "net.onnx")
+    # So slow that a single piece of what the browser sends at a time takes longer than anybody should be left to guess.
+    visitor.slow_down(1500)
+    visitor.start()
     expect(page.locator(".transfer-numbers")).to_contain_text("waiting for the network")
     expect(page.locator(".transfer-numbers span:nth-child(2)")).to_be_empty()
     visitor.slow_down(-1)
