@@ -36,3 +36,14 @@ def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> Non
     assert reached == ["model", "platform", "modelId", "version", "references", "start"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) != "none"
+
+
+def test_at_twice_the_size_no_word_of_the_bar_breaks_and_nothing_is_cut_off(visit: VisitorFactory) -> None:
+    """A zoom of 200 % leaves half of a usual screen's width (WCAG 2.2, 1.4.4)."""
+    visitor = visit(viewport={"width": 720, "height": 450}).sign_in()
+    page = visitor.page
+    for width in (1000, 880, 720, 640):
+        page.set_viewport_size({"width": width, "height": 450})
+        for words in page.locator(".tabs a span, .brand span, #language span").all():
+            assert words.evaluate("element => element.getBoundingClientRect().height") < 35, words.inner_text()
+        assert page.evaluate(_OVERFLOW) == 0, width
