@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.api.signin_states import MAX_PENDING
+from app.log import configure_logging
 from tests.api.oidc_provider import (
     HTML,
     HTTP_ORIGIN,
@@ -396,9 +397,10 @@ def test_many_threads_that_need_discovery_cause_one_request(world: World, provid
 
 
 def test_nothing_secret_is_logged(
-    world: World, provider: OIDCProvider, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    world: World, provider: OIDCProvider, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """At DEBUG, with a sign-in that works and failing ones: no code, state, nonce, verifier, token or cookie."""
+    configure_logging("json")
     with caplog.at_level(logging.DEBUG):
         browser = world.browser()
         url = browser.begin()
@@ -413,7 +415,7 @@ def test_nothing_secret_is_logged(
         browser.sign_in()
         browser.post("/auth/logout")
     records = "\n".join(f"{record.getMessage()}\n{record.exc_text}" for record in caplog.records)
-    written = "".join(capsys.readouterr()) + records
+    written = "".join(capfd.readouterr()) + records
     # The provider's own access log, and the test's own calls to it, are not the gateway's.
     ours = "\n".join(line for line in written.splitlines() if "GET /login?" not in line)
     assert "request.failed" in ours

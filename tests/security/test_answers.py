@@ -19,7 +19,7 @@ from app.errors import LANGUAGES, PayloadTooLargeError
 from tests.security.conftest import WAYS, Door
 from tests.support.clients import Client, RawAnswer, RawConnection
 from tests.support.nginx import Nginx
-from tests.support.processes import free_port
+from tests.support.processes import free_port, wait_until
 from tests.support.stack import Stack
 
 BY_TLS = "by TLS"
@@ -220,7 +220,8 @@ def test_without_a_gateway_nginx_answers_with_a_problem_in_the_readers_language(
     assert (document["title"], document["code"]) == (title, "gateway_unavailable")
     assert (document["i18n_key"], document["blame"], document["retryable"]) == ("busy", "gateway", True)
     assert document["request_id"] == answer.headers["X-Request-ID"]
-    assert document["request_id"] in lonely.access_log.read_text(encoding="utf-8")
+    # nginx writes its line after the answer.
+    wait_until(lambda: document["request_id"] in lonely.access_log.read_text(encoding="utf-8"), "the line is there")
 
 
 def test_an_upload_without_a_gateway_gets_the_same(lonely: Nginx) -> None:

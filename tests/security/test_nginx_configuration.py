@@ -1,7 +1,10 @@
 """deploy/nginx.conf agrees with the gateway: with its settings, its limits, gunicorn.conf.py and its routes."""
 
+import json
+import os
 import re
-import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,6 @@ from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.config import Settings
 from app.domain.security_headers import security_headers
 from app.streaming.heads import MAX_HEAD_BYTES
-from app.streaming.worker import GatewayWorker
 from tests.api.edge import CONVERSION, ENVIRON, Edge, make_edge
 from tests.support.nginx import CONFIGURATION
 from tests.support.nginx_directives import Block, parse, seconds, size
@@ -34,13 +36,17 @@ def server(configuration: Block) -> Block:
     return found
 
 
-@pytest.fixture
-def gunicorn(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The settings of gunicorn.conf.py, as gunicorn would read them."""
-    for name, value in (ENVIRON | CONVERSION).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(GatewayWorker, "drain_seconds", GatewayWorker.drain_seconds)
-    return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+@pytest.fixture(scope="module")
+def gunicorn() -> dict[str, Any]:
+    """The settings of gunicorn.conf.py, as gunicorn would read them; in a process of its own, which it changes."""
+    program = (
+        "import json, runpy; found = runpy.run_path('gunicorn.conf.py');"
+        "print(json.dumps({name: value for name, value in found.items() if isinstance(value, int | str | dict)}))"
+    )
+    environment = {"PATH": os.environ["PATH"]} | ENVIRON | CONVERSION
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True)
+    settings: dict[str, Any] = json.loads(done.stdout)
+    return settings
 
 
 @pytest.fixture
