@@ -44,6 +44,7 @@ _PLAIN_TEXT = re.compile(r"(?!.*eyJ)[A-Za-z0-9._/<>-]*")
 _HARMLESS = frozenset({int, float, bool, type(None)})
 _MAX_TEXT_CHARACTERS = 4_000
 _MIN_SECRET_CHARACTERS = 6
+_STANDARD_ERROR = 2
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
@@ -179,10 +180,11 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self) -> None:
         super().__init__()
+        # Only the process's own, which is never closed: another one's number may come to mean another file.
         try:
-            self._descriptor: int | None = self.stream.fileno()
+            self._is_standard_error = self.stream.fileno() == _STANDARD_ERROR
         except (OSError, ValueError, AttributeError):  # in memory, as tests have it
-            self._descriptor = None
+            self._is_standard_error = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """As the original does it, by the same way as our own lines."""
@@ -194,7 +196,7 @@ class _Handler(logging.StreamHandler[Any]):
     def write(self, line: str) -> None:
         """Write one line, between those of the records. What cannot be written is lost; no request fails for it."""
         with contextlib.suppress(OSError, ValueError):
-            if self._descriptor is None:
+            if not self._is_standard_error:
                 with self.lock or contextlib.nullcontext():
                     self.stream.write(line + "\n")
                     self.stream.flush()
@@ -203,7 +205,7 @@ class _Handler(logging.StreamHandler[Any]):
             # would queue whenever one of them writes.
             rest = memoryview(line.encode(errors="backslashreplace") + b"\n")
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                rest = rest[os.write(_STANDARD_ERROR, rest) :]
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         self.write(f"a log line of {record.name}, line {record.lineno}, could not be written")

@@ -41,7 +41,7 @@ def gunicorn() -> dict[str, Any]:
     """The settings of gunicorn.conf.py, as gunicorn would read them; in a process of its own, which it changes."""
     program = (
         "import json, runpy; found = runpy.run_path('gunicorn.conf.py');"
-        "print(json.dumps({name: value for name, value in found.items() if isinstance(value, int | str | dict)}))"
+        "print(json.dumps({name: value for name, value in found.items() if name[0] != '_'}, default=str))"
     )
     environment = {"PATH": os.environ["PATH"]} | ENVIRON | CONVERSION
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True)
