@@ -229,7 +229,6 @@ def test_no_secret_is_on_a_command_line(stack: Stack, tmp_path: Path) -> None:
         ({"COOKIE": "a-value-alone"}, "COOKIE must be name=value"),
         ({"POLL_SECONDS": "soon"}, "POLL_SECONDS must be a number"),
         ({"MODEL": "/no/such/file"}, "MODEL must be a file"),
-        ({"MODEL": f'{__file__}/../a"b'}, "MODEL must"),
         ({"PATH": "/nowhere"}, "curl is needed"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
