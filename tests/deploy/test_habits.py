@@ -131,13 +131,28 @@ def _hook_repositories() -> list[dict[str, list[dict[str, str]]]]:
 # The audit
 
 
-def audit(folder: Path, pip_audit: str) -> subprocess.CompletedProcess[str]:
-    """Run scripts/audit with a pip-audit that does `pip_audit`; `$report` is where it is to write its report."""
+ADVISORY = '{"dependencies": [{"name": "x", "version": "1", "vulns": [{"id": "PYSEC-1"}]}]}'
+NOTHING = '{"dependencies": [{"name": "x", "version": "1", "vulns": []}]}'
+SKIPPED = '{"dependencies": [{"name": "x", "skip_reason": "not found"}, {"name": "y", "version": "1", "vulns": []}]}'
+UNREACHABLE = ""
+
+
+def audit(folder: Path, *, control: str, pins: str) -> subprocess.CompletedProcess[str]:
+    """Run scripts/audit with a pip-audit that reports this of the control question, and that of the pins."""
+    (folder / "control-report").write_text(control)
+    (folder / "pins-report").write_text(pins)
     program = folder / "pip-audit"
     program.write_text(
-        "#!/bin/sh\nreport=/dev/null\n"
-        'while [ $# -gt 0 ]; do [ "$1" = --output ] && report=$2; shift; done\n'
-        f"{pip_audit}\n"
+        f"""#!/bin/sh
+        report= file={folder}/pins-report
+        for word in "$@"; do
+            [ "$last" = --output ] && report=$word
+            case $last$word in --requirement*/control) file={folder}/control-report ;; esac
+            last=$word
+        done
+        [ -s "$file" ] || {{ echo "ERROR: could not connect" >&2; exit 1; }}
+        cp "$file" "${{report:-/dev/stdout}}"
+        """
     )
     program.chmod(0o755)
     return subprocess.run(
@@ -150,18 +165,34 @@ def audit(folder: Path, pip_audit: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_audit_that_could_not_ask_says_so(tmp_path: Path) -> None:
-    """Silence of the service is not taken for good news, nor for bad."""
-    run = audit(tmp_path, 'echo "ERROR: could not connect" >&2; exit 1')
+@pytest.mark.parametrize(
+    "control", [UNREACHABLE, SKIPPED, NOTHING], ids=["unreachable", "mirror", "without advisories"]
+)
+def test_audit_asks_nobody_who_knows_nothing(tmp_path: Path, control: str) -> None:
+    """A service without advisories, such as a mirror of PyPI, finds nothing against anything: that is no audit."""
+    run = audit(tmp_path, control=control, pins=NOTHING)
 
     assert run.returncode == 2
+    assert "The advisory service cannot be asked" in run.stdout
     assert "requirements.txt: NOT AUDITED" in run.stdout
-    assert "could not connect" in run.stdout
+    assert "nothing is known against its pins" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("pins", "sentence"),
+    [(UNREACHABLE, "ERROR: could not connect"), (SKIPPED, "the service does not know 1 of its pins")],
+    ids=["unreachable", "skipped"],
+)
+def test_audit_with_gaps_is_none(tmp_path: Path, pins: str, sentence: str) -> None:
+    """Silence about a pin is not taken for good news, nor for bad."""
+    run = audit(tmp_path, control=ADVISORY, pins=pins)
+
+    assert (run.returncode, run.stdout) == (2, f"requirements.txt: NOT AUDITED, {sentence}\n")
 
 
 def test_audit_that_finds_something_fails_and_shows_it(tmp_path: Path) -> None:
     """An advisory is a failure of its own kind."""
-    run = audit(tmp_path, 'echo "{}" >"$report"; echo "flask 1.0 PYSEC-1"; exit 1')
+    run = audit(tmp_path, control=ADVISORY, pins=ADVISORY)
 
     assert run.returncode == 1
     assert "requirements.txt: there are advisories:" in run.stdout
@@ -170,6 +201,6 @@ def test_audit_that_finds_something_fails_and_shows_it(tmp_path: Path) -> None:
 
 def test_audit_that_finds_nothing_says_of_what(tmp_path: Path) -> None:
     """Good news names what was looked at."""
-    run = audit(tmp_path, 'echo "{}" >"$report"')
+    run = audit(tmp_path, control=ADVISORY, pins=NOTHING)
 
     assert (run.returncode, run.stdout) == (0, "requirements.txt: nothing is known against its pins\n")
