@@ -105,7 +105,9 @@ def test_it_runs_as_nobody_in_particular(known_settings: set[str]) -> None:
     named = dict(re.findall(r"(VISIONA_\w+)=(\S+)", " ".join(instructions("gateway", "ENV"))))
 
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
-    assert f"--chown={user}" in " ".join(instructions("gateway", "COPY"))
+    owner, _, group = user.partition(":")
+    assert f"install -d -m 0700 -o {owner} -g {group} {volume}" in instructions("gateway", "RUN")
+    assert all("--chown" not in rest for rest in instructions("gateway", "COPY")), "the code is to be root's"
     assert set(named) <= known_settings
     assert all(f"//{volume}/" in where for where in named.values()), named
 
