@@ -248,3 +248,13 @@ def test_it_says_what_it_needs_before_it_begins(environment: dict[str, str], sen
     assert (run.returncode, run.stdout) == (2, "")
     assert sentence in run.stderr
     assert "password" not in run.stderr
+
+
+def test_make_hands_on_what_it_is_told() -> None:
+    """`make smoke BASE=… COOKIE=…` reaches the script, by the environment."""
+    command = ["make", "--no-print-directory", "smoke", "BASE=http://localhost:1", "COOKIE=a-value-alone"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+    assert run.returncode != 0
+    assert "COOKIE must be name=value" in run.stderr
+    assert "a-value-alone" not in run.stdout + run.stderr
