@@ -70,10 +70,10 @@ def test_what_is_copied_is_there_and_goes_to_the_build() -> None:
 @pytest.mark.timeout(60)
 def test_what_is_copied_is_enough_to_run(tmp_path: Path) -> None:
     """gunicorn loads its configuration and the application from those files alone."""
-    for sources, _ in copied("build"):
-        for source in sources:
-            path, to = ROOT / source, tmp_path / source
-            shutil.copytree(path, to) if path.is_dir() else shutil.copy(path, to)
+    for sources, place in copied("build"):
+        for path in (ROOT / source for source in sources):
+            # As COPY does it: of a folder the contents.
+            shutil.copytree(path, tmp_path / place) if path.is_dir() else shutil.copy(path, tmp_path / place)
     environment = {
         "PATH": f"{BIN}:/usr/bin:/bin",
         "VISIONA_OIDC_ISSUER": "https://mc.example.com",
