@@ -98,6 +98,11 @@ def test_what_is_copied_is_enough_to_run(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_image_that_nobody_chose_is_the_gateway() -> None:
+    """`docker build` without a target makes the last stage."""
+    assert list(stages())[-1] == "gateway"
+
+
 def test_it_runs_as_nobody_in_particular(known_settings: set[str]) -> None:
     """By number, with its data in the volume, which is that account's."""
     [user] = instructions("gateway", "USER")
