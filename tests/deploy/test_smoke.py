@@ -116,9 +116,10 @@ def test_built_in_model_is_a_valid_graph(stack: Stack) -> None:
 
 def test_gateway_that_is_down_fails_at_the_first_step(stack: Stack) -> None:
     """nginx answers in its place, and is named."""
+    cookie = alice(stack)
     stack.stop_gateway()
 
-    run = smoke(stack, alice(stack))
+    run = smoke(stack, cookie)
 
     assert failed_step(run) == "health: expected 200, got 502 without a problem document (it may be nginx's own)"
 
