@@ -9,6 +9,8 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 # Slow tests run side by side; a file's tests stay together, because they share the processes that they start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
+SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-node-packages scripts/make-venv scripts/smoke
+
 .DEFAULT_GOAL := help
 
 ##@ Using it
@@ -20,17 +22,31 @@ run: $(STAMP) ## Start the sandbox and the gateway, and print where it is, who m
 .PHONY: venv
 venv: $(STAMP) ## Prepare .venv from the hashed pins
 
+.PHONY: smoke
+smoke: ## Walk through a deployed gateway: make smoke BASE=https://… with COOKIE=name=value in the environment
+	@# Both reach the script by the environment: a command line would show the cookie to everybody on this machine.
+	@scripts/smoke
+
 ##@ Checking it
 
 .PHONY: test
 test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
-	@scripts/ensure-commands curl nginx node chromium
+	@scripts/ensure-commands curl nginx node chromium systemd-analyze
 	@scripts/ensure-commands npm && scripts/ensure-node-packages tests/node
 	$(PYTEST) tests
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## Run the quick tests only: no processes are started
 	$(PYTEST) tests/unit tests/clients tests/api
+
+.PHONY: coverage
+coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of app/ nothing went through
+	@scripts/ensure-commands curl nginx node chromium systemd-analyze
+	@scripts/ensure-commands npm && scripts/ensure-node-packages tests/node
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not soak" $(or $(TESTS),tests)
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 .PHONY: soak
 soak: $(STAMP) ## Run the long forms, and print their figures: 200 crashes, 500 jobs with faults, 10,000 database operations
@@ -48,12 +64,15 @@ bench-smoke: $(STAMP) ## The same in small, in under a minute: one name=ratio a 
 	@$(BIN)/python -m benchmarks --smoke
 
 .PHONY: lint
-lint: $(STAMP) ## Check format, style, types and the direction of imports
+lint: $(STAMP) ## Check format, style, types, the direction of imports, shell scripts and the Dockerfile
+	@scripts/ensure-commands shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy app
+	$(BIN)/mypy app sandbox scripts wsgi.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.errors_page --check
+	shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/hadolint deploy/Dockerfile
 
 .PHONY: format
 format: $(STAMP) ## Format, and mend what can be mended without thinking
@@ -68,13 +87,26 @@ pins: $(STAMP) ## Compile the requirements anew, taking the newest versions
 	$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 	$(COMPILE) --upgrade --output-file requirements-s3.txt requirements-s3.in
 
+.PHONY: audit
+audit: $(STAMP) ## Ask the advisory service about every pin; says so where it cannot be asked
+	@AUDIT="$(BIN)/pip-audit" scripts/audit requirements.txt requirements-s3.txt requirements-dev.txt
+
+.PHONY: sbom
+sbom: $(STAMP) ## Write what the gateway consists of to var/sbom.json (CycloneDX)
+	@mkdir -p var
+	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --output-file var/sbom.json requirements.txt
+
+.PHONY: hooks
+hooks: $(STAMP) ## Have git check each commit as `make lint` would (.pre-commit-config.yaml)
+	$(BIN)/pre-commit install
+
 .PHONY: docs
 docs: $(STAMP) ## Write the pages that are made from the code
 	$(BIN)/python -m scripts.errors_page
 
 .PHONY: clean
 clean: ## Remove the virtual environment, caches, and everything under var/
-	rm -rf $(VENV) var tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) var tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 
 .PHONY: help
 help: ## List the targets

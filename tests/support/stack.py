@@ -7,6 +7,7 @@
 Closing a stack searches all its logs for everything that was secret in its run, and fails if anything is found.
 """
 
+import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -96,6 +97,8 @@ class Stack:
         temporary = self.directory / "tmp"
         temporary.mkdir(exist_ok=True)
         values = {
+            # `make coverage` measures the gateway's own processes, too.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "TMPDIR": str(temporary),

@@ -1,0 +1,107 @@
+"""The systemd unit: valid, confined, and in agreement with gunicorn.conf.py. No systemd runs here."""
+
+import ast
+import re
+import secrets
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+from tests.support.stack import Stack
+
+UNIT = ROOT / "deploy" / "visiona-gateway.service"
+HOME = "/opt/visiona-gateway"
+
+
+def values(section: str, name: str) -> list[str]:
+    """Every value that the unit gives a directive; a directive may stand several times."""
+    [body] = re.findall(rf"^\[{section}\]\n(.*?)(?=^\[|\Z)", UNIT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^{name}=(.*)$", body, re.MULTILINE)
+
+
+def value(section: str, name: str) -> str:
+    [found] = values(section, name)
+    return found
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_systemd_understands_every_line(tmp_path: Path) -> None:
+    """`systemd-analyze verify` has nothing to say, once the program is where this machine has one."""
+    installed = tmp_path / UNIT.name
+    text = UNIT.read_text("utf-8")
+    assert f"{HOME}/.venv/bin/gunicorn" in text
+    installed.write_text(text.replace(f"{HOME}/.venv/bin/gunicorn", sys.executable), "utf-8")
+
+    verdict = analyze("verify", str(installed))
+
+    assert (verdict.returncode, verdict.stdout + verdict.stderr) == (0, "")
+
+
+def test_exposure_is_low() -> None:
+    """Of the ten points that `systemd-analyze security` gives for what a service may do, 1.5 are enough."""
+    verdict = analyze("security", "--offline=true", "--threshold=15", str(UNIT))
+
+    assert verdict.returncode == 0, verdict.stdout
+
+
+def test_it_starts_gunicorn_as_the_readme_does() -> None:
+    """The command is the documented one, from the folder that its relative names mean."""
+    assert value("Service", "ExecStart") == f"{HOME}/.venv/bin/gunicorn -c gunicorn.conf.py wsgi:app"
+    assert value("Service", "WorkingDirectory") == HOME
+
+
+def test_uploads_have_time_to_end(graceful_seconds: int) -> None:
+    """systemd kills what is left only after gunicorn has given up waiting, and tells the master alone to stop."""
+    assert int(value("Service", "TimeoutStopSec")) >= graceful_seconds + 10
+    assert value("Service", "KillMode") == "mixed"
+
+
+def test_settings_that_it_names_exist_and_lie_where_it_may_write(known_settings: set[str]) -> None:
+    """The database and the storage are in the only folder that outlives a start."""
+    given = dict(pair.split("=", 1) for pair in values("Service", "Environment"))
+    ours = {name: where for name, where in given.items() if name.startswith("VISIONA_")}
+
+    assert set(ours) == {"VISIONA_DATABASE_URL", "VISIONA_STORAGE_URL"}
+    assert set(ours) <= known_settings
+    state = f"/var/lib/{value('Service', 'StateDirectory')}/"
+    assert all(f"//{state}" in where for where in ours.values()), ours
+
+
+def test_account_that_it_needs_is_declared() -> None:
+    """systemd-sysusers makes the user that the unit runs as."""
+    lines = (ROOT / "deploy" / "visiona-gateway.sysusers").read_text("utf-8").splitlines()
+    declared = [line.split()[1] for line in lines if line.startswith("u ")]
+
+    assert declared == [value("Service", "User")] == [value("Service", "Group")]
+
+
+def test_files_of_the_workers_are_where_the_unit_lets_them_be(gunicorn_definitions: dict[str, ast.stmt]) -> None:
+    """Heartbeats lie in /dev/shm, which a strict ProtectSystem and a private /dev leave writable."""
+    assert "/dev/shm" in ast.unparse(gunicorn_definitions["worker_tmp_dir"])
+    assert value("Service", "ProtectSystem") == "strict"
+
+
+@pytest.mark.timeout(90)
+def test_gunicorn_tells_systemd_when_it_can_be_reached(tmp_path: Path) -> None:
+    """Type=notify waits for READY=1, which comes when the database is migrated and the port is open."""
+    name = f"\0visiona-test-{secrets.token_hex(8)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(name)
+        systemd.settimeout(30)
+        stack = Stack(tmp_path, environment={"NOTIFY_SOCKET": name.replace("\0", "@")}, workers=1, start_gateway=False)
+        with stack:
+            assert stack.gateway is None
+            stack.start_gateway()
+            message = systemd.recv(4096).decode()
+            assert "READY=1" in message.splitlines()
+            assert stack.database_path.exists()
+    assert value("Service", "Type") == "notify"
