@@ -33,7 +33,7 @@ smoke: ## Walk through a deployed gateway: make smoke BASE=https://… with COOK
 test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
 	@scripts/ensure-commands curl nginx node chromium systemd-analyze
 	@scripts/ensure-commands npm && scripts/ensure-node-packages tests/node
-	$(PYTEST) tests
+	$(PYTEST) --whole-suite tests
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## Run the quick tests only: no processes are started

@@ -22,6 +22,7 @@ from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
 from tests.support.nginx import Nginx
 from tests.support.processes import Child, free_port, sockets_of, wait_until
 from tests.support.sandbox_processes import SandboxProcesses
+from tests.support.seen_statuses import note_log
 
 GATEWAY_STOP_SECONDS = 45.0
 
@@ -289,6 +290,7 @@ class Stack:
             exit_code = self.stop_gateway()
         finally:
             self.sandbox.close()
+        note_log(self.log_path)
         found = self.leaks()
         assert not found, "\n".join(found)
         assert gateway is None or exit_code == 0, f"the gateway ended with {exit_code}:\n{gateway.log_end()}"
