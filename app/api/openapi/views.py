@@ -1,8 +1,9 @@
 """`/openapi.json`: the description for programs. It needs no session: it tells nothing of anybody."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, json, request
 
@@ -19,15 +20,22 @@ blueprint = Blueprint("openapi", __name__)
 
 @dataclass(frozen=True, slots=True)
 class _Described:
+    document: Mapping[str, Any]
     body: bytes
     entity_tag: str
 
 
 def register(app: Flask, settings: Settings) -> None:
     """Give `app` its description, composed once: it depends on the settings alone."""
-    body = json.dumps(build_document(settings), ensure_ascii=False, separators=(",", ":")).encode()
-    app.extensions[_EXTENSION] = _Described(body, hashlib.sha256(body).hexdigest()[:32])
+    document = build_document(settings)
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    app.extensions[_EXTENSION] = _Described(document, body, hashlib.sha256(body).hexdigest()[:32])
     app.register_blueprint(blueprint)
+
+
+def described_document() -> Mapping[str, Any]:
+    """The description of the current application, not to be changed."""
+    return cast(_Described, current_app.extensions[_EXTENSION]).document
 
 
 @blueprint.get("/openapi.json")
