@@ -1,14 +1,16 @@
 """The console's routes. None of them needs a session: without one the page says where to sign in."""
 
 import hashlib
-from typing import cast
+from typing import Any, cast
 
 from flask import Blueprint, Response, json, render_template, request
 
 from app.api.context import gateway
 from app.api.documents import timestamp
+from app.api.openapi.views import described_document
 from app.api.session import current_session
 from app.api.signin import LANGUAGE_COOKIE
+from app.console import docs
 from app.console.assets import VERSION, find_asset, module_names
 from app.console.preferences import (
     MAX_AGE_SECONDS,
@@ -38,6 +40,20 @@ def home() -> Response:
 def signed_in() -> Response:
     """Where a sign-in ends that was begun in a second tab: the first one is told, and goes on."""
     return _page("console/signed_in.html")
+
+
+@blueprint.get("/docs")
+def reference() -> Response:
+    """The description of the API, for people: what `/openapi.json` says, rendered here (ADR 13)."""
+    document = described_document()
+    return _page(
+        "console/docs.html",
+        document=document,
+        sections=docs.sections(document, reading_language()),
+        schemas=docs.schemas(document),
+        prose=docs.prose,
+        inline=docs.inline,
+    )
 
 
 @blueprint.get("/console/errors.json")
@@ -77,7 +93,7 @@ def asset(version: str, name: str) -> Response:
     return cast(Response, response.make_conditional(request.environ))
 
 
-def _page(template: str) -> Response:
+def _page(template: str, **values: Any) -> Response:
     spoken = reading_language()
     session = _find_session()
     page = render_template(
@@ -91,6 +107,7 @@ def _page(template: str) -> Response:
         session=session,
         session_expires_at=timestamp(session.expires_at) if session else None,
         is_enabled=gateway().conversions is not None,
+        **values,
     )
     response = Response(page, mimetype="text/html")
     response.headers["Cache-Control"] = "no-store"

@@ -1,0 +1,240 @@
+"""The description of the API: that it is valid, complete in both directions, and true of every refusal of the guard."""
+
+import configparser
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from flask import Flask
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.test import TestResponse
+
+from app.api.documents import job_document, model_document
+from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
+from app.api.openapi import build_document, documented_statuses
+from app.api.openapi.operations import OPERATIONS, TAGS, Operation
+from app.domain.job import JobError, JobStatus
+from app.domain.model import Model
+from app.errors import LANGUAGES, catalogue
+from app.services.conversions import JobView
+from tests.api.edge import NOW, Edge, a_job, make_edge
+
+#: Routes that are described before the change that brings them is merged.
+NOT_YET = {("GET", "/metrics")}
+#: What Flask gives every route, and the description says once for all.
+GENERIC = {"HEAD", "OPTIONS"}
+
+
+@pytest.fixture
+def document(edge: Edge) -> dict[str, Any]:
+    return build_document(edge.settings)
+
+
+def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path and description of every operation."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                yield method.upper(), path, operation
+
+
+def address(operation: Operation) -> str:
+    """An address that the operation's route matches."""
+    given = operation.rule.replace("<path:name>", "console.css")
+    for placeholder in ("<job_id>", "<model_id>", "<version>"):
+        given = given.replace(placeholder, "some-id")
+    return given
+
+
+def routes(app: Flask) -> set[tuple[str, str]]:
+    return {(method, rule.rule) for rule in app.url_map.iter_rules() for method in (rule.methods or set()) - GENERIC}
+
+
+def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
+    """openapi-spec-validator, which knows the meta-schema of OpenAPI 3.1, finds nothing."""
+    assert document["openapi"].startswith("3.1.")
+    assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_every_route_is_described_and_every_description_has_its_route(edge: Edge) -> None:
+    """The URL map and the description name the same methods and rules, both ways."""
+    described = {(operation.method, operation.rule) for operation in OPERATIONS if operation.method not in GENERIC}
+    assert routes(edge.app) - described == set()
+    assert described - routes(edge.app) <= NOT_YET
+    assert len(OPERATIONS) == len({(operation.method, operation.rule) for operation in OPERATIONS})
+    assert set(documented_statuses()) == {(operation.method, operation.rule) for operation in OPERATIONS}
+
+
+def test_head_is_described_where_it_is_not_what_get_is(edge: Edge) -> None:
+    """Each HEAD has an operation of its own exactly where the application refuses it."""
+    described = {operation.rule for operation in OPERATIONS if operation.method == "HEAD"}
+    refused = set()
+    for operation in OPERATIONS:
+        if operation.method == "GET" and ("GET", operation.rule) not in NOT_YET:
+            answer = edge.client().head(address(operation))
+            if answer.status_code == 405:
+                assert answer.headers["Allow"] == "GET, OPTIONS"
+                refused.add(operation.rule)
+    assert refused == described
+
+
+def test_every_code_of_the_catalogue_belongs_to_an_operation(document: dict[str, Any]) -> None:
+    """No failure exists that no operation tells of; each is told with its status and in every language."""
+    told: dict[str, set[str]] = {}
+    for _, _, operation in operations_of(document):
+        for status, response in operation["responses"].items():
+            examples = response.get("content", {}).get("application/problem+json", {}).get("examples", {})
+            for name, example in examples.items():
+                code, _, language = name.partition(".")
+                told.setdefault(code, set()).add(language)
+                assert str(catalogue()[code].status) == status
+                assert example["value"]["title"] == catalogue()[code].title[language]
+                assert "{" not in example["value"]["detail"]
+    # A method is refused by routing, before there is an operation, or on HEAD, whose answer has no body to show.
+    assert set(catalogue()) - set(told) == {"method_not_allowed"}
+    assert set().union(*told.values()) == set(LANGUAGES)
+
+
+def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
+    """Each example in a request or an answer validates against the schema that stands beside it."""
+    checked = 0
+    for _, path, operation in operations_of(document):
+        contents = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for media_type in (media for content in contents for media in content.get("content", {}).values()):
+            examples = [example["value"] for example in media_type.get("examples", {}).values()]
+            examples += [media_type["example"]] if "example" in media_type else []
+            for example in examples:
+                schema = {**media_type["schema"], "components": document["components"]}
+                jsonschema.validate(example, schema, jsonschema.Draft202012Validator)
+                checked += 1
+        assert operation["x-summary"].keys() == set(LANGUAGES), path
+    assert checked > 100
+
+
+def test_nothing_is_named_that_does_not_exist_nor_kept_that_nobody_names(document: dict[str, Any]) -> None:
+    """Every component is referred to, and every tag and every reference leads somewhere."""
+    written = json.dumps(document)
+    for kind in ("schemas", "headers", "parameters"):
+        for name in document["components"][kind]:
+            assert f'"#/components/{kind}/{name}"' in written, (kind, name)
+    for part in written.split('"$ref": "#/components/')[1:]:
+        kind, name = part.split('"', 1)[0].split("/")
+        assert name in document["components"][kind]
+    assert {operation.tag for operation in OPERATIONS} == set(TAGS)
+
+
+def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, Any]) -> None:
+    """What the application composes, in its largest and its smallest form, is what the description says."""
+    schemas = document["components"]["schemas"]
+    full = JobView(
+        a_job(status=JobStatus.FAILED, error=JobError("code", "message")), "net.onnx", 5, "model", NOW, "0" * 64
+    )
+    assert job_document(full).keys() == schemas["Job"]["properties"].keys()
+    assert job_document(JobView(a_job(), "net.onnx", None, None)).keys() == set(schemas["Job"]["required"])
+    model = Model("id", "alice", "job", "name", "720", "net.nef", 1, "0" * 64, "application/x", "key", NOW)
+    assert model_document(model).keys() == schemas["Model"]["properties"].keys()
+
+
+def test_the_version_is_the_package_s(document: dict[str, Any]) -> None:
+    """The description's version is the one in setup.cfg."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    assert document["info"]["version"] == setup["metadata"]["version"]
+
+
+def test_anybody_may_read_it_and_keep_it_for_an_hour(edge: Edge) -> None:
+    """No session is needed, the answer is cacheable, and its ETag saves the body."""
+    answer = edge.client(None).get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.get_json() == build_document(edge.settings)
+    assert answer.headers["Cache-Control"] == "public, max-age=3600"
+    assert "Set-Cookie" not in answer.headers
+    again = edge.client(None).get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_it_names_the_server_and_the_cookie_that_are_configured(tmp_path: Path) -> None:
+    """Under https the session's cookie has another name, and the server is the public address."""
+    with make_edge(tmp_path, VISIONA_PUBLIC_BASE_URL="https://visiona.example") as edge:
+        document = build_document(edge.settings)
+    assert document["servers"] == [{"url": "https://visiona.example"}]
+    assert document["components"]["securitySchemes"]["session"]["name"] == "__Host-visiona_session"
+
+
+def ask(edge: Edge, operation: Operation, user_id: str | None = "alice", **headers: str) -> TestResponse:
+    return edge.client(user_id).open(address(operation), method=operation.method, headers=headers)
+
+
+def code_of(answer: TestResponse, operation: Operation) -> str | None:
+    """The failure's code; None on HEAD, whose answer has no body."""
+    return None if operation.method == "HEAD" else answer.get_json()["code"]
+
+
+EXISTING = [operation for operation in OPERATIONS if (operation.method, operation.rule) not in NOT_YET]
+each_operation = pytest.mark.parametrize(
+    "operation", EXISTING, ids=[f"{operation.method} {operation.rule}" for operation in EXISTING]
+)
+
+
+@pytest.fixture(scope="module")
+def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """One edge for questions that change nothing."""
+    with make_edge(tmp_path_factory.mktemp("edge")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def disabled_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge without converter and FAA."""
+    with make_edge(tmp_path_factory.mktemp("disabled"), is_enabled=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def forgetful_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge whose database cannot say whether a session was signed out."""
+    folder = tmp_path_factory.mktemp("forgetful")
+    with make_edge(folder) as made:
+        with closing(sqlite3.connect(folder / "gateway.db")) as database:
+            database.execute("DROP TABLE revoked_sessions")
+        yield made
+
+
+@each_operation
+def test_the_guard_s_refusals_are_the_described_ones(shared_edge: Edge, operation: Operation) -> None:
+    """A wrong host, no session and another site are refused exactly where the description says that they are."""
+    statuses = documented_statuses()[operation.method, operation.rule]
+    if operation.rule not in HOSTLESS_PATHS:
+        refused = ask(shared_edge, operation, Host="elsewhere.example")
+        assert refused.status_code == 400
+        assert code_of(refused, operation) in {"bad_host", None}
+        assert 400 in statuses
+    without_session = ask(shared_edge, operation, None, Accept="application/json")
+    assert (without_session.status_code == 401) == (401 in statuses)
+    if operation.method not in SAFE_METHODS:
+        cross_site = ask(shared_edge, operation, **{"Sec-Fetch-Site": "cross-site"})
+        assert (cross_site.status_code, code_of(cross_site, operation)) == (403, "cross_site_request")
+        assert 403 in statuses
+
+
+@each_operation
+def test_what_is_not_configured_answers_as_described(disabled_edge: Edge, operation: Operation) -> None:
+    """Without converter and FAA exactly the conversion's operations answer 501."""
+    # Somebody else each time: one of the operations signs out.
+    answer = ask(disabled_edge, operation, operation.operation_id)
+    assert (answer.status_code == 501) == (501 in documented_statuses()[operation.method, operation.rule])
+
+
+@each_operation
+def test_a_lost_database_answers_as_described(forgetful_edge: Edge, operation: Operation) -> None:
+    """Where a session is needed and cannot be looked up, 500 is the answer; everything else goes on without it."""
+    answer = ask(forgetful_edge, operation, operation.operation_id)
+    assert (answer.status_code == 500) == (500 in documented_statuses()[operation.method, operation.rule])
+    if answer.status_code == 500:
+        assert code_of(answer, operation) in {"model_store_unavailable", None}
