@@ -1,6 +1,6 @@
 """What `/docs` shows: the OpenAPI document, turned into what a template can go through without thinking.
 
-Nothing is told here that the document does not say; the page is the document, for people (ADR 13).
+Nothing is told here that the document does not say; the page is the document, for people (ADR 15).
 """
 
 import json

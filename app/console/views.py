@@ -44,7 +44,7 @@ def signed_in() -> Response:
 
 @blueprint.get("/docs")
 def reference() -> Response:
-    """The description of the API, for people: what `/openapi.json` says, rendered here (ADR 13)."""
+    """The description of the API, for people: what `/openapi.json` says, rendered here (ADR 15)."""
     document = described_document()
     return _page(
         "console/docs.html",

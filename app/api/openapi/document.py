@@ -13,8 +13,8 @@ from app.api.openapi.problems import by_status, problem_response
 from app.api.openapi.schemas import ID_PATTERN, JOB_ID, MODEL_ID, headers, parameters, schemas
 from app.api.session import SESSION_COOKIE, cookie_name
 from app.config import Settings
+from app.version import VERSION
 
-VERSION = "0.1.0"
 OPENAPI = "3.1.0"
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")

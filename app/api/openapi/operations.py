@@ -407,8 +407,13 @@ OPERATIONS_OF_THE_SERVICE = (
                     "Readiness",
                     {
                         "status": word,
-                        "checks": {"database": "ok", "storage": "ok" if status == 200 else "storage_unavailable"},
+                        "checks": {
+                            "database": "ok",
+                            "storage": "ok" if status == 200 else "storage_unavailable",
+                            "configuration": "ok",
+                        },
                         "conversion": "enabled",
+                        "upstreams": {"converter": {"last": "ok", "seconds_ago": 1.5}},
                     },
                 ),
                 _UNCACHED,
@@ -425,7 +430,21 @@ OPERATIONS_OF_THE_SERVICE = (
         "getMetrics",
         "operations",
         {"en": "Figures for Prometheus", "zh-TW": "Prometheus 指標"},
-        {200: Answer("All figures, of all workers together.", {"text/plain": {"schema": {"type": "string"}}})},
+        {
+            200: Answer(
+                "All figures, of all workers together.",
+                {
+                    media_type: {"schema": {"type": "string"}}
+                    for media_type in ("text/plain", "application/openmetrics-text")
+                },
+                _UNCACHED,
+            ),
+            503: Answer(
+                "Several workers count, each for itself only: see docs/operations.md.",
+                {"text/plain": {"schema": {"type": "string"}}},
+                _UNCACHED,
+            ),
+        },
         description="For scrapers on the inside; nginx does not pass it on.",
     ),
     Operation(

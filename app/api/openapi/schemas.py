@@ -28,9 +28,13 @@ JOB_EXAMPLE: dict[str, Any] = {
     "terminal": False,
     "created_at": CREATED_AT,
     "updated_at": "2026-11-25T08:30:12.000Z",
-    "parameters": {"model_id": "1001", "version": "v1.0.0", "platform": "720"},
+    "parameters": {"model_id": "32769", "version": "0001", "platform": "720"},
     "filename": "yolo.onnx",
     "size": 7_340_032,
+    "stages": [
+        {"stage": "onnx", "started_at": CREATED_AT, "ended_at": "2026-11-25T08:30:10.000Z", "approximate": False},
+        {"stage": "bie", "started_at": "2026-11-25T08:30:10.000Z", "ended_at": None, "approximate": False},
+    ],
 }
 MODEL_EXAMPLE: dict[str, Any] = {
     "id": MODEL_ID,
@@ -94,6 +98,21 @@ def schemas() -> dict[str, Schema]:
                 },
                 "filename": {"type": "string"},
                 "size": {"type": ["integer", "null"], "minimum": 0, "description": "The model's, in bytes."},
+                "stages": {
+                    "type": "array",
+                    "description": "When the gateway saw each stage begin and end, in order.",
+                    "items": _object(
+                        {
+                            "stage": {"enum": list(STAGES)},
+                            "started_at": _MOMENT,
+                            "ended_at": _OPTIONAL_MOMENT,
+                            "approximate": {
+                                "type": "boolean",
+                                "description": "True: nobody had looked shortly before it began.",
+                            },
+                        }
+                    ),
+                },
                 "error": reference("JobError"),
                 "model_id": {
                     "type": "string",
@@ -174,6 +193,16 @@ def schemas() -> dict[str, Schema]:
                     "description": "`ok` or an error code for each thing of the gateway's own.",
                 },
                 "conversion": {"enum": ["enabled", "disabled"]},
+                "upstreams": {
+                    "type": "object",
+                    "description": "How each upstream last answered this worker. Shown, and not decisive.",
+                    "additionalProperties": _object(
+                        {
+                            "last": {"type": ["string", "null"]},
+                            "seconds_ago": {"type": ["number", "null"], "minimum": 0},
+                        }
+                    ),
+                },
             }
         ),
         "ErrorCatalogue": _object(
@@ -218,8 +247,8 @@ def schemas() -> dict[str, Schema]:
             "type": "object",
             "description": "Further fields go to the converter as they are; what names a user or tenant is dropped.",
             "properties": {
-                "model_id": {"type": "string", "description": "The number that the model shall have on the chip."},
-                "version": {"type": "string"},
+                "model_id": {"type": "string", "description": "The model's number on the chip: 32768 to 65535."},
+                "version": {"type": "string", "description": "Four hexadecimal digits."},
                 "platform": {"type": "string", "description": "The chip: 520, 720, 530, 630 or 730."},
                 "model": {
                     "type": "string",
@@ -243,7 +272,12 @@ def schemas() -> dict[str, Schema]:
                 "platform": {"type": "string"},
                 "filename": {"type": "string"},
                 "size": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1, "description": "In bytes, all parts."},
-                "parts": {"type": "integer", "minimum": 1, "description": "How many parts the upload will have."},
+                "parts": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 10**18 - 1,
+                    "description": "How many parts the upload will have.",
+                },
                 "head": {
                     "type": "string",
                     "contentMediaType": "application/octet-stream",
