@@ -25,8 +25,9 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415
 
     from app import console, metrics  # noqa: PLC0415
-    from app.api import conversion, description, guard, models, operations, problem, session, signin, tracing  # noqa: PLC0415
+    from app.api import conversion, guard, models, operations, problem, session, signin, tracing  # noqa: PLC0415
     from app.api.context import EXTENSION  # noqa: PLC0415
+    from app.api.openapi import views as openapi  # noqa: PLC0415
     from app.api.requests import GatewayRequest  # noqa: PLC0415
     from app.bootstrap import build_gateway  # noqa: PLC0415
     from app.config import load_settings  # noqa: PLC0415
@@ -61,7 +62,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     guard.register(app)
     problem.register(app)
     signin.register(app, settings)
-    views = (conversion, models, operations, description, console)
-    for blueprint in (view.blueprint for view in views):
+    openapi.register(app, settings)
+    for blueprint in (conversion.blueprint, models.blueprint, operations.blueprint, console.blueprint):
         app.register_blueprint(blueprint)
     return app

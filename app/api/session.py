@@ -32,7 +32,7 @@ from app.domain.identity import Identity, Session
 from app.errors import ModelStoreUnavailableError, UnauthenticatedError
 from app.services.ports import RevokedSessions
 
-_COOKIE = "visiona_session"
+SESSION_COOKIE = "visiona_session"
 _GATE = "visiona.session_gate"
 _CACHED = "visiona_session"
 
@@ -121,7 +121,7 @@ def configure_sessions(app: Flask, settings: Settings) -> None:
     app.config.update(
         SECRET_KEY=signing_key,
         SECRET_KEY_FALLBACKS=older_keys,
-        SESSION_COOKIE_NAME=cookie_name(_COOKIE, settings),
+        SESSION_COOKIE_NAME=cookie_name(SESSION_COOKIE, settings),
         SESSION_COOKIE_SECURE=settings.is_https,
         SESSION_COOKIE_HTTPONLY=True,
         # Lax and not Strict: the first page after MC sent the browser back must already see the cookie.

@@ -1,15 +1,16 @@
 """The console's routes. None of them needs a session: without one the page says where to sign in."""
 
 import hashlib
-from typing import cast
+from typing import Any, cast
 
-from flask import Blueprint, Response, current_app, json, render_template, request
+from flask import Blueprint, Response, json, render_template, request
 
 from app.api.context import gateway
 from app.api.documents import timestamp
-from app.api.openapi import openapi_document
+from app.api.openapi.views import described_document
 from app.api.session import current_session
 from app.api.signin import LANGUAGE_COOKIE
+from app.console import docs
 from app.console.assets import VERSION, find_asset, module_names
 from app.console.preferences import (
     MAX_AGE_SECONDS,
@@ -42,20 +43,17 @@ def signed_in() -> Response:
 
 
 @blueprint.get("/docs")
-def docs() -> Response:
-    """The API's description, to be read."""
-    here = gateway()
-    document = openapi_document(here.settings.public_base_url, current_app.config["SESSION_COOKIE_NAME"])
-    operations = [
-        {"path": path, "method": method, **operation}
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    by_tag = [
-        (tag["name"], [operation for operation in operations if operation["tags"] == [tag["name"]]])
-        for tag in document["tags"]
-    ]
-    return _page("console/docs.html", document=document, by_tag=by_tag)
+def reference() -> Response:
+    """The description of the API, for people: what `/openapi.json` says, rendered here (ADR 15)."""
+    document = described_document()
+    return _page(
+        "console/docs.html",
+        document=document,
+        sections=docs.sections(document, reading_language()),
+        schemas=docs.schemas(document),
+        prose=docs.prose,
+        inline=docs.inline,
+    )
 
 
 @blueprint.get("/console/errors.json")
@@ -95,7 +93,7 @@ def asset(version: str, name: str) -> Response:
     return cast(Response, response.make_conditional(request.environ))
 
 
-def _page(template: str, **more: object) -> Response:
+def _page(template: str, **values: Any) -> Response:
     spoken = reading_language()
     session = _find_session()
     page = render_template(
@@ -109,7 +107,7 @@ def _page(template: str, **more: object) -> Response:
         session=session,
         session_expires_at=timestamp(session.expires_at) if session else None,
         is_enabled=gateway().conversions is not None,
-        **more,
+        **values,
     )
     response = Response(page, mimetype="text/html")
     response.headers["Cache-Control"] = "no-store"

@@ -1,176 +1,238 @@
-"""The API's description: valid, whole, and true as far as one process can tell; the rest is tests/integration's."""
+"""The description of the API: that it is valid, complete in both directions, and true of every refusal of the guard."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
-from flask.testing import FlaskClient
-from jsonschema import Draft202012Validator
-from openapi_spec_validator import validate
+from flask import Flask
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.test import TestResponse
 
-from app.api.openapi import documented_statuses, openapi_document, path_of
-from app.api.openapi.operations import OPERATIONS, PARAMETERS
-from app.errors import ConverterRejectedError, GatewayError
-from app.errors.catalogue import catalogue
-from tests.api.edge import Edge, make_edge
+from app.api.documents import job_document, model_document
+from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
+from app.api.openapi import build_document, documented_statuses
+from app.api.openapi.operations import OPERATIONS, TAGS, Operation
+from app.domain.job import JobError, JobStatus
+from app.domain.model import Model
+from app.errors import LANGUAGES, catalogue
+from app.services.conversions import JobView
+from app.version import VERSION
+from tests.api.edge import NOW, Edge, a_job, make_edge
 
-#: Codes that belong to no operation, and why.
-ELSEWHERE = {
-    "method_not_allowed": "another method than those that are described",
-}
-#: Methods that Flask adds by itself.
-ADDED = {"HEAD", "OPTIONS"}
-
-
-@pytest.fixture
-def edge(tmp_path: Path) -> Iterator[Edge]:
-    with make_edge(tmp_path) as made:
-        yield made
+#: What Flask gives every route, and the description says once for all.
+GENERIC = {"HEAD", "OPTIONS"}
 
 
 @pytest.fixture
 def document(edge: Edge) -> dict[str, Any]:
-    answer = edge.client(None).get("/openapi.json")
-    assert answer.status_code == 200
-    return dict(answer.get_json())
+    return build_document(edge.settings)
 
 
-def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
-    validate(document)
+def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path and description of every operation."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                yield method.upper(), path, operation
+
+
+def address(operation: Operation) -> str:
+    """An address that the operation's route matches."""
+    given = operation.rule.replace("<path:name>", "console.css")
+    for placeholder in ("<job_id>", "<model_id>", "<version>"):
+        given = given.replace(placeholder, "some-id")
+    return given
+
+
+def routes(app: Flask) -> set[tuple[str, str]]:
+    return {(method, rule.rule) for rule in app.url_map.iter_rules() for method in (rule.methods or set()) - GENERIC}
+
+
+def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
+    """openapi-spec-validator, which knows the meta-schema of OpenAPI 3.1, finds nothing."""
     assert document["openapi"].startswith("3.1.")
+    assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
-def test_every_route_is_described_and_nothing_else(edge: Edge) -> None:
-    routes = {
-        (method, rule.rule) for rule in edge.app.url_map.iter_rules() for method in (rule.methods or set()) - ADDED
-    }
-    assert set(documented_statuses()) == routes
+def test_every_route_is_described_and_every_description_has_its_route(edge: Edge) -> None:
+    """The URL map and the description name the same methods and rules, both ways."""
+    described = {(operation.method, operation.rule) for operation in OPERATIONS if operation.method not in GENERIC}
+    assert described == routes(edge.app)
+    assert len(OPERATIONS) == len({(operation.method, operation.rule) for operation in OPERATIONS})
+    assert set(documented_statuses()) == {(operation.method, operation.rule) for operation in OPERATIONS}
 
 
-def test_every_code_of_the_catalogue_belongs_to_an_operation() -> None:
-    told = {code for operation in OPERATIONS for code in operation.codes}
-    assert set(catalogue()) - told == set(ELSEWHERE)
-    assert told <= set(catalogue())
+def test_head_is_described_where_it_is_not_what_get_is(edge: Edge) -> None:
+    """Each HEAD has an operation of its own exactly where the application refuses it."""
+    described = {operation.rule for operation in OPERATIONS if operation.method == "HEAD"}
+    refused = set()
+    for operation in OPERATIONS:
+        if operation.method == "GET":
+            answer = edge.client().head(address(operation))
+            if answer.status_code == 405:
+                assert answer.headers["Allow"] == "GET, OPTIONS"
+                refused.add(operation.rule)
+    assert refused == described
 
 
-def test_every_parameter_that_is_defined_is_taken_somewhere() -> None:
-    in_paths = {name for operation in OPERATIONS for name in PARAMETERS if f"{name}>" in operation.rule}
-    assert {name for operation in OPERATIONS for name in operation.parameters} | in_paths == set(PARAMETERS)
+def test_every_code_of_the_catalogue_belongs_to_an_operation(document: dict[str, Any]) -> None:
+    """No failure exists that no operation tells of; each is told with its status and in every language."""
+    told: dict[str, set[str]] = {}
+    for _, _, operation in operations_of(document):
+        for status, response in operation["responses"].items():
+            examples = response.get("content", {}).get("application/problem+json", {}).get("examples", {})
+            for name, example in examples.items():
+                code, _, language = name.partition(".")
+                told.setdefault(code, set()).add(language)
+                assert str(catalogue()[code].status) == status
+                assert example["value"]["title"] == catalogue()[code].title[language]
+                assert "{" not in example["value"]["detail"]
+    # A method is refused by routing, before there is an operation, or on HEAD, whose answer has no body to show.
+    assert set(catalogue()) - set(told) == {"method_not_allowed"}
+    assert set().union(*told.values()) == set(LANGUAGES)
 
 
-def test_names_of_operations_are_different() -> None:
-    names = [operation.name for operation in OPERATIONS]
-    assert len(set(names)) == len(names)
-
-
-def test_examples_are_what_their_schemas_say(document: dict[str, Any]) -> None:
-    validator = Validator(document)
+def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
+    """Each example in a request or an answer validates against the schema that stands beside it."""
     checked = 0
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            for answer in operation["responses"].values():
-                for content in answer.get("content", {}).values():
-                    for example in content.get("examples", {}).values():
-                        validator.check(example["value"], content["schema"])
-                        checked += 1
+    for _, path, operation in operations_of(document):
+        contents = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for media_type in (media for content in contents for media in content.get("content", {}).values()):
+            examples = [example["value"] for example in media_type.get("examples", {}).values()]
+            examples += [media_type["example"]] if "example" in media_type else []
+            for example in examples:
+                schema = {**media_type["schema"], "components": document["components"]}
+                jsonschema.validate(example, schema, jsonschema.Draft202012Validator)
+                checked += 1
+        assert operation["x-summary"].keys() == set(LANGUAGES), path
     assert checked > 100
 
 
-def test_it_needs_no_session_and_may_be_kept(edge: Edge) -> None:
+def test_nothing_is_named_that_does_not_exist_nor_kept_that_nobody_names(document: dict[str, Any]) -> None:
+    """Every component is referred to, and every tag and every reference leads somewhere."""
+    written = json.dumps(document)
+    for kind in ("schemas", "headers", "parameters"):
+        for name in document["components"][kind]:
+            assert f'"#/components/{kind}/{name}"' in written, (kind, name)
+    for part in written.split('"$ref": "#/components/')[1:]:
+        kind, name = part.split('"', 1)[0].split("/")
+        assert name in document["components"][kind]
+    assert {operation.tag for operation in OPERATIONS} == set(TAGS)
+
+
+def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, Any]) -> None:
+    """What the application composes, in its largest and its smallest form, is what the description says."""
+    schemas = document["components"]["schemas"]
+    full = JobView(
+        a_job(status=JobStatus.FAILED, error=JobError("code", "message")),
+        "net.onnx",
+        5,
+        "model",
+        NOW,
+        model_sha256="0" * 64,
+    )
+    assert job_document(full).keys() == schemas["Job"]["properties"].keys()
+    assert job_document(JobView(a_job(), "net.onnx", None, None)).keys() == set(schemas["Job"]["required"])
+    model = Model("id", "alice", "job", "name", "720", "net.nef", 1, "0" * 64, "application/x", "key", NOW)
+    assert model_document(model).keys() == schemas["Model"]["properties"].keys()
+
+
+def test_the_version_is_the_package_s(document: dict[str, Any]) -> None:
+    assert document["info"]["version"] == VERSION
+
+
+def test_anybody_may_read_it_and_keep_it_for_an_hour(edge: Edge) -> None:
+    """No session is needed, the answer is cacheable, and its ETag saves the body."""
     answer = edge.client(None).get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.get_json() == build_document(edge.settings)
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
+    assert "Set-Cookie" not in answer.headers
     again = edge.client(None).get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_it_names_the_cookie_and_the_address_of_this_gateway(tmp_path: Path) -> None:
+def test_it_names_the_server_and_the_cookie_that_are_configured(tmp_path: Path) -> None:
+    """Under https the session's cookie has another name, and the server is the public address."""
     with make_edge(tmp_path, VISIONA_PUBLIC_BASE_URL="https://visiona.example") as edge:
-        document = edge.client(None).get("/openapi.json", headers={"Host": "visiona.example"}).get_json()
+        document = build_document(edge.settings)
     assert document["servers"] == [{"url": "https://visiona.example"}]
     assert document["components"]["securitySchemes"]["session"]["name"] == "__Host-visiona_session"
 
 
-def test_the_page_shows_every_operation_and_every_schema(edge: Edge, document: dict[str, Any]) -> None:
-    page = edge.client(None).get("/docs").get_data(as_text=True)
-    for operation in OPERATIONS:
-        assert f'id="{operation.name}"' in page
-        assert f"<code>{path_of(operation.rule)}</code>" in page
-    for name in ("Job", "Model", "Problem"):
-        assert f'id="schema-{name}"' in page
-    assert "<script>" not in page
-    assert " style=" not in page
+def ask(edge: Edge, operation: Operation, user_id: str | None = "alice", **headers: str) -> TestResponse:
+    return edge.client(user_id).open(address(operation), method=operation.method, headers=headers)
 
 
-class Validator:
-    """Holds values against schemas of a document, whose references lead into it."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self._components = document["components"]
-
-    def check(self, value: object, schema: dict[str, Any]) -> None:
-        Draft202012Validator({**schema, "components": self._components}).validate(value)
+def code_of(answer: TestResponse, operation: Operation) -> str | None:
+    """The failure's code; None on HEAD, whose answer has no body."""
+    return None if operation.method == "HEAD" else answer.get_json()["code"]
 
 
-# --- what the conversion service fails with is answered as described
-
-_CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "start_conversion": (
-        "POST",
-        "/api/conversion/init",
-        {"data": b"--b--\r\n", "content_type": "multipart/form-data; boundary=b"},
-    ),
-    "check_upload": ("POST", "/api/conversion/check", {"data": {"size": "1"}}),
-    "active_job": ("GET", "/api/conversion/active", {}),
-    "job_history": ("GET", "/api/conversion/jobs", {}),
-    "get_job": ("GET", "/api/conversion/job-1", {}),
-    "keep_result": ("POST", "/api/conversion/job-1/promote-to-models", {}),
-    "download_result": ("GET", "/api/conversion/job-1/download", {}),
-}
-#: Told by the edge itself, before the service is asked.
-_OF_THE_EDGE = {"bad_host", "unauthenticated", "cross_site_request", "conversion_disabled", "navigation_required"}
-_FAILURES = [
-    pytest.param(operation.name, code, id=f"{operation.name}-{code}")
-    for operation in OPERATIONS
-    if operation.name in _CALLS
-    for code in operation.codes
-    if code not in _OF_THE_EDGE
-]
+each_operation = pytest.mark.parametrize(
+    "operation", OPERATIONS, ids=[f"{operation.method} {operation.rule}" for operation in OPERATIONS]
+)
 
 
-def failure_of(code: str) -> Exception:
-    """What has that code; a bug is any exception of nobody's."""
-    if code == "internal_error":
-        return ZeroDivisionError("a bug")
-    if code == "converter_rejected":
-        return ConverterRejectedError("bad_model", "the converter's words")
-    by_code = {one.code: one for one in _subclasses(GatewayError)}
-    return by_code[code]("for a test")
+@pytest.fixture(scope="module")
+def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """One edge for questions that change nothing."""
+    with make_edge(tmp_path_factory.mktemp("edge")) as made:
+        yield made
 
 
-def _subclasses(root: type[GatewayError]) -> list[type[GatewayError]]:
-    return [one for child in root.__subclasses__() for one in [*_subclasses(child), child]]
+@pytest.fixture(scope="module")
+def disabled_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge without converter and FAA."""
+    with make_edge(tmp_path_factory.mktemp("disabled"), is_enabled=False) as made:
+        yield made
 
 
-def ask(client: FlaskClient, name: str) -> Any:
-    method, path, how = _CALLS[name]
-    return client.open(path, method=method, **how)
+@pytest.fixture(scope="module")
+def forgetful_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge whose database cannot say whether a session was signed out."""
+    folder = tmp_path_factory.mktemp("forgetful")
+    with make_edge(folder) as made:
+        with closing(sqlite3.connect(folder / "gateway.db")) as database:
+            database.execute("DROP TABLE revoked_sessions")
+        yield made
 
 
-@pytest.mark.parametrize(("name", "code"), _FAILURES)
-def test_a_failure_of_the_service_is_answered_as_described(edge: Edge, name: str, code: str) -> None:
-    document = openapi_document(edge.settings.public_base_url, "visiona_session")
-    edge.conversions.failure = failure_of(code)
-    answer = ask(edge.client(), name)
-    entry = catalogue()[code]
-    method, path, _ = _CALLS[name]
-    [described] = [
-        methods[method.lower()]["responses"][str(entry.status)]
-        for methods in document["paths"].values()
-        if methods.get(method.lower(), {}).get("operationId") == name
-    ]
-    assert (answer.status_code, answer.mimetype) == (entry.status, "application/problem+json"), path
-    problem = json.loads(answer.data)
-    assert problem["code"] == code
-    Validator(document).check(problem, described["content"]["application/problem+json"]["schema"])
+@each_operation
+def test_the_guard_s_refusals_are_the_described_ones(shared_edge: Edge, operation: Operation) -> None:
+    """A wrong host, no session and another site are refused exactly where the description says that they are."""
+    statuses = documented_statuses()[operation.method, operation.rule]
+    if operation.rule not in HOSTLESS_PATHS:
+        refused = ask(shared_edge, operation, Host="elsewhere.example")
+        assert refused.status_code == 400
+        assert code_of(refused, operation) in {"bad_host", None}
+        assert 400 in statuses
+    without_session = ask(shared_edge, operation, None, Accept="application/json")
+    assert (without_session.status_code == 401) == (401 in statuses)
+    if operation.method not in SAFE_METHODS:
+        cross_site = ask(shared_edge, operation, **{"Sec-Fetch-Site": "cross-site"})
+        assert (cross_site.status_code, code_of(cross_site, operation)) == (403, "cross_site_request")
+        assert 403 in statuses
+
+
+@each_operation
+def test_what_is_not_configured_answers_as_described(disabled_edge: Edge, operation: Operation) -> None:
+    """Without converter and FAA exactly the conversion's operations answer 501."""
+    # Somebody else each time: one of the operations signs out.
+    answer = ask(disabled_edge, operation, operation.operation_id)
+    assert (answer.status_code == 501) == (501 in documented_statuses()[operation.method, operation.rule])
+
+
+@each_operation
+def test_a_lost_database_answers_as_described(forgetful_edge: Edge, operation: Operation) -> None:
+    """Where a session is needed and cannot be looked up, 500 is the answer; everything else goes on without it."""
+    answer = ask(forgetful_edge, operation, operation.operation_id)
+    assert (answer.status_code == 500) == (500 in documented_statuses()[operation.method, operation.rule])
+    if answer.status_code == 500:
+        assert code_of(answer, operation) in {"model_store_unavailable", None}

@@ -15,7 +15,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from app.api.openapi import openapi_document
+from app.api.openapi import build_document
+from app.config import load_settings
+from tests.api.edge import CONVERSION, ENVIRON
 from tests.support.clients import Client
 from tests.support.stack import Stack
 
@@ -47,7 +49,7 @@ def caller(stack: Stack) -> Client:
 
 
 #: Of this code; that it is what `/openapi.json` gives, tests/api/test_openapi.py says.
-schema = schemathesis.openapi.from_dict(openapi_document("http://localhost", "visiona_session"))
+schema = schemathesis.openapi.from_dict(build_document(load_settings(ENVIRON | CONVERSION)))
 
 
 @schema.exclude(path=SIGNS_OUT).parametrize()

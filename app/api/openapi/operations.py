@@ -1,237 +1,192 @@
-"""What each route does, takes and answers: one entry for each method and rule of the URL map.
+"""Every operation of the gateway, as data: what it takes, what it answers, and which failures it may end in.
 
-Of failures only the codes stand here; what they mean, and by which status they are told, is the catalogue's.
+What the guard and the sessions do to many operations alike (a wrong host, no session, another site, conversion not
+configured) is not repeated here; `document` adds it by the same rules by which it happens.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_HTML, _JSON, _TEXT = "text/html", "application/json", "text/plain"
+from app.api.openapi.schemas import CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE, reference
 
-#: What every route under its guard may answer.
-_HOST = ("bad_host",)
-_SESSION = (*_HOST, "unauthenticated", "model_store_unavailable", "internal_error")
-_UNSAFE = ("cross_site_request",)
-#: What asking the converter may come to, the token for it included.
-_TOKEN = ("idp_unavailable", "idp_misconfigured", "deadline_exceeded")
-_CONVERTER = ("conversion_disabled", "converter_unavailable", "converter_busy", *_TOKEN)
-_JOB = ("job_not_found", *_CONVERTER)
-_RESULT = ("job_not_completed", "job_failed", "promote_failed")
+JSON = "application/json"
+_PAGE: Mapping[str, Any] = {"text/html": {"schema": {"type": "string"}}}
+_BINARY: Mapping[str, Any] = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success: what it means, its body if there is one, and the headers that matter to a caller."""
+    """One way in which an operation ends well: what it means, its content by media type, the headers it may have."""
 
-    meaning: str
-    schema: str | None = None
-    content_type: str = _JSON
+    description: str
+    content: Mapping[str, Any] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one route. `request` maps content types to the names of schemas."""
+    """One method of one route. `rule` is Flask's; `failures` are codes of the catalogue."""
 
     method: str
     rule: str
-    name: str
-    summary: str
+    operation_id: str
     tag: str
+    summary: Mapping[str, str]
     answers: Mapping[int, Answer]
-    codes: tuple[str, ...]
     description: str = ""
     parameters: tuple[str, ...] = ()
-    request: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def needs_session(self) -> bool:
-        """Is it answered only to somebody who is signed in?"""
-        return self.rule.startswith("/api/")
+    body: Mapping[str, Any] | None = None
+    failures: tuple[str, ...] = ()
 
 
-#: Parameters by a name of ours; those of paths are found by the rule.
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "job_id": {"in": "path", "name": "job_id", "required": True, "schema": {"type": "string", "maxLength": 128}},
-    "model_id": {"in": "path", "name": "model_id", "required": True, "schema": {"type": "string", "maxLength": 128}},
-    "version": {"in": "path", "name": "version", "required": True, "schema": {"type": "string"}},
-    "name": {"in": "path", "name": "name", "required": True, "schema": {"type": "string"}},
-    "limit": {
-        "in": "query",
-        "name": "limit",
-        "description": "How many at most.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-    },
-    "cursor": {
-        "in": "query",
-        "name": "cursor",
-        "description": "The last page's `next_cursor`.",
-        "schema": {"type": "string"},
-    },
-    "check": {
-        "in": "query",
-        "name": "check",
-        "description": "`1`: say whether it would work, as JSON, instead of doing it.",
-        "schema": {"enum": ["1"]},
-    },
-    "next": {
-        "in": "query",
-        "name": "next",
-        "description": "Where to go then: a path of this service; anything else leads home.",
-        "schema": {"type": "string"},
-    },
-    "code": {"in": "query", "name": "code", "schema": {"type": "string"}},
-    "state": {"in": "query", "name": "state", "schema": {"type": "string"}},
-    "If-None-Match": {
-        "in": "header",
-        "name": "If-None-Match",
-        "description": "The last answer's ETag: 304 where nothing has changed.",
-        "schema": {"type": "string"},
-    },
-    "Range": {"in": "header", "name": "Range", "description": "One range of bytes.", "schema": {"type": "string"}},
-    "lang": {"in": "query", "name": "lang", "description": "The page's language.", "schema": {"enum": ["en", "zh-TW"]}},
-}
+def _json(schema: str, example: Any) -> Mapping[str, Any]:
+    return {JSON: {"schema": reference(schema), "example": example}}
 
-_ID = "Ids that are malformed, absent or somebody else's are the same 404."
 
-OPERATIONS: tuple[Operation, ...] = (
-    # --- signing in
-    Operation(
-        "GET",
-        "/auth/login",
-        "sign_in",
-        "Begin to sign in",
-        "Signing in",
-        {302: Answer("To MC's login page.", headers=("Location",))},
-        (*_HOST, "navigation_required", "idp_unavailable"),
-        "For a browser that goes there; not for scripts.",
-        ("next",),
-    ),
-    Operation(
-        "GET",
-        "/auth/authorize",
-        "finish_sign_in",
-        "MC sends the browser back here",
-        "Signing in",
-        {302: Answer("Signed in; on to where the sign-in was to lead.", headers=("Location",))},
-        (*_HOST, "sign_in_failed", "navigation_required", "idp_unavailable"),
-        "A failure is a page for whoever prefers HTML, and a problem document for others.",
-        ("code", "state"),
-    ),
-    Operation(
-        "POST",
-        "/auth/logout",
-        "sign_out",
-        "Sign out",
-        "Signing in",
-        {204: Answer("Signed out."), 200: Answer("Signed out here; go to `logout_url` to end it at MC.", "Logout")},
-        (*_HOST, *_UNSAFE, "model_store_unavailable"),
-    ),
-    Operation(
-        "GET",
-        "/api/me",
-        "account",
-        "Who is signed in",
-        "Signing in",
-        {200: Answer("The caller.", "Account")},
-        _SESSION,
-    ),
-    # --- conversion
+# What any call to an upstream may end in: MC for a token, the converter for the job, the time for both.
+_TOKEN = ("idp_unavailable", "idp_misconfigured")
+_CONVERTER = (*_TOKEN, "converter_busy", "converter_unavailable", "deadline_exceeded")
+# And what stands between a job and its result.
+_RESULT = ("job_not_found", "job_not_completed", "job_failed", "promote_failed")
+
+_UNCACHED = ("Cache-Control",)
+_JOB_ANSWER = _json("Job", JOB_EXAMPLE)
+_DONE_EXAMPLE = {**JOB_EXAMPLE, "status": "completed", "stage": "nef", "stage_index": 2, "progress": 100.0}
+_DONE_EXAMPLE |= {"terminal": True, "updated_at": "2026-11-25T08:34:12.000Z", "model_id": MODEL_EXAMPLE["id"]}
+_MODEL_ANSWER = _json("Model", MODEL_EXAMPLE)
+_ONLY_NAVIGATION = (
+    "For navigations only: a script (`Sec-Fetch-Mode` other than `navigate`) or a prefetch is refused, and HEAD is "
+    "not allowed, because neither may begin or use up what a person has not asked for."
+)
+
+CONVERSION = (
     Operation(
         "POST",
         "/api/conversion/init",
-        "start_conversion",
-        "Upload a model and start its conversion",
-        "Conversion",
-        {201: Answer("Started.", "Job", headers=("Location",))},
-        (
-            *_SESSION,
-            *_UNSAFE,
-            *_CONVERTER,
+        "startConversion",
+        "conversion",
+        {"en": "Upload a model and start its conversion", "zh-TW": "上傳模型並開始轉換"},
+        {201: Answer("The job that the upload started.", _JOB_ANSWER, ("Location", *_UNCACHED))},
+        description="The body passes through to the converter while it arrives. Who the upload is for comes from the "
+        "session alone. An answer may come before the whole body was sent; the connection then ends.",
+        body={
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": reference("Upload"),
+                    "encoding": {
+                        "model": {"contentType": "application/octet-stream"},
+                        "ref_images": {"contentType": "image/png, image/jpeg, application/octet-stream"},
+                    },
+                }
+            },
+        },
+        failures=(
+            "invalid_request",
             "unsupported_media_type",
             "payload_too_large",
+            "upload_timeout",
             "draining",
             "upload_capacity",
             "upload_in_progress",
             "active_job_conflict",
-            "invalid_request",
-            "upload_timeout",
             "converter_rejected",
             "upload_outcome_unknown",
+            *_CONVERTER,
         ),
-        "Streams through: nothing is stored here. It may be refused while it is under way: ask `check` first, and "
-        "read the answer before you give up sending. Parts that claim to say who the user or tenant is are dropped.",
-        request={"multipart/form-data": "Upload"},
     ),
     Operation(
         "POST",
         "/api/conversion/check",
-        "check_upload",
-        "Would an upload be taken now?",
-        "Conversion",
-        {200: Answer("It would.", "UploadWelcome")},
-        (
-            *_SESSION,
-            *_UNSAFE,
-            *_CONVERTER,
+        "checkUpload",
+        "conversion",
+        {"en": "Ask whether an upload would be taken now", "zh-TW": "詢問現在是否能上傳"},
+        {
+            200: Answer(
+                "It would.",
+                _json(
+                    "UploadCheck",
+                    {"ok": True, "max_upload_bytes": 5_368_709_120, "session_expires_at": CREATED_AT},
+                ),
+                _UNCACHED,
+            )
+        },
+        description="Answers with the failure that the upload would run into. Stores nothing and starts nothing.",
+        body={
+            "required": False,
+            "content": {
+                media_type: {"schema": reference("UploadQuestion")}
+                for media_type in ("application/x-www-form-urlencoded", "multipart/form-data")
+            },
+        },
+        failures=(
+            "invalid_request",
             "payload_too_large",
             "draining",
             "upload_capacity",
             "upload_in_progress",
             "active_job_conflict",
-            "invalid_request",
+            *_CONVERTER,
         ),
-        "Answers as the upload would be refused; stores nothing and starts nothing.",
-        request={"multipart/form-data": "Announcement", "application/x-www-form-urlencoded": "Announcement"},
     ),
     Operation(
         "GET",
         "/api/conversion/active",
-        "active_job",
-        "The running job",
-        "Conversion",
-        {200: Answer("It, or null.", "ActiveJob", headers=("Retry-After",))},
-        (*_SESSION, *_CONVERTER),
+        "getActiveJob",
+        "conversion",
+        {"en": "The caller's running job", "zh-TW": "目前正在執行的工作"},
+        {
+            200: Answer(
+                "The job, or null. With one, Retry-After says when to poll.",
+                _json("ActiveJob", {"active_job": JOB_EXAMPLE}),
+                ("Retry-After", *_UNCACHED),
+            )
+        },
+        failures=_CONVERTER,
     ),
     Operation(
         "GET",
         "/api/conversion/jobs",
-        "job_history",
-        "All jobs, newest first",
-        "Conversion",
-        {200: Answer("A page of them.", "JobPage")},
-        (*_SESSION, "conversion_disabled", "invalid_request"),
+        "listJobs",
+        "conversion",
+        {"en": "The caller's jobs, newest first", "zh-TW": "自己的工作紀錄，新的在前"},
+        {
+            200: Answer(
+                "A page of jobs. What the converter cannot say at the moment is as it was last known.",
+                _json("JobPage", {"jobs": [_DONE_EXAMPLE], "next_cursor": None}),
+                _UNCACHED,
+            )
+        },
         parameters=("limit", "cursor"),
+        failures=("invalid_request",),
     ),
     Operation(
         "GET",
         "/api/conversion/<job_id>",
-        "get_job",
-        "One job, to poll",
-        "Conversion",
+        "getJob",
+        "conversion",
+        {"en": "Poll a job", "zh-TW": "查詢工作進度"},
         {
-            200: Answer("The job as it is now.", "Job", headers=("ETag", "Retry-After")),
-            304: Answer("As the caller has it already.", headers=("ETag", "Retry-After")),
+            200: Answer("The job as it is now.", _JOB_ANSWER, ("ETag", "Retry-After", *_UNCACHED)),
+            304: Answer("It still is as the caller has it.", {}, ("ETag", "Retry-After", *_UNCACHED)),
         },
-        (*_SESSION, *_JOB),
-        f"Ask again after `Retry-After` seconds, with the last `ETag` in `If-None-Match`, until `terminal`. {_ID}",
-        ("If-None-Match",),
+        description="Poll as often as Retry-After says; without that header the job has ended.",
+        parameters=("If-None-Match",),
+        failures=("job_not_found", *_CONVERTER),
     ),
     Operation(
         "POST",
         "/api/conversion/<job_id>/promote-to-models",
-        "keep_result",
-        "Keep the result in the library",
-        "Conversion",
+        "promoteToModels",
+        "conversion",
+        {"en": "Keep a job's result in the library", "zh-TW": "將轉換結果存入模型庫"},
         {
-            201: Answer("Kept.", "Model", headers=("Location",)),
-            200: Answer("It was there already.", "Model", headers=("Location",)),
+            200: Answer("It was kept already.", _MODEL_ANSWER, ("Location", *_UNCACHED)),
+            201: Answer("It is kept now.", _MODEL_ANSWER, ("Location", *_UNCACHED)),
         },
-        (
-            *_SESSION,
-            *_UNSAFE,
-            *_JOB,
+        description="May be repeated: a job gives one model.",
+        failures=(
             *_RESULT,
             "library_full",
             "upload_capacity",
@@ -239,177 +194,343 @@ OPERATIONS: tuple[Operation, ...] = (
             "result_missing",
             "result_corrupt",
             "storage_unavailable",
+            *_CONVERTER,
         ),
-        f"May be repeated. Takes as long as fetching the file does. {_ID}",
     ),
     Operation(
         "GET",
         "/api/conversion/<job_id>/download",
-        "download_result",
-        "Go to the result",
-        "Conversion",
+        "downloadResult",
+        "conversion",
+        {"en": "Download a job's result", "zh-TW": "下載轉換結果"},
         {
-            302: Answer("To the file service, with a token that lives for minutes.", headers=("Location",)),
-            200: Answer("With `check=1`: it would work.", "DownloadReady"),
+            200: Answer(
+                "With `check=1`: it could be downloaded.",
+                _json("DownloadCheck", {"ready": True, "filename": "yolo.nef", "size": 5_242_880}),
+                _UNCACHED,
+            ),
+            302: Answer(
+                "Where the file is, with a token that is good for minutes. There is no body.",
+                {},
+                ("Location", "Referrer-Policy", *_UNCACHED),
+            ),
         },
-        (*_SESSION, *_JOB, *_RESULT, "navigation_required", "download_token_failed", "mc_token_unavailable"),
-        f"A link to follow, and nothing for a script: requests that are no navigation are refused. {_ID}",
-        ("check",),
+        description=_ONLY_NAVIGATION,
+        parameters=("check",),
+        failures=("navigation_required", *_RESULT, "download_token_failed", "mc_token_unavailable", *_CONVERTER),
     ),
-    # --- library
+    Operation(
+        "HEAD",
+        "/api/conversion/<job_id>/download",
+        "downloadResultHead",
+        "conversion",
+        {"en": "Not allowed: it would mint a token", "zh-TW": "不允許：會產生下載權杖"},
+        {},
+        failures=("method_not_allowed",),
+    ),
+)
+
+MODELS = (
     Operation(
         "GET",
         "/api/models",
-        "list_models",
-        "The models in the library",
-        "Library",
-        {200: Answer("A page of them, newest first.", "ModelPage")},
-        (*_SESSION, "invalid_request"),
+        "listModels",
+        "models",
+        {"en": "The caller's models, newest first", "zh-TW": "自己的模型，新的在前"},
+        {
+            200: Answer(
+                "A page of models.", _json("ModelPage", {"models": [MODEL_EXAMPLE], "next_cursor": None}), _UNCACHED
+            )
+        },
         parameters=("limit", "cursor"),
+        failures=("invalid_request",),
     ),
     Operation(
         "GET",
         "/api/models/<model_id>",
-        "get_model",
-        "One model",
-        "Library",
-        {200: Answer("The model.", "Model")},
-        (*_SESSION, "model_not_found"),
-        _ID,
+        "getModel",
+        "models",
+        {"en": "One model", "zh-TW": "單一模型"},
+        {200: Answer("The model.", _MODEL_ANSWER, _UNCACHED)},
+        failures=("model_not_found",),
     ),
     Operation(
         "PATCH",
         "/api/models/<model_id>",
-        "rename_model",
-        "Give a model another name",
-        "Library",
-        {200: Answer("The model under its new name.", "Model")},
-        (*_SESSION, *_UNSAFE, "model_not_found", "invalid_request", "payload_too_large"),
-        _ID,
-        request={"application/json": "NewName"},
+        "renameModel",
+        "models",
+        {"en": "Rename a model", "zh-TW": "重新命名模型"},
+        {200: Answer("The model with its new name.", _MODEL_ANSWER, _UNCACHED)},
+        body={
+            "required": True,
+            "content": {JSON: {"schema": reference("ModelChanges"), "example": {"name": "yolo for the front door"}}},
+        },
+        failures=("invalid_request", "model_not_found", "payload_too_large"),
     ),
     Operation(
         "DELETE",
         "/api/models/<model_id>",
-        "delete_model",
-        "Remove a model and its file",
-        "Library",
-        {204: Answer("Gone.")},
-        (*_SESSION, *_UNSAFE, "model_not_found"),
-        _ID,
+        "deleteModel",
+        "models",
+        {"en": "Delete a model and its file", "zh-TW": "刪除模型與檔案"},
+        {204: Answer("It is gone.")},
+        failures=("model_not_found", "deadline_exceeded"),
     ),
     Operation(
         "GET",
         "/api/models/<model_id>/file",
-        "model_file",
-        "A model's bytes",
-        "Library",
+        "getModelFile",
+        "models",
+        {"en": "A model's file, or a range of it", "zh-TW": "模型檔案，可指定範圍"},
         {
             200: Answer(
-                "All of them.",
-                "File",
-                "application/octet-stream",
-                ("ETag", "Accept-Ranges", "Content-Disposition"),
+                "The whole file.",
+                {"application/octet-stream": _BINARY},
+                ("ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
             ),
-            206: Answer("The range that was asked for.", "File", "application/octet-stream", ("ETag", "Content-Range")),
-            304: Answer("As the caller has it already.", headers=("ETag",)),
+            206: Answer(
+                "The bytes that were asked for.",
+                {"application/octet-stream": _BINARY},
+                ("Content-Range", "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
+            ),
+            304: Answer("The caller has it already.", {}, ("ETag", "Last-Modified", *_UNCACHED)),
         },
-        (*_SESSION, "model_not_found", "range_not_satisfiable", "upload_capacity", "storage_unavailable"),
-        _ID,
-        ("Range", "If-None-Match"),
+        description="HEAD answers what GET would for the whole file, without its bytes.",
+        parameters=("Range", "If-Range", "If-None-Match"),
+        failures=("model_not_found", "range_not_satisfiable", "upload_capacity", "storage_unavailable"),
     ),
-    # --- running it
-    Operation("GET", "/healthz", "health", "Is the process alive?", "Operation", {200: Answer("It is.", "Health")}, ()),
+)
+
+ACCOUNT = (
+    Operation(
+        "GET",
+        "/auth/login",
+        "signIn",
+        "account",
+        {"en": "Go to the Member Center to sign in", "zh-TW": "前往會員中心登入"},
+        {302: Answer("To the Member Center's login page.", {}, ("Location", "Set-Cookie", *_UNCACHED))},
+        description=f"Authorization code with PKCE. {_ONLY_NAVIGATION}",
+        parameters=("next",),
+        failures=("navigation_required", "idp_unavailable"),
+    ),
+    Operation(
+        "HEAD",
+        "/auth/login",
+        "signInHead",
+        "account",
+        {"en": "Not allowed: it would begin a sign-in", "zh-TW": "不允許：會開始登入"},
+        {},
+        failures=("method_not_allowed",),
+    ),
+    Operation(
+        "GET",
+        "/auth/authorize",
+        "completeSignIn",
+        "account",
+        {"en": "Come back from the Member Center", "zh-TW": "從會員中心返回"},
+        {302: Answer("Signed in; back to where it began.", {}, ("Location", "Set-Cookie", *_UNCACHED))},
+        description=_ONLY_NAVIGATION,
+        parameters=("state", "code", "error", "iss"),
+        failures=("sign_in_failed", "navigation_required", "idp_unavailable"),
+    ),
+    Operation(
+        "HEAD",
+        "/auth/authorize",
+        "completeSignInHead",
+        "account",
+        {"en": "Not allowed: it would use a sign-in up", "zh-TW": "不允許：會用掉一次登入"},
+        {},
+        failures=("method_not_allowed",),
+    ),
+    Operation(
+        "POST",
+        "/auth/logout",
+        "signOut",
+        "account",
+        {"en": "Sign out", "zh-TW": "登出"},
+        {
+            200: Answer(
+                "Signed out here; the browser goes on to end the session at the Member Center, too.",
+                _json("SignedOut", {"logout_url": "https://mc.example/logout?client_id=visiona"}),
+                ("Set-Cookie", *_UNCACHED),
+            ),
+            204: Answer("Signed out, or there was no session.", {}, _UNCACHED),
+        },
+        failures=("model_store_unavailable",),
+    ),
+    Operation(
+        "GET",
+        "/api/me",
+        "getAccount",
+        "account",
+        {"en": "Who is signed in, and until when", "zh-TW": "登入者與有效期限"},
+        {
+            200: Answer(
+                "The caller.",
+                _json(
+                    "Account",
+                    {
+                        "user_id": "alice",
+                        "name": "Alice Chen",
+                        "email": "alice@example.com",
+                        "session_expires_at": "2026-11-25T20:30:00Z",
+                    },
+                ),
+                _UNCACHED,
+            )
+        },
+    ),
+)
+
+_CACHED = ("ETag", "Cache-Control")
+_STILL = Answer("The caller has it already.", {}, _CACHED)
+
+OPERATIONS_OF_THE_SERVICE = (
+    Operation(
+        "GET",
+        "/healthz",
+        "getHealth",
+        "operations",
+        {"en": "Is the process alive?", "zh-TW": "程序是否存活"},
+        {200: Answer("It answers; nothing else is asked.", _json("Health", {"status": "ok"}), _UNCACHED)},
+    ),
     Operation(
         "GET",
         "/readyz",
-        "readiness",
-        "Can it serve?",
-        "Operation",
-        {200: Answer("It can.", "Readiness"), 503: Answer("It cannot, or is about to stop.", "Readiness")},
-        (),
+        "getReadiness",
+        "operations",
+        {"en": "Can the process serve?", "zh-TW": "程序是否可提供服務"},
+        {
+            status: Answer(
+                meaning,
+                _json(
+                    "Readiness",
+                    {
+                        "status": word,
+                        "checks": {
+                            "database": "ok",
+                            "storage": "ok" if status == 200 else "storage_unavailable",
+                            "configuration": "ok",
+                        },
+                        "conversion": "enabled",
+                        "upstreams": {"converter": {"last": "ok", "seconds_ago": 1.5}},
+                    },
+                ),
+                _UNCACHED,
+            )
+            for status, word, meaning in (
+                (200, "ready", "It can."),
+                (503, "unavailable", "It cannot: its database or storage fails, or it is about to stop."),
+            )
+        },
     ),
     Operation(
         "GET",
         "/metrics",
-        "metrics",
-        "What it has counted, for Prometheus",
-        "Operation",
+        "getMetrics",
+        "operations",
+        {"en": "Figures for Prometheus", "zh-TW": "Prometheus 指標"},
         {
-            200: Answer("The exposition format, or OpenMetrics.", "Text", _TEXT),
-            503: Answer("Several workers count, each for itself: see docs/operations.md.", "Text", _TEXT),
+            200: Answer(
+                "All figures, of all workers together.",
+                {
+                    media_type: {"schema": {"type": "string"}}
+                    for media_type in ("text/plain", "application/openmetrics-text")
+                },
+                _UNCACHED,
+            ),
+            503: Answer(
+                "Several workers count, each for itself only: see docs/operations.md.",
+                {"text/plain": {"schema": {"type": "string"}}},
+                _UNCACHED,
+            ),
         },
-        (),
-        "Not for the world: the nginx configuration that comes with it closes it.",
+        description="For scrapers on the inside; nginx does not pass it on.",
     ),
-    # --- pages and descriptions
+    Operation(
+        "GET",
+        "/openapi.json",
+        "getDescription",
+        "operations",
+        {"en": "This description", "zh-TW": "本說明文件（OpenAPI）"},
+        {
+            200: Answer("OpenAPI 3.1.", {JSON: {"schema": {"type": "object"}}}, _CACHED),
+            304: _STILL,
+        },
+        parameters=("If-None-Match",),
+    ),
+)
+
+CONSOLE = (
     Operation(
         "GET",
         "/",
+        "getConsole",
         "console",
-        "The console",
-        "Pages",
-        {200: Answer("A page.", "Text", _HTML)},
-        _HOST,
+        {"en": "The console", "zh-TW": "操作頁面"},
+        {200: Answer("The page, or the way to sign in.", _PAGE, ("Content-Language", *_UNCACHED))},
         parameters=("lang",),
     ),
     Operation(
         "GET",
         "/console/signed-in",
-        "signed_in",
-        "Where a sign-in in a second tab ends",
-        "Pages",
-        {200: Answer("A page.", "Text", _HTML)},
-        _HOST,
+        "getSignedIn",
+        "console",
+        {"en": "Where a sign-in in a second tab ends", "zh-TW": "在另一分頁登入後的頁面"},
+        {200: Answer("The page.", _PAGE, ("Content-Language", *_UNCACHED))},
+        parameters=("lang",),
+    ),
+    Operation(
+        "GET",
+        "/docs",
+        "getDocs",
+        "console",
+        {"en": "This description, for people", "zh-TW": "本說明文件，供人閱讀"},
+        {200: Answer("The page.", _PAGE, ("Content-Language", *_UNCACHED))},
         parameters=("lang",),
     ),
     Operation(
         "GET",
         "/console/errors.json",
-        "error_catalogue",
-        "Every error code, with its texts",
-        "Pages",
+        "getErrorCatalogue",
+        "console",
+        {"en": "The error catalogue in all languages", "zh-TW": "各語言的錯誤目錄"},
         {
-            200: Answer("The catalogue in all languages.", "Catalogue", headers=("ETag",)),
-            304: Answer("As the caller has it already.", headers=("ETag",)),
+            200: Answer("All codes.", {JSON: {"schema": reference("ErrorCatalogue")}}, _CACHED),
+            304: _STILL,
         },
-        _HOST,
         parameters=("If-None-Match",),
     ),
     Operation(
         "GET",
         "/console/<version>/<path:name>",
-        "console_file",
-        "A file of the console",
-        "Pages",
+        "getConsoleFile",
+        "console",
+        {"en": "A file of the console", "zh-TW": "操作頁面的檔案"},
         {
-            200: Answer("The file.", "File", "*/*", ("ETag",)),
-            304: Answer("As the caller has it already.", headers=("ETag",)),
+            200: Answer(
+                "The file. Under its own version it may be kept for ever.",
+                {
+                    media_type: {"schema": {"type": "string"}}
+                    for media_type in ("text/css", "text/javascript", "image/svg+xml")
+                }
+                | {JSON: {"schema": {"type": "object"}}},
+                _CACHED,
+            ),
+            304: _STILL,
         },
-        (*_HOST, "not_found"),
         parameters=("If-None-Match",),
-    ),
-    Operation(
-        "GET",
-        "/openapi.json",
-        "description",
-        "This description",
-        "Pages",
-        {
-            200: Answer("An OpenAPI 3.1 document.", "Description", headers=("ETag",)),
-            304: Answer("As the caller has it already.", headers=("ETag",)),
-        },
-        _HOST,
-        parameters=("If-None-Match",),
-    ),
-    Operation(
-        "GET",
-        "/docs",
-        "readable_description",
-        "This description, to be read",
-        "Pages",
-        {200: Answer("A page.", "Text", _HTML)},
-        _HOST,
-        parameters=("lang",),
+        failures=("not_found",),
     ),
 )
+
+OPERATIONS: tuple[Operation, ...] = CONVERSION + MODELS + ACCOUNT + OPERATIONS_OF_THE_SERVICE + CONSOLE
+
+#: What the tags are called, in the order in which they are read.
+TAGS: Mapping[str, Mapping[str, str]] = {
+    "conversion": {"en": "Conversion", "zh-TW": "轉換"},
+    "models": {"en": "Model library", "zh-TW": "模型庫"},
+    "account": {"en": "Account", "zh-TW": "帳號"},
+    "operations": {"en": "Operations", "zh-TW": "維運"},
+    "console": {"en": "Console", "zh-TW": "操作頁面"},
+}

@@ -5,7 +5,9 @@ import { speak, t } from "./i18n.js";
 import { prepareLanguage, prepareTheme } from "./preferences.js";
 
 await speak(document.documentElement.lang);
-prepareLanguage(() => toast(t("language.failed"), "alert"));
+const { page, userId } = document.body.dataset;
+// The reference is rendered by the server, so its language changes with a new page, as the link itself says.
+if (page !== "docs") prepareLanguage(() => toast(t("language.failed"), "alert"));
 prepareTheme();
 
 // By hand, because the part of the address behind "#" says which view is shown.
@@ -14,7 +16,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   document.getElementById("main").focus();
 });
 
-const { page, userId } = document.body.dataset;
 if (page === "signed-in" && userId) {
   const { tell } = await import("./tabs.js");
   // The tab that waits for it goes on. This one cannot close itself: a person has opened it, and not a script.

@@ -1,0 +1,80 @@
+"""What the conversion service fails with is answered by each operation as the description says."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from app.api.openapi import build_document
+from app.api.openapi.document import failures_of
+from app.api.openapi.operations import OPERATIONS
+from app.errors import ConverterRejectedError, GatewayError, LibraryFullError
+from app.errors.catalogue import catalogue
+from tests.api.edge import Edge, make_edge
+
+#: How each operation of the service is asked, so that it reaches the service.
+CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "startConversion": (
+        "POST",
+        "/api/conversion/init",
+        {"data": b"--b--\r\n", "content_type": "multipart/form-data; boundary=b"},
+    ),
+    "checkUpload": ("POST", "/api/conversion/check", {"data": {"size": "1"}}),
+    "getActiveJob": ("GET", "/api/conversion/active", {}),
+    "listJobs": ("GET", "/api/conversion/jobs", {}),
+    "getJob": ("GET", "/api/conversion/job-1", {}),
+    "promoteToModels": ("POST", "/api/conversion/job-1/promote-to-models", {}),
+    "downloadResult": ("GET", "/api/conversion/job-1/download", {}),
+}
+#: Told by the edge itself, before the service is asked (tests/api/test_openapi.py).
+OF_THE_EDGE = {"bad_host", "unauthenticated", "cross_site_request", "conversion_disabled", "navigation_required"}
+FAILURES = [
+    pytest.param(operation.operation_id, code, id=f"{operation.operation_id}-{code}")
+    for operation in OPERATIONS
+    if operation.operation_id in CALLS
+    for code in sorted(failures_of(operation) - OF_THE_EDGE)
+]
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """One for all: a failure leaves nothing behind."""
+    with make_edge(tmp_path_factory.mktemp("edge")) as made:
+        yield made
+
+
+def failure_of(code: str) -> Exception:
+    """What has that code; a bug is any exception of nobody's."""
+    if code == "internal_error":
+        return ZeroDivisionError("a bug")
+    if code == "converter_rejected":
+        return ConverterRejectedError("bad_model", "the converter's words")
+    if code == "library_full":
+        return LibraryFullError(1_000)
+    by_code = {one.code: one for one in _subclasses(GatewayError)}
+    return by_code[code]("for a test")
+
+
+def _subclasses(root: type[GatewayError]) -> list[type[GatewayError]]:
+    return [one for child in root.__subclasses__() for one in [*_subclasses(child), child]]
+
+
+@pytest.mark.parametrize(("operation_id", "code"), FAILURES)
+def test_a_failure_of_the_service_is_answered_as_described(edge: Edge, operation_id: str, code: str) -> None:
+    """The status, the type and the members, by the schema that stands under that very operation and status."""
+    method, path, how = CALLS[operation_id]
+    edge.conversions.failure = failure_of(code)
+    answer = edge.client().open(path, method=method, **how)
+    document, status = build_document(edge.settings), catalogue()[code].status
+    [described] = [
+        item[method.lower()]["responses"][str(status)]
+        for item in document["paths"].values()
+        if item.get(method.lower(), {}).get("operationId") == operation_id
+    ]
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), path
+    problem = json.loads(answer.data)
+    assert problem["code"] == code
+    schema = described["content"]["application/problem+json"]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(problem)
