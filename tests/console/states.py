@@ -16,7 +16,7 @@ MODEL = (
 """One MB that reads as an ONNX file by PyTorch 2.4.0 with opset 13: fields, a graph of zeros, and the operator set."""
 
 State = Callable[[Visitor], None]
-SIGNED_OUT = {"welcome"}
+SIGNED_OUT = {"welcome", "docs"}
 #: States of somebody who has never converted anything.
 OF_BOB = {"history_empty", "models_empty"}
 
@@ -165,6 +165,13 @@ def signed_in_again(visitor: Visitor) -> None:
     visitor.is_ready()
 
 
+def docs(visitor: Visitor) -> None:
+    """The API reference, with everything unfolded."""
+    visitor.page.goto("/docs")
+    visitor.is_ready()
+    visitor.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+
+
 STATES: dict[str, State] = {
     state.__name__: state
     for state in (
@@ -189,6 +196,7 @@ STATES: dict[str, State] = {
         delete,
         account,
         signed_in_again,
+        docs,
     )
 }
 

@@ -28,7 +28,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "terminal": False,
     "created_at": CREATED_AT,
     "updated_at": "2026-11-25T08:30:12.000Z",
-    "parameters": {"model_id": "1001", "version": "v1.0.0", "platform": "720"},
+    "parameters": {"model_id": "32769", "version": "0001", "platform": "720"},
     "filename": "yolo.onnx",
     "size": 7_340_032,
 }
@@ -218,8 +218,8 @@ def schemas() -> dict[str, Schema]:
             "type": "object",
             "description": "Further fields go to the converter as they are; what names a user or tenant is dropped.",
             "properties": {
-                "model_id": {"type": "string", "description": "The number that the model shall have on the chip."},
-                "version": {"type": "string"},
+                "model_id": {"type": "string", "description": "The number that the model gets on the chip: 32768 to 65535."},
+                "version": {"type": "string", "description": "Four hexadecimal digits."},
                 "platform": {"type": "string", "description": "The chip: 520, 720, 530, 630 or 730."},
                 "model": {
                     "type": "string",
