@@ -264,22 +264,24 @@ def schemas() -> dict[str, Schema]:
 
 
 def headers() -> dict[str, Any]:
-    """All named headers of answers."""
+    """All named headers of answers. An answer that names one always has it, unless its description says when."""
 
-    def text(description: str, example: str, **schema: Any) -> dict[str, Any]:
-        return {"description": description, "schema": {"type": "string", **schema}, "example": example}
+    def text(description: str, example: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+        return {
+            "description": description,
+            "required": required,
+            "schema": {"type": "string", **schema},
+            "example": example,
+        }
 
     return {
-        "X-Request-ID": {
-            **text(
-                "The request's own X-Request-ID where it was well-formed, else a new one. Find it in the logs.",
-                "4bf92f3577b34da6a3ce929d0e0e4736",
-                pattern="^[A-Za-z0-9._-]{1,128}$",
-            ),
-            "required": True,
-        },
+        "X-Request-ID": text(
+            "The request's own X-Request-ID where it was well-formed, else a new one. Find it in the logs.",
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            pattern="^[A-Za-z0-9._-]{1,128}$",
+        ),
         "Retry-After": {
-            "description": "Seconds after which asking again makes sense.",
+            "description": "Seconds after which asking again makes sense; absent where it makes none.",
             "schema": {"type": "integer", "minimum": 1},
             "example": 2,
         },
@@ -299,7 +301,11 @@ def headers() -> dict[str, Any]:
         "Content-Language": text("The language of the texts.", "en", enum=["en", "zh-TW"]),
         "Allow": text("The methods that this address has.", "GET, OPTIONS"),
         "Referrer-Policy": text("The address stays out of the next site's logs.", "no-referrer"),
-        "Set-Cookie": text("The session, or a sign-in under way.", "visiona_session=…; HttpOnly; Path=/; SameSite=Lax"),
+        "Set-Cookie": text(
+            "The session, or a sign-in under way, where that changes.",
+            "visiona_session=…; HttpOnly; Path=/; SameSite=Lax",
+            required=False,
+        ),
     }
 
 
