@@ -293,7 +293,7 @@ MODELS = (
                 {"application/octet-stream": _BINARY},
                 ("Content-Range", "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
             ),
-            304: Answer("The caller has it already.", {}, ("ETag", "Last-Modified", *_UNCACHED)),
+            304: Answer("The caller has it already.", {}, ("ETag", *_UNCACHED)),
         },
         description="HEAD answers what GET would for the whole file, without its bytes.",
         parameters=("Range", "If-Range", "If-None-Match"),

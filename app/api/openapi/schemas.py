@@ -247,9 +247,17 @@ def schemas() -> dict[str, Schema]:
             "type": "object",
             "description": "Further fields go to the converter as they are; what names a user or tenant is dropped.",
             "properties": {
-                "model_id": {"type": "string", "description": "The model's number on the chip: 32768 to 65535."},
-                "version": {"type": "string", "description": "Four hexadecimal digits."},
-                "platform": {"type": "string", "description": "The chip: 520, 720, 530, 630 or 730."},
+                "model_id": {
+                    "type": "string",
+                    "description": "The number that the model gets on the chip: 32768 to 65535.",
+                    "examples": ["32769"],
+                },
+                "version": {"type": "string", "description": "Four hexadecimal digits.", "examples": ["0001"]},
+                "platform": {
+                    "type": "string",
+                    "description": "The chip: 520, 720, 530, 630 or 730.",
+                    "examples": ["720"],
+                },
                 "model": {
                     "type": "string",
                     "contentMediaType": "application/octet-stream",
@@ -290,22 +298,24 @@ def schemas() -> dict[str, Schema]:
 
 
 def headers() -> dict[str, Any]:
-    """All named headers of answers."""
+    """All named headers of answers. An answer that names one always has it, unless its description says when."""
 
-    def text(description: str, example: str, **schema: Any) -> dict[str, Any]:
-        return {"description": description, "schema": {"type": "string", **schema}, "example": example}
+    def text(description: str, example: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+        return {
+            "description": description,
+            "required": required,
+            "schema": {"type": "string", **schema},
+            "example": example,
+        }
 
     return {
-        "X-Request-ID": {
-            **text(
-                "The request's own X-Request-ID where it was well-formed, else a new one. Find it in the logs.",
-                "4bf92f3577b34da6a3ce929d0e0e4736",
-                pattern="^[A-Za-z0-9._-]{1,128}$",
-            ),
-            "required": True,
-        },
+        "X-Request-ID": text(
+            "The request's own X-Request-ID where it was well-formed, else a new one. Find it in the logs.",
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            pattern="^[A-Za-z0-9._-]{1,128}$",
+        ),
         "Retry-After": {
-            "description": "Seconds after which asking again makes sense.",
+            "description": "Seconds after which asking again makes sense; absent where it makes none.",
             "schema": {"type": "integer", "minimum": 1},
             "example": 2,
         },
@@ -319,13 +329,17 @@ def headers() -> dict[str, Any]:
             "An attachment, with its name in both forms (RFC 6266).",
             "attachment; filename=\"yolo.nef\"; filename*=UTF-8''yolo.nef",
         ),
-        "Content-Range": text("Which bytes of how many (RFC 9110, section 14.4).", "bytes 0-1023/5242880"),
+        "Content-Range": text("Which bytes of how many (RFC 9110, section 14.4).", "bytes 0-99/5242880"),
         "Accept-Ranges": text("Ranges of bytes can be asked for.", "bytes"),
         "Last-Modified": text("When the model was kept.", "Wed, 25 Nov 2026 08:34:41 GMT"),
         "Content-Language": text("The language of the texts.", "en", enum=["en", "zh-TW"]),
         "Allow": text("The methods that this address has.", "GET, OPTIONS"),
         "Referrer-Policy": text("The address stays out of the next site's logs.", "no-referrer"),
-        "Set-Cookie": text("The session, or a sign-in under way.", "visiona_session=…; HttpOnly; Path=/; SameSite=Lax"),
+        "Set-Cookie": text(
+            "The session, or a sign-in under way, where that changes.",
+            "visiona_session=…; HttpOnly; Path=/; SameSite=Lax",
+            required=False,
+        ),
     }
 
 
@@ -368,6 +382,6 @@ def parameters() -> dict[str, Any]:
         "iss": _query("iss", "Who answers (RFC 9207).", type="string"),
         "lang": _query("lang", "Show the page in this language, and remember it.", enum=["en", "zh-TW"], type="string"),
         "If-None-Match": _header("If-None-Match", "The ETag that the caller has: 304 if it still holds.", '"d1a8"'),
-        "Range": _header("Range", "One range of bytes; anything else is answered with the whole file.", "bytes=0-1023"),
+        "Range": _header("Range", "One range of bytes; anything else is answered with the whole file.", "bytes=0-99"),
         "If-Range": _header("If-Range", "The range counts only if this ETag or date still holds.", f'"{SHA256}"'),
     }
