@@ -284,18 +284,19 @@ MODELS = (
         {"en": "A model's file, or a range of it", "zh-TW": "模型檔案，可指定範圍"},
         {
             200: Answer(
-                "The whole file.",
-                {"application/octet-stream": _BINARY},
+                "The whole file, in the type that the converter named, if any.",
+                {"*/*": _BINARY},
                 ("ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
             ),
             206: Answer(
                 "The bytes that were asked for.",
-                {"application/octet-stream": _BINARY},
+                {"*/*": _BINARY},
                 ("Content-Range", "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
             ),
             304: Answer("The caller has it already.", {}, ("ETag", *_UNCACHED)),
         },
-        description="HEAD answers what GET would for the whole file, without its bytes.",
+        description="HEAD answers what GET would for the whole file, without its bytes. Whatever its type, "
+        "nothing in it runs: it comes as an attachment, in a sandbox.",
         parameters=("Range", "If-Range", "If-None-Match"),
         failures=("model_not_found", "range_not_satisfiable", "upload_capacity", "storage_unavailable"),
     ),
