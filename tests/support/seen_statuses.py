@@ -1,8 +1,8 @@
 """Which statuses the gateway was seen to answer with, by method and route, over all tests of a run.
 
 In process Flask's signal tells, of gateways in processes of their own the log: one line a request. `make test` holds
-what was seen against the OpenAPI document (`--whole-suite`, in tests/conftest.py). That nothing else was seen is asked of
-whole gateways only: in process, tests have fakes fail in ways that the real thing has not.
+what was seen against the OpenAPI document (`--whole-suite`, in tests/conftest.py). That nothing else was seen is asked
+of whole gateways only: in process, tests have fakes fail in ways that the real thing has not.
 """
 
 import json
