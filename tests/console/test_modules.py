@@ -21,6 +21,7 @@ COMPOSED = (
     "step.",
     "theme.",
     "job.heading.",
+    "docs.in.",
     "job.lead.",
     "job.sentence.",
     "job.remedy.",
