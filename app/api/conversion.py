@@ -8,6 +8,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from app.api.announcement import require_within_limits
 from app.api.context import call_context, gateway
 from app.api.documents import JobBodies, job_document, model_document, timestamp
+from app.api.preconditions import is_unchanged
 from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
 from app.services.conversions import ConversionService, JobView
@@ -25,6 +26,8 @@ EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
 EARLY_SECONDS = 60
 _PRIVATE = "private, no-cache"
 _bodies = JobBodies()
+#: Many polls have none of them, and are spared the reading.
+_CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"})
 
 
 def _service() -> ConversionService:
@@ -118,8 +121,8 @@ def poll(job_id: str) -> Response:
     response.headers["ETag"] = f'"{entity_tag}"'
     if not view.job.is_terminal:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
-    if "HTTP_IF_NONE_MATCH" in request.environ:
-        response.make_conditional(request.environ)
+    if not request.environ.keys().isdisjoint(_CONDITIONS) and is_unchanged(entity_tag):
+        response.status_code = 304
     return response
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 from flask import Blueprint, Response, g, jsonify, request
-from werkzeug.http import http_date, is_resource_modified
+from werkzeug.http import http_date
 from werkzeug.wsgi import ClosingIterator
 
 from app.api.context import call_context, gateway
 from app.api.documents import model_document
+from app.api.preconditions import is_unchanged
 from app.api.requests import json_object
 from app.domain.model import Model
 from app.errors import RangeNotSatisfiableError
@@ -62,7 +63,7 @@ def file(model_id: str) -> Response:
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.set_etag(model.sha256)
     response.last_modified = model.created_at
-    if not _is_modified(model):
+    if is_unchanged(model.sha256, model.created_at):
         response.status_code = HTTPStatus.NOT_MODIFIED
         return response
     start, length = _asked_range(model)
@@ -86,12 +87,6 @@ def content_disposition(filename: str) -> str:
         for octet in filename.encode()
     )
     return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded}"
-
-
-def _is_modified(model: Model) -> bool:
-    return is_resource_modified(
-        request.environ, etag=model.sha256, last_modified=model.created_at, ignore_if_range=True
-    )
 
 
 def _asked_range(model: Model) -> tuple[int, int]:

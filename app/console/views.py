@@ -1,13 +1,15 @@
 """The console's routes. None of them needs a session: without one the page says where to sign in."""
 
 import hashlib
-from typing import Any, cast
+from http import HTTPStatus
+from typing import Any
 
-from flask import Blueprint, Response, json, render_template, request
+from flask import Blueprint, Response, json, render_template
 
 from app.api.context import gateway
 from app.api.documents import timestamp
 from app.api.openapi.views import described_document
+from app.api.preconditions import is_unchanged
 from app.api.session import current_session
 from app.api.signin import LANGUAGE_COOKIE
 from app.console import docs
@@ -76,8 +78,7 @@ def errors() -> Response:
     body = json.dumps(document, separators=(",", ":")).encode()
     response = Response(body, mimetype="application/json")
     response.headers["Cache-Control"] = f"public, max-age={CATALOGUE_SECONDS}"
-    response.set_etag(hashlib.sha256(body).hexdigest()[:32])
-    return cast(Response, response.make_conditional(request.environ))
+    return _conditional(response, hashlib.sha256(body).hexdigest()[:32])
 
 
 @blueprint.get("/console/<version>/<path:name>")
@@ -89,8 +90,14 @@ def asset(version: str, name: str) -> Response:
     response = Response(found.body, content_type=found.content_type)
     is_current = version == VERSION
     response.headers["Cache-Control"] = f"public, max-age={ASSET_SECONDS}, immutable" if is_current else "no-cache"
-    response.set_etag(found.etag)
-    return cast(Response, response.make_conditional(request.environ))
+    return _conditional(response, found.etag)
+
+
+def _conditional(response: Response, entity_tag: str) -> Response:
+    response.set_etag(entity_tag)
+    if is_unchanged(entity_tag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+    return response
 
 
 def _page(template: str, **values: Any) -> Response:

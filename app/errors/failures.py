@@ -8,6 +8,7 @@
     ├── ModelNotFoundError
     ├── ActiveJobConflictError, UploadInProgressError, JobNotCompletedError, JobFailedError, LibraryFullError
     ├── InvalidRequestError, UnsupportedMediaTypeError, PayloadTooLargeError, RangeNotSatisfiableError
+    ├── PreconditionFailedError
     ├── UploadTimeoutError, UploadCapacityError, DrainingError
     ├── ConverterRejectedError, ConverterBusyError, ConverterUnavailableError, UploadOutcomeUnknownError
     ├── PromoteFailedError, FileServiceUnavailableError, ResultMissingError, ResultCorruptError
@@ -184,6 +185,12 @@ class PayloadTooLargeError(GatewayError):
 
     def __init__(self, limit: str) -> None:
         super().__init__(limit, texts={"limit": limit})
+
+
+class PreconditionFailedError(GatewayError):
+    """The thing is not the version that If-Match or If-Unmodified-Since asks for (RFC 9110, section 13.1)."""
+
+    code = "precondition_failed"
 
 
 class RangeNotSatisfiableError(GatewayError):

@@ -262,6 +262,7 @@ MAIN: Mapping[str, Provoke] = {
     "invalid_request": lambda scene: scene.person().get("/api/models?limit=many"),
     "unsupported_media_type": lambda scene: scene.person().post("/api/conversion/init", json={}),
     "payload_too_large": _payload_too_large,
+    "precondition_failed": lambda scene: scene.person().get("/openapi.json", headers={"If-Match": '"another"'}),
     "range_not_satisfiable": _range_not_satisfiable,
     "upload_timeout": _upload_timeout,
     "converter_rejected": _while(

@@ -30,6 +30,7 @@ SECTION_5: list[tuple[str, int, str, Blame, bool]] = [
     ("invalid_request", 400, "invalid_request", U, NO),
     ("unsupported_media_type", 415, "invalid_request", U, NO),
     ("payload_too_large", 413, "too_large", U, NO),
+    ("precondition_failed", 412, "invalid_request", U, NO),
     ("range_not_satisfiable", 416, "invalid_request", U, NO),
     ("upload_timeout", 408, "upload_stalled", U, R),
     ("converter_rejected", 422, "rejected", U, NO),

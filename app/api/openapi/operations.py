@@ -172,8 +172,8 @@ CONVERSION = (
             304: Answer("It still is as the caller has it.", {}, ("ETag", "Retry-After", *_UNCACHED)),
         },
         description="Poll as often as Retry-After says; without that header the job has ended.",
-        parameters=("If-None-Match",),
-        failures=("job_not_found", *_CONVERTER),
+        parameters=("If-None-Match", "If-Match"),
+        failures=("job_not_found", "precondition_failed", *_CONVERTER),
     ),
     Operation(
         "POST",
@@ -297,8 +297,14 @@ MODELS = (
         },
         description="HEAD answers what GET would for the whole file, without its bytes. Whatever its type, "
         "nothing in it runs: it comes as an attachment, in a sandbox.",
-        parameters=("Range", "If-Range", "If-None-Match"),
-        failures=("model_not_found", "range_not_satisfiable", "upload_capacity", "storage_unavailable"),
+        parameters=("Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
+        failures=(
+            "model_not_found",
+            "precondition_failed",
+            "range_not_satisfiable",
+            "upload_capacity",
+            "storage_unavailable",
+        ),
     ),
 )
 
@@ -458,7 +464,8 @@ OPERATIONS_OF_THE_SERVICE = (
             200: Answer("OpenAPI 3.1.", {JSON: {"schema": {"type": "object"}}}, _CACHED),
             304: _STILL,
         },
-        parameters=("If-None-Match",),
+        parameters=("If-None-Match", "If-Match"),
+        failures=("precondition_failed",),
     ),
 )
 
@@ -500,7 +507,8 @@ CONSOLE = (
             200: Answer("All codes.", {JSON: {"schema": reference("ErrorCatalogue")}}, _CACHED),
             304: _STILL,
         },
-        parameters=("If-None-Match",),
+        parameters=("If-None-Match", "If-Match"),
+        failures=("precondition_failed",),
     ),
     Operation(
         "GET",
@@ -520,8 +528,8 @@ CONSOLE = (
             ),
             304: _STILL,
         },
-        parameters=("If-None-Match",),
-        failures=("not_found",),
+        parameters=("If-None-Match", "If-Match"),
+        failures=("not_found", "precondition_failed"),
     ),
 )
 

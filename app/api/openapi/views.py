@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, cast
 
-from flask import Blueprint, Flask, Response, current_app, json, request
+from flask import Blueprint, Flask, Response, current_app, json
 
 from app.api.openapi.document import build_document
+from app.api.preconditions import is_unchanged
 from app.config import Settings
 
 #: A changed description may be seen an hour late.
@@ -45,4 +47,6 @@ def description() -> Response:
     response = Response(described.body, mimetype="application/json")
     response.headers["Cache-Control"] = f"public, max-age={DOCUMENT_SECONDS}"
     response.set_etag(described.entity_tag)
-    return cast(Response, response.make_conditional(request.environ))
+    if is_unchanged(described.entity_tag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+    return response

@@ -1,0 +1,35 @@
+"""Conditional requests for GET and HEAD (RFC 9110, section 13), decided in the order of its section 13.2.2.
+
+werkzeug's own decision takes `If-Match: *` for a failure, sends the whole body along with its 412, and, asked without
+a response, cannot tell a failed If-Match from a copy that is still good: a download would end in an empty 304.
+"""
+
+from datetime import datetime
+
+from flask import request
+from werkzeug.http import is_resource_modified
+
+from app.errors import PreconditionFailedError
+
+_DEMANDS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
+
+
+def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool:
+    """Does the caller have what it asks for already, so that 304 is the answer?
+
+    `entity_tag` is strong and without its quotation marks; `last_modified` is what the header says, where there is one.
+    Raises PreconditionFailedError if the caller wants another version or none.
+    """
+    environ = request.environ
+    if "HTTP_IF_MATCH" in environ:
+        if not request.if_match.contains(entity_tag):
+            raise PreconditionFailedError("If-Match")
+    # HTTP's dates have whole seconds; one that is none says nothing.
+    elif (
+        last_modified is not None
+        and (limit := request.if_unmodified_since) is not None
+        and last_modified.replace(microsecond=0) > limit
+    ):
+        raise PreconditionFailedError("If-Unmodified-Since")
+    asked = {name: value for name, value in environ.items() if name not in _DEMANDS}
+    return not is_resource_modified(asked, etag=entity_tag, last_modified=last_modified)

@@ -1,0 +1,74 @@
+"""Conditional requests (RFC 9110, section 13): who asks for another version gets no bytes of this one, and is told."""
+
+import pytest
+
+from app.console.assets import VERSION
+from tests.api.edge import Edge
+from tests.api.test_models import CONTENT, keep
+
+FILE = "/api/models/model-1/file"
+#: Everything that has an ETag.
+TAGGED = (
+    "/openapi.json",
+    "/console/errors.json",
+    f"/console/{VERSION}/console.css",
+    "/api/conversion/job-1",
+    FILE,
+)
+EARLIER, LATER = "Sun, 22 Nov 2026 12:00:00 GMT", "Tue, 24 Nov 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize("path", TAGGED)
+def test_if_match_is_honoured_wherever_there_is_an_etag(edge: Edge, path: str) -> None:
+    """The right tag and `*` give the thing; another tag gives 412, a problem document and none of the thing's bytes."""
+    keep(edge)
+    whole = edge.client().get(path)
+    tag = whole.headers["ETag"]
+    for asked in (tag, "*", f'"other", {tag}'):
+        answer = edge.client().get(path, headers={"If-Match": asked})
+        assert (answer.status_code, answer.data) == (200, whole.data), asked
+    # Weak tags never match here (RFC 9110, section 13.1.1).
+    for asked in ('"other"', f"W/{tag}"):
+        answer = edge.client().get(path, headers={"If-Match": asked, "If-None-Match": tag})
+        assert (answer.status_code, answer.mimetype) == (412, "application/problem+json"), asked
+        assert answer.get_json()["code"] == "precondition_failed"
+        assert "ETag" not in answer.headers
+
+
+@pytest.mark.parametrize("path", TAGGED)
+def test_a_copy_that_is_still_good_is_not_sent_again(edge: Edge, path: str) -> None:
+    """Compared weakly, and also where If-Match agrees."""
+    keep(edge)
+    tag = edge.client().get(path).headers["ETag"]
+    for asked in (tag, f"W/{tag}", "*"):
+        answer = edge.client().get(path, headers={"If-None-Match": asked, "If-Match": tag})
+        assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag), asked
+    assert edge.client().get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_dates_decide_about_a_file_where_tags_do_not(edge: Edge) -> None:
+    """If-Unmodified-Since refuses what is newer, unless there is an If-Match; what is no date says nothing."""
+    model = keep(edge)
+    at = edge.client().get(FILE).headers["Last-Modified"]
+    for headers, status in (
+        ({"If-Unmodified-Since": EARLIER}, 412),
+        ({"If-Unmodified-Since": EARLIER, "Range": "bytes=0-1"}, 412),
+        ({"If-Unmodified-Since": at}, 200),
+        ({"If-Unmodified-Since": LATER}, 200),
+        ({"If-Unmodified-Since": "yesterday"}, 200),
+        ({"If-Unmodified-Since": EARLIER, "If-Match": f'"{model.sha256}"'}, 200),
+        ({"If-Modified-Since": LATER}, 304),
+        ({"If-Modified-Since": EARLIER}, 200),
+        ({"If-Modified-Since": LATER, "If-None-Match": '"other"'}, 200),
+    ):
+        answer = edge.client().get(FILE, headers=headers)
+        assert answer.status_code == status, headers
+        if status == 200:
+            assert answer.data == CONTENT
+
+
+def test_a_range_of_another_version_is_refused(edge: Edge) -> None:
+    """A download that goes on where it stopped gets no bytes of another file."""
+    keep(edge)
+    assert edge.client().get(FILE, headers={"Range": "bytes=5-", "If-Match": '"other"'}).status_code == 412
+    assert edge.client().get(FILE, headers={"Range": "bytes=5-", "If-Match": "*"}).data == CONTENT[5:]
