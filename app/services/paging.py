@@ -4,6 +4,7 @@ import base64
 import binascii
 from datetime import UTC, datetime
 
+from app.domain.job import is_job_id
 from app.errors import InvalidRequestError
 from app.services.ports import PageKey
 
@@ -28,7 +29,7 @@ def decode_cursor(cursor: str | None) -> PageKey | None:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         moment, _, row_id = text.partition("|")
         parsed = datetime.fromisoformat(moment)
-        if parsed.tzinfo is None or not row_id:
+        if parsed.tzinfo is None or not is_job_id(row_id):  # all rows' ids have that form
             raise ValueError
         return parsed.astimezone(UTC), row_id
     except (ValueError, OverflowError, binascii.Error):
