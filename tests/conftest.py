@@ -68,8 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """In the controller of several processes: one of them has ended, and tells what it has seen."""
-    node.config.stash[_SEEN_ELSEWHERE].extend(tuple(one) for one in node.workeroutput.get("seen_statuses", []))
+    """In the controller of several processes: one of them has ended, and tells what it has seen if it can."""
+    output = getattr(node, "workeroutput", {})  # one that has crashed has none
+    node.config.stash[_SEEN_ELSEWHERE].extend(tuple(one) for one in output.get("seen_statuses", []))
 
 
 @pytest.hookimpl(trylast=True)

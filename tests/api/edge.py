@@ -18,6 +18,7 @@ from app.domain.model import Model
 from app.library.migrating import migrate
 from app.services.conversions import Download, JobView
 from app.streaming.interruption import Interruption
+from tests.support.seen_statuses import made_up
 
 ENVIRON = {
     "VISIONA_OIDC_ISSUER": "http://localhost:9",
@@ -54,6 +55,7 @@ class FakeConversions:
 
     def _answer(self, *call: Any) -> None:
         self.calls.append(call)
+        made_up()
         if self.failure is not None:
             raise self.failure
 
