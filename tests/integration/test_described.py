@@ -112,12 +112,14 @@ def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> N
     ask("POST", "/api/conversion/{job_id}/promote-to-models", 200)
     poll = ask("GET", "/api/conversion/{job_id}", 200)
     ask("GET", "/api/conversion/{job_id}", 304, headers={"If-None-Match": poll.headers["ETag"]})
+    ask("GET", "/api/conversion/{job_id}", 412, headers={"If-Match": '"another"'})
     assert ask("GET", "/api/conversion/jobs", 200).json()["jobs"] != []
     assert ask("GET", "/api/models", 200).json()["models"] != []
 
     whole = ask("GET", "/api/models/{model_id}/file", 200)
     ask("GET", "/api/models/{model_id}/file", 206, headers={"Range": "bytes=0-0"})
     ask("GET", "/api/models/{model_id}/file", 304, headers={"If-None-Match": whole.headers["ETag"]})
+    ask("GET", "/api/models/{model_id}/file", 412, headers={"If-Match": '"another"'})
     beyond = ask("GET", "/api/models/{model_id}/file", 416, headers={"Range": "bytes=999999999-"})
     assert beyond.headers["Content-Range"] == f"bytes */{len(whole.content)}"
     ask("PATCH", "/api/models/{model_id}", 200, json={"name": "another"})
