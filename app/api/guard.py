@@ -16,7 +16,7 @@ from app.errors import BadHostError, CrossSiteRequestError
 HOSTLESS_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CORS_METHODS = "GET, POST, PATCH, DELETE"
-_CORS_REQUEST_HEADERS = "Content-Type, If-None-Match, Range, If-Range, X-Request-ID, traceparent"
+_CORS_REQUEST_HEADERS = "Content-Type, If-Match, If-None-Match, Range, If-Range, X-Request-ID, traceparent"
 _CORS_EXPOSED_HEADERS = "Retry-After, ETag, X-Request-ID, Content-Disposition, Content-Range"
 _PREFLIGHT_SECONDS = "600"
 

@@ -55,20 +55,8 @@ def request_id() -> str:
 
 def problem_document(error: GatewayError) -> dict[str, Any]:
     """The members of the problem document for `error`, in the caller's language."""
-    entry, spoken = error.entry, language()
-    detail = entry.detail[spoken]
-    for name in entry.placeholders:
-        detail = detail.replace("{" + name + "}", error.texts.get(name, ""))
     return {
-        "type": f"urn:visiona:problem:{entry.code}",
-        "title": entry.title[spoken],
-        "status": entry.status,
-        "detail": detail,
-        "code": entry.code,
-        "i18n_key": entry.i18n_key,
-        "retryable": entry.retryable,
-        "blame": entry.blame.value,
-        "request_id": request_id(),
+        **error.entry.as_problem(language(), texts=error.texts, request_id=request_id()),
         **{name: as_document(value) for name, value in error.extensions.items()},
     }
 

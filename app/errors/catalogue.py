@@ -45,6 +45,23 @@ class Entry:
             name for text in self.detail.values() for _, name, _, _ in string.Formatter().parse(text) if name
         )
 
+    def as_problem(self, language: str, *, texts: Mapping[str, str], request_id: str) -> dict[str, object]:
+        """The members that every problem document of this code has (RFC 9457), with `texts` filled into the detail."""
+        detail = self.detail[language]
+        for name in self.placeholders:
+            detail = detail.replace("{" + name + "}", texts.get(name, ""))
+        return {
+            "type": f"urn:visiona:problem:{self.code}",
+            "title": self.title[language],
+            "status": self.status,
+            "detail": detail,
+            "code": self.code,
+            "i18n_key": self.i18n_key,
+            "retryable": self.retryable,
+            "blame": self.blame.value,
+            "request_id": request_id,
+        }
+
 
 def _texts(code: str, field: str, table: Mapping[str, object]) -> Mapping[str, str]:
     texts = table.get(field)

@@ -79,19 +79,8 @@ def problem_response(entries: list[Entry], *, has_body: bool, is_page_possible: 
 
 
 def _example(entry: Entry, language: str) -> dict[str, Any]:
-    detail = entry.detail[language]
-    for name in entry.placeholders:
-        detail = detail.replace("{" + name + "}", _EXAMPLE_TEXTS[name])
     return {
-        "type": f"urn:visiona:problem:{entry.code}",
-        "title": entry.title[language],
-        "status": entry.status,
-        "detail": detail,
-        "code": entry.code,
-        "i18n_key": entry.i18n_key,
-        "retryable": entry.retryable,
-        "blame": entry.blame.value,
-        "request_id": _REQUEST_ID,
+        **entry.as_problem(language, texts=_EXAMPLE_TEXTS, request_id=_REQUEST_ID),
         **_EXAMPLE_EXTENSIONS.get(entry.code, {}),
     }
 
