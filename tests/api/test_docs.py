@@ -4,6 +4,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from flask import template_rendered
+from jinja2 import Template
 
 from app.api.openapi import build_document
 from app.console.docs import inline, prose, sections
@@ -66,3 +68,21 @@ def test_descriptions_become_html_and_nothing_in_them_does() -> None:
     """Code, lists and paragraphs are marked up; markup in a description is shown as it is written."""
     assert prose("One.\n\n- a `b`\n- c") == '<p>One.</p><ul class="bullets"><li>a <code>b</code></li><li>c</li></ul>'
     assert inline("<b> `<i>`") == "&lt;b&gt; <code>&lt;i&gt;</code>"
+
+
+def test_the_second_reader_gets_what_the_first_got_and_costs_no_rendering(edge: Edge) -> None:
+    """What is the same for everybody is rendered once a language; what is somebody's own is not kept with it."""
+    first = edge.client("alice").get(URL, headers={"Accept-Language": "en"})
+    asked: list[str] = []
+
+    def note(sender: object, template: Template, **_: object) -> None:
+        asked.append(str(template.name))
+
+    with template_rendered.connected_to(note, edge.app):
+        second = edge.client(None).get(URL, headers={"Accept-Language": "en"})
+        other = edge.client(None).get(URL, headers={"Accept-Language": "zh-TW"})
+    assert asked == ["console/docs.html", "console/reference.html", "console/docs.html"]
+    assert "data-user-id" in first.text
+    assert "data-user-id" not in second.text
+    reference = re.compile(r'<div class="reference">.*</article>', re.DOTALL)
+    assert reference.findall(first.text) == reference.findall(second.text) != reference.findall(other.text)

@@ -1,0 +1,54 @@
+"""What nginx compresses: what is the same for everybody or shows nobody's words, and nothing else (BREACH)."""
+
+import gzip
+
+import pytest
+
+from tests.support.clients import Client
+from tests.support.stack import Stack
+
+PUBLIC = ["/openapi.json", "/docs", "/console/errors.json", "/console/any/js/console.js", "/console/any/console.css"]
+OF_A_PERSON = [
+    "/",
+    "/?lang=en",
+    "/console/signed-in",
+    "/api/me",
+    "/api/models",
+    "/api/conversion/active",
+    "/auth/authorize?state=x",
+]
+#: A secret could be guessed from the size of an answer that shows these words, too.
+CHOSEN = "gu3ssed-w0rds"
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_what_anybody_may_read_travels_compressed(stack: Stack, path: str) -> None:
+    """Less than half of the bytes, and the same content; a copy that is still good is not sent again."""
+    client = stack.client()
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    answer = client.get(path, headers={"Accept-Encoding": "gzip"}, stream=True)
+    sent = answer.raw.read(decode_content=False)
+    assert "Content-Encoding" not in plain.headers
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in answer.headers["Vary"]
+    assert gzip.decompress(sent) == plain.content
+    assert len(sent) < len(plain.content) / 2
+    if path != "/docs":
+        again = client.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": answer.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", OF_A_PERSON)
+def test_what_is_somebodys_own_is_not_compressed(alice: Client, path: str) -> None:
+    answer = alice.get(path, headers={"Accept-Encoding": "gzip, br, deflate, zstd"})
+    assert "Content-Encoding" not in answer.headers
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_what_is_compressed_shows_nothing_that_a_request_says(alice: Client, path: str) -> None:
+    answer = alice.get(
+        f"{path}?lang={CHOSEN}&next={CHOSEN}&{CHOSEN}",
+        headers={"User-Agent": CHOSEN, "Referer": f"https://x.example/{CHOSEN}", "Accept-Language": CHOSEN},
+    )
+    assert answer.status_code == 200
+    assert CHOSEN not in answer.text
