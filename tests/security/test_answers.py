@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from app.domain.security_headers import security_headers
-from app.errors import LANGUAGES, PayloadTooLargeError
+from app.errors import LANGUAGES, PayloadTooLargeError, catalogue
 from tests.security.conftest import WAYS, Door
 from tests.support.clients import Client, RawAnswer, RawConnection
 from tests.support.nginx import Nginx
@@ -257,6 +257,47 @@ def test_a_body_that_is_far_too_large_is_refused_by_nginx_in_the_gateways_words(
         assert (document["blame"], document["retryable"]) == (entry.blame.value, entry.retryable)
         assert document["detail"].startswith(entry.detail[language].split("{")[0])
         assert answer.header("Retry-After") is None
+
+
+HEAD = "HTTP/1.1\r\nHost: localhost\r\nAccept-Language: {language}\r\n"
+#: What nginx refuses by itself: the request, the status, the code.
+REFUSED: dict[str, tuple[str, int, str]] = {
+    "metrics": (f"GET /metrics {HEAD}\r\n", 404, "not_found"),
+    "TRACE": (f"TRACE / {HEAD}\r\n", 405, "method_not_allowed"),
+    "an address that is too long": (f"GET /{'y' * 9_000} HTTP/1.1\r\n\r\n", 414, "invalid_request"),
+    "a header that is too long": (f"GET / {HEAD}X: {'y' * 9_000}\r\n\r\n", 400, "invalid_request"),
+    "two hosts": (f"GET / {HEAD}Host: x\r\n\r\n", 400, "invalid_request"),
+    "an unknown transfer coding": (f"POST / {HEAD}Transfer-Encoding: x\r\n\r\n", 501, "invalid_request"),
+    "an address above the root": ("GET /../x HTTP/1.1\r\n\r\n", 400, "invalid_request"),
+    "its own page's address": (f"GET /.refused {HEAD}\r\n", 404, "not_found"),
+    "no HTTP": ("\x16\x03<marker>\r\n\r\n", 400, "invalid_request"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_nginx_refuses_is_a_problem_in_the_catalogues_words(lonely: Nginx, name: str, language: str) -> None:
+    """Its own page is for nobody: no script reads it, and no reader of Chinese."""
+    sent, status, code = REFUSED[name]
+    answer = ask_raw(lonely.port, sent.replace("{language}", language))
+    document, entry = answer.json(), catalogue()[code]
+    assert answer.status == document["status"] == status
+    assert answer.header("Content-Type") == "application/problem+json"
+    assert set(document) == MEMBERS
+    assert (document["code"], document["type"]) == (code, f"urn:visiona:problem:{code}")
+    assert (document["i18n_key"], document["retryable"]) == (entry.i18n_key, entry.retryable)
+    assert document["blame"] == entry.blame.value
+    # A first line that cannot be taken is answered before any language is told.
+    spoken = language if "{language}" in sent else "en"
+    assert document["title"] == entry.title[spoken]
+    assert document["detail"].startswith(entry.detail[spoken].split("{")[0])
+    assert document["request_id"] == answer.header("X-Request-ID")
+    assert b"marker" not in answer.body
+
+
+def test_plain_http_where_tls_is_spoken_is_a_problem_too(lonely: Nginx) -> None:
+    answer = ask_raw(lonely.tls_port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (answer.status, answer.json()["code"]) == (400, "invalid_request")
 
 
 def test_an_answer_of_the_gateways_passes_unchanged(nginx: Nginx) -> None:

@@ -218,7 +218,11 @@ def test_every_location_of_its_own_is_a_route_of_the_gateways(server: Block, edg
         assert urls.test(path, method), path
     assert location_of(server, "/console/signed-in").arguments == ["/"]
     named = {tuple(block.arguments) for block in server.blocks("location") if block.arguments[0][0] != "@"}
-    known = {tuple(location_of(server, path).arguments) for path in special} | {("/",), ("=", "/metrics")}
+    known = {tuple(location_of(server, path).arguments) for path in special} | {
+        ("/",),
+        ("=", "/metrics"),
+        ("=", "/.refused"),
+    }
     assert named == known, "a location that this test does not know"
 
 
