@@ -17,8 +17,9 @@ from app.streaming.chunk import Chunk
 from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError, is_tls
 from app.streaming.rate import RateFloor
 
-#: One read never asks for more than this. Larger ones cost fewer turns of the loop, but more memory an upload.
-CHUNK_BYTES = 512 * 1024
+#: One read never asks for more than this. Each turn of the loop meets a cache that the bytes have swept out, and wakes
+#: the client and the upstream: with 512 KiB an upload costs a fifth more CPU. Larger ones bring nothing but more memory.
+CHUNK_BYTES = 1536 * 1024
 #: How much of an unread body gunicorn takes off the wire to keep a connection.
 SERVER_READS_ON_BYTES = 64 * 1024
 #: Where a read may block until it is full, it must be small enough that the minimum rate is still noticed.
@@ -231,7 +232,7 @@ def _gunicorn_reader(body: Any, *, lends_buffer: bool) -> Callable[[int], Chunk]
 
     if not lends_buffer or not hasattr(getattr(unreader, "sock", None), "recv_into"):
         return read
-    buffer = memoryview(bytearray(CHUNK_BYTES))
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, reader.length)))
 
     def read_into_buffer(size: int) -> Chunk:
         # What came with the head is in gunicorn's buffer, and the first read may have to answer `Expect` (the worker).
