@@ -18,7 +18,7 @@ from app.streaming.interruption import HearingSocket, Interruption, StreamInterr
 from app.streaming.rate import RateFloor
 
 #: One read never asks for more than this. Each turn of the loop meets a cache that the bytes have swept out, and wakes
-#: the client and the upstream: with 512 KiB an upload costs a fifth more CPU. Larger ones bring nothing but more memory.
+#: the client and the upstream: by 512 KiB an upload costs a fifth more CPU. Larger ones bring only more memory.
 CHUNK_BYTES = 1536 * 1024
 #: How much of an unread body gunicorn takes off the wire to keep a connection.
 SERVER_READS_ON_BYTES = 64 * 1024

@@ -30,13 +30,12 @@ from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from app import metrics
+from app.streaming import answering
 from app.streaming.draining import begin_draining
 from app.streaming.heads import MAX_HEAD_BYTES, Head, read_head
 from app.streaming.inbound import SERVER_READS_ON_BYTES
 from app.streaming.lingering import Discarder, DiscardLimits
 
-#: How long a client may leave a small body unsent, or an answer unread, in seconds. Uploads have limits of their own.
-STALL_SECONDS = 30.0
 #: How long a head may take from its first byte to its end.
 HEAD_SECONDS = 15.0
 #: A connection that ends is read on, so that its last answer is not cut off by a reset: at most so much, for so long.
@@ -45,6 +44,8 @@ LINGER = DiscardLimits(max_bytes=1024**3, idle_seconds=2.0, total_seconds=30.0)
 STOPPING_LINGER_SECONDS = 1.0
 #: Where our own TLS lies between us and the bytes: a thread lingers then, for this long.
 TLS_LINGER_SECONDS = 1.0
+#: How often the master hears that a worker is alive, at most; its patience is gunicorn's `timeout`.
+NOTIFY_SECONDS = 0.5
 # How long a worker leaves a new connection to the others for each request that it has, and up to how many count.
 _YIELD_SECONDS, _MOST_YIELDS = 0.000_5, 4
 # What of its time the loop may spend on that, and how much of it may be spent at once: for some uploads that begin.
@@ -64,6 +65,7 @@ _NEEDED = (
     "set_accept_enabled",
     "accept",
     "is_parent_alive",
+    "notify",
     "wait_for_and_dispatch_events",
     "pending_conns",
     "poller",
@@ -96,6 +98,8 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         self._stops_at: float | None = None
         # Bytes under TLS of our own, or in HTTP/2 without it, are not ours to look at: gunicorn's threads wait then.
         self._sees_bytes = not self.cfg.is_ssl and getattr(self.cfg, "http2_cleartext", "off") == "off"
+        self._sends_at_once = False
+        self._notified_at = -NOTIFY_SECONDS
         #: Requests that a thread has, or is to have.
         self._busy = 0
         self._yields_left, self._yields_counted_at = _MOST_YIELD_SECONDS, time.monotonic()
@@ -105,7 +109,15 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         """As gunicorn does it: the loop, until the worker's end."""
         self._discarder = Discarder(self.poller)
+        self._sends_at_once = answering.send_heads_with_bodies()
         super().run()
+
+    def notify(self) -> None:
+        """As gunicorn does it, but not at every turn of the loop: the master looks for whole seconds."""
+        now = time.monotonic()
+        if now - self._notified_at >= NOTIFY_SECONDS:
+            self._notified_at = now
+            super().notify()
 
     # On the event loop's thread: connections that nobody works on
 
@@ -230,7 +242,8 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
 
     def _read_head(self, conn: Any) -> Head:
         # As it waits in the loop, whatever the last request has left it as.
-        conn.sock.setblocking(False)
+        if conn.sock.gettimeout() != 0:
+            conn.sock.setblocking(False)
         if not conn.initialized:
             first = io.BytesIO()
             head = read_head(conn.sock, first)
@@ -310,7 +323,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         """As gunicorn does it, but for heads that nobody is going to read to their end."""
         if getattr(conn, "is_head_too_large", False):
             with contextlib.suppress(OSError):
-                conn.sock.settimeout(STALL_SECONDS)
+                conn.sock.settimeout(answering.STALL_SECONDS)
                 refusal = LimitRequestHeaders(f"a head of more than {MAX_HEAD_BYTES} bytes")
                 self.handle_error(None, conn.sock, conn.client, refusal)
             return False
@@ -326,8 +339,10 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Any) -> Any:
         """As gunicorn does it, with a way for the application to end the connection (`inbound.end_connection`)."""
         req.body.close_connection = req.force_close
-        # Neither a body that stops coming nor an answer that nobody reads may hold a thread for ever.
-        conn.sock.settimeout(STALL_SECONDS)
+        # Neither a body that stops coming nor an answer that nobody reads may hold a thread for ever. Where there is no
+        # body, the answer's own sending sees to that, and asks the kernel less.
+        if not (self._sends_at_once and _has_nothing_to_come(req)):
+            conn.sock.settimeout(answering.STALL_SECONDS)
         if self._drain_until is not None:
             # Told in time, clients come back by a new connection, and do not meet the end of this one.
             req.force_close()
@@ -348,6 +363,8 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         if keepalive and "chunk" in vars(conn.parser.unreader):
             # Never told to go on, the client may send its body or not: what comes next, nobody can know.
             return False
+        if keepalive and _has_nothing_to_come(conn.parser.mesg):
+            return True
         left = _bytes_to_come(conn) if keepalive and self._sees_bytes else 0
         return _BodyLeft(left) if left else super()._keepalive_after(conn, keepalive)
 
@@ -378,6 +395,11 @@ def _bytes_to_come(conn: Any) -> int:
         unreader.read(at_hand)
     reader.length = left - at_hand
     return int(reader.length)
+
+
+def _has_nothing_to_come(req: Any) -> bool:
+    """Has a request no body, or one that was read to its end? (Not of one whose end gunicorn has to find.)"""
+    return getattr(req.body.reader, "length", None) == 0 and not getattr(req.body, "failed", False)
 
 
 def _may_be_left_unread(req: Any) -> bool:

@@ -29,7 +29,7 @@ from app.bootstrap import build_gateway
 from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
 from app.config import load_settings
-from app.streaming import rate, worker
+from app.streaming import answering, rate, worker
 
 DEFAULT_TRY_SECONDS = 1.0
 DEFAULT_WAIT_FACTOR = 0.02
@@ -62,7 +62,7 @@ def make_app() -> Flask:
     wait_factor = float(os.environ.get("SCALED_WAIT_FACTOR", DEFAULT_WAIT_FACTOR))
     # Not of the matrix, but time-outs of the same kind: the floor under a pull's speed, and the sign-in's calls.
     rate.STRETCH_SECONDS = try_seconds
-    worker.STALL_SECONDS = float(os.environ.get("SCALED_STALL_SECONDS", worker.STALL_SECONDS))
+    answering.STALL_SECONDS = float(os.environ.get("SCALED_STALL_SECONDS", answering.STALL_SECONDS))
     worker.HEAD_SECONDS = float(os.environ.get("SCALED_HEAD_SECONDS", worker.HEAD_SECONDS))
     signin.Bounds = partial(Bounds, try_seconds, try_seconds)  # type: ignore[misc,assignment]
     settings = load_settings()

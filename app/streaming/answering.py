@@ -1,0 +1,96 @@
+"""Sending an answer in as few steps as it takes: its head with the first of its body, and without asking first.
+
+Each step lets go of the interpreter's lock and has to get it back, which is what short answers wait for while uploads
+go on; and a client that gets a head alone wakes up for it, only to wait for the rest.
+
+It relies on gunicorn's `wsgi.Response`; where that is not as expected, gunicorn's own answers serve as well.
+"""
+
+import socket
+from typing import Any
+
+from gunicorn.http import wsgi
+
+from app.streaming.interruption import is_tls
+
+#: How long a client may leave a small body unsent, or an answer unread, in seconds. Uploads have limits of their own.
+STALL_SECONDS = 30.0
+
+_OVERRIDDEN = ("send_headers", "_emit_body", "sendfile", "close")
+
+
+class _Kept:
+    """In a socket's place, keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+
+class OneSendResponse(wsgi.Response):  # type: ignore[misc]
+    """gunicorn's response, with its head kept until there is a body to go with it, or none to come.
+
+    What the kernel takes at once is sent without a time-out. For the rest the socket gets one of STALL_SECONDS, and
+    TimeoutError is raised where the client does not read on.
+    """
+
+    _kept_head = b""
+
+    def send_headers(self) -> None:
+        """Make the head, and keep it."""
+        if self.headers_sent:
+            return
+        sock, self.sock = self.sock, _Kept()
+        try:
+            super().send_headers()
+            self._kept_head = self.sock.data
+        finally:
+            self.sock = sock
+
+    def _emit_body(self, data: bytes) -> None:
+        framed = (b"%X\r\n" % len(data), data, b"\r\n") if self.chunked else (data,)
+        self._send(*framed)
+
+    def sendfile(self, respiter: Any) -> bool:
+        """As gunicorn does it, by the kernel, once the head is out."""
+        self.send_headers()
+        self._send()
+        self.sock.settimeout(STALL_SECONDS)
+        return bool(super().sendfile(respiter))
+
+    def close(self) -> None:
+        """End the answer; now at the latest its head goes out."""
+        self.send_headers()
+        if self.chunked:
+            self._send(b"0\r\n\r\n")
+        else:
+            self._send()
+
+    def _send(self, *parts: bytes) -> None:
+        left = [memoryview(part) for part in (self._kept_head, *parts) if part]
+        self._kept_head = b""
+        if not left:
+            return
+        if self.sock.gettimeout() is None and not is_tls(self.sock):
+            try:
+                sent = self.sock.sendmsg(left, (), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if not left:
+                return
+            left[0] = left[0][sent:]
+        if self.sock.gettimeout() is None:
+            self.sock.settimeout(STALL_SECONDS)
+        self.sock.sendall(b"".join(left) if len(left) > 1 else left[0])
+
+
+def send_heads_with_bodies() -> bool:
+    """Have gunicorn send its answers so, in this process from now on. Returns whether it does."""
+    if not all(hasattr(wsgi.Response, name) for name in _OVERRIDDEN):
+        return False
+    wsgi.Response = OneSendResponse
+    return True
