@@ -1,7 +1,8 @@
 """How fast polls are answered while four large uploads go on, beside nginx's static files while it proxies the same.
 
 The same load is the same bytes a second: what nginx with its defaults can pass on. As fast as each of them goes, they
-do not have the same load, for the gateway then moves three times as much; that is measured too, without a target.
+do not have the same load, for the gateway then moves three times as much; that is measured too, without a target, and once more
+with a second gateway that takes the uploads (docs/deployment.md).
 
 .venv/bin/python -m benchmarks.polls_under_load [--smoke]
 """
@@ -32,6 +33,8 @@ _ENDLESS_BYTES = 1 << 38
 def measure(world: World, scale: Scale) -> Report:
     """Latencies of polls of one job (coalesced: one upstream call a second), in milliseconds."""
     gateway = world.gateway()
+    shared = {"VISIONA_DATABASE_URL": f"sqlite:///{gateway.stack.database_path}"}
+    apart = world.gateway("uploads", shared) if scale.is_full else gateway
     path, watcher = job_of(world, gateway, "u-watcher")
     poll = world.request(gateway.port, "GET", path, watcher)
     sample = gateway.person("u-watcher").get(path).content
@@ -50,15 +53,15 @@ def measure(world: World, scale: Scale) -> Report:
         with uploading(world, world.nginx.default_port, body, past_nginx, rate):
             return ask(world.nginx.static_port, static)
 
-    def of_gateway(rate: int = 0) -> dict[str, float]:
+    def of_gateway(rate: int = 0, taker: Gateway = gateway) -> dict[str, float]:
         # New heads each time: an upload that was cut off a moment ago may still hold its user's lease.
         heads = [
-            world.head(gateway.port, body, cookie=gateway.person(f"u-load-{number}").cookie_header)
+            world.head(taker.port, body, cookie=taker.person(f"u-load-{number}").cookie_header)
             for number in range(UPLOADS)
         ]
-        with uploading(world, gateway.port, body, heads, rate):
+        with uploading(world, taker.port, body, heads, rate):
             answers = ask(gateway.port, poll)
-        wait_until(lambda: _leases_are_free(gateway), "the uploads have ended", seconds=20)
+        wait_until(lambda: _leases_are_free(taker), "the uploads have ended", seconds=20)
         return answers
 
     rounds = Rounds()
@@ -68,6 +71,8 @@ def measure(world: World, scale: Scale) -> Report:
         "nginx, at full speed": of_nginx,
         "gateway, at full speed": of_gateway,
     }
+    if scale.is_full:
+        ways["gateway, uploads apart, at full speed"] = partial(of_gateway, taker=apart)
     rounds.run(ways, rounds=3, warm_up=False)
     rounds.tell(report := Report(f"Polls during {UPLOADS} uploads"))
     p99 = {name: rounds.median(name, "ms p99") for name in ways}
@@ -75,6 +80,9 @@ def measure(world: World, scale: Scale) -> Report:
         "poll_p99_during_4_uploads_vs_nginx_static", p99["gateway, a poll"] / p99["nginx, a static file"], at_most=1.0
     )
     report.add("poll_p99_at_full_speed_vs_nginx_static", p99["gateway, at full speed"] / p99["nginx, at full speed"])
+    if scale.is_full:
+        of_apart = p99["gateway, uploads apart, at full speed"]
+        report.add("poll_p99_uploads_apart_vs_nginx_static", of_apart / p99["nginx, at full speed"])
     return report
 
 

@@ -36,6 +36,7 @@ class OneSendResponse(wsgi.Response):  # type: ignore[misc]
     TimeoutError is raised where the client does not read on.
     """
 
+    sock: Any
     _kept_head = b""
 
     def send_headers(self) -> None:

@@ -20,6 +20,7 @@ PROGRAM = "/usr/sbin/nginx"
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
 _STREAMS = "proxy_request_buffering off;"
 _BUFFERS = "proxy_request_buffering on;"
+_UPLOADS = "visiona_uploads"
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -37,11 +38,13 @@ class Nginx:
         *,
         request_buffering: bool | None = None,
         tls: bool = False,
+        uploads_port: int | None = None,
         replacements: dict[str, str] | None = None,
     ) -> None:
         """Start it, and wait until it accepts.
 
-        `request_buffering` changes that of uploads (None leaves it as deployed); `replacements` are further texts of
+        `request_buffering` changes that of uploads (None leaves it as deployed); `uploads_port` is that of a gateway
+        for uploads alone (docs/deployment.md); `replacements` are further texts of
         the configuration and what takes their place.
         """
         self.directory = directory
@@ -54,7 +57,9 @@ class Nginx:
         directory.mkdir(parents=True, exist_ok=True)
         self.access_log.touch()
         write_certificate(self.certificate, directory / "nginx.key")
+        apart = f"upstream {_UPLOADS} {{\n    server 127.0.0.1:"
         changes = {
+            **({} if uploads_port is None else {f"{apart}8000 ": f"{apart}{uploads_port} "}),
             "server 127.0.0.1:8000 ": f"server 127.0.0.1:{gateway_port} ",
             "listen 80;": f"listen 127.0.0.1:{self.redirect_port};",
             "listen 127.0.0.1:8080;": f"listen 127.0.0.1:{self.port};",
