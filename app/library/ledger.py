@@ -51,7 +51,7 @@ class SQLJobLedger:
         a job that is known to exist is worth a row. A job that is another user's in the ledger is left alone, and the
         pending row too.
         """
-        for tries_left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(_TRIES)):  # pragma: no branch - the last try returns or raises
             try:
                 with self._database.write() as connection:
                     self._assign(connection, upload_id, job, filename=filename, size=size)

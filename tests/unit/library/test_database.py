@@ -15,11 +15,12 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
 from app.library.database import MAX_REASON_CHARACTERS, Database, UniqueViolationError
 from app.library.leases import SQLLeases
-from app.library.tables import jobs, leases, revoked_sessions
+from app.library.tables import UTCDateTime, jobs, leases, revoked_sessions
 
 SECRET = "s3cret-pa55word"
 
@@ -388,3 +389,35 @@ def test_two_processes_of_32_threads_never_find_the_database_locked(
         assert process.returncode == 0
         assert int(out) == 32 * turns
     assert SQLLeases(database, clock=lambda: datetime.now(UTC)).acquire("upload/user-0", "me", 1)
+
+
+class NetworkShare:
+    """In an engine's place: SQLite cannot share memory there, keeps its older mode, and says so without failing."""
+
+    def __init__(self) -> None:
+        self.executed: list[str] = []
+        self.raw_connection = self.cursor = lambda: self
+
+    def execute(self, statement: str) -> None:
+        self.executed.append(statement)
+
+    def fetchone(self) -> tuple[str]:
+        return ("delete",)
+
+    def close(self) -> None: ...
+
+
+def test_a_file_system_on_which_sqlite_cannot_log_ahead_is_refused(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'v.db'}", pool_size=1)
+    share = NetworkShare()
+    database._engine = share  # type: ignore[assignment]
+    with pytest.raises(ModelStoreUnavailableError, match="write-ahead"):
+        database.enable_wal()
+    assert share.executed == ["PRAGMA journal_mode=WAL"]
+
+
+def test_no_time_stays_no_time() -> None:
+    """In both directions; SQLAlchemy asks for every value."""
+    column, dialect = UTCDateTime(), sqlite_dialect()
+    assert column.process_bind_param(None, dialect) is None
+    assert column.process_result_value(None, dialect) is None

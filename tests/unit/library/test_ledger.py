@@ -1,8 +1,9 @@
 """The ledger: a job's row appears before its upload, never changes its owner, and never goes back in time."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from app.domain.job import Job, JobError, JobRecord, JobStatus
 from app.domain.stages import StageTime
-from app.library.database import Database
+from app.library.database import Database, UniqueViolationError
 from app.library.ledger import SQLJobLedger
 from app.library.tables import jobs
 
@@ -314,3 +315,41 @@ def test_assigning_and_polling_at_once_leave_one_row_with_the_uploads_filename(
     records = ledger.history("alice", limit=100, after=None)
     assert [record.filename for record in records] == ["m.onnx"] * 10
     assert ledger.pending_uploads("alice") == []
+
+
+class Raced:
+    """A database in which others are faster for so many writes, as only PostgreSQL's writers can be."""
+
+    def __init__(self, database: Database, losses: int) -> None:
+        self._database = database
+        self.losses = losses
+        self.insert = database.insert
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        with self._database.write() as connection:
+            yield connection
+            self.losses -= 1
+            if self.losses >= 0:
+                raise UniqueViolationError("somebody has recorded the job meanwhile")
+
+
+def test_a_job_that_somebody_records_at_the_same_moment_is_looked_at_again(
+    ledger: SQLJobLedger, database: Database, clock: Clock
+) -> None:
+    """The first attempt leaves nothing, and the second finds the other's row."""
+    ledger.open_upload("upload", "alice", clock.now)
+    raced = SQLJobLedger(Raced(database, losses=1), clock=clock)  # type: ignore[arg-type]
+    raced.assign_job("upload", RUNNING, filename="net.onnx", size=3)
+    found = ledger.find_job("alice", "job")
+    assert found is not None
+    assert (found.upload_id, found.filename) == ("upload", "net.onnx")
+
+
+def test_whoever_loses_every_time_is_told(ledger: SQLJobLedger, database: Database, clock: Clock) -> None:
+    """And the upload is pending as before, for the next poll to match."""
+    ledger.open_upload("upload", "alice", clock.now)
+    raced = SQLJobLedger(Raced(database, losses=100), clock=clock)  # type: ignore[arg-type]
+    with pytest.raises(UniqueViolationError):
+        raced.assign_job("upload", RUNNING, filename="net.onnx", size=3)
+    assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload"]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from app.errors import ModelStoreUnavailableError
+from app.library import migrating
 from app.library.database import Database
 from app.library.migrating import migrate, pending_migrations
 from app.library.tables import metadata
@@ -163,3 +166,26 @@ def test_the_command_names_missing_settings(repository_root: Path) -> None:
     failed = run_command({}, repository_root)
     assert failed.returncode == 2
     assert "VISIONA_OIDC_ISSUER" in failed.stderr
+
+
+def test_a_database_at_two_revisions_at_once_is_refused(database: Database, database_url: str) -> None:
+    """As a merge that went wrong leaves it; to guess would be to migrate from the wrong one."""
+    with database.write() as connection:
+        connection.execute(sa.text("INSERT INTO alembic_version (version_num) VALUES ('0001')"))
+    for refused in (migrate, pending_migrations):
+        with pytest.raises(ModelStoreUnavailableError, match="several revisions"):
+            refused(database_url)
+
+
+def test_a_lock_file_that_cannot_be_opened_is_our_databases_failure(tmp_path: Path) -> None:
+    (tmp_path / "v.db.migrating").mkdir()
+    with pytest.raises(ModelStoreUnavailableError, match="lock file"):
+        migrate(f"sqlite:///{tmp_path / 'v.db'}")
+
+
+def test_alembics_own_command_is_sent_to_ours() -> None:
+    """It would not know which database, and a URL in a file would be a password in a file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    with pytest.raises(TypeError, match=r"python -m app\.library\.migrating"):
+        command.upgrade(config, "head")

@@ -1,15 +1,19 @@
 """The bucket storage against a client that behaves like S3 in memory: what is asked of it, and how it fails."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from app.config import WORKER_THREADS
 from app.errors import StorageUnavailableError
 from app.library.s3 import MIN_STALE_SECONDS, PART_BYTES, S3Storage
 from app.library.storage import MAX_CHUNK_BYTES
+from app.library.storage_urls import open_storage
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = "job-1/model_1"
@@ -297,3 +301,60 @@ def test_ping_asks_for_the_bucket_and_tells_its_failure(storage: S3Storage, s3: 
     s3.failing["head_bucket"] = FakeClientError(403, "403")
     with pytest.raises(StorageUnavailableError):
         storage.ping()
+
+
+def test_a_bucket_needs_no_mark(storage: S3Storage) -> None:
+    """One that is not there is a failure, and not an empty folder under something that was not mounted."""
+    storage.mark()
+    assert storage.is_marked()
+
+
+@pytest.fixture
+def boto3(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """The names of boto3 that we use, and what was asked of it; the extra is not among what tests install."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def make(name: str, **members: Any) -> None:
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def client(service: str, *, config: dict[str, Any]) -> FakeS3:
+        asked.append((service, config))
+        return FakeS3()
+
+    make("boto3", client=client)
+    make("botocore")
+    make("botocore.config", Config=dict)
+    make("botocore.exceptions", BotoCoreError=KeyError, ClientError=FakeClientError)
+    return asked
+
+
+def test_the_url_of_a_bucket_opens_it_with_bounds_on_every_call(boto3: list[tuple[str, dict[str, Any]]]) -> None:
+    """botocore alone would wait a minute for a connection, five times."""
+    storage = open_storage("s3://bucket/some/prefix/")
+    storage.ping()
+    [(service, config)] = boto3
+    assert service == "s3"
+    assert 0 < config["connect_timeout"] <= 10
+    assert 0 < config["read_timeout"] <= 60
+    assert 1 <= config["retries"]["total_max_attempts"] <= 5
+    assert config["max_pool_connections"] >= WORKER_THREADS
+
+
+@pytest.mark.parametrize("failure", [FakeClientError(500, "InternalError"), KeyError("BotoCoreError"), OSError()])
+def test_whatever_boto3_raises_is_the_storages_failure(
+    boto3: list[tuple[str, dict[str, Any]]], failure: Exception
+) -> None:
+    storage = open_storage("s3://bucket")
+    client = FakeS3()
+    client.failing["head_bucket"] = failure
+    storage._client = client  # type: ignore[attr-defined]
+    with pytest.raises(StorageUnavailableError):
+        storage.ping()
+
+
+def test_without_boto3_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(RuntimeError, match=r"requirements-s3\.txt"):
+        open_storage("s3://bucket")

@@ -347,3 +347,31 @@ def test_a_file_url_opens_the_folder_that_it_names_blanks_and_all(tmp_path: Path
 def test_an_unusable_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         open_storage(url)
+
+
+def test_a_file_that_cannot_be_opened_is_the_storages_failure(storage: LocalStorage, root: Path) -> None:
+    """A link that leads to itself is there, and is no file."""
+    (root / "job-1").mkdir(parents=True)
+    (root / KEY).symlink_to(root / KEY)
+    with pytest.raises(StorageUnavailableError), storage.open_reader(KEY):
+        pass
+
+
+def test_folders_deeper_than_any_key_are_not_looked_into(storage: LocalStorage, root: Path) -> None:
+    """Nothing of ours is there; whatever somebody has unpacked below the root must not be walked through for ever."""
+    put(storage, KEY, b"x")
+    deep = root.joinpath(*["d"] * 12)
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"y")
+    assert [file.key for file in storage.files()] == [KEY]
+
+
+def test_a_temporary_file_that_somebody_removed_is_not_committed(storage: LocalStorage, root: Path) -> None:
+    """The name must not appear, and the failure is the storage's."""
+    with storage.open_writer(KEY) as writer:
+        writer.write(b"x")
+        for path in (root / ".tmp").iterdir():
+            path.unlink()
+        with pytest.raises(StorageUnavailableError):
+            writer.commit()
+    assert not (root / KEY).exists()
