@@ -19,7 +19,7 @@ _FORGIVEN_SECONDS = 2e-3
 def _load_memmem() -> Callable[..., int | None] | None:
     try:
         memmem = ctypes.CDLL(None).memmem  # of glibc and musl; ctypes lets go of the lock while it runs
-    except (OSError, AttributeError, TypeError):
+    except (OSError, AttributeError, TypeError):  # pragma: no cover - a C library without it
         return None
     memmem.restype = ctypes.c_void_p
     memmem.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]

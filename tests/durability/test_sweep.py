@@ -15,10 +15,14 @@ import pytest
 from app.bootstrap import Gateway, Stores, build_gateway, open_stores
 from app.config import load_settings
 from app.domain.model import Model
+from app.errors import ConverterUnavailableError
 from app.library.migrating import migrate
-from app.services.sweep import SweepReport, SweepSchedule
+from app.services.leases import LeaseKeeper
+from app.services.ownership import JobOwnership
+from app.services.sweep import Sweep, SweepReport, SweepSchedule
 from tests.api.edge import ENVIRON
 from tests.support.clocks import FakeClock
+from tests.support.fakes import FakeConverter
 from tests.support.fleet import all_at_once
 from tests.support.processes import wait_until
 
@@ -248,3 +252,56 @@ def test_sweep_that_was_killed_blocks_the_next_one_for_its_lease_only(library: L
     assert library.gateway.sweep.run() is None
     library.clock.advance(timedelta(seconds=150).total_seconds())
     assert library.sweep().removed == NOTHING
+
+
+def test_records_are_left_alone_when_the_marked_storage_has_lost_much_at_once(library: Library) -> None:
+    """A volume that came back from an older copy has the mark, and lacks what was stored since."""
+    models = [library.keep_model() for _ in range(30)]
+    library.clock.advance(2 * HOUR)
+    assert library.sweep().removed == NOTHING
+    for model in models[:12]:
+        (library.folder / "models" / model.storage_key).unlink()
+
+    assert library.sweep().removed == NOTHING
+    assert all(library.stores.models.find("alice", model.id) for model in models)
+
+
+@pytest.mark.parametrize(("users", "asked"), [(2, 2), (8, 3)])
+def test_a_converter_that_is_down_does_not_hold_up_the_sweep(library: Library, users: int, asked: int) -> None:
+    """Uploads whose job is unknown stay for the next time; after three failures nobody further is asked for."""
+    stores, converter = library.stores, FakeConverter(failing=ConverterUnavailableError("down"))
+    for number in range(users):
+        stores.ledger.open_upload(uuid4().hex, f"user-{number}", library.clock())
+    sweep = Sweep(
+        storage=stores.storage,
+        models=stores.models,
+        ledger=stores.ledger,
+        expired_leases=stores.leases,
+        leases=LeaseKeeper(stores.leases),
+        ownership=JobOwnership(converter, stores.ledger),  # type: ignore[arg-type]
+        clock=library.clock,
+    )
+    library.clock.advance(HOUR)
+
+    report = sweep.run()
+
+    assert report is not None
+    assert (report.removed["forgotten_uploads"], report.failed) == (0, [])
+    assert len(converter.calls) == asked
+    assert all(stores.ledger.pending_uploads(f"user-{number}") for number in range(users))
+
+
+def test_a_sweep_that_has_a_bug_does_not_end_all_further_ones() -> None:
+    runs: list[int] = []
+
+    class Buggy:
+        def run(self) -> SweepReport:
+            runs.append(len(runs))
+            if len(runs) == 1:
+                raise ZeroDivisionError
+            return SweepReport()
+
+    schedule = SweepSchedule(Buggy(), every_seconds=0.01)  # type: ignore[arg-type]
+    schedule.start()
+    wait_until(lambda: len(runs) > 2, "it is run again")
+    schedule.stop()

@@ -96,3 +96,26 @@ def test_bytes_that_are_decrypted_already_are_not_waited_for(client: Pair) -> No
             return client[0].fileno()
 
     assert HearingSocket(Decrypted(), Interruption(), 0.05).recv(10) == b"abc"  # type: ignore[arg-type]
+
+
+def test_what_tls_has_not_decrypted_yet_is_waited_for(client: Pair, upstream: Pair) -> None:
+    """By the descriptor, and with an ear for the upstream."""
+
+    class Empty:
+        """As an SSLSocket that has nothing at hand."""
+
+        def pending(self) -> int:
+            return 0
+
+        def recv(self, size: int) -> bytes:
+            return client[0].recv(size)
+
+        def fileno(self) -> int:
+            return client[0].fileno()
+
+    interruption = Interruption()
+    threading.Timer(0.05, client[1].sendall, [b"abc"]).start()
+    assert HearingSocket(Empty(), interruption, 10).recv(10) == b"abc"  # type: ignore[arg-type]
+    upstream[1].sendall(b"HTTP/1.1 413")
+    with interruption.hearing(upstream[0], refuse), pytest.raises(StreamInterruptedError):
+        HearingSocket(Empty(), interruption, 10).recv(10)  # type: ignore[arg-type]

@@ -100,3 +100,14 @@ def test_head_without_an_end_is_not_collected_for_ever(wire: Wire) -> None:
         outcome = read_head(server, buffer)
     assert outcome is Head.TOO_LARGE
     assert MAX_HEAD_BYTES <= sent < MAX_HEAD_BYTES + 16_384
+
+
+def test_a_connection_that_was_reset_has_ended(wire: Wire) -> None:
+    """Also in the middle of a head."""
+
+    class Reset:
+        def recv(self, size: int) -> bytes:
+            raise ConnectionResetError
+
+    assert read_head(Reset(), io.BytesIO()) is Head.ENDED  # type: ignore[arg-type]
+    assert read_head(Reset(), io.BytesIO(HEAD[:20])) is Head.ENDED  # type: ignore[arg-type]

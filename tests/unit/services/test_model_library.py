@@ -3,6 +3,7 @@
 import pytest
 
 from app.domain.call import CallContext, Deadline
+from app.domain.model import Model
 from app.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -11,7 +12,7 @@ from app.errors import (
     StorageUnavailableError,
     UploadCapacityError,
 )
-from tests.support.fakes import call_context
+from tests.support.fakes import MemoryModels, call_context
 from tests.unit.services.bench import Bench
 
 NOT_MINE = ["foreign", "absent", "", "../x", "a/b", "x" * 129, "模"]
@@ -127,3 +128,25 @@ def test_a_file_that_cannot_be_opened_gives_its_place_back(bench: Bench, cause: 
     with pytest.raises(StorageUnavailableError):
         bench.library.open_file(model)
     assert bench.is_at_rest()
+
+
+def test_a_model_that_is_deleted_while_it_is_renamed_or_deleted_is_not_there(bench: Bench) -> None:
+    """Another tab was faster, between the look and the change."""
+
+    class Raced(MemoryModels):
+        """Whoever finds a model finds it gone a moment later."""
+
+        def find(self, user_id: str, model_id: str) -> Model | None:
+            found = super().find(user_id, model_id)
+            self.models.pop(model_id, None)
+            return found
+
+    for operate in (
+        lambda library: library.rename("alice", "mine", "new"),
+        lambda library: library.delete("alice", "mine", call_context()),
+    ):
+        raced = Bench(models=Raced())
+        raced.has_model("mine")
+        with pytest.raises(ModelNotFoundError, match="meanwhile"):
+            operate(raced.library)
+        assert raced.is_at_rest()

@@ -152,3 +152,15 @@ def test_the_facts_of_an_upload_are_read_once_they_are_known_and_by_their_owner_
         assert (note.filename, note.size, note.started_at) == ("job-1.onnx", 11, bench.clock())
     assert len(bench.ledger.calls) == before + 1
     assert bench.notes.upload_of("bob", "job-1").filename == ""
+
+
+def test_who_becomes_the_leader_after_the_answer_has_landed_asks_nobody(bench: Bench) -> None:
+    """Between a look at the cache and the call, another thread's call may end; its answer is a second old at most."""
+    bench.has_job("job-1", "alice")
+    poller = bench.poller
+    misses = iter([None])
+    look = poller._cached
+    poller._cached = lambda job_id: next(misses, look(job_id))  # type: ignore[method-assign]
+    poller._jobs["job-1"] = bench.converter.jobs["job-1"]
+    assert poller.get_job("job-1", call_context()).job_id == "job-1"
+    assert bench.converter.calls == []

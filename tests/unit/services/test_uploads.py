@@ -367,3 +367,31 @@ def test_looking_whether_there_is_room_takes_none(bench: Bench) -> None:
         bench.slots.take()
     with pytest.raises(UploadCapacityError):
         bench.uploads.require_room("bob")
+
+
+def test_a_job_that_the_converter_calls_somebody_elses_is_not_given_out(bench: Bench) -> None:
+    """What became of the upload is unknown then; the row stays for the converter's list to settle."""
+
+    def start(message: Recomposition) -> Job:
+        b"".join(message.chunks())
+        bench.has_job("new-job", "bob", user_id="bob")
+        return bench.converter.jobs["new-job"]
+
+    bench.converter.create = start
+    with pytest.raises(UploadOutcomeUnknownError):
+        upload(bench)
+    assert row_of(bench) == PENDING
+    assert bench.is_at_rest()
+
+
+def test_a_lost_uploads_job_is_not_taken_for_one_that_was_known_before(bench: Bench) -> None:
+    """Two jobs run where one should: the one that has a row of its own is another upload's."""
+
+    def lose(message: Recomposition) -> Job:
+        b"".join(message.chunks())
+        bench.knows_job("earlier", "alice")
+        bench.has_job("later", "alice")
+        raise UploadOutcomeUnknownError("the answer was lost")
+
+    bench.converter.create = lose
+    assert upload(bench) == "later"
