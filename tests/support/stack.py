@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Self
 
 import requests
 
+from tests.support.certificates import write_certificate
 from tests.support.clients import Client, RawConnection
 from tests.support.leaks import find_leaks
 from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
@@ -39,6 +40,7 @@ class Stack:
         workers: int = 2,
         start_gateway: bool = True,
         nginx: Mapping[str, Any] | None = None,
+        own_tls: bool = False,
         **sandbox_options: Any,
     ) -> None:
         """Start everything, and wait until it answers.
@@ -46,12 +48,16 @@ class Stack:
         `environment` overrides the gateway's variables ("" removes one), `limits` are prlimit's for the gateway, and
         the rest goes to `python -m sandbox`; jobs last an hour unless told otherwise, so that tests decide their end.
         `nginx`, if not None, puts one in front, with these options: `url` is then nginx's, and everybody goes there.
+        With `own_tls` it is gunicorn that ends TLS, and there is no nginx.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.port = free_port()
         #: The gateway's own port, for whoever goes past nginx.
-        self.direct_url = f"http://localhost:{self.port}"
+        self.direct_url = f"{'https' if own_tls else 'http'}://localhost:{self.port}"
+        self._own_certificate = directory / "gateway.crt" if own_tls else None
+        if self._own_certificate is not None:
+            write_certificate(self._own_certificate, directory / "gateway.key")
         self.nginx = None if nginx is None else Nginx(directory, self.port, **nginx)
         #: Where people reach the gateway.
         self.url = self.direct_url if self.nginx is None else self.nginx.public
@@ -122,6 +128,8 @@ class Stack:
         assert self.gateway is None, "the gateway is running"
         command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
         command += ["--bind", f"127.0.0.1:{self.port}"]
+        if self._own_certificate is not None:
+            command += ["--certfile", str(self._own_certificate), "--keyfile", str(self.directory / "gateway.key")]
         self.gateway = Child(
             "gateway",
             command,
@@ -195,17 +203,22 @@ class Stack:
 
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"{self.direct_url}/readyz", timeout=5).status_code == 200
+            answer = requests.get(f"{self.direct_url}/readyz", timeout=5, verify=self._trusted)
+            return answer.status_code == 200
         except requests.RequestException:
             return False
+
+    @property
+    def _trusted(self) -> str | bool:
+        certificate = self._own_certificate or (self.nginx and self.nginx.certificate)
+        return True if certificate is None else str(certificate)
 
     # Those who talk to it
 
     def client(self) -> Client:
         """Somebody new, not signed in. Closed with the stack."""
         client = Client(self.url, self.note_secret)
-        if self.nginx is not None:
-            client.verify = str(self.nginx.certificate)
+        client.verify = self._trusted
         self._opened.append(client)
         return client
 

@@ -1,0 +1,45 @@
+"""gunicorn that ends TLS itself: the worker cannot look at the bytes then, and everything holds all the same."""
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clients import Client
+from tests.support.multipart_bodies import model_upload
+from tests.support.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("tls"), own_tls=True) as made:
+        yield made
+
+
+@pytest.fixture
+def alice(stack: Stack) -> Client:
+    stack.reset()
+    return stack.signed_in("alice")
+
+
+def test_a_model_passes_and_its_result_comes_back(stack: Stack, alice: Client) -> None:
+    """Uploads of many records, polls on one connection, and the library's file, whole."""
+    model = bytes(range(256)) * 20_000
+    job_id = stack.completed_job(alice, model)
+    alice.headers["Connection"] = "keep-alive"
+    stack.wait_for_status(alice, job_id, "completed")
+    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    content = alice.get(f"/api/models/{kept['id']}/file").content
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (kept["size"], kept["sha256"])
+    alice.headers["Connection"] = "close"
+
+
+def test_refusals_and_what_follows_them_arrive(stack: Stack, alice: Client) -> None:
+    """Of uploads small enough to be read on: with gigabytes to come, only a server that sees the bytes can."""
+    job_id = stack.upload(alice)
+    alice.headers["Connection"] = "keep-alive"
+    for _ in range(5):
+        refused = stack.send(alice, model_upload(b"x" * 50_000))
+        assert (refused.status_code, refused.json()["active_job"]["job_id"]) == (409, job_id)
+        assert alice.get("/healthz").status_code == 200
+    alice.headers["Connection"] = "close"
