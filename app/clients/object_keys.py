@@ -17,7 +17,7 @@ def is_safe_object_key(key: str) -> bool:
     """Would this key, percent-encoded or decoded again by somebody, still name a file below its folder?
 
     False for empty, `.` and `..` segments (also percent-encoded, also with backslashes for slashes), leading or
-    trailing slashes, control characters, surrogates, and keys over 2048 bytes.
+    trailing slashes, control characters, surrogates, keys over 2048 bytes, and what is percent-encoded over and over.
     """
     if len(key.encode("utf-8", "replace")) > MAX_KEY_BYTES:
         return False
@@ -29,9 +29,9 @@ def is_safe_object_key(key: str) -> bool:
             return False
         decoded = unquote(reading, errors="replace")
         if decoded == reading:
-            break
+            return True
         reading = decoded
-    return True
+    return False
 
 
 def object_path(key: str) -> str:

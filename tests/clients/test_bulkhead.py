@@ -210,3 +210,16 @@ def test_streamed_calls_have_the_transfer_places_as_their_bound(clock: Clock, in
     inside.enter_context(bulkhead.entered())
     assert retrier.run(Call.CREATE_JOB, Deadline(60), lambda _timeouts: "sent") == "sent"
     assert retrier.run(Call.GET_FILE, Deadline(60), lambda _timeouts: "pulled") == "pulled"
+
+
+def test_nobody_begins_to_wait_for_anothers_call_while_enough_hang(clock: Clock, inside: ExitStack) -> None:
+    """A follower holds a thread as long as the leader does; it is refused before it begins, and leaves nothing."""
+    bulkhead = impatient(clock)
+    for _ in range(3):
+        inside.enter_context(bulkhead.entered())
+    clock.now += 2.0
+    with pytest.raises(CrowdedFailure):
+        bulkhead.wait(threading.Event(), 60.0)
+    inside.close()
+    with bulkhead.entered():
+        pass

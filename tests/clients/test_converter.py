@@ -16,6 +16,7 @@ from app.errors import (
     ConverterUnavailableError,
     GatewayError,
     PromoteFailedError,
+    UploadOutcomeUnknownError,
 )
 from tests.clients.upstreams import MOCKED_SEND, Clients, MockedAdapter, message
 from tests.support.fakes import call_context
@@ -343,3 +344,8 @@ def test_a_promotion_of_another_job_or_another_users_has_failed(
     converter.post(JOBS + "/job-1/promote", json={"object_key": "a/b", **fields})
     with pytest.raises(PromoteFailedError):
         clients.converter.promote("job-1", tenant_id="t", user_id="alice", context=call_context())
+
+
+@pytest.mark.parametrize("status", [204, 206, 304])
+def test_a_status_that_says_nothing_of_a_job_is_the_converters_failure(clients: Clients, status: int) -> None:
+    assert isinstance(upload_failure(clients, status, b""), ConverterUnavailableError | UploadOutcomeUnknownError)

@@ -316,3 +316,26 @@ def test_the_browsers_address_comes_from_the_configuration_alone() -> None:
     clients = Clients("http://internal:9000")
     url = clients.files.download_url("results/a b.nef", "t&=?#/+%")
     assert url == "https://files.example/files/results/a%20b.nef?access_token=t%26%3D%3F%23%2F%2B%25"
+
+
+def test_a_continuation_that_ends_before_the_file_does_is_gone_on_from() -> None:
+    """A server may give less of a range than was asked for; what it gave is right, and the rest is asked for again."""
+    requests: list[str] = []
+
+    def talk(wire: Wire) -> None:
+        asked = wire.read_head().headers.get("range", "")
+        requests.append(asked)
+        if not asked:
+            whole = answer(FILE, 200, {"ETag": '"v1"'})
+            wire.send(whole[: len(whole) - len(FILE) + 100])
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        end = min(start + 8_000, len(FILE))
+        headers = {"ETag": '"v1"', "Content-Range": f"bytes {start}-{end - 1}/{len(FILE)}"}
+        wire.send(answer(FILE[start:end], 206, headers))
+
+    sink = Sink()
+    with clients_of(talk) as (clients, _):
+        assert clients.files.pull("a/b", sink, call_context()) == len(FILE)
+    assert bytes(sink.data) == FILE
+    assert requests == ["", "bytes=100-", "bytes=8100-"]

@@ -1,5 +1,6 @@
 """MC's answers: which tokens are believed and for how long, which failure is which, and what the log may know."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
@@ -8,7 +9,9 @@ import pytest
 import responses
 from structlog.testing import capture_logs
 
+from app.clients.bulkhead import CrowdedFailure
 from app.clients.member_center import DownloadToken
+from app.clients.retry import Call
 from app.errors import (
     DownloadTokenFailedError,
     GatewayError,
@@ -371,3 +374,13 @@ def test_every_failure_is_logged_under_its_name_and_without_the_answer(
         assert [entry["attempt"] for entry in failures[:-1]] == [1, 2, 3]
     assert "s3cret" not in str(logs)
     assert "the-service-client-secret" not in str(logs)
+
+
+def test_waiting_for_anothers_token_at_a_crowded_mc_is_mcs_failure(clients: Clients) -> None:
+    class Crowded:
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            raise CrowdedFailure("too many calls hang")
+
+    clients.member_center._retrier.bulkheads[Call.TOKEN.upstream] = Crowded()  # type: ignore[index,assignment]
+    with pytest.raises(IDPUnavailableError, match="too many calls hang"):
+        clients.member_center._wait(threading.Event(), 1.0)

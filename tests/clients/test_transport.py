@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from app.clients.transport import (
     UnusableAnswerFailure,
     UpstreamFailure,
 )
-from app.clients.watchdog import Watchdog
+from app.clients.watchdog import Guard, Watchdog
 from tests.clients.upstreams import Script, Talk, Wire, answer, refusing_url, serving, upstream
 
 SOON = Timeouts(connect_seconds=5, idle_seconds=5, total_seconds=5)
@@ -423,3 +423,28 @@ def test_a_connection_that_the_upstream_closed_while_it_idled_is_replaced() -> N
             assert client.call("GET", "/x", timeouts=SOON, headers={}).status == 200
             assert first_is_closed.wait(5)
         client.close()
+
+
+def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
+    """The watchdog has shut the connection down by then: of the body nothing more will come."""
+
+    class Fired:
+        @contextlib.contextmanager
+        def limit(self, seconds: float) -> Iterator[Guard]:
+            guard = Guard(seconds)
+            guard.fire()
+            yield guard
+
+    with serving(saying(answer(b"late"))) as server:
+        client = upstream(server.url)
+        client._watchdog = Fired()  # type: ignore[assignment]
+        with pytest.raises(AnswerLostFailure) as caught:
+            client.open("/x", timeouts=SOON, header_seconds=5, headers={})
+        client.close()
+    assert caught.value.is_timeout
+
+
+def test_a_status_line_that_is_none_is_no_answer() -> None:
+    """http.client lets go of the connection by itself then."""
+    failure = failure_of(saying(b"HTTP/1.1 fine OK\r\nContent-Length: 0\r\n\r\n"))
+    assert isinstance(failure, AnswerLostFailure | UnusableAnswerFailure)
