@@ -6,6 +6,7 @@ from http.cookies import SimpleCookie
 import pytest
 
 from app.console.assets import VERSION, module_names
+from app.console.texts import texts
 from app.errors import catalogue
 from tests.api.edge import Edge
 
@@ -102,3 +103,8 @@ def test_the_error_catalogue_is_served_whole_and_may_be_kept(edge: Edge) -> None
     assert answer.headers["Cache-Control"] == "public, max-age=3600"
     again = edge.client(None).get("/console/errors.json", headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+
+
+def test_there_are_no_texts_in_a_language_that_nobody_wrote() -> None:
+    with pytest.raises(LookupError):
+        texts("tlh")

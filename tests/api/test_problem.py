@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from werkzeug.exceptions import BadGateway
 
+from app.api.problem import from_http_exception
 from app.errors import (
     ActiveJobConflictError,
     ConverterRejectedError,
@@ -58,6 +60,7 @@ def test_every_code_leaves_as_the_catalogue_describes_it(edge: Edge, code: str, 
         ("en-GB,zh-TW;q=0.9", "en"),
         ("fr,zh-TW;q=0.5,en;q=0.4", "zh-TW"),
         ("zh;q=0,en", "en"),
+        ("zh;q=0", "en"),
         ("*", "en"),
         ("\x00,;;==", "en"),
     ],
@@ -122,3 +125,7 @@ def test_a_path_without_a_route_is_a_problem_document_too(edge: Edge) -> None:
 def test_paths_below_a_job_without_a_route_are_an_absent_job(edge: Edge, tail: str) -> None:
     answer = edge.client().get(f"/api/conversion/{tail}")
     assert (answer.status_code, json.loads(answer.data)["code"]) == (404, "job_not_found")
+
+
+def test_a_failure_of_http_that_is_nobodys_request_is_ours() -> None:
+    assert from_http_exception(BadGateway()).code == "internal_error"

@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Response
 from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
-from app.api.session import SessionGate, current_session, start_session
+from app.api.session import SessionGate, current_session, start_session, vary_by_cookie
 from app.domain.identity import Identity
 from app.errors import ModelStoreUnavailableError, UnauthenticatedError
 from tests.api.oidc_provider import Browser, FakeClock, FakeRevokedSessions, World, make_world
@@ -365,3 +366,19 @@ def test_many_threads_may_use_the_gate(clock: FakeClock) -> None:
     for thread in threads:
         thread.join(30)
     assert failures == []
+
+
+def test_an_answer_that_depends_on_more_than_the_cookie_says_both() -> None:
+    response = Response()
+    response.headers["Vary"] = "Accept-Language"
+    vary_by_cookie(response)
+    vary_by_cookie(response)
+    assert sorted(response.vary) == ["Accept-Language", "Cookie"]
+
+
+def test_nobody_is_signed_in_without_a_name_that_owns_things(world: World) -> None:
+    """A bug of ours, if it happened; and nobody is signed in by it."""
+    world.next_identity = Identity(user_id="", name="Nobody", email="")
+    browser = world.browser()
+    assert browser.post("/test/start").status_code == 500
+    assert browser.me().status_code == 401

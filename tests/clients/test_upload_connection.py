@@ -1,5 +1,6 @@
 """The connection of an upload: it hears an upstream that speaks before it is done, over TCP and over TLS."""
 
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -7,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from app.clients.transport import Answer, AnswerLostFailure, NotConnectedFailure, Timeouts
 from app.clients.upload import UploadTransport
+from app.clients.upload_connection import _Sender, _TLSSender
+from app.streaming.interruption import Interruption
 from tests.clients.upstreams import WATCHDOG, LocalServer, Request, Talk, Wire, answer
 from tests.support.certificates import write_certificate
 
@@ -196,3 +200,77 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_a_byte_is_sent(
     finally:
         far.server.close()
     assert taken == []
+
+
+class Reluctant:
+    """A socket that says it takes bytes, and then takes none, or a few."""
+
+    def __init__(self, takes: list[int | Exception]) -> None:
+        self.takes = takes
+        self.taken = b""
+        self._pair = socket.socketpair()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in self._pair:
+            end.close()
+
+    def fileno(self) -> int:
+        return self._pair[0].fileno()
+
+    def _take(self, parts: list[bytes | memoryview]) -> int:
+        data = b"".join(parts)
+        size = self.takes.pop(0) if self.takes else len(data)
+        if isinstance(size, Exception):
+            raise size
+        self.taken += data[:size]
+        return min(size, len(data))
+
+    def sendmsg(self, parts: list[bytes | memoryview]) -> int:
+        return self._take(parts)
+
+    def send(self, data: memoryview) -> int:
+        return self._take([data])
+
+    def recv(self, size: int) -> bytes:
+        raise ssl.SSLWantReadError
+
+
+def test_a_chunk_goes_out_whole_however_little_is_taken_at_a_time() -> None:
+    """Its frame may be cut anywhere, and the kernel may think otherwise between the question and the send."""
+    for first in (1, 2, 3, 4, 5, 10, 12, 13):
+        with Reluctant([first, BlockingIOError(), 1, 1]) as sock:
+            _Sender(sock, 5).send(b"0123456789")  # type: ignore[arg-type]
+        assert sock.taken == b"a\r\n0123456789\r\n"
+
+
+def test_tls_may_have_to_read_or_to_wait_before_it_sends() -> None:
+    with Reluctant([ssl.SSLWantWriteError(), 4, ssl.SSLWantReadError(), 1]) as sock:
+        _TLSSender(sock, 5).send(b"0123456789")  # type: ignore[arg-type]
+    assert sock.taken == b"a\r\n0123456789\r\n"
+
+
+def test_tls_that_breaks_without_a_word_of_the_upstream_is_told_as_it_is() -> None:
+    with Reluctant([ssl.SSLError("broken")]) as sock, pytest.raises(ssl.SSLError, match="broken"):
+        _TLSSender(sock, 5).send(b"x")  # type: ignore[arg-type]
+
+
+def test_tls_that_breaks_after_bytes_are_gone_is_no_connection_that_was_not_made(certificate: Path) -> None:
+    """It looks the same to urllib3, and another try would be a second job."""
+
+    class Breaking(Interruption):
+        @contextlib.contextmanager
+        def hearing(self, sock: socket.socket, hear: Callable[[], None]) -> Iterator[None]:
+            yield
+            raise ssl.SSLError("broken")
+
+    far = Far(lambda wire: wire.wait_for_end(), certificate)
+    try:
+        with pytest.raises(AnswerLostFailure):
+            far.transport.post(
+                "/jobs", iter([BLOCK]), timeouts=Timeouts(5, 5, None), headers={}, interruption=Breaking()
+            )
+    finally:
+        far.server.close()

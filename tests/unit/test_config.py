@@ -1,8 +1,11 @@
 """Settings: defaults, every problem at once, and never a value in a message."""
 
+from pathlib import Path
+
 import pytest
 
 from app.config import PREFIX, ConfigurationError, Settings, load_settings
+from tests.support.certificates import write_certificate
 
 SECRET = "s3cr3t-" * 6
 REQUIRED = {
@@ -234,3 +237,23 @@ def test_a_database_that_cannot_be_is_a_problem_at_start(url: str) -> None:
     (problem,) = problems(REQUIRED | {"VISIONA_DATABASE_URL": url})
     assert problem.startswith("VISIONA_DATABASE_URL")
     assert "u:p" not in problem
+
+
+def test_a_file_of_authorities_has_to_hold_some(tmp_path: Path) -> None:
+    """Otherwise nothing could be reached by https, and it would show at the first call only."""
+    empty, good = tmp_path / "empty.pem", tmp_path / "good.pem"
+    empty.write_text("no certificates", encoding="utf-8")
+    write_certificate(good, tmp_path / "key.pem")
+    for name in (empty, tmp_path / "absent.pem", tmp_path):
+        (problem,) = problems(REQUIRED | {"VISIONA_CA_FILE": str(name)})
+        assert problem.startswith("VISIONA_CA_FILE")
+    assert load_settings(REQUIRED | {"VISIONA_CA_FILE": str(good)}).ca_file == good
+
+
+def test_a_bucket_may_be_the_storage() -> None:
+    assert load_settings(REQUIRED | {"VISIONA_STORAGE_URL": "s3://bucket/some/prefix"}).storage_url.startswith("s3://")
+
+
+def test_an_origin_whose_host_cannot_be_is_a_problem() -> None:
+    (problem,) = problems(REQUIRED | {"VISIONA_ALLOWED_ORIGINS": f"https://{'a' * 64}.example"})
+    assert problem.startswith("VISIONA_ALLOWED_ORIGINS")

@@ -7,6 +7,7 @@ import pytest
 
 from app import errors
 from app.errors import LANGUAGES, Blame, GatewayError, catalogue
+from app.errors.catalogue import _entry
 
 U, G, S = Blame.USER, Blame.GATEWAY, Blame.UPSTREAM
 R, NO = True, False
@@ -157,3 +158,22 @@ def test_a_retry_after_of_zero_is_not_mistaken_for_none() -> None:
     assert errors.ConverterBusyError(retry_after_seconds=0).retry_after_seconds == 0
     assert errors.ConverterBusyError().retry_after_seconds == 5
     assert errors.InternalError().retry_after_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"title": {"en": "Only English"}}, "title"),
+        ({"title": {"en": "Two", "zh-TW": ""}}, "title"),
+        ({"detail": "a text for all"}, "detail"),
+        ({"status": "404"}, "status"),
+        ({"retryable": "yes"}, "retryable"),
+    ],
+)
+def test_an_entry_that_is_not_whole_is_refused_by_name(changed: dict[str, object], complaint: str) -> None:
+    """When the catalogue is read, which is before the first request."""
+    texts = {"en": "x", "zh-TW": "x"}
+    table = {"status": 404, "retryable": False, "blame": "user", "i18n_key": "k", "title": texts, "detail": texts}
+    assert _entry("some_code", table).status == 404
+    with pytest.raises((ValueError, TypeError), match=f"'some_code'.*{complaint}"):
+        _entry("some_code", table | changed)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.domain.ownership import OwnershipMap, UserLocks
+from tests.support.processes import wait_until
 
 
 def test_the_map_says_yes_for_exactly_what_was_put_in() -> None:
@@ -83,3 +84,27 @@ def test_a_failing_holder_leaves_no_lock() -> None:
     assert len(locks) == 0
     with locks.locked("alice"):
         pass
+
+
+def test_a_lock_that_somebody_waits_for_stays_when_its_holder_leaves() -> None:
+    """The one who waits must hold the lock that a third one then asks for, and not one that has been forgotten."""
+    locks, order = UserLocks(), list[str]()
+    waits, may_go = threading.Event(), threading.Event()
+
+    def second() -> None:
+        waits.set()
+        with locks.locked("alice"):
+            order.append("second")
+            assert may_go.wait(10)
+
+    with locks.locked("alice"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(10)
+        wait_until(lambda: locks._locks["alice"].users == 2, "the second one waits")
+        order.append("first")
+    wait_until(lambda: order == ["first", "second"], "the second one has it")
+    assert len(locks) == 1
+    may_go.set()
+    thread.join(10)
+    assert len(locks) == 0
