@@ -227,6 +227,6 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
 
 
 def _required(value: str | None) -> str:
-    if value is None:
+    if value is None:  # pragma: no cover - the settings enable it only with all of them
         raise ValueError("the settings enable conversion without all that it needs")
     return value

@@ -174,7 +174,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # pragma: no cover - the tests' account may signal everybody
         return False  # the number is somebody else's now
     return True
 
@@ -206,5 +206,5 @@ def _remove_abandoned(parent: Path) -> None:
 
 def _remove_own(pid: int, directory: Path) -> None:
     # Workers inherit this with the fork, and end by themselves; only the master that made the directory removes it.
-    if os.getpid() == pid:
+    if os.getpid() == pid:  # pragma: no branch - a worker's end, which is tested, tells nothing to coverage
         shutil.rmtree(directory, ignore_errors=True)

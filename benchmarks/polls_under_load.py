@@ -1,8 +1,8 @@
 """How fast polls are answered while four large uploads go on, beside nginx's static files while it proxies the same.
 
 The same load is the same bytes a second: what nginx with its defaults can pass on. As fast as each of them goes, they
-do not have the same load, for the gateway then moves three times as much; that is measured too, without a target, and once more
-with a second gateway that takes the uploads (docs/deployment.md).
+do not have the same load, for the gateway then moves three times as much; that is measured too, without a target, and
+once more with a second gateway that takes the uploads (docs/deployment.md).
 
 .venv/bin/python -m benchmarks.polls_under_load [--smoke]
 """

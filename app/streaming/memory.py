@@ -17,10 +17,10 @@ KEPT_FREE_BYTES = 16 * 1024 * 1024
 
 def keep_freed_chunks() -> bool:
     """Have glibc keep the memory of chunks for the next ones. Returns whether it does; without, all is only slower."""
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):  # pragma: no cover
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
+    except (OSError, AttributeError):  # pragma: no cover - another C library
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES))

@@ -128,7 +128,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             return
         try:
             head = self._read_head(conn)
-        except OSError:
+        except OSError:  # pragma: no cover - a connection that ended between two calls
             head = Head.ENDED
         if head is not Head.PART:
             self._half_heads.pop(conn, None)

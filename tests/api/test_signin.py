@@ -453,3 +453,14 @@ def test_what_a_sign_in_asks_of_mc_is_counted(world: World, provider: OIDCProvid
     login = browser.get("/auth/login")
     assert browser.get(browser.at_provider(login.headers["Location"])).status_code == 503
     assert (failures(), health.last("mc").outcome) == (1, "server_error")
+
+
+@pytest.mark.parametrize("token", ["two words", "line\r\nbreak", "", 7, None])
+def test_an_access_token_that_fits_into_no_header_is_not_sent(
+    world: World, provider: OIDCProvider, token: object
+) -> None:
+    """The names are left out then; who it is, the ID token has said."""
+    provider.user = {"sub": "user-bob"}
+    provider.token_answer = {"access_token": token}
+    assert world.browser().signed_in().me().json["name"] == ""
+    assert provider.count("/userinfo") == 0

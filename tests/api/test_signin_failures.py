@@ -7,6 +7,7 @@ not sign this person in is 400 `sign_in_failed`.
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from werkzeug.wrappers import Response
 
-from app.api.signin_provider import Bounds
+from app.api import signin_provider
+from app.api.signin_provider import Bounds, Kept
+from app.api.signin_states import SignInStates
+from app.errors import IDPUnavailableError
 from tests.api.oidc_provider import (
     CLIENT_SECRET,
     HTML,
@@ -518,3 +522,23 @@ def test_a_failed_sign_in_leaves_an_existing_session_alone(world: World, provide
     browser.get("/auth/authorize?state=unknown&code=c")
     assert browser.cookies() == before
     assert browser.me().json["user_id"] == "user-alice"
+
+
+@pytest.mark.parametrize("payload", [None, 7, [], [1, 2, 3, 4, 5], ["s", "n", "v", "/", "yesterday"], {"state": "s"}])
+def test_a_state_cookie_that_we_signed_in_another_shape_counts_for_nothing(world: World, payload: object) -> None:
+    """As another version of the gateway may have done, under the same key."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin())
+    (name,) = browser.pending()
+    browser.keep_cookies({name: SignInStates(world.settings)._serializer.dumps(payload)})
+    assert browser.get(callback).status_code == 400
+    assert browser.me().status_code == 401
+
+
+def test_who_waits_for_anothers_call_to_mc_gives_up_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than that call can take; a thread must not wait for ever for one that has died."""
+    monkeypatch.setattr(signin_provider, "MOST_WAIT_SECONDS", 0.01)
+    kept: Kept[str] = Kept(lambda: "never", FakeClock().monotonic)
+    kept._flight = Future()
+    with pytest.raises(IDPUnavailableError, match="waited for too long"):
+        kept.get()

@@ -393,7 +393,7 @@ def test_a_body_that_somebody_has_begun_to_read_is_read_on_the_ordinary_way(
     assert b"".join(RequestBody(found, ROOMY)) == b"cdef"
 
 
-@pytest.mark.parametrize("lacking", ["reader", "unreader", "buf", "length"])
+@pytest.mark.parametrize("lacking", ["reader", "unreader", "buf", "length", "nothing but read_ahead"])
 def test_another_version_of_gunicorn_is_read_on_the_ordinary_way(lacking: str) -> None:
     class Anything:
         pass

@@ -228,3 +228,9 @@ def test_a_line_that_cannot_be_written_is_not_printed_past_the_redactor(lines: L
     with contextlib.redirect_stderr(lines.stream):
         handler.handle(logging.makeLogRecord({"msg": "%s and %s", "args": (CONFIGURED,)}))
     assert CONFIGURED not in "\n".join(lines())
+
+
+def test_numbers_and_nothing_stay_what_they_are_however_deep() -> None:
+    outer = {"count": 5, "share": 0.5, "is_late": True, "at": None}
+    told = Redactor([CONFIGURED])(None, "info", {"event": "x", "outer": outer | {"list": [1, None, ("a", 2)]}})
+    assert told == {"event": "x", "outer": outer | {"list": [1, None, ["a", 2]]}}

@@ -200,3 +200,20 @@ def test_it_is_removed_when_the_process_ends(tmp_path: Path) -> None:
     )
     assert done.stdout == "True\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_while_all_workers_live_their_files_stay(directory: Path) -> None:
+    living = write(directory, f"counter_{os.getpid()}.db", x=1)
+    keep_counts_of_ended_workers()
+    assert list(directory.glob("*.db")) == [living]
+
+
+def test_a_directory_that_somebody_else_named_is_made_and_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner is that server's master, which removes it as well."""
+    named = tmp_path / "named"
+    monkeypatch.setattr(metrics_files, "_made", {})
+    monkeypatch.setenv(VARIABLE, str(named))
+    restore_directory()
+    assert list(named.iterdir()) == []

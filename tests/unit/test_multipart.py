@@ -19,6 +19,7 @@ from app.streaming.multipart import (
     canonical_content_type,
     parse_boundary,
 )
+from app.streaming.part_headers import extended_filename
 from tests.corpus import readers
 from tests.corpus.giving import lent
 
@@ -375,3 +376,9 @@ def test_every_refusal_is_the_callers() -> None:
     for failure in (InvalidRequestError("x"), PayloadTooLargeError("x"), UnsupportedMediaTypeError()):
         assert isinstance(failure, GatewayError)
         assert failure.entry.blame == "user"
+
+
+@pytest.mark.parametrize("control", ["\0", "\n", "\r", "\x1f", "\x7f"])
+def test_a_control_character_in_a_header_is_refused_whatever_the_parser_lets_through(control: str) -> None:
+    with pytest.raises(InvalidRequestError, match="control character"):
+        extended_filename([("Content-Disposition", 'form-data; name="model"'), ("X-Other", f"a{control}b")])
