@@ -1,7 +1,6 @@
 """A stack whose gateway is the scaled one, with as many people as a test wants, and doors in front of its upstreams."""
 
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from app.config import load_settings
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
 from tests.support.clients import Client
 from tests.support.doors import Door
-from tests.support.processes import Child
 from tests.support.stack import Stack
 
 _CONTROL_SECONDS = 10.0
@@ -69,27 +67,6 @@ class ScaledStack(Stack):
             super().close()
         finally:
             self._shut_doors()
-
-    def start_gateway(
-        self, *, environment: Mapping[str, str] | None = None, limits: Mapping[str, int] | None = None
-    ) -> Child:
-        assert self.gateway is None, "the gateway is running"
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application]
-        command += ["--bind", f"127.0.0.1:{self.port}"]
-        self.gateway = Child(
-            "gateway",
-            command,
-            self.log_path,
-            environment=self.environment(environment),
-            limits={**self._limits, **(limits or {})},
-            orphan_signal="QUIT",
-        )
-        try:
-            self.gateway.wait_until_ready(self._is_ready)
-        except BaseException:
-            self.kill_gateway()
-            raise
-        return self.gateway
 
     def person(self, user_id: str) -> Client:
         """Somebody with a session that the gateway takes for its own; the sandbox knows two accounts only."""

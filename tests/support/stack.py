@@ -31,6 +31,9 @@ GATEWAY_STOP_SECONDS = 45.0
 class Stack:
     """A gateway (gunicorn, two workers unless told otherwise) in front of a sandbox of its own."""
 
+    #: What gunicorn is to load.
+    application = "wsgi:app"
+
     def __init__(
         self,
         directory: Path,
@@ -126,7 +129,7 @@ class Stack:
     ) -> Child:
         """Start the gateway on its port and wait until all its workers can serve."""
         assert self.gateway is None, "the gateway is running"
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application]
         command += ["--bind", f"127.0.0.1:{self.port}"]
         if self._own_certificate is not None:
             command += ["--certfile", str(self._own_certificate), "--keyfile", str(self.directory / "gateway.key")]
