@@ -9,7 +9,7 @@ import multipart
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
-from app.streaming.chunk import Chunk
+from app.streaming.chunk import LENT_FROM_BYTES, Chunk
 from app.streaming.scanning import Scanner
 
 MAX_PART_HEADER_BYTES = 8 * 1024
@@ -25,6 +25,9 @@ _COMPLETE = getattr(multipart, "_COMPLETE", None)
 _BODY = getattr(multipart, "_BODY", None)
 
 
+#: What the parser gets at once where there is a boundary or a header.
+STEP_BYTES = 64 * 1024
+
 #: A header line, or the continuation of one. The parser alone takes anything that is blank off a header's name.
 _HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*:|[ \t])[^\x00-\x08\x0a-\x1f\x7f]*")
 
@@ -32,8 +35,9 @@ _HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*:|[ \t])[^\x00-\x08\x0a-\x1f
 class _Parser(PushMultipartParser):  # type: ignore[misc]
     """The parser, quicker with content, and stricter with header lines.
 
-    An arrival in which there is no boundary, nor the beginning of one, is passed on without the parser's own search,
-    which would hold the interpreter's lock. A line feed within a header line is refused, wherever the line is cut.
+    What comes before a boundary, or before what may be the beginning of one, is passed on without the parser's own
+    search, which would hold the interpreter's lock, and as the view that it came in. Of the rest the parser gets a
+    little at a time: it copies what it is given. A line feed within a header line is refused, wherever the line is cut.
     """
 
     def __init__(self, boundary: str, **limits: int) -> None:
@@ -41,12 +45,24 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         self._scanner = Scanner(b"\r\n--" + boundary.encode())
 
     def parse(self, chunk: Chunk) -> Iterator[Any]:
-        """As the original does it, and for views, too: content is given out as the view that it came in."""
-        is_within_part = _BODY is not None and self._state is _BODY and not self._buffer
-        if is_within_part and self._scanner.is_surely_absent(chunk):
-            yield self._on_segment_payload(chunk)
-        else:
-            yield from super().parse(bytes(chunk))
+        """As the original does it, and for views, too. The chunk must not be empty."""
+        while chunk:
+            if _BODY is not None and self._state is _BODY and not self._buffer:
+                content = self._scanner.bytes_before(chunk)
+                if content is None:
+                    yield from super().parse(bytes(chunk))
+                    return
+                if content:
+                    piece = chunk[:content]
+                    yield self._on_segment_payload(piece if content >= LENT_FROM_BYTES else bytes(piece))
+                    chunk = chunk[content:]
+                    continue
+            yield from super().parse(bytes(chunk[:STEP_BYTES]))
+            chunk = chunk[STEP_BYTES:]
+            if _COMPLETE is not None and self._state is _COMPLETE:
+                # Where it looks at nothing more, the rest of the last boundary's line is looked at below.
+                self._buffer += bytes(chunk)
+                return
 
     def _on_segment_headerline(self, line: bytes) -> None:
         if not _HEADER_LINE.fullmatch(line):
@@ -113,6 +129,10 @@ class MessageEvents(Iterator[Any]):
             self._end_last_line(bytes(data))
             return
         if self._preamble is not None:
+            if len(data) > STEP_BYTES:
+                self._take(data[:STEP_BYTES])
+                self._take(data[STEP_BYTES:])
+                return
             # The parser forgets a preamble that it has seen, and could not tell then what stood before the boundary.
             data = self._preamble + data
             found = data.find(self._first_boundary)

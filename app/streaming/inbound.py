@@ -7,13 +7,14 @@ Nothing raised here is an OSError: urllib3 takes an OSError out of a body iterat
 
 import contextlib
 import io
+import mmap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
-from app.streaming.chunk import Chunk
+from app.streaming.chunk import LENT_FROM_BYTES, Chunk
 from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError, is_tls
 from app.streaming.rate import RateFloor
 
@@ -24,8 +25,6 @@ CHUNK_BYTES = 1536 * 1024
 SERVER_READS_ON_BYTES = 64 * 1024
 #: Where a read may block until it is full, it must be small enough that the minimum rate is still noticed.
 _BLOCKING_READ_BYTES = 8 * 1024
-#: Less than this is copied out of a lent buffer: a chunk that others may keep is worth more than the copy then.
-LENT_FROM_BYTES = 64 * 1024
 
 
 class IncompleteBodyError(InvalidRequestError):
@@ -230,9 +229,11 @@ def _gunicorn_reader(body: Any, *, lends_buffer: bool) -> Callable[[int], Chunk]
         reader.length -= len(data)
         return data
 
-    if not lends_buffer or not hasattr(getattr(unreader, "sock", None), "recv_into"):
+    is_large = reader.length >= LENT_FROM_BYTES
+    if not (lends_buffer and is_large and hasattr(getattr(unreader, "sock", None), "recv_into")):
         return read
-    buffer = memoryview(bytearray(min(CHUNK_BYTES, reader.length)))
+    # Not from the heap: that has a part for each thread, and each part would keep one for the next upload there.
+    buffer = memoryview(mmap.mmap(-1, min(CHUNK_BYTES, reader.length), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def read_into_buffer(size: int) -> Chunk:
         # What came with the head is in gunicorn's buffer, and the first read may have to answer `Expect` (the worker).

@@ -7,6 +7,7 @@ upload, for which every other request of the process waits. The C library's memm
 import ctypes
 import time
 from collections.abc import Callable
+from typing import Any
 
 from app.streaming.chunk import Chunk
 
@@ -41,25 +42,26 @@ class Scanner:
         self.is_quick = _MEMMEM is not None
         self._seconds_left = _FORGIVEN_SECONDS
 
-    def is_surely_absent(self, chunk: Chunk) -> bool:
-        """Is the needle neither in the chunk nor begun at its end? False also means: not looked at.
+    def bytes_before(self, chunk: Chunk) -> int | None:
+        """How many bytes come before the needle, or before what may be its beginning at the chunk's end.
+
+        All of them where it is not there. None means: not looked at.
 
         A view has to be one of a buffer that can be written (ctypes tells no address of others).
         """
         if _MEMMEM is None or not self.is_quick:
-            return False
+            return None
         needle = self._needle
         begun_at = time.thread_time()
-        place = chunk if isinstance(chunk, bytes) else ctypes.addressof(ctypes.c_char.from_buffer(chunk))
+        place: Any = chunk if isinstance(chunk, bytes) else ctypes.addressof(ctypes.c_char.from_buffer(chunk))
         found = _MEMMEM(place, len(chunk), needle, len(needle))
         self._seconds_left += len(chunk) * _MOST_SECONDS_PER_BYTE - (time.thread_time() - begun_at)
         self.is_quick = self._seconds_left > 0
         if found is not None:
-            return False
-        end = bytes(chunk[max(0, len(chunk) - len(needle) + 1) :])
-        last = end.rfind(needle[:1])
-        while last >= 0:
-            if needle.startswith(end[last:]):
-                return False
-            last = end.rfind(needle[:1], 0, last)
-        return True
+            return chunk.find(needle) if isinstance(chunk, bytes) else int(found - place)
+        end_begins = max(0, len(chunk) - len(needle) + 1)
+        end = bytes(chunk[end_begins:])
+        begun = end.find(needle[:1])
+        while begun >= 0 and not needle.startswith(end[begun:]):
+            begun = end.find(needle[:1], begun + 1)
+        return len(chunk) if begun < 0 else end_begins + begun

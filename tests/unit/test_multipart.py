@@ -4,12 +4,13 @@ What other readers make of hostile messages, and of arrivals cut anywhere, is in
 """
 
 import hashlib
+import tracemalloc
 from collections.abc import Iterable, Iterator
 
 import pytest
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
-from app.streaming.events import MAX_PART_HEADER_BYTES, MAX_PART_HEADERS
+from app.streaming.events import MAX_PART_HEADER_BYTES, MAX_PART_HEADERS, MessageEvents
 from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import (
     JOIN_BELOW_BYTES,
@@ -382,3 +383,18 @@ def test_every_refusal_is_the_callers() -> None:
 def test_a_control_character_in_a_header_is_refused_whatever_the_parser_lets_through(control: str) -> None:
     with pytest.raises(InvalidRequestError, match="control character"):
         extended_filename([("Content-Disposition", 'form-data; name="model"'), ("X-Other", f"a{control}b")])
+
+
+def test_of_large_content_in_a_lent_buffer_only_the_ends_are_copied() -> None:
+    """Copies would lie in as many heaps as there are threads, and stay there."""
+    model = bytes(range(256)) * 16_000
+    buffer = memoryview(bytearray(inbound(part("version", b"v1"), part("model", model, "m.onnx"), part("x", b"y"))))
+    size = 0
+    tracemalloc.start()
+    for event in MessageEvents([buffer[:]], "b", 10):
+        if isinstance(event, bytes | memoryview):
+            size += len(event)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size == len(b"v1") + len(model) + len(b"y")
+    assert peak < len(model) / 4
