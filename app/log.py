@@ -70,6 +70,8 @@ class Redactor:
     def _value(self, name: str, value: Any) -> Any:
         if value is not None and _tells_secret(name):
             return REDACTED
+        if type(value) is str:
+            return self.text(value)
         if isinstance(value, Mapping):
             return {str(key): self._value(str(key), inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from flask import current_app, g, request
+from flask import Flask, current_app, g, request
 
 from app.bootstrap import Gateway
 from app.domain.call import CallContext, Deadline
@@ -12,7 +12,9 @@ EXTENSION = "visiona"
 
 def gateway() -> Gateway:
     """Return the gateway of the current application."""
-    return cast(Gateway, current_app.extensions[EXTENSION])
+    # By the application itself: each look through Flask's proxies costs as much as all the rest of this.
+    application: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return cast(Gateway, application.extensions[EXTENSION])
 
 
 def call_context() -> CallContext:
@@ -28,7 +30,10 @@ def call_context() -> CallContext:
     return cast(CallContext, context.call_context)
 
 
-def is_api_path() -> bool:
-    """Is this request for the API, where the caller is a program even if its Accept header says otherwise?"""
-    path = request.path
+def is_api_path(path: str | None = None) -> bool:
+    """Is this request for the API, where the caller is a program even if its Accept header says otherwise?
+
+    Whoever has the request's path at hand may say it.
+    """
+    path = request.path if path is None else path
     return path == "/api" or path.startswith("/api/")

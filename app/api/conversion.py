@@ -116,11 +116,11 @@ def poll(job_id: str) -> Response:
     """The job as it is now; 304 where the caller already has it."""
     view = _service().get_job(g.user_id, job_id, call_context())
     body, entity_tag = _bodies.of(view)
-    response = Response(body, mimetype="application/json")
-    response.headers["Cache-Control"] = _PRIVATE
-    response.headers["ETag"] = f'"{entity_tag}"'
+    # All at once: each that is set later is looked for among those before it.
+    headers = [("Content-Type", "application/json"), ("Cache-Control", _PRIVATE), ("ETag", f'"{entity_tag}"')]
     if not view.job.is_terminal:
-        response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
+        headers.append(("Retry-After", str(_retry_after(view, gateway().clock()))))
+    response = Response(body, headers=headers)
     if not request.environ.keys().isdisjoint(_CONDITIONS) and is_unchanged(entity_tag):
         response.status_code = 304
     return response

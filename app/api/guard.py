@@ -6,7 +6,8 @@ It runs for every request, so that a new route is guarded without anybody's reme
 
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.globals import request_ctx
 
 from app.api.context import gateway, is_api_path
 from app.api.session import current_session, vary_by_cookie
@@ -26,12 +27,13 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def _guard() -> Response | None:
-        method = request.method
-        if request.path not in HOSTLESS_PATHS:
-            _require_our_host()
+        asked = request_ctx.request
+        method, path = asked.method, asked.path
+        if path not in HOSTLESS_PATHS:
+            _require_our_host(asked)
         if method == "OPTIONS" and _is_preflight():
             return _preflight()
-        if is_api_path():
+        if is_api_path(path):
             # An answer to OPTIONS tells the routes, so it needs a session like every other.
             g.user_id = current_session().identity.user_id
         if method not in SAFE_METHODS:
@@ -40,14 +42,15 @@ def register(app: Flask) -> None:
 
     @app.after_request
     def _share_with_allowed_origins(response: Response) -> Response:
-        if is_api_path() or request.path.startswith("/auth/"):
+        path = request_ctx.request.path
+        if is_api_path(path) or path.startswith("/auth/"):
             vary_by_cookie(response)
             _add_cors(response)
         return response
 
 
-def _require_our_host() -> None:
-    if request.environ.get("HTTP_HOST", "").lower() != gateway().settings.public_host:
+def _require_our_host(asked: Request) -> None:
+    if asked.environ.get("HTTP_HOST", "").lower() != gateway().settings.public_host:
         raise BadHostError("the Host header is not ours")
 
 

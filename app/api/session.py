@@ -110,7 +110,7 @@ def vary_by_cookie(response: Response) -> None:
     """Say that an answer depends on the cookie. Every request does, so without werkzeug's view of the whole header."""
     said = response.headers.get("Vary")
     if said is None:
-        response.headers["Vary"] = "Cookie"
+        response.headers.add("Vary", "Cookie")
     elif "Cookie" not in said:
         response.vary.add("Cookie")
 

@@ -7,16 +7,22 @@ It relies on gunicorn's `wsgi.Response`; where that is not as expected, gunicorn
 """
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from gunicorn.http import wsgi
 
+from app.domain.security_headers import security_headers
 from app.streaming.interruption import is_tls
 
 #: How long a client may leave a small body unsent, or an answer unread, in seconds. Uploads have limits of their own.
 STALL_SECONDS = 30.0
 
-_OVERRIDDEN = ("send_headers", "_emit_body", "sendfile", "close")
+# Headers whose values are words of the code, or nearly: never those of one request, which may be secret.
+_ALIKE = frozenset({"Cache-Control", "Content-Language", "Content-Type", "Vary", *security_headers(is_https=True)})
+_MOST_RIGHT = 100
+_RIGHT: set[tuple[str, str]] = set()
+_OVERRIDDEN = ("process_headers", "send_headers", "_emit_body", "sendfile", "close")
 
 
 class _Kept:
@@ -38,6 +44,15 @@ class OneSendResponse(wsgi.Response):  # type: ignore[misc]
 
     sock: Any
     _kept_head = b""
+
+    def process_headers(self, headers: Sequence[tuple[str, str]]) -> None:
+        """As gunicorn does it, but of what most answers have in common it is asked once."""
+        unknown = [header for header in headers if header not in _RIGHT]
+        self.headers += [header for header in headers if header in _RIGHT]
+        super().process_headers(unknown)
+        for header in unknown:
+            if header[0] in _ALIKE and header in self.headers and len(_RIGHT) < _MOST_RIGHT:
+                _RIGHT.add(header)
 
     def send_headers(self) -> None:
         """Make the head, and keep it."""
