@@ -61,7 +61,7 @@ def measure(world: World, scale: Scale) -> Report:
             "gateway, polls": lambda: ask(gateway.port, poll, gateway.pids()),
         },
         # How eight connections fall to two workers is chance each time, and shows more than anything else.
-        rounds=2 * scale.rounds + 1,
+        rounds=2 * scale.rounds + 1 if scale.is_full else scale.rounds,
     )
     rounds.tell(report := Report(f"Polls of one job by {CLIENTS} clients"))
     ratio = rounds.median("gateway, polls", "requests/s") / rounds.median("bare Flask route", "requests/s")

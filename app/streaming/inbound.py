@@ -20,7 +20,7 @@ from app.streaming.rate import RateFloor
 
 #: One read never asks for more than this. Each turn of the loop meets a cache that the bytes have swept out, and wakes
 #: the client and the upstream: by 512 KiB an upload costs a fifth more CPU. Larger ones bring only more memory.
-CHUNK_BYTES = 1536 * 1024
+CHUNK_BYTES = 1024 * 1024
 # A line of the processor's cache.
 _PAST_PAGE_BYTES = 64
 #: How much of an unread body gunicorn takes off the wire to keep a connection.
