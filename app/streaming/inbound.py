@@ -234,7 +234,10 @@ def _gunicorn_reader(body: Any, *, lends_buffer: bool) -> Callable[[int], Chunk]
     is_large = reader.length >= LENT_FROM_BYTES
     if not (lends_buffer and is_large and hasattr(getattr(unreader, "sock", None), "recv_into")):
         return read
-    buffer = _map_buffer(min(CHUNK_BYTES, reader.length))
+    try:
+        buffer = _map_buffer(min(CHUNK_BYTES, reader.length))
+    except OSError:  # pragma: no cover - the kernel gives no more maps; pieces of the heap may still be had
+        return read
 
     def read_into_buffer(size: int) -> Chunk:
         # What came with the head is in gunicorn's buffer, and the first read may have to answer `Expect` (the worker).
