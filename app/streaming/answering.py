@@ -46,11 +46,22 @@ class OneSendResponse(wsgi.Response):  # type: ignore[misc]
     _kept_head = b""
 
     def process_headers(self, headers: Sequence[tuple[str, str]]) -> None:
-        """As gunicorn does it, but of what most answers have in common it is asked once."""
-        unknown = [header for header in headers if header not in _RIGHT]
-        self.headers += [header for header in headers if header in _RIGHT]
-        super().process_headers(unknown)
-        for header in unknown:
+        """As gunicorn does it, and in the same order; but of what most answers have in common it is asked once."""
+        unknown: list[tuple[str, str]] = []
+        for header in headers:
+            if header not in _RIGHT:
+                unknown.append(header)
+                continue
+            self._check(unknown)
+            self.headers.append(header)
+            unknown = []
+        self._check(unknown)
+
+    def _check(self, headers: list[tuple[str, str]]) -> None:
+        if not headers:
+            return
+        super().process_headers(headers)
+        for header in headers:
             if header[0] in _ALIKE and header in self.headers and len(_RIGHT) < _MOST_RIGHT:
                 _RIGHT.add(header)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import wsgi
+from gunicorn.http.errors import InvalidResponseHeader
 
 from app.streaming import answering
 from app.streaming.answering import OneSendResponse, send_heads_with_bodies
@@ -164,3 +165,28 @@ def test_gunicorns_own_answers_stay_where_its_inside_has_changed(monkeypatch: py
     monkeypatch.setattr(wsgi, "Response", Other)
     assert not send_heads_with_bodies()
     assert wsgi.Response is Other
+
+
+def test_headers_keep_their_order_whatever_was_sent_before(pair: tuple[CountedSocket, socket.socket]) -> None:
+    """Otherwise an answer would tell what its worker has answered to others: a job that is there, say."""
+    headers = [
+        ("X-A", "1"),
+        ("Cache-Control", "no-store"),
+        ("ETag", '"x"'),
+        ("Vary", "Cookie"),
+        ("Content-Length", "0"),
+    ]
+    for known in ([], headers[1:2], headers[3:4], headers[:4]):
+        answering._RIGHT.clear()
+        answering._RIGHT.update(known)
+        response = response_on(pair[0])
+        response.start_response("200 OK", headers)
+        assert response.headers == headers
+        assert response.response_length == 0
+
+
+def test_a_header_that_gunicorn_refuses_is_refused_every_time(pair: tuple[CountedSocket, socket.socket]) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidResponseHeader):
+            response_on(pair[0]).start_response("200 OK", [("Content-Type", "a\r\nX-Forged: 1")])
+    assert ("Content-Type", "a\r\nX-Forged: 1") not in answering._RIGHT
