@@ -8,16 +8,18 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from authlib.common.errors import AuthlibBaseError
 from joserfc import jwt
 from joserfc.jwk import OctKey
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 from app.api import signin_provider
-from app.api.signin_provider import Bounds, Kept
-from app.api.signin_states import SignInStates
+from app.api.signin_provider import Bounds, Kept, Provider
+from app.api.signin_states import SignInStates, begin_sign_in
 from app.errors import IDPUnavailableError
 from tests.api.oidc_provider import (
     CLIENT_SECRET,
@@ -542,3 +544,46 @@ def test_who_waits_for_anothers_call_to_mc_gives_up_at_last(monkeypatch: pytest.
     kept._flight = Future()
     with pytest.raises(IDPUnavailableError, match="waited for too long"):
         kept.get()
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
+def test_a_body_whose_end_nobody_announces_is_no_answer_when_time_runs_out(
+    provider: OIDCProvider, clock: FakeClock, path: str
+) -> None:
+    """It ends with the connection, and we are the ones who end that: what has come may be half of it."""
+    usual: Any = getattr(provider, {DISCOVERY: "_discovery", "/keys": "_keys"}[path])
+
+    def hang_behind_a_whole_document(request: Request) -> Response:
+        body = usual(request).get_data()
+        request.environ["werkzeug.socket"].sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)
+        return provider.hang(request)
+
+    provider.answers[path] = hang_behind_a_whole_document
+    refused(quick_world(provider, clock).browser(), 503, "idp_unavailable")
+
+
+@pytest.mark.parametrize("name", ["token_endpoint", "jwks_uri"])
+def test_an_endpoint_with_a_host_that_cannot_be_makes_mc_ill(world: World, provider: OIDCProvider, name: str) -> None:
+    """An address by the rules, of which only the HTTP client notices that it leads nowhere."""
+    provider.document[name] = "http://.nowhere/"
+    refused(world.browser(), 503, "idp_unavailable")
+
+
+@pytest.mark.parametrize("failure", [ValueError("odd"), AuthlibBaseError("odd")])
+def test_what_the_library_cannot_make_an_address_of_is_no_bug_of_ours(world: World, failure: Exception) -> None:
+    """What it makes of an endpoint's query, in which version, is not written down."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    mc = Provider(
+        SimpleNamespace(client_kwargs={}, create_authorization_url=refuse),
+        world.settings,
+        clock=world.clock.now,
+        monotonic=world.clock.monotonic,
+        correlation=dict,
+        note_outcome=lambda _: None,
+        bounds=Bounds(),
+    )
+    with pytest.raises(IDPUnavailableError):
+        mc.authorization_url(begin_sign_in("/", world.clock.now()))
