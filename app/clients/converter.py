@@ -211,10 +211,14 @@ def _unavailable(call: Call | None = None) -> Iterator[None]:
 
 
 def _require_success(answer: Answer) -> None:
-    if answer.status == 429:
-        raise ConverterBusyError("the converter answered 429", retry_after_seconds=_retry_after(answer))
     if not 200 <= answer.status < 300:
-        raise ConverterUnavailableError(f"an unexpected status: {answer.status}")
+        raise _unexpected(answer)
+
+
+def _unexpected(answer: Answer) -> GatewayError:
+    if answer.status == 429:
+        return ConverterBusyError("the converter answered 429", retry_after_seconds=_retry_after(answer))
+    return ConverterUnavailableError(f"an unexpected status: {answer.status}")
 
 
 def _refusal(answer: Answer) -> GatewayError:
@@ -230,11 +234,7 @@ def _refusal(answer: Answer) -> GatewayError:
         return ConverterRejectedError(
             upstream_code=error.code if error else "rejected", upstream_message=error.message if error else ""
         )
-    try:
-        _require_success(answer)
-    except GatewayError as failure:
-        return failure
-    return ConverterUnavailableError(f"an unexpected status: {answer.status}")
+    return _unexpected(answer)
 
 
 def _lenient_object(answer: Answer) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class RequestBody:
 
     With `lends_buffer` a large chunk may be a view of a buffer which the next one overwrites (where the server can read
     so), for whoever is done with a chunk when he asks for the next. A stream of fresh chunks, each cut to what came,
-    leaves gaps in the heap, which never stops growing by it; one buffer does not, and stays in the processor's cache.
+    leaves gaps in the heap, which never stops growing by it; one buffer does not.
     """
 
     def __init__(

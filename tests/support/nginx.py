@@ -44,8 +44,8 @@ class Nginx:
         """Start it, and wait until it accepts.
 
         `request_buffering` changes that of uploads (None leaves it as deployed); `uploads_port` is that of a gateway
-        for uploads alone (docs/deployment.md); `replacements` are further texts of
-        the configuration and what takes their place.
+        for uploads alone (docs/deployment.md); `replacements` are further texts of the configuration and what takes
+        their place.
         """
         self.directory = directory
         self.port, self.tls_port, self.redirect_port = free_port(), free_port(), free_port()

@@ -8,7 +8,7 @@ environment tells the scale, besides the VISIONA_* variables:
     SCALED_TRY_SECONDS       no try waits longer than this, neither to connect, nor idle, nor in all (default 1)
     SCALED_WAIT_FACTOR       what the waits between tries are multiplied with (default 0.02)
     SCALED_UNRESOLVABLE      a file of port numbers, one a line: names are not resolved for connections to these
-    SCALED_STALL_SECONDS     how long a client may leave an answer unread (default: the worker's own)
+    SCALED_STALL_SECONDS     how long a client may leave an answer unread (default: the gateway's own)
     SCALED_HEAD_SECONDS      how long a client may take for a request's head (default: the worker's own)
     SCALED_BROKEN_ENDPOINT   an endpoint whose view has a bug (`models.page`)
 """
