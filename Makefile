@@ -9,6 +9,9 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 # Slow tests run side by side; a file's tests stay together, because they share the processes that they start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
+# What the whole suite runs beside Python.
+TEST_COMMANDS := curl nginx node npm chromium systemd-analyze postgres pgbouncer
+
 SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-node-packages scripts/make-venv scripts/smoke
 
 .DEFAULT_GOAL := help
@@ -31,18 +34,19 @@ smoke: ## Walk through a deployed gateway: make smoke BASE=https://… with COOK
 
 .PHONY: test
 test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
-	@scripts/ensure-commands curl nginx node chromium systemd-analyze
-	@scripts/ensure-commands npm && scripts/ensure-node-packages tests/node
+	@scripts/ensure-commands $(TEST_COMMANDS)
+	@scripts/ensure-node-packages tests/node
 	$(PYTEST) --whole-suite tests
 
 .PHONY: test-unit
-test-unit: $(STAMP) ## Run the quick tests only: no processes are started
+test-unit: $(STAMP) ## Run the quick tests only
+	@scripts/ensure-commands postgres
 	$(PYTEST) tests/unit tests/clients tests/api
 
 .PHONY: coverage
 coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of app/ nothing went through
-	@scripts/ensure-commands curl nginx node chromium systemd-analyze
-	@scripts/ensure-commands npm && scripts/ensure-node-packages tests/node
+	@scripts/ensure-commands $(TEST_COMMANDS)
+	@scripts/ensure-node-packages tests/node
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not soak" $(or $(TESTS),tests)
 	@$(BIN)/coverage combine --quiet
@@ -84,8 +88,8 @@ format: $(STAMP) ## Format, and mend what can be mended without thinking
 .PHONY: pins
 pins: $(STAMP) ## Compile the requirements anew, taking the newest versions
 	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
-	$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 	$(COMPILE) --upgrade --output-file requirements-s3.txt requirements-s3.in
+	$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 
 .PHONY: audit
 audit: $(STAMP) ## Ask the advisory service about every pin; says so where it cannot be asked

@@ -1,4 +1,8 @@
-"""What holds for every test: no settings from outside, no skips in CI, hypothesis without a stopwatch."""
+"""What holds for every test: no settings from outside, no skips in CI, hypothesis without a stopwatch.
+
+And what every test may ask for: a PostgreSQL cluster and an S3 server. Each process of a test run has one of each,
+started for the first test that needs it.
+"""
 
 import os
 import sys
@@ -10,6 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from app.api.openapi import documented_statuses
 from tests.support import seen_statuses
+from tests.support.postgresql import PostgreSQL
+from tests.support.s3_server import S3Server
 
 # A slow machine is no failure, and what fails on one machine must fail on the next: the examples are a fixed set.
 settings.register_profile(
@@ -42,6 +48,36 @@ def _without_a_browser_left() -> Iterator[None]:
     yield
     if browser := sys.modules.get("tests.support.chromium"):
         browser.end_shared_browser()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    """A running PostgreSQL cluster. Leave it running: stop and freeze it by `stopped()` and `frozen()`."""
+    with PostgreSQL(tmp_path_factory.mktemp("postgresql") / "postgresql.log") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """The URL of an empty database for one test."""
+    url = postgresql.create_database()
+    yield url
+    postgresql.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server. Leave it running: freeze it by `frozen()`."""
+    with S3Server(tmp_path_factory.mktemp("s3") / "s3.log") as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket for one test; boto3 finds its server, in this process and in those it starts."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.create_bucket()
 
 
 @pytest.hookimpl(hookwrapper=True)

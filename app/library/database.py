@@ -149,7 +149,7 @@ class Database:
         The mode stays in the file, so that only the migrating process has to set it: switching needs the file alone.
         Raises ModelStoreUnavailableError, also on a file system that cannot do it (a network share).
         """
-        if not self._is_sqlite:  # pragma: no cover - PostgreSQL, tested where the tests are given one
+        if not self._is_sqlite:
             return
         with self._translated(self._engine):
             connection = self._engine.raw_connection()
@@ -169,7 +169,7 @@ class Database:
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
-        if not self._is_sqlite:  # pragma: no cover - PostgreSQL, tested where the tests are given one
+        if not self._is_sqlite:
             yield
             return
         if not self._writer.acquire(timeout=self._busy_timeout_seconds):
@@ -207,9 +207,7 @@ class Database:
             reason = reason.replace(str(self._url.password), "***")
         return reason[:MAX_REASON_CHARACTERS]
 
-    def _prepare_postgresql(  # pragma: no cover - PostgreSQL, tested where the tests are given one
-        self, connection: Any, _entry: ConnectionPoolEntry
-    ) -> None:
+    def _prepare_postgresql(self, connection: Any, _entry: ConnectionPoolEntry) -> None:
         connection.autocommit = True
         with connection.cursor() as cursor:
             # UTC, so that no server's zone can push a time near year 1 or 9999 out of Python's range.

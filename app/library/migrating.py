@@ -52,7 +52,7 @@ def migrate(url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> 
         with _file_lock(database.sqlite_path, lock_timeout_seconds):
             database.enable_wal()
             with database.write() as connection:
-                if connection.dialect.name == "postgresql":  # pragma: no cover - where the tests are given one
+                if connection.dialect.name == "postgresql":
                     _take_advisory_lock(connection, lock_timeout_seconds)
                 pending = _pending(connection)
                 if pending:
@@ -126,9 +126,7 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _take_advisory_lock(  # pragma: no cover - PostgreSQL's, tested where the tests are given one
-    connection: Connection, timeout_seconds: float
-) -> None:
+def _take_advisory_lock(connection: Connection, timeout_seconds: float) -> None:
     # Local to the transaction, as the lock itself: whatever ends the one gives up the other. The limits that protect
     # requests from each other do not fit a change of the schema.
     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
@@ -142,7 +140,7 @@ def _file_lock(database_path: Path | None, timeout_seconds: float) -> Iterator[N
 
     BEGIN IMMEDIATE alone would do for the schema, but not for switching to WAL, which fails if it meets another's.
     """
-    if database_path is None:  # pragma: no cover - PostgreSQL, tested where the tests are given one
+    if database_path is None:
         yield
         return
     deadline = time.monotonic() + timeout_seconds

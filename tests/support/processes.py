@@ -5,6 +5,7 @@ Nothing here ends a process that it has not started.
 """
 
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -51,6 +52,14 @@ def dead_url() -> str:
     return f"http://localhost:{free_port()}"
 
 
+def as_user(user: str | None) -> list[str]:
+    """What to put before a command to run it as another account; nothing for our own."""
+    if user is None:
+        return []
+    entry = pwd.getpwnam(user)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+
+
 class Child:
     """One child process, started at once. Its log is appended to, so that it survives restarts."""
 
@@ -63,12 +72,17 @@ class Child:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
         orphan_signal: str = "TERM",
+        user: str | None = None,
     ) -> None:
-        """Start `command`. `limits` are prlimit's (`{"fsize": 4096}`); the environment, if given, replaces ours."""
+        """Start `command`. `limits` are prlimit's (`{"fsize": 4096}`); the environment, if given, replaces ours.
+
+        `user` is the account that the child runs as; only root may name one.
+        """
         self.name = name
         self.log_path = log_path
-        prefix: list[str] = []
+        prefix: list[str] = as_user(user)
         if setpriv := shutil.which("setpriv"):
+            # Last: changing the account would clear the signal.
             prefix += [setpriv, "--pdeathsig", orphan_signal]
         if limits:
             prefix += ["prlimit", *(f"--{limit}={value}" for limit, value in limits.items())]
@@ -122,6 +136,12 @@ class Child:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGRTMIN)
             time.sleep(0.5)
+        return self.kill()
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait until it has ended by itself, and kill it at the deadline; returns its exit code."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
         return self.kill()
 
     def kill(self) -> int | None:

@@ -1,6 +1,5 @@
-"""A migrated database per test (PostgreSQL too where `VISIONA_TEST_POSTGRESQL_URL` names one) and a clock to turn."""
+"""A migrated database per test, on SQLite and on PostgreSQL, and a clock to turn."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,17 +8,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 
 from app.domain.model import Model
-from app.library.database import Database, parse_url
+from app.library.database import Database
 from app.library.leases import SQLLeases
 from app.library.ledger import SQLJobLedger
 from app.library.migrating import migrate
 from app.library.models import SQLModelStore
 from app.library.sessions import SQLRevokedSessions
-
-POSTGRESQL_URL = os.environ.get("VISIONA_TEST_POSTGRESQL_URL")
+from tests.support.postgresql import PostgreSQL
 
 
 @dataclass
@@ -40,22 +37,18 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRESQL_URL else ["sqlite"])
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Which kind of database a test runs on: each test runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database that holds nothing yet."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'var' / 'visiona.db'}"
-        return
-    assert POSTGRESQL_URL is not None
-    url = parse_url(POSTGRESQL_URL)
-    admin = sa.create_engine(url)
-    schema = f"test_{uuid4().hex}"
-    with admin.begin() as connection:
-        connection.execute(sa.schema.CreateSchema(schema))
-    yield url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
-    with admin.begin() as connection:
-        connection.execute(sa.schema.DropSchema(schema, cascade=True))
-    admin.dispose()
+    if engine == "sqlite":
+        return f"sqlite:///{tmp_path / 'var' / 'visiona.db'}"
+    return str(request.getfixturevalue("postgresql_url"))
 
 
 @pytest.fixture(scope="session")
@@ -66,16 +59,27 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def migrated_template(postgresql: PostgreSQL) -> str:
+    """The URL of a migrated PostgreSQL database, to be copied."""
+    url = postgresql.create_database()
+    migrate(url)
+    return url
+
+
 @pytest.fixture
-def database_url(empty_database_url: str, migrated_file: Path) -> str:
+def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated database."""
-    if empty_database_url.startswith("sqlite"):
-        path = Path(empty_database_url.removeprefix("sqlite:///"))
+    if engine == "sqlite":
+        path = tmp_path / "var" / "visiona.db"
         path.parent.mkdir(mode=0o700)
-        shutil.copyfile(migrated_file, path)
-    else:
-        migrate(empty_database_url)
-    return empty_database_url
+        shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+        yield f"sqlite:///{path}"
+        return
+    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+    url = postgresql.create_database(template=request.getfixturevalue("migrated_template"))
+    yield url
+    postgresql.drop_database(url)
 
 
 @pytest.fixture
