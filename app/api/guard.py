@@ -1,4 +1,4 @@
-"""The order of refusals: a wrong host, then no session, then another site, before any view is reached.
+"""The order of refusals: a wrong host, no session, too many requests, another site, before any view is reached.
 
 It runs for every request, so that a new route is guarded without anybody's remembering it: whatever lies below
 `/api` needs a session, and whatever changes something must come from our own pages or from no page at all.
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Request, Response, g, request
 from flask.globals import request_ctx
 
+from app.api import fair_share
 from app.api.context import gateway, is_api_path
 from app.api.session import current_session, vary_by_cookie
 from app.errors import BadHostError, CrossSiteRequestError
@@ -24,6 +25,7 @@ _PREFLIGHT_SECONDS = "600"
 
 def register(app: Flask) -> None:
     """Guard every request of `app`."""
+    count_for_user = fair_share.register(app)
 
     @app.before_request
     def _guard() -> Response | None:
@@ -36,6 +38,7 @@ def register(app: Flask) -> None:
         if is_api_path(path):
             # An answer to OPTIONS tells the routes, so it needs a session like every other.
             g.user_id = current_session().identity.user_id
+            count_for_user(g.user_id)
         if method not in SAFE_METHODS:
             _require_same_site()
         return None

@@ -8,7 +8,7 @@
     ├── ModelNotFoundError
     ├── ActiveJobConflictError, UploadInProgressError, JobNotCompletedError, JobFailedError, LibraryFullError
     ├── InvalidRequestError, UnsupportedMediaTypeError, PayloadTooLargeError, RangeNotSatisfiableError
-    ├── PreconditionFailedError
+    ├── PreconditionFailedError, TooManyRequestsError
     ├── UploadTimeoutError, UploadCapacityError, DrainingError
     ├── ConverterRejectedError, ConverterBusyError, ConverterUnavailableError, UploadOutcomeUnknownError
     ├── PromoteFailedError, FileServiceUnavailableError, ResultMissingError, ResultCorruptError
@@ -201,6 +201,13 @@ class RangeNotSatisfiableError(GatewayError):
     def __init__(self, size: int) -> None:
         super().__init__(f"the file has {size} bytes")
         self.size = size
+
+
+class TooManyRequestsError(GatewayError):
+    """The user already has as many requests or transfers in progress as one user may have."""
+
+    code = "too_many_requests"
+    default_retry_after_seconds = 5
 
 
 class UploadTimeoutError(GatewayError):

@@ -1,6 +1,8 @@
 """The whole edge on fakes: a real application and a real database, with the conversion service played by a script."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -9,6 +11,7 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from app import create_app
 from app.bootstrap import build_gateway, open_stores
@@ -18,6 +21,7 @@ from app.domain.model import Model
 from app.library.migrating import migrate
 from app.services.conversions import Download, JobView
 from app.streaming.interruption import Interruption
+from tests.support.processes import wait_until
 from tests.support.seen_statuses import made_up
 
 ENVIRON = {
@@ -52,9 +56,15 @@ class FakeConversions:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     model: Model | None = None
     body: bytes = b""
+    #: While it is clear, calls wait.
+    may_answer: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
 
     def _answer(self, *call: Any) -> None:
         self.calls.append(call)
+        assert self.may_answer.wait(60)
         made_up()
         if self.failure is not None:
             raise self.failure
@@ -112,6 +122,20 @@ class Edge:
                     sid=f"sid-{user_id}", sub=user_id, name=user_id, email="", exp=int(NOW.timestamp()) + 3_600
                 )
         return client
+
+    @contextmanager
+    def requests_in_progress(self, user_id: str, count: int) -> Iterator[list[TestResponse]]:
+        """Have `count` requests of a user in progress during the block; after it the list has their answers."""
+        self.conversions.may_answer.clear()
+        before, answers = len(self.conversions.calls), list[TestResponse]()
+        with ThreadPoolExecutor(count) as pool:
+            asked = [pool.submit(self.client(user_id).get, "/api/conversion/active") for _ in range(count)]
+            try:
+                wait_until(lambda: len(self.conversions.calls) == before + count, "all requests are in progress")
+                yield answers
+            finally:
+                self.conversions.may_answer.set()
+            answers += [one.result(60) for one in asked]
 
 
 @contextmanager

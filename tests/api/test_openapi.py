@@ -14,8 +14,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
 from app.api.documents import job_document, model_document
+from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
 from app.api.openapi import build_document, documented_statuses
+from app.api.openapi.document import needs_session
 from app.api.openapi.operations import OPERATIONS, TAGS, Operation
 from app.domain.job import JobError, JobStatus
 from app.domain.model import Model
@@ -195,6 +197,14 @@ def disabled_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 @pytest.fixture(scope="module")
+def busy_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge on which a user has as many requests in progress as one user may have."""
+    folder = tmp_path_factory.mktemp("busy")
+    with make_edge(folder) as made, made.requests_in_progress("alice", MAX_REQUESTS_PER_USER):
+        yield made
+
+
+@pytest.fixture(scope="module")
 def forgetful_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """An edge whose database cannot say whether a session was signed out."""
     folder = tmp_path_factory.mktemp("forgetful")
@@ -219,6 +229,15 @@ def test_the_guard_s_refusals_are_the_described_ones(shared_edge: Edge, operatio
         cross_site = ask(shared_edge, operation, **{"Sec-Fetch-Site": "cross-site"})
         assert (cross_site.status_code, code_of(cross_site, operation)) == (403, "cross_site_request")
         assert 403 in statuses
+
+
+@each_operation
+def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: Operation) -> None:
+    """Where a session is needed, one request more than a user may have in progress is refused with 429."""
+    assert needs_session(operation) == (429 in documented_statuses()[operation.method, operation.rule])
+    if needs_session(operation):
+        answer = ask(busy_edge, operation)
+        assert (answer.status_code, code_of(answer, operation)) in {(429, "too_many_requests"), (429, None)}
 
 
 @each_operation

@@ -8,6 +8,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.errors import LANGUAGES, catalogue
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
 from tests.support.clients import Client, RawAnswer
@@ -42,6 +44,7 @@ WITH_RETRY_AFTER = {
     "converter_busy",
     "draining",
     "job_not_completed",
+    "too_many_requests",
     "upload_capacity",
     "upload_in_progress",
 }
@@ -169,6 +172,21 @@ def _upload_capacity(scene: Scene) -> Answer:
         return scene.init(scene.person())
 
 
+def _too_many_requests(scene: Scene) -> Answer:
+    client = scene.person()
+    job_id = scene.completed_job(client)
+    with scene.fault(CONVERTER, call="get_job", stall_seconds=600), ThreadPoolExecutor(MAX_REQUESTS_PER_USER) as pool:
+        asked = [pool.submit(_poll, scene, scene.person(), job_id) for _ in range(MAX_REQUESTS_PER_USER)]
+
+        def refusals() -> list[requests.Response]:
+            answer = client.get("/api/me")
+            return [answer] if answer.status_code == 429 else []
+
+        refused = wait_until(refusals, "the user has too many requests in progress")[0]
+        assert {one.result().status_code for one in asked} <= {502, 504}
+    return refused
+
+
 def _upload_timeout(scene: Scene) -> Answer:
     with scene.half_upload(scene.user_id) as connection:
         return connection.answer("POST")
@@ -257,6 +275,7 @@ MAIN: Mapping[str, Provoke] = {
     "active_job_conflict": _active_job_conflict,
     "upload_in_progress": _upload_in_progress,
     "upload_capacity": _upload_capacity,
+    "too_many_requests": _too_many_requests,
     "job_not_completed": _job_not_completed,
     "job_failed": _job_failed,
     "invalid_request": lambda scene: scene.person().get("/api/models?limit=many"),

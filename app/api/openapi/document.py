@@ -53,7 +53,7 @@ def failures_of(operation: Operation) -> set[str]:
     if operation.rule not in HOSTLESS_PATHS:
         codes.add("bad_host")
     if needs_session(operation):
-        codes |= {"unauthenticated", "model_store_unavailable", "internal_error"}
+        codes |= {"unauthenticated", "too_many_requests", "model_store_unavailable", "internal_error"}
     if operation.method not in SAFE_METHODS:
         codes.add("cross_site_request")
     if operation.rule.startswith("/api/conversion/"):

@@ -1,0 +1,68 @@
+"""A bound on the requests of one user that a worker handles at once, so that no user takes all of its threads."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, request
+from werkzeug.wsgi import ClosingIterator
+
+from app.errors import TooManyRequestsError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+#: More than a browser's six connections to one host, for a few browsers or programs at once.
+MAX_REQUESTS_PER_USER = 16
+_AT_END, _IS_STREAMED = "visiona.at_end", "visiona.is_streamed"
+
+
+class RequestsInProgress:
+    """The number of requests that this process handles for each user. Any thread may call it."""
+
+    def __init__(self, max_per_user: int = MAX_REQUESTS_PER_USER) -> None:
+        self._max_per_user = max_per_user
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def enter(self, user_id: str, at_end: ExitStack) -> None:
+        """Count one more request until `at_end` is closed.
+
+        Raises TooManyRequestsError if `max_per_user` requests of the user are in progress.
+        """
+        with self._lock:
+            if self._counts[user_id] >= self._max_per_user:
+                raise TooManyRequestsError(f"{self._max_per_user} requests of this user are in progress")
+            self._counts[user_id] += 1
+        at_end.callback(self._leave, user_id)
+
+    def _leave(self, user_id: str) -> None:
+        with self._lock:
+            self._counts[user_id] -= 1
+            if not self._counts[user_id]:
+                del self._counts[user_id]
+
+
+def register(app: Flask) -> Callable[[str], None]:
+    """Limit the requests of each user to `app`, and return what counts the current request for a user.
+
+    A request is in progress until its answer is made, and one with a streamed answer until that is closed, whether it
+    succeeds or fails.
+    """
+    in_progress, handle = RequestsInProgress(), app.wsgi_app
+
+    def handle_counted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        with ExitStack() as at_end:
+            environ[_AT_END] = at_end
+            body = handle(environ, start_response)
+            return ClosingIterator(body, [at_end.pop_all().close]) if environ.get(_IS_STREAMED) else body
+
+    @app.after_request
+    def _note_whether_it_is_streamed(response: Response) -> Response:
+        request.environ[_IS_STREAMED] = response.is_streamed
+        return response
+
+    app.wsgi_app = handle_counted  # type: ignore[method-assign]
+    return lambda user_id: in_progress.enter(user_id, request.environ[_AT_END])
