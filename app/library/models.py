@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from app.domain.model import Model
-from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
+from app.errors import ModelStoreUnavailableError
 from app.library.database import Database
 from app.library.tables import UTCDateTime, models
 
@@ -29,20 +29,17 @@ class SQLModelStore:
         self._database = database
 
     def add(self, model: Model) -> Model:
-        """Record a model and return it, or the one that was made of the same job before.
-
-        Raises OwnershipMismatchError if that one is another user's.
-        """
+        """Record a model and return it, or the user's own that was made of the same job before."""
         values = {column.name: getattr(model, column.name) for column in models.columns}
         for _ in range(_TRIES):
             with self._database.write() as connection:
                 connection.execute(self._database.insert(models).values(values).on_conflict_do_nothing())
                 row = connection.execute(
-                    sa.select(models).where(models.c.source_job_id == model.source_job_id)
+                    sa.select(models).where(
+                        models.c.user_id == model.user_id, models.c.source_job_id == model.source_job_id
+                    )
                 ).one_or_none()
             if row is not None:
-                if row.user_id != model.user_id:
-                    raise OwnershipMismatchError("a model of this job is another user's")
                 return _model(row)
             # The row in our way was deleted meanwhile (PostgreSQL only), or its id was in our way, not its job.
         raise ModelStoreUnavailableError("the id or the storage key of a new model is taken")

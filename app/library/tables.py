@@ -71,7 +71,7 @@ jobs = sa.Table(
 _is_pending = jobs.c.job_id.is_(None)
 sa.Index("ix_jobs_pending", jobs.c.user_id, jobs.c.started_at, sqlite_where=_is_pending, postgresql_where=_is_pending)
 
-#: The model library. One model a job, whoever asks.
+#: The model library. A user has at most one model of a job.
 models = sa.Table(
     "models",
     metadata,
@@ -86,7 +86,7 @@ models = sa.Table(
     sa.Column("content_type", sa.Text, nullable=False),
     sa.Column("storage_key", sa.Text, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
-    sa.UniqueConstraint("source_job_id", name="uq_models_source_job_id"),
+    sa.UniqueConstraint("user_id", "source_job_id", name="uq_models_user_id_source_job_id"),
     sa.UniqueConstraint("storage_key", name="uq_models_storage_key"),
     sa.Index("ix_models_page", "user_id", "created_at", "id"),
 )

@@ -82,10 +82,7 @@ class ModelStore(Protocol):
     """The records of the model library. A model is seen by its owner only."""
 
     def add(self, model: Model) -> Model:
-        """Record a model and return it; where one with the same `source_job_id` exists already, return that one.
-
-        Raises OwnershipMismatchError if that one is another user's.
-        """
+        """Record a model and return it; where the user has one of the same `source_job_id` already, return that one."""
 
     def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
         """The user's model that was made of this job, or None."""

@@ -18,7 +18,7 @@ from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord, JobStatus
 from app.domain.model import Model
 from app.domain.stages import StageTime
-from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
+from app.errors import GatewayError, JobNotFoundError
 from app.services.ports import PageKey
 from app.streaming.multipart import Recomposition
 
@@ -135,10 +135,8 @@ class MemoryModels(Switch):
 
     def add(self, model: Model) -> Model:
         self._called("add")
-        for other in self.models.values():
+        for other in self._of(model.user_id):
             if other.source_job_id == model.source_job_id:
-                if other.user_id != model.user_id:
-                    raise OwnershipMismatchError("another user's")
                 return other
         self.models[model.id] = model
         return model

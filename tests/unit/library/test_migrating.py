@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
+from app.domain.model import Model
 from app.errors import ModelStoreUnavailableError
 from app.library import migrating
 from app.library.database import Database
 from app.library.migrating import migrate, pending_migrations
-from app.library.tables import metadata
+from app.library.models import SQLModelStore
+from app.library.tables import metadata, models
 
 MIGRATE = "import sys; from app.library.migrating import migrate; migrate(sys.argv[1])"
 
@@ -95,6 +99,37 @@ def test_a_migration_killed_after_any_statement_leaves_all_or_nothing_and_the_ne
     assert returncode == 0
     assert killed_after > 6, "the hook killed nothing of the migration itself"
     assert pending_migrations(empty_database_url) == []
+
+
+def upgrade_to(database: Database, revision: str) -> None:
+    """Migrate an empty database to an older revision."""
+    with database.write() as connection:
+        command.upgrade(migrating._config(connection), revision)
+
+
+def test_existing_models_stay_when_their_jobs_become_unique_per_user(
+    empty_database_url: str, a_model: Callable[..., Model], request: pytest.FixtureRequest
+) -> None:
+    before = Database(empty_database_url)
+    request.addfinalizer(before.dispose)
+    before.ensure_file()
+    upgrade_to(before, "0002")
+    existing = [a_model(id=f"model-{number}", source_job_id=f"job-{number}") for number in range(3)]
+    with before.write() as connection:
+        connection.execute(models.insert(), [asdict(model) for model in existing])
+    with pytest.raises(ModelStoreUnavailableError), before.write() as connection:
+        connection.execute(models.insert(), asdict(a_model(user_id="bob", source_job_id="job-1")))
+    before.dispose()
+
+    migrate(empty_database_url)
+
+    store = SQLModelStore(before)
+    assert [store.find("alice", model.id) for model in existing] == existing
+    bobs = a_model(user_id="bob", source_job_id="job-1")
+    assert store.add(bobs) == bobs
+    assert store.add(a_model(source_job_id="job-1")) == existing[1]
+    with before.read() as connection:
+        assert {index["name"] for index in sa.inspect(connection).get_indexes("models")} >= {"ix_models_page"}
 
 
 HOLDS_THE_LOCK = """

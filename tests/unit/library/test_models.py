@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from app.domain.model import Model
-from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
+from app.errors import ModelStoreUnavailableError
 from app.library.models import SQLModelStore
 
 MakeModel = Callable[..., Model]
@@ -44,10 +44,14 @@ def test_of_20_threads_that_record_models_of_one_job_all_get_the_same(store: SQL
         assert len(set(pool.map(add, range(20)))) == 1
 
 
-def test_a_job_that_another_user_has_a_model_of_is_that_users(store: SQLModelStore, a_model: MakeModel) -> None:
-    store.add(a_model(source_job_id="job"))
-    with pytest.raises(OwnershipMismatchError):
-        store.add(a_model(source_job_id="job", user_id="bob"))
+def test_another_users_model_of_the_same_job_keeps_nobody_from_having_one(
+    store: SQLModelStore, a_model: MakeModel
+) -> None:
+    theirs = store.add(a_model(source_job_id="job", user_id="bob"))
+    own = a_model(source_job_id="job")
+    assert store.add(own) == own
+    assert store.find_by_source_job_id("alice", "job") == own
+    assert store.find_by_source_job_id("bob", "job") == theirs
 
 
 @pytest.mark.parametrize("field", ["id", "storage_key"])
