@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 # What the whole suite runs beside Python.
 TEST_COMMANDS := curl nginx node npm chromium systemd-analyze postgres pgbouncer
 
-SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-node-packages scripts/make-venv scripts/smoke
+SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-node-packages scripts/make-venv scripts/smoke scripts/try-fresh-debian
 
 .DEFAULT_GOAL := help
 
