@@ -1,0 +1,216 @@
+"""What holds for every storage: on a folder, and on an S3 server."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.errors import StorageUnavailableError
+from app.library.s3 import PART_BYTES
+from app.library.storage import MAX_CHUNK_BYTES, SweepableStorage
+from app.library.storage_urls import open_storage
+
+KEY = "job-1/model_1"
+
+
+@dataclass
+class Place:
+    """A storage, and a look at everything that is really there, drafts included."""
+
+    storage: SweepableStorage
+    contents: Callable[[], set[str]]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        root = tmp_path / "var" / "models"
+        return Place(open_storage(root.as_uri()), lambda: names_below(root))
+    bucket = request.getfixturevalue("s3_bucket")
+    client = request.getfixturevalue("s3_server").client
+    return Place(open_storage(f"s3://{bucket}/library"), lambda: names_in(client, bucket))
+
+
+@pytest.fixture
+def storage(place: Place) -> SweepableStorage:
+    return place.storage
+
+
+def names_below(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def names_in(client: Any, bucket: str) -> set[str]:
+    objects = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return {found["Key"].removeprefix("library/") for found in [*objects, *uploads]}
+
+
+def put(storage: SweepableStorage, key: str, data: bytes) -> None:
+    with storage.open_writer(key) as writer:
+        for start in range(0, len(data), 1_000_003):
+            writer.write(data[start : start + 1_000_003])
+        writer.commit()
+
+
+def read(storage: SweepableStorage, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    with storage.open_reader(key, start=start, length=length) as chunks:
+        return b"".join(chunks)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 * MAX_CHUNK_BYTES + 17, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 5])
+def test_a_committed_file_is_read_back_in_bounded_chunks(place: Place, size: int) -> None:
+    data = os.urandom(size)
+    put(place.storage, KEY, data)
+    with place.storage.open_reader(KEY) as chunks:
+        parts = list(chunks)
+    assert b"".join(parts) == data
+    assert max(map(len, parts), default=0) <= MAX_CHUNK_BYTES
+    assert place.contents() == {KEY}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(start=st.integers(0, 1000), length=st.none() | st.integers(0, 1000))
+def test_a_range_gives_exactly_its_bytes_or_is_refused_whole(
+    storage: SweepableStorage, start: int, length: int | None
+) -> None:
+    data = bytes(range(256)) * 2
+    put(storage, KEY, data)
+    end = len(data) if length is None else start + length
+    if start <= end <= len(data):
+        assert read(storage, KEY, start=start, length=length) == data[start:end]
+    else:
+        with pytest.raises(StorageUnavailableError):
+            read(storage, KEY, start=start, length=length)
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, None), (0, -1)])
+def test_a_negative_range_is_a_mistake_of_the_caller(storage: SweepableStorage, start: int, length: int | None) -> None:
+    put(storage, KEY, b"abc")
+    with pytest.raises(ValueError):
+        read(storage, KEY, start=start, length=length)
+
+
+@pytest.mark.parametrize("key", ["absent", "job-1/absent", "job-1", f"{KEY}/below"])
+def test_reading_what_is_not_there_raises_file_not_found_on_entering(storage: SweepableStorage, key: str) -> None:
+    put(storage, KEY, b"abc")
+    with pytest.raises(FileNotFoundError), storage.open_reader(key):
+        pytest.fail("the block was entered")
+
+
+@pytest.mark.parametrize("size", [3, PART_BYTES])
+def test_nothing_is_visible_before_the_commit(storage: SweepableStorage, size: int) -> None:
+    with storage.open_writer(KEY) as writer:
+        writer.write(bytes(size))
+        assert list(storage.files()) == []
+        with pytest.raises(FileNotFoundError), storage.open_reader(KEY):
+            pass
+        writer.commit()
+        assert read(storage, KEY) == bytes(size)
+
+
+@pytest.mark.parametrize("size", [3, PART_BYTES])
+def test_leaving_without_commit_leaves_nothing(place: Place, size: int) -> None:
+    with place.storage.open_writer(KEY) as writer:
+        writer.write(bytes(size))
+    assert place.contents() == set()
+
+
+@pytest.mark.parametrize("size", [3, PART_BYTES])
+def test_an_exception_of_the_caller_leaves_nothing_and_passes_unchanged(place: Place, size: int) -> None:
+    """What `requests` raises is an OSError too, and must not be taken for a failure of the storage."""
+
+    def write_and_fail() -> None:
+        with place.storage.open_writer(KEY) as writer:
+            writer.write(bytes(size))
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        write_and_fail()
+    assert place.contents() == set()
+    put(place.storage, KEY, b"abc")
+    with pytest.raises(ConnectionResetError), place.storage.open_reader(KEY):
+        raise ConnectionResetError
+
+
+def test_an_uncommitted_rewrite_keeps_the_old_file_and_a_committed_one_replaces_it(storage: SweepableStorage) -> None:
+    put(storage, KEY, b"old")
+    with storage.open_writer(KEY) as writer:
+        writer.write(bytes(PART_BYTES))
+    assert read(storage, KEY) == b"old"
+    put(storage, KEY, b"new")
+    assert read(storage, KEY) == b"new"
+
+
+def test_a_reader_of_a_file_that_is_deleted_meanwhile_gets_all_of_it(storage: SweepableStorage) -> None:
+    put(storage, KEY, b"abc")
+    with storage.open_reader(KEY) as chunks:
+        storage.delete(KEY)
+        assert b"".join(chunks) == b"abc"
+
+
+def test_a_writer_takes_nothing_more_once_it_is_committed_or_closed(storage: SweepableStorage) -> None:
+    with storage.open_writer(KEY) as writer:
+        writer.commit()
+        with pytest.raises(ValueError):
+            writer.write(b"late")
+        with pytest.raises(ValueError):
+            writer.commit()
+    with storage.open_writer(KEY) as abandoned:
+        pass
+    with pytest.raises(ValueError):
+        abandoned.write(b"late")
+    with pytest.raises(ValueError):
+        abandoned.commit()
+    assert read(storage, KEY) == b""
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/", "a/", "/a", "a//b", ".", "..", "a/../b", ".tmp/x", "a b", "a\n", "模型", "a\0", "a" * 129, "a/b/c/d/e"],
+)
+def test_a_key_that_could_lead_elsewhere_is_refused_everywhere(place: Place, key: str) -> None:
+    with pytest.raises(ValueError), place.storage.open_writer(key):
+        pass
+    with pytest.raises(ValueError), place.storage.open_reader(key):
+        pass
+    with pytest.raises(ValueError):
+        place.storage.delete(key)
+    assert place.contents() == set()
+
+
+def test_deleting_removes_one_file_and_may_be_repeated(place: Place) -> None:
+    put(place.storage, "a/b", b"1")
+    put(place.storage, "a/c", b"2")
+    for key in ("a/c", "a/c", "a/b/c", "a", "absent"):
+        place.storage.delete(key)
+    assert place.contents() == {"a/b"}
+    assert read(place.storage, "a/b") == b"1"
+
+
+def test_ping_leaves_nothing(place: Place) -> None:
+    place.storage.ping()
+    assert place.contents() == set()
+
+
+def test_files_are_listed_with_key_size_and_time_and_drafts_are_not(storage: SweepableStorage) -> None:
+    put(storage, "a/b/c/d", b"1234")
+    put(storage, "e", b"")
+    with storage.open_writer("f") as writer:
+        writer.write(bytes(PART_BYTES))
+        found = {file.key: file for file in storage.files()}
+    assert {key: file.size for key, file in found.items()} == {"a/b/c/d": 4, "e": 0}
+    for file in found.values():
+        # S3 tells whole seconds.
+        assert timedelta(seconds=-1) <= datetime.now(UTC) - file.modified_at < timedelta(minutes=1)
+
+
+def test_a_storage_that_was_never_used_has_no_files_and_nothing_to_remove(storage: SweepableStorage) -> None:
+    assert list(storage.files()) == []
+    assert storage.remove_stale_temporaries(older_than_seconds=0) == 0
