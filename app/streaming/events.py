@@ -40,8 +40,10 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
     little at a time: it copies what it is given. A line feed within a header line is refused, wherever the line is cut.
     """
 
-    def __init__(self, boundary: str, **limits: int) -> None:
+    def __init__(self, boundary: str, max_parts: int, **limits: int) -> None:
         super().__init__(boundary, **limits)
+        self._max_parts = max_parts
+        self._parts = 0
         self._scanner = Scanner(b"\r\n--" + boundary.encode())
 
     def parse(self, chunk: Chunk) -> Iterator[Any]:
@@ -64,6 +66,13 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
                 self._buffer += bytes(chunk)
                 return
 
+    def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
+        # Counted here: the original reports every limit by the same exception, and only its text says which one.
+        self._parts += 1
+        if self._parts > self._max_parts:
+            raise too_many_parts(self._max_parts)
+        return super()._create_segment(headerlist)
+
     def _on_segment_headerline(self, line: bytes) -> None:
         if not _HEADER_LINE.fullmatch(line):
             raise ParserError("Malformed segment header")
@@ -79,13 +88,12 @@ class MessageEvents(Iterator[Any]):
 
     def __init__(self, source: Iterable[Chunk], boundary: str, max_parts: int) -> None:
         self._source = iter(source)
-        self._max_parts = max_parts
         # Lines that are a little too long are refused below, by what is in them, and not by how they arrived.
         self._parser = _Parser(
             boundary,
+            max_parts,
             max_header_size=2 * MAX_PART_HEADER_BYTES,
             max_header_count=MAX_PART_HEADERS,
-            max_segment_count=max_parts,
         )
         self._first_boundary = b"--" + boundary.encode()
         self._at_hand: deque[Any] = deque()
@@ -112,7 +120,7 @@ class MessageEvents(Iterator[Any]):
                 else:
                     self._take(data)
             except ParserLimitReached as error:
-                self._fail(self._limit_failure(error), error)
+                self._fail(header_too_large(), error)
             except MultipartError as error:
                 self._fail(InvalidRequestError("the multipart message is malformed or has no end"), error)
             except GatewayError as error:
@@ -168,11 +176,6 @@ class MessageEvents(Iterator[Any]):
     def _fail(self, failure: GatewayError, cause: Exception) -> None:
         failure.__cause__ = cause
         self._failure = failure
-
-    def _limit_failure(self, error: ParserLimitReached) -> PayloadTooLargeError:
-        if "segment count" in str(error):
-            return too_many_parts(self._max_parts)
-        return header_too_large()
 
 
 def _check_header_sizes(segment: MultipartSegment) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 
 import pytest
+from multipart import ParserLimitReached
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 from app.streaming.events import MAX_PART_HEADER_BYTES, MAX_PART_HEADERS, MessageEvents
@@ -215,6 +216,15 @@ def test_exactly_as_many_parts_as_allowed_and_not_one_more() -> None:
     assert message.facts.parts == 1_000
     with pytest.raises(PayloadTooLargeError, match="1000 parts"):
         recompose(inbound(*parts, part("more")), max_parts=1_000)
+
+
+def test_limits_are_told_apart_without_the_words_of_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of the library may say it in other words."""
+    monkeypatch.setattr(ParserLimitReached, "__str__", lambda _self: "a limit")
+    with pytest.raises(PayloadTooLargeError, match="at most 2 parts"):
+        recompose(inbound(part("a"), part("b"), part("c")), max_parts=2)
+    with pytest.raises(PayloadTooLargeError, match="headers"):
+        recompose(inbound(part("a", b"", None, *["X: 1"] * MAX_PART_HEADERS)), max_parts=2)
 
 
 def test_a_field_of_exactly_the_limit_and_one_byte_more() -> None:
