@@ -23,7 +23,7 @@ A failure names its catalogue code; status, texts, blame and retryability are th
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from app.errors.catalogue import Entry, catalogue
 
@@ -53,6 +53,12 @@ class GatewayError(Exception):
         )
         self.extensions: Mapping[str, Any] = dict(extensions or {})
         self.texts: Mapping[str, str] = dict(texts or {})
+
+    def __copy__(self) -> Self:
+        """Return a copy without the traceback. `copy` alone calls the class with `args`, which some do not take."""
+        twin = type(self).__new__(type(self), *self.args)
+        vars(twin).update(vars(self))
+        return twin
 
     @property
     def entry(self) -> Entry:
