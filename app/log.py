@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Literal
@@ -44,6 +45,10 @@ _PLAIN_TEXT = re.compile(r"(?!.*eyJ)[A-Za-z0-9._/<>-]*")
 _HARMLESS = frozenset({int, float, bool, type(None)})
 _MAX_TEXT_CHARACTERS = 4_000
 _MIN_SECRET_CHARACTERS = 6
+#: A pipe takes so many bytes as a whole (pipe(7)); the parts of a longer line could be mixed with those of others.
+_MAX_LINE_BYTES = select.PIPE_BUF
+#: Values as short as this are left alone.
+_MIN_SHORTENED_CHARACTERS = 64
 _STANDARD_ERROR = 2
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -88,7 +93,13 @@ class Redactor:
         if not _PLAIN_TEXT.fullmatch(text):
             for pattern in _PATTERNS:
                 text = pattern.sub(_keep_name, text)
-        return text if len(text) <= _MAX_TEXT_CHARACTERS else text[:_MAX_TEXT_CHARACTERS] + "…"
+        return text if len(text) <= _MAX_TEXT_CHARACTERS else _without_middle(text, _MAX_TEXT_CHARACTERS)
+
+
+def _without_middle(text: str, characters: int) -> str:
+    """Return the beginning and the end of `text`: a traceback tells the most at its end."""
+    half = characters // 2
+    return text[:half] + "…" + text[-half:]
 
 
 @functools.lru_cache(maxsize=1_024)
@@ -120,7 +131,7 @@ def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render: list[Any] = [_as_json] if log_format == "json" else [_one_line, _console_renderer()]
+    render: list[Any] = [_Short(_as_json)] if log_format == "json" else [_one_line, _Short(_console_renderer())]
     handler = _Handler()
     # The lines of libraries, which come as records of the standard library.
     handler.setFormatter(
@@ -151,6 +162,29 @@ def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[
 def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     """The event as one line; after the redactor there is nothing in it that JSON does not know."""
     return _JSON.encode(event)
+
+
+class _Short:
+    """Renders events as lines that a pipe takes whole, with their longest values shortened where that is needed."""
+
+    def __init__(self, render: Callable[[Any, str, MutableMapping[str, Any]], Any]) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        """Return the event's line, without its line feed."""
+        while True:
+            line = str(self._render(logger, method, dict(event)))  # some renderers take the event apart
+            if len(_encoded(line)) <= _MAX_LINE_BYTES:
+                return line
+            name = max(event, key=lambda name: len(str(event[name])))
+            text = str(event[name])
+            if len(text) <= _MIN_SHORTENED_CHARACTERS:
+                return line
+            event[name] = _without_middle(text, len(text) * 3 // 4)
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode(errors="backslashreplace") + b"\n"
 
 
 def _console_renderer() -> structlog.dev.ConsoleRenderer:
@@ -204,8 +238,8 @@ class _Handler(logging.StreamHandler[Any]):
                     self.stream.flush()
                 return
             # One call of the system puts a line down whole (write(2), pipe(7)), without a lock for which all threads
-            # would queue whenever one of them writes.
-            rest = memoryview(line.encode(errors="backslashreplace") + b"\n")
+            # would queue whenever one of them writes. `_Short` keeps lines short enough for that.
+            rest = memoryview(_encoded(line))
             while rest:
                 rest = rest[os.write(_STANDARD_ERROR, rest) :]
 

@@ -4,12 +4,17 @@ import contextlib
 import io
 import json
 import logging
+import os
+import select
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
 import structlog
 
+from app.config import ROOT
 from app.log import REDACTED, Redactor, configure_logging
 
 CONFIGURED = "conf1gured-s3cret/+="
@@ -162,7 +167,9 @@ def test_a_secret_that_is_part_of_another_leaves_no_rest() -> None:
 
 
 def test_texts_are_bounded() -> None:
-    assert len(Redactor().text("x" * 100_000)) == 4_001
+    text = Redactor().text("begin" + "x" * 100_000 + "end")
+    assert len(text) == 4_001
+    assert (text[:5], text[-3:]) == ("begin", "end")
 
 
 FORGERIES = [
@@ -234,3 +241,58 @@ def test_numbers_and_nothing_stay_what_they_are_however_deep() -> None:
     outer = {"count": 5, "share": 0.5, "is_late": True, "at": None}
     told = Redactor([CONFIGURED])(None, "info", {"event": "x", "outer": outer | {"list": [1, None, ("a", 2)]}})
     assert told == {"event": "x", "outer": outer | {"list": [1, None, ["a", 2]]}}
+
+
+#: Eight threads log long lines: a traceback, a text of three bytes a character, and many values.
+CHATTER = """
+import sys, threading, structlog
+from app.log import configure_logging
+configure_logging("json")
+log = structlog.get_logger("chatter")
+
+def fail(depth):
+    if depth:
+        fail(depth - 1)
+    raise ValueError("the cause " + sys.argv[1])
+
+def chat():
+    for number in range(20):
+        try:
+            fail(number * 3)
+        except ValueError:
+            log.exception("crashed", number=number)
+        log.warning("模" * 3_000, number=number)
+        log.warning("many", number=number, names=["x" * 50] * 300)
+
+threads = [threading.Thread(target=chat) for _ in range(4)]
+for thread in threads:
+    thread.start()
+"""
+
+
+def test_long_lines_of_two_processes_are_not_mixed_in_a_pipe() -> None:
+    """A pipe keeps writes of at most PIPE_BUF bytes whole."""
+    reading, writing = os.pipe()
+    children = [
+        subprocess.Popen([sys.executable, "-c", CHATTER, name], stderr=writing, cwd=ROOT)
+        for name in ("first", "second")
+    ]
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    assert [child.wait(30) for child in children] == [0, 0]
+    written = [json.loads(line) for line in lines]
+    assert len(written) == 2 * 4 * 60
+    assert max(map(len, lines)) < select.PIPE_BUF
+    tracebacks = [event["exception"] for event in written if event["event"] == "crashed"]
+    assert {text.startswith("Traceback") for text in tracebacks} == {True}
+    assert {text.splitlines()[-1] for text in tracebacks} == {
+        "ValueError: the cause first",
+        "ValueError: the cause second",
+    }
+
+
+def test_a_long_line_of_the_console_fits_into_a_pipe_as_well() -> None:
+    with configured("console") as lines:
+        log.error("crashed", exc_info=raising("\n" * 5_000), names=["x" * 50] * 300, agent="\x1b" * 4_000)
+        assert len(lines.stream.getvalue().encode()) <= select.PIPE_BUF
