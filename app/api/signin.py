@@ -17,6 +17,7 @@ from flask import Blueprint, Flask, Response, current_app, g, jsonify, render_te
 from flask_oidc import OpenIDConnect
 
 from app.api.context import call_context, gateway
+from app.api.documents import timestamp
 from app.api.problem import language, problem_response, request_id
 from app.api.session import current_session, end_session, start_session
 from app.api.signin_provider import Bounds, Provider, silence_libraries
@@ -138,7 +139,7 @@ def me() -> Response:
         user_id=session.identity.user_id,
         name=session.identity.name,
         email=session.identity.email,
-        session_expires_at=session.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        session_expires_at=timestamp(session.expires_at),
     )
     response.headers["Cache-Control"] = "no-store"
     return response

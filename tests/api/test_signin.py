@@ -53,7 +53,7 @@ def test_a_person_signs_in_and_is_known_by_the_verified_subject(world: World) ->
         "user_id": "user-alice",
         "name": "Alice",
         "email": "alice@example.com",
-        "session_expires_at": "2031-05-17T20:30:00Z",
+        "session_expires_at": "2031-05-17T20:30:00.000Z",
     }
     assert browser.pending() == []
 

@@ -380,7 +380,7 @@ ACCOUNT = (
                         "user_id": "alice",
                         "name": "Alice Chen",
                         "email": "alice@example.com",
-                        "session_expires_at": "2026-11-25T20:30:00Z",
+                        "session_expires_at": "2026-11-25T20:30:00.000Z",
                     },
                 ),
                 _UNCACHED,
