@@ -14,12 +14,14 @@ from app.clients.converter import SCOPE_READ, SCOPE_WRITE, ConverterClient
 from app.clients.file_access import SCOPE_READ as SCOPE_READ_FILES
 from app.clients.file_access import FileAccessClient
 from app.clients.health import UpstreamHealth
+from app.clients.identity_provider import IdentityProvider
 from app.clients.member_center import SCOPE_DELEGATE_DOWNLOADS, MemberCenterClient
-from app.clients.retry import Retrier
+from app.clients.retry import SIGN_IN_PLACES, Retrier
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
 from app.config import WORKER_THREADS, Settings
+from app.domain.basic_credentials import basic_authorization
 from app.domain.call import Deadline
 from app.library.database import Database
 from app.library.leases import SQLLeases
@@ -55,6 +57,7 @@ class Gateway:
     """Everything that a request may need, joined once a process. `conversions` is None where it is not enabled."""
 
     settings: Settings
+    identity_provider: IdentityProvider
     revoked_sessions: RevokedSessions
     library: ModelLibrary
     conversions: ConversionService | None
@@ -135,6 +138,7 @@ def build_gateway(
     )
     return Gateway(
         settings=settings,
+        identity_provider=build_identity_provider(settings, retrier, clock, monotonic),
         revoked_sessions=stores.revoked_sessions,
         library=ModelLibrary(stores.models, stores.storage, leases, slots),
         conversions=conversions,
@@ -142,6 +146,23 @@ def build_gateway(
         slots=slots,
         checks=stores.checks,
         upstream_health=retrier.health,
+        clock=clock,
+        monotonic=monotonic,
+    )
+
+
+def build_identity_provider(
+    settings: Settings, retrier: Retrier, clock: Callable[[], datetime], monotonic: Callable[[], float]
+) -> IdentityProvider:
+    """MC as people sign in at it."""
+    return IdentityProvider(
+        Upstream("identity_provider", "", pool_size=SIGN_IN_PLACES, watchdog=Watchdog(), ca_file=settings.ca_file),
+        retrier,
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        authorization=basic_authorization(
+            settings.oidc_client_id, settings.oidc_client_secret.get_secret_value(), settings.basic_credentials
+        ),
         clock=clock,
         monotonic=monotonic,
     )
@@ -164,8 +185,11 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
             "member_center", settings.oidc_issuer, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file
         ),
         retrier,
-        client_id=_required(settings.service_client_id),
-        client_secret=_required(secret.get_secret_value() if secret else None),
+        authorization=basic_authorization(
+            _required(settings.service_client_id),
+            _required(secret.get_secret_value() if secret else None),
+            settings.basic_credentials,
+        ),
         clock=clock,
         monotonic=monotonic,
     )

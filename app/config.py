@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.domain.basic_credentials import Encoding, find_problem, is_encoded_differently
 from app.domain.job import is_job_id
 
 PREFIX = "VISIONA_"
@@ -95,6 +96,7 @@ def _holds_certificates(path: Path) -> bool:
 
 
 T = TypeVar("T")
+Credential = TypeVar("Credential", str, SecretStr, None)
 
 BaseURL = Annotated[str, AfterValidator(_base_url)]
 
@@ -105,6 +107,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
     )
+
+    #: How ids and secrets of clients are sent to MC. It stands first because they are checked against it.
+    basic_credentials: Encoding = "rfc6749"
 
     # --- always required
     oidc_issuer: BaseURL
@@ -148,6 +153,16 @@ class Settings(BaseSettings):
     #: Where each gunicorn master makes the directory of its workers' counts; None: in memory where that is possible.
     metrics_dir: Path | None = None
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("oidc_client_id", "oidc_client_secret", "service_client_id", "service_client_secret")
+    @classmethod
+    def _check_credentials(cls, value: Credential, info: ValidationInfo) -> Credential:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        is_id = str(info.field_name).endswith("_id")
+        problem = text and find_problem(text, info.data.get("basic_credentials", "rfc6749"), is_id=is_id)
+        if problem:
+            raise ValueError(problem)
+        return value
 
     @field_validator("ca_file")
     @classmethod
@@ -273,6 +288,19 @@ class Settings(BaseSettings):
         if (self.converter_base_url is None) != (self.faa_base_url is None):
             missing = "CONVERTER_BASE_URL" if self.converter_base_url is None else "FAA_BASE_URL"
             found.append(f"Conversion is disabled because {PREFIX}{missing} is not set; it needs both base URLs.")
+        credentials = {
+            "OIDC_CLIENT_ID": self.oidc_client_id,
+            "OIDC_CLIENT_SECRET": self.oidc_client_secret.get_secret_value(),
+            "SERVICE_CLIENT_ID": self.service_client_id,
+            "SERVICE_CLIENT_SECRET": self.service_client_secret and self.service_client_secret.get_secret_value(),
+        }
+        differing = [PREFIX + name for name, text in credentials.items() if text and is_encoded_differently(text)]
+        if differing:
+            other = "raw" if self.basic_credentials == "rfc6749" else "rfc6749"
+            found.append(
+                f"{', '.join(differing)} would be sent differently if {PREFIX}BASIC_CREDENTIALS were {other} "
+                f"(it is {self.basic_credentials}). If Member Center refuses the client, change it."
+            )
         known = {PREFIX + name.upper() for name in type(self).model_fields}
         for name in sorted(set(os.environ if environ is None else environ) - known):
             if name.startswith(PREFIX):
@@ -316,5 +344,7 @@ def _sentence(problem: ErrorDetails) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         message = "is required"
+    if problem["type"] == "string_unicode":
+        message = "must be UTF-8"
     name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
     return f"{name} {message}".strip()

@@ -1,11 +1,11 @@
 """Signing in and out: the routes under `/auth`, and `/api/me`.
 
-The way in is OpenID Connect's authorization code with PKCE, by flask-oidc and Authlib. Deliberately not used of
-flask-oidc: its own views and its token check before every request. They take `next` and `Host` from the sender, sign
-out on GET, keep MC's tokens in the cookie, redirect uploads when a token ages, and let most failures of a callback
-crash. `OIDC_RESOURCE_SERVER_ONLY` keeps all of that from existing; what is left is its registry and its client.
+The way in is OpenID Connect's authorization code with PKCE; flask-oidc's client builds the request. Deliberately not
+used of flask-oidc: its own views and its token check before every request. They take `next` and `Host` from the
+sender, sign out on GET, keep MC's tokens in the cookie, redirect uploads when a token ages, and let most failures of a
+callback crash. `OIDC_RESOURCE_SERVER_ONLY` keeps all of that from existing; what is left is its registry and its client.
 
-`session` says who is signed in, `signin_states` what is under way, `signin_provider` speaks with MC.
+`session` says who is signed in, `signin_states` what is under way, `signin_provider` where MC sends the browser.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,21 @@ from app.api.context import call_context, gateway
 from app.api.documents import timestamp
 from app.api.problem import language, problem_response, request_id
 from app.api.session import current_session, end_session, start_session
-from app.api.signin_provider import Bounds, Provider, silence_libraries
+from app.api.signin_provider import Provider, silence_libraries
 from app.api.signin_states import HOME, SignInStates, begin_sign_in, safe_return_path
 from app.api.tracing import user_hash
 from app.config import Settings
 from app.errors import (
     LANGUAGES,
     GatewayError,
+    IDPMisconfiguredError,
     IDPUnavailableError,
     MethodNotAllowedError,
+    ModelStoreUnavailableError,
     NavigationRequiredError,
     SignInFailedError,
+    StaleSignInError,
+    UnauthenticatedError,
 )
 
 log = structlog.get_logger(__name__)
@@ -56,7 +60,7 @@ class _SignInOnly(OpenIDConnect):  # type: ignore[misc]
         return None
 
 
-def register(app: Flask, settings: Settings, *, bounds: Bounds | None = None) -> None:
+def register(app: Flask, settings: Settings) -> None:
     """Give `app` the routes of this module. Opens no connection: MC may be down while the gateway starts."""
     silence_libraries()
     app.config.update(
@@ -64,12 +68,11 @@ def register(app: Flask, settings: Settings, *, bounds: Bounds | None = None) ->
             "web": {
                 "issuer": settings.oidc_issuer,
                 "client_id": settings.oidc_client_id,
-                "client_secret": settings.oidc_client_secret.get_secret_value(),
+                # flask-oidc asks for one; the token request is not made by it.
+                "client_secret": "",
             }
         },
         OIDC_SCOPES="openid profile email",
-        # In spite of its name this is the method for the token endpoint.
-        OIDC_INTROSPECTION_AUTH_METHOD="client_secret_basic",
         # The address is ours to state; the Host header is the sender's. Our own views build it in the same way.
         OIDC_OVERWRITE_REDIRECT_URI=settings.public_base_url + "/auth/authorize",
         OIDC_RESOURCE_SERVER_ONLY=True,
@@ -79,11 +82,8 @@ def register(app: Flask, settings: Settings, *, bounds: Bounds | None = None) ->
     provider = Provider(
         _SignInOnly(app).oauth.oidc,
         settings,
-        clock=lambda: gateway().clock(),
-        monotonic=lambda: gateway().monotonic(),
-        correlation=lambda: call_context().correlation,
-        note_outcome=lambda outcome: gateway().upstream_health.note("mc", outcome),
-        bounds=bounds or Bounds(),
+        identity_provider=lambda: gateway().identity_provider,
+        context=call_context,
     )
     app.extensions[_EXTENSION] = _SignIn(provider, SignInStates(settings))
     app.register_blueprint(auth)
@@ -95,11 +95,10 @@ def login() -> Response:
     """Send the browser to MC's login page; `next` is where it goes when it comes back."""
     _require_navigation()
     g.return_path = safe_return_path(request.args.get("next"))
-    now = gateway().clock()
-    pending = begin_sign_in(g.return_path, now)
+    pending = begin_sign_in(g.return_path, gateway().clock())
     url = _sign_in().provider.authorization_url(pending)
     # After the URL, so that a sign-in which cannot even begin leaves nothing in the browser.
-    _sign_in().states.remember(pending, now)
+    _sign_in().states.remember(pending)
     return _redirect(url)
 
 
@@ -108,14 +107,19 @@ def authorize() -> Response:
     """The callback: MC sends the browser back with a code, or with an error."""
     _require_navigation()
     here = _sign_in()
-    pending = here.states.take(request.args.get("state", ""), gateway().clock())
-    if pending is None:
-        raise SignInFailedError("this browser began no sign-in of that state in the last minutes")
-    g.return_path = pending.return_path
-    code = here.provider.check_answer(request.args)
-    session = start_session(here.provider.identify(code, pending))
-    log.info("session.started", user=user_hash(session.identity.user_id))
-    return _redirect(pending.return_path)
+    g.return_path, pending = here.states.take(request.args.get("state", ""), gateway().clock())
+    try:
+        if pending is None:
+            raise StaleSignInError("this browser began no sign-in of that state in the last minutes")
+        identity = here.provider.identify(request.args, pending)
+    except StaleSignInError:
+        # Browser Back, a reload, a tab that was restored: the sign-in has succeeded before, or another one since.
+        if not _has_session():
+            raise
+    else:
+        session = start_session(identity)
+        log.info("session.started", user=user_hash(session.identity.user_id))
+    return _redirect(g.return_path)
 
 
 @auth.post("/logout")
@@ -157,7 +161,7 @@ def _keep_private(response: Response) -> Response:
 def _explain(error: GatewayError) -> Response:
     """Failures of the sign-in are pages for people who navigated here, and problem documents for programs."""
     response = problem_response(error)
-    if not isinstance(error, SignInFailedError | IDPUnavailableError) or not _is_page_wanted():
+    if not isinstance(error, SignInFailedError | IDPUnavailableError | IDPMisconfiguredError) or not _is_page_wanted():
         return response
     remembered = request.cookies.get(LANGUAGE_COOKIE)
     entry, spoken = error.entry, remembered if remembered in LANGUAGES else language()
@@ -179,6 +183,14 @@ def _explain(error: GatewayError) -> Response:
 
 def _sign_in() -> _SignIn:
     return cast(_SignIn, current_app.extensions[_EXTENSION])
+
+
+def _has_session() -> bool:
+    try:
+        current_session()
+    except (UnauthenticatedError, ModelStoreUnavailableError):
+        return False
+    return True
 
 
 def _require_navigation() -> None:

@@ -2,8 +2,9 @@
 
 Every sign-in has a signed cookie of its own. It binds the sign-in to the browser that began it (a callback that
 somebody else prepared finds no cookie), and two tabs that begin at the same moment cannot overwrite each other's, as
-they would in one cookie for all. A browser keeps the newest three, ten minutes each, so that anonymous visits
-cannot make its cookies grow. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
+they would in one cookie for all. A browser keeps the newest three, so that anonymous visits cannot make its cookies
+grow. A sign-in must end within ten minutes; its cookie stays for an hour, so that one that ends later can begin again
+with the same `next`. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
 
 Deliberately not here: the dialogue with MC (`signin_provider`).
 """
@@ -26,6 +27,9 @@ from app.config import Settings
 MAX_PENDING = 3
 #: How long a person may take at MC's login page.
 MAX_AGE = timedelta(minutes=10)
+#: How long we know where a sign-in leads.
+_COOKIE_AGE = timedelta(hours=1)
+_MICROSECONDS = 1_000_000
 
 MAX_RETURN_PATH_CHARACTERS = 512
 HOME = "/"
@@ -41,7 +45,10 @@ _MAX_DECODINGS = 4
 
 @dataclass(frozen=True, slots=True)
 class PendingSignIn:
-    """One sign-in under way. Its secrets stay out of its repr, and so out of logs and tracebacks."""
+    """One sign-in under way. Its secrets stay out of its repr, and so out of logs and tracebacks.
+
+    `started_at` is in microseconds.
+    """
 
     return_path: str
     started_at: int
@@ -54,7 +61,7 @@ def begin_sign_in(return_path: str, now: datetime) -> PendingSignIn:
     """A new sign-in with fresh secrets: state and nonce of 192 bits, a verifier of 64 characters (RFC 7636: 43–128)."""
     return PendingSignIn(
         return_path=return_path,
-        started_at=int(now.timestamp()),
+        started_at=int(now.timestamp() * _MICROSECONDS),
         state=secrets.token_urlsafe(24),
         nonce=secrets.token_urlsafe(24),
         code_verifier=secrets.token_urlsafe(48),
@@ -72,14 +79,18 @@ class SignInStates:
             settings.secret_keys[::-1], salt=_SALT, signer_kwargs={"digest_method": hashlib.sha256}
         )
 
-    def remember(self, pending: PendingSignIn, now: datetime) -> None:
+    def remember(self, pending: PendingSignIn) -> None:
         """Give the browser this sign-in, and take away all but the newest ones before it."""
-        older = {name: found for name in self._names() if (found := self._read(name, now)) is not None}
+        names = self._names()
+        older = {name: found for name in names if (found := self._read(name)) is not None}
         newest_first = sorted(older, key=lambda name: older[name].started_at, reverse=True)
-        for name in set(self._names()) - set(newest_first[: MAX_PENDING - 1]):
+        for name in set(names) - set(newest_first[: MAX_PENDING - 1]):
             self._delete(name)
+        # Tabs that open together begin in the same instant, and another worker's clock may be behind: later than all
+        # that the browser has shown is what makes this one the newest.
+        started_at = max([pending.started_at, *(found.started_at + 1 for found in older.values())])
         value = self._serializer.dumps(
-            [pending.state, pending.nonce, pending.code_verifier, pending.return_path, pending.started_at]
+            [pending.state, pending.nonce, pending.code_verifier, pending.return_path, started_at]
         )
 
         @after_this_request
@@ -87,7 +98,7 @@ class SignInStates:
             response.set_cookie(
                 self._name(pending.state),
                 value,
-                max_age=MAX_AGE,
+                max_age=_COOKIE_AGE,
                 path="/",
                 secure=self._is_secure,
                 httponly=True,
@@ -96,19 +107,19 @@ class SignInStates:
             )
             return response
 
-    def take(self, state: str, now: datetime) -> PendingSignIn | None:
-        """Return this browser's sign-in of that state, and take it away: a state is good for one callback.
+    def take(self, state: str, now: datetime) -> tuple[str, PendingSignIn | None]:
+        """Return where this browser's sign-in of that state leads, and the sign-in; a state is good for one callback.
 
-        None if this browser has no such sign-in, or began it too long ago.
+        `/` and None if this browser has no such sign-in; the sign-in is None if it began too long ago.
         """
         name = self._name(state)
         if name not in request.cookies:
-            return None
+            return HOME, None
         self._delete(name)
-        pending = self._read(name, now)
+        pending = self._read(name)
         if pending is None or not compare_digest(pending.state.encode(), state.encode()):
-            return None
-        return pending
+            return HOME, None
+        return pending.return_path, pending if _is_current(pending, now) else None
 
     def forget_all(self) -> None:
         """Take all sign-ins under way from the browser."""
@@ -122,15 +133,13 @@ class SignInStates:
     def _names(self) -> list[str]:
         return [name for name in request.cookies if name.startswith(self._prefix)]
 
-    def _read(self, name: str, now: datetime) -> PendingSignIn | None:
+    def _read(self, name: str) -> PendingSignIn | None:
         try:
             state, nonce, code_verifier, return_path, started_at = self._serializer.loads(request.cookies[name])
         except (BadData, TypeError, ValueError):
             return None
         texts = (state, nonce, code_verifier, return_path)
         if not all(isinstance(text, str) for text in texts) or not isinstance(started_at, int):
-            return None
-        if now.timestamp() - started_at > MAX_AGE.total_seconds():
             return None
         return PendingSignIn(return_path, started_at, state, nonce, code_verifier)
 
@@ -139,6 +148,10 @@ class SignInStates:
         def _expire(response: Response) -> Response:
             response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="Lax")
             return response
+
+
+def _is_current(pending: PendingSignIn, now: datetime) -> bool:
+    return now.timestamp() - pending.started_at / _MICROSECONDS <= MAX_AGE.total_seconds()
 
 
 def safe_return_path(unverified_next: str | None) -> str:

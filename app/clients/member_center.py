@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 SCOPE_DELEGATE_DOWNLOADS = "files:download.delegate"
 DEFAULT_DOWNLOAD_SECONDS = 300
+#: How long a token lives whose answer doesn't say: `expires_in` is optional (RFC 6749, section 5.1).
+DEFAULT_TOKEN_SECONDS = 60.0
 _MAX_TOKEN_CHARACTERS = 16 * 1024
 #: RFC 6750, section 2.1 says less, but all that a header needs is: visible ASCII, no line breaks.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
@@ -68,14 +70,14 @@ class MemberCenterClient:
         upstream: Upstream,
         retrier: Retrier,
         *,
-        client_id: str,
-        client_secret: str,
+        authorization: str,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`authorization` is the header of the token requests."""
         self._upstream = upstream
         self._retrier = retrier
-        self._credentials = (client_id, client_secret)
+        self._authorization = authorization
         self._clock = clock
         self._monotonic = monotonic
         self.tokens = ServiceTokens(self._fetch_service_token, monotonic, wait=self._wait)
@@ -155,9 +157,8 @@ class MemberCenterClient:
                 "POST",
                 "/oauth/token",
                 timeouts=timeouts,
-                headers=context.correlation,
+                headers={"Authorization": self._authorization, **context.correlation},
                 form={"grant_type": "client_credentials", "scope": scope},
-                auth=self._credentials,
             )
             return answer, asked_at
 
@@ -206,9 +207,9 @@ class MemberCenterClient:
 
 
 def parse_seconds(value: object) -> float | None:
-    """A positive, finite number of seconds, also as a string of digits; None for anything else."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):
-        value = int(value)
+    """A positive, finite number of seconds, also as a decimal string; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"[ \t]*[0-9]{1,12}(\.[0-9]{1,12})?[ \t]*", value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not math.isfinite(value):
@@ -221,7 +222,8 @@ def _read_service_token(answer: Answer, asked_at: float) -> IssuedToken:
     if not 200 <= answer.status < 300:
         raise UnusableAnswerFailure(f"status {answer.status}", status=answer.status)
     payload = answer.json_object()
-    access_token, expires_in = payload.get("access_token"), parse_seconds(payload.get("expires_in"))
+    access_token, life = payload.get("access_token"), payload.get("expires_in")
+    expires_in = DEFAULT_TOKEN_SECONDS if life is None else parse_seconds(life)
     if not isinstance(access_token, str) or len(access_token) > _MAX_TOKEN_CHARACTERS:
         raise UnusableAnswerFailure("there is no usable access_token in the answer", status=answer.status)
     if not _HEADER_SAFE.fullmatch(access_token) or expires_in is None:

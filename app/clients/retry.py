@@ -38,8 +38,22 @@ T = TypeVar("T")
 Sleep = Callable[[float], None]
 
 
-class Call(StrEnum):
-    """Every call to an upstream; the values name them in logs and metrics."""
+class UpstreamCall(StrEnum):
+    """A call to an upstream; its value names it in logs and metrics."""
+
+    @property
+    def upstream(self) -> str:
+        """The upstream that is called: `mc`, `converter` or `faa`."""
+        return self.value.split(".")[0]
+
+    @property
+    def bulkhead(self) -> str:
+        """The bulkhead that the call enters: its upstream's, if it has none of its own."""
+        return self.upstream
+
+
+class Call(UpstreamCall):
+    """The calls that are made for people who are signed in."""
 
     TOKEN = "mc.token"  # noqa: S105 - a name
     DOWNLOAD_TOKEN = "mc.download_token"  # noqa: S105 - a name
@@ -49,10 +63,20 @@ class Call(StrEnum):
     CREATE_JOB = "converter.create_job"
     GET_FILE = "faa.get_file"
 
+
+class SignInCall(UpstreamCall):
+    """The calls that sign somebody in: discovery, keys, the token request and userinfo.
+
+    Anybody can cause them, so that they have a bulkhead of their own: outsiders cannot take the places of the calls
+    for people who are signed in. They are made once. A code is good for one request, and the person can try again.
+    """
+
+    SIGN_IN = "mc.sign_in"
+
     @property
-    def upstream(self) -> str:
-        """The upstream that is called: `mc`, `converter` or `faa`."""
-        return self.value.split(".")[0]
+    def bulkhead(self) -> str:
+        """Their own bulkhead."""
+        return self.value
 
 
 #: The upstreams, in the order of the calls.
@@ -82,7 +106,7 @@ def _control(seconds: float, retried_on: tuple[type[UpstreamFailure], ...] = _TR
 
 _STREAM = Timeouts(connect_seconds=5.0, idle_seconds=60.0, total_seconds=None)
 
-MATRIX: Mapping[Call, RetryPolicy] = {
+MATRIX: Mapping[UpstreamCall, RetryPolicy] = {
     Call.TOKEN: _control(10.0),
     Call.DOWNLOAD_TOKEN: _control(10.0),
     Call.GET_JOB: _control(10.0),
@@ -92,6 +116,7 @@ MATRIX: Mapping[Call, RetryPolicy] = {
     Call.CREATE_JOB: RetryPolicy((NotConnectedFailure,), _WAITS, _STREAM),
     # After the first body byte a retry goes on with Range; it is one of the same retries.
     Call.GET_FILE: RetryPolicy(_TRANSIENT, _WAITS, _STREAM),
+    SignInCall.SIGN_IN: RetryPolicy((), (), Timeouts(5.0, 10.0, 10.0)),
 }
 
 
@@ -104,32 +129,37 @@ _KINDS = tuple(
 
 #: Threads of a worker that may wait for one upstream's control calls; the rest are for everybody else.
 PLACES = WORKER_THREADS * 5 // 8
+#: The same for sign-ins.
+SIGN_IN_PLACES = WORKER_THREADS // 4
 
 
 class Retrier:
     """Runs calls by the matrix. Thread-safe. `sleep` is injected, and so are the rows in tests.
 
-    Control calls enter their upstream's bulkhead. Streamed ones do not: they are long by nature, and have the places
+    Control calls enter a bulkhead. Streamed ones do not: they are long by nature, and have the places
     for transfers as their bound.
     """
 
     def __init__(
         self,
-        matrix: Mapping[Call, RetryPolicy] = MATRIX,
+        matrix: Mapping[UpstreamCall, RetryPolicy] = MATRIX,
         sleep: Sleep = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.matrix = matrix
         self._sleep = sleep
         self._monotonic = monotonic
-        self.bulkheads: Mapping[str, Bulkhead] = {call.upstream: Bulkhead(PLACES) for call in Call}
+        self.bulkheads: Mapping[str, Bulkhead] = {
+            **{call.bulkhead: Bulkhead(PLACES) for call in Call},
+            SignInCall.SIGN_IN.bulkhead: Bulkhead(SIGN_IN_PLACES),
+        }
         self.health = UpstreamHealth(monotonic)
-        for call in Call:
-            begin_to_count(call.upstream, call.value)
+        for call in MATRIX:
+            _begin_to_count(call)
 
     def run(
         self,
-        call: Call,
+        call: UpstreamCall,
         deadline: Deadline,
         attempt: Callable[[Timeouts], T],
         *,
@@ -142,12 +172,12 @@ class Retrier:
         """
         policy = self.matrix[call]
         is_streamed = policy.timeouts.total_seconds is None
-        bulkhead = self.bulkheads[call.upstream]
+        bulkhead = self.bulkheads[call.bulkhead]
         retrying = Retrying(
             stop=stop_after_attempt(policy.tries)
             | _StopWhenWaitOutlives(deadline, has_begun)
             | _StopWhenCrowded(bulkhead),
-            wait=wait_chain(*(wait_fixed(seconds) for seconds in policy.waits_seconds)),
+            wait=wait_chain(*(wait_fixed(seconds) for seconds in policy.waits_seconds or (0.0,))),
             retry=retry_if_exception_type(policy.retried_on),
             sleep=self._sleep,
             before_sleep=lambda state: _log_try(call, state),
@@ -168,7 +198,7 @@ class Retrier:
                 raise DeadlineExceededError(f"{call.value} ran into the request's deadline") from failure
             raise
 
-    def _observed(self, call: Call, attempt: Callable[[Timeouts], T], timeouts: Timeouts) -> T:
+    def _observed(self, call: UpstreamCall, attempt: Callable[[Timeouts], T], timeouts: Timeouts) -> T:
         """One try, counted. What is raised but an UpstreamFailure is not the upstream's doing."""
         metrics.UPSTREAM_TRIES(call.upstream, call.value).inc()
         started = self._monotonic()
@@ -221,24 +251,24 @@ class _StopWhenCrowded(stop_base):
         return self._bulkhead.is_crowded
 
 
-def count_failure(call: Call, failure: UpstreamFailure) -> None:
+def count_failure(call: UpstreamCall, failure: UpstreamFailure) -> None:
     """Count a try's failure, once, whoever notices it: some answers turn out to be unusable when they are read."""
     if not failure.is_counted:
         failure.is_counted = True
         metrics.UPSTREAM_FAILURES(call.upstream, call.value, failure.kind).inc()
 
 
-def begin_to_count(upstream: str, call: str) -> None:
-    """Begin with noughts: a series that begins with its first failure would show no increase."""
-    metrics.UPSTREAM_TRIES(upstream, call)
-    metrics.UPSTREAM_RETRIES(upstream, call)
-    metrics.UPSTREAM_SECONDS(upstream, call)
+def _begin_to_count(call: UpstreamCall) -> None:
+    """Begin with zeros: a series that begins with its first failure would show no increase."""
+    metrics.UPSTREAM_TRIES(call.upstream, call.value)
+    metrics.UPSTREAM_RETRIES(call.upstream, call.value)
+    metrics.UPSTREAM_SECONDS(call.upstream, call.value)
     for kind in _KINDS:
-        metrics.UPSTREAM_FAILURES(upstream, call, kind)
-        metrics.UPSTREAM_GIVEN_UP(upstream, call, kind)
+        metrics.UPSTREAM_FAILURES(call.upstream, call.value, kind)
+        metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, kind)
 
 
-def _log_try(call: Call, state: RetryCallState) -> None:
+def _log_try(call: UpstreamCall, state: RetryCallState) -> None:
     metrics.UPSTREAM_RETRIES(call.upstream, call.value).inc()
     failure = state.outcome.exception() if state.outcome else None
     log.info(

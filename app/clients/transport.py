@@ -125,7 +125,10 @@ class Upstream:
         watchdog: Watchdog,
         ca_file: Path | None = None,
     ) -> None:
-        """`ca_file` takes the place of the usual public certification authorities."""
+        """`ca_file` takes the place of the usual public certification authorities.
+
+        With an empty `base_url` each call names an absolute URL, as those have that a provider's discovery names.
+        """
         self.name = name
         self.base_url = base_url
         self._watchdog = watchdog
@@ -141,7 +144,6 @@ class Upstream:
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         json: Any = None,
-        auth: tuple[str, str] | None = None,
     ) -> Answer:
         """Make one try of a control call and return the whole answer, whatever its status.
 
@@ -154,7 +156,6 @@ class Upstream:
                 headers=dict(headers),
                 data=form,
                 json=json,
-                auth=auth,
                 timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
                 allow_redirects=False,
                 stream=True,
@@ -252,11 +253,6 @@ def _failure_for(error: Exception, *, has_fired: bool) -> UpstreamFailure:
     if any(isinstance(cause, _OUR_OWN) for cause in causes):
         return UnusableAnswerFailure(names)
     return AnswerLostFailure(names, is_timeout=is_timeout)
-
-
-def kind_of(error: Exception) -> str:
-    """The kind of UpstreamFailure that a foreign exception amounts to; for who has a session of his own."""
-    return _failure_for(error, has_fired=False).kind
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,7 +1,9 @@
 """The failure tree: every way in which the gateway says no.
 
     GatewayError
-    ├── BadHostError, UnauthenticatedError, SignInFailedError, CrossSiteRequestError, NavigationRequiredError
+    ├── BadHostError, UnauthenticatedError, CrossSiteRequestError, NavigationRequiredError
+    ├── SignInFailedError
+    │   └── StaleSignInError                  the same outside, unless a session shows that it succeeded before
     ├── NotFoundError, MethodNotAllowedError, ConversionDisabledError
     ├── JobNotFoundError
     │   └── OwnershipMismatchError            the same outside; the log tells them apart
@@ -82,6 +84,10 @@ class SignInFailedError(GatewayError):
     """The OIDC callback could not be completed, for whatever cause."""
 
     code = "sign_in_failed"
+
+
+class StaleSignInError(SignInFailedError):
+    """A callback came again, or too late: its state or its code is used up or has expired."""
 
 
 class CrossSiteRequestError(GatewayError):

@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 import requests
 from flask import Flask, g, request
 from flask.testing import FlaskClient
 from joserfc import jwt
-from joserfc.jwk import KeySet, RSAKey
+from joserfc.jwk import ECKey, KeySet, RSAKey
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Request, Response
@@ -31,8 +31,9 @@ from werkzeug.wrappers import Request, Response
 from app.api import problem, signin
 from app.api.context import EXTENSION
 from app.api.session import configure_sessions, current_session
-from app.api.signin_provider import Bounds
-from app.clients.health import UpstreamHealth
+from app.bootstrap import build_identity_provider
+from app.clients.retry import MATRIX, Retrier, RetryPolicy, SignInCall
+from app.clients.transport import Timeouts
 from app.config import Settings, load_settings
 from app.domain.identity import Identity
 from app.errors import ModelStoreUnavailableError
@@ -111,16 +112,23 @@ class OIDCProvider:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.client_id = "gateway"
+        self.client_secret = CLIENT_SECRET
+        #: RFC 6749, section 2.3.1: id and secret come form-urlencoded. Otherwise they have to come raw.
+        self.is_decoding_credentials = True
         self.user = {"sub": "user-alice", "name": "Alice", "email": "alice@example.com"}
         #: Overrides of single claims of the ID token; None removes one.
         self.claims: dict[str, Any] = {}
+        #: Claims that are null.
+        self.null_claims: tuple[str, ...] = ()
+        #: The same for the ID token's header.
+        self.header: dict[str, Any] = {}
         #: Overrides of members of the token answer and of the discovery document; None removes one.
         self.token_answer: dict[str, Any] = {}
         self.document: dict[str, Any] = {}
         self.userinfo: dict[str, Any] | None = None
         #: Whole answers instead of the usual ones, by path.
         self.answers: dict[str, Answer] = {}
-        self.signing_key = rsa_key("first")
+        self.signing_key: RSAKey | ECKey = rsa_key("first")
         self.published_keys: list[dict[str, Any]] | None = None
         self.calls: list[Call] = []
         self.secrets: list[str] = [CLIENT_SECRET]
@@ -192,8 +200,7 @@ class OIDCProvider:
         return Response(status=302, headers={"Location": location})
 
     def _token(self, request: Request) -> Response:
-        expected = base64.b64encode(f"{self.client_id}:{CLIENT_SECRET}".encode()).decode()
-        if request.headers.get("Authorization") != f"Basic {expected}":
+        if not self._is_client(request.headers.get("Authorization", "")):
             return as_json({"error": "invalid_client"}, 401)
         grant = self._grants.pop(request.form.get("code", ""), None)
         verifier = request.form.get("code_verifier", "")
@@ -210,11 +217,21 @@ class OIDCProvider:
         self.secrets += [answer["access_token"], answer["id_token"]]
         return as_json(_overridden(answer, self.token_answer))
 
+    def _is_client(self, authorization: str) -> bool:
+        scheme, _, encoded = authorization.partition(" ")
+        pair = base64.b64decode(encoded).decode()
+        if not self.is_decoding_credentials:
+            return (scheme, pair) == ("Basic", f"{self.client_id}:{self.client_secret}")
+        client_id, _, client_secret = pair.partition(":")
+        given = (scheme, unquote_plus(client_id), unquote_plus(client_secret))
+        return given == ("Basic", self.client_id, self.client_secret)
+
     def _id_token(self, nonce: str) -> str:
         now = int(self.clock.now().timestamp())
         usual = {"iss": self.issuer, "aud": self.client_id, "iat": now, "exp": now + 300, "nonce": nonce, **self.user}
-        header = {"alg": "RS256", "kid": self.signing_key.kid}
-        return jwt.encode(header, _overridden(usual, self.claims), self.signing_key)
+        header = _overridden({"alg": "RS256", "kid": self.signing_key.kid}, self.header)
+        claims = _overridden(usual, self.claims) | dict.fromkeys(self.null_claims)
+        return jwt.encode(header, claims, self.signing_key, algorithms=[header["alg"]])
 
     def _keys(self, request: Request) -> Response:
         usual = KeySet([self.signing_key]).as_dict(private=False)["keys"]
@@ -332,11 +349,14 @@ def make_world(
     clock: FakeClock,
     *,
     origin: str = HTTPS_ORIGIN,
-    bounds: Bounds | None = None,
+    seconds: float | None = None,
     provider: OIDCProvider | None = None,
     **settings: str,
 ) -> World:
-    """A Flask app with the sign-in in it. `settings` are variables without their prefix."""
+    """A Flask app with the sign-in in it. `settings` are variables without their prefix.
+
+    Calls to the provider may take `seconds`, or what they may in the product.
+    """
     loaded = load_settings(
         {
             "VISIONA_OIDC_ISSUER": issuer,
@@ -348,13 +368,16 @@ def make_world(
         }
     )
     revoked = FakeRevokedSessions()
+    row = MATRIX[SignInCall.SIGN_IN] if seconds is None else RetryPolicy((), (), Timeouts(seconds, seconds, seconds))
+    retrier = Retrier({**MATRIX, SignInCall.SIGN_IN: row})
     app = Flask("gateway-under-test")
     app.extensions[EXTENSION] = SimpleNamespace(
         settings=loaded,
         revoked_sessions=revoked,
         clock=clock.now,
         monotonic=clock.monotonic,
-        upstream_health=UpstreamHealth(clock.monotonic),
+        upstream_health=retrier.health,
+        identity_provider=build_identity_provider(loaded, retrier, clock.now, clock.monotonic),
     )
 
     @app.before_request
@@ -369,5 +392,5 @@ def make_world(
 
     problem.register(app)
     configure_sessions(app, loaded)
-    signin.register(app, loaded, bounds=bounds)
+    signin.register(app, loaded)
     return World(app, loaded, clock, revoked, provider)

@@ -136,12 +136,12 @@ def test_anonymous_visits_do_not_grow_the_cookies(world: World, clock: FakeClock
 
 def test_a_sign_in_must_be_finished_within_ten_minutes(world: World, clock: FakeClock) -> None:
     """At ten minutes it still works, a second later not."""
-    browser = world.browser()
-    in_time, too_late = browser.begin(), browser.begin()
+    punctual, late = world.browser(), world.browser()
+    in_time, too_late = punctual.begin(), late.begin()
     clock.advance(600)
-    assert browser.get(browser.at_provider(in_time)).status_code == 302
+    assert punctual.get(punctual.at_provider(in_time)).status_code == 302
     clock.advance(1)
-    assert browser.get(browser.at_provider(too_late)).status_code == 400
+    assert late.get(late.at_provider(too_late)).status_code == 400
 
 
 def test_a_callback_of_somebody_elses_sign_in_fails(world: World) -> None:
@@ -154,15 +154,14 @@ def test_a_callback_of_somebody_elses_sign_in_fails(world: World) -> None:
 
 
 def test_a_callback_works_once(world: World) -> None:
-    """Not again in the same browser, and not with the cookies of before (the code is used up)."""
-    browser = world.browser()
+    """Not without a session, and not with the cookies of before (the code is used up)."""
+    browser, thief = world.browser(), world.browser()
     callback = browser.at_provider(browser.begin())
-    before = browser.cookies()
+    thief.keep_cookies(browser.cookies())
     assert browser.get(callback).status_code == 302
-    assert browser.get(callback).status_code == 400
-    assert browser.me().status_code == 200
-    browser.keep_cookies(before)
-    assert browser.get(callback).status_code == 400
+    assert thief.get(callback).status_code == 400
+    assert thief.get(callback).status_code == 400
+    assert thief.me().status_code == 401
 
 
 def test_signing_in_makes_a_new_session_and_ends_the_old_one(world: World) -> None:

@@ -7,18 +7,16 @@ not sign this person in is 400 `sign_in_failed`.
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from authlib.common.errors import AuthlibBaseError
+from flask import g
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from werkzeug.wrappers import Request, Response
 
-from app.api import signin_provider
-from app.api.signin_provider import Bounds, Kept, Provider
 from app.api.signin_states import SignInStates, begin_sign_in
 from app.errors import IDPUnavailableError
 from tests.api.oidc_provider import (
@@ -151,10 +149,9 @@ def test_a_provider_that_promises_its_name_in_the_answer_must_give_it(world: Wor
     ("status", "body"),
     [
         (400, '{"error": "invalid_grant", "error_description": "SECRET"}'),
-        (401, '{"error": "invalid_client"}'),
+        (403, '{"error": "invalid_grant"}'),
         (400, '{"error": ["odd"]}'),
-        (403, "<html>forbidden</html>"),
-        (404, ""),
+        (422, "<html>"),
         (400, "[]"),
         (200, '{"error": "invalid_request"}'),
         (200, "{}"),
@@ -187,9 +184,7 @@ def test_a_token_answer_that_signs_nobody_in(world: World, provider: OIDCProvide
         (200, "[]"),
         (200, "null"),
         (200, DEEP),
-        (200, '{"id_token": "a.b.c", "expires_in": "soon"}'),
-        (200, '{"id_token": "a.b.c", "expires_in": 1e999}'),
-        (200, '{"id_token": "a.b.c", "expires_at": []}'),
+        (200, '{"id_token": "a.b.c", "expires_in": NaN}'),
         (200, " " * (2 << 20)),
     ],
 )
@@ -270,17 +265,17 @@ def test_an_https_issuer_cannot_be_talked_down_to_http(clock: FakeClock, provide
     """An endpoint without TLS in the document of an issuer with TLS is no endpoint."""
     world = make_world("https://issuer.example", clock)
     with world.app.test_request_context():
-        provider_client = world.app.extensions["visiona.signin"].provider
+        identity_provider = world.app.extensions["visiona"].identity_provider
         document = {"token_endpoint": "http://issuer.example/token", "jwks_uri": "https://issuer.example/keys"}
-        assert provider_client._find_endpoint(document, "token_endpoint") is None
-        assert provider_client._find_endpoint(document, "jwks_uri") == "https://issuer.example/keys"
+        assert identity_provider.find_endpoint(document, "token_endpoint") is None
+        assert identity_provider.find_endpoint(document, "jwks_uri") == "https://issuer.example/keys"
 
 
 # --- network
 
 
 def quick_world(provider: OIDCProvider, clock: FakeClock) -> World:
-    return make_world(provider.issuer, clock, provider=provider, bounds=Bounds(total_seconds=0.3))
+    return make_world(provider.issuer, clock, provider=provider, seconds=0.3)
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
@@ -291,11 +286,6 @@ def test_an_endpoint_that_keeps_us_waiting_is_given_up(
     """Time is bounded as a whole: a byte now and then does not prolong it."""
     provider.answers[path] = getattr(provider, illness)
     refused(quick_world(provider, clock).browser(), 503, "idp_unavailable")
-
-
-def test_the_bounds_are_five_and_ten_seconds() -> None:
-    """What the short bounds of these tests stand for."""
-    assert (Bounds().connect_seconds, Bounds().total_seconds) == (5, 10)
 
 
 def test_a_body_that_is_cut_off_is_no_answer(world: World, provider: OIDCProvider) -> None:
@@ -339,9 +329,11 @@ def test_the_provider_goes_down_during_the_sign_in(world: World, provider: OIDCP
         {"aud": "another"},
         {"aud": ["another"]},
         {"aud": {"gateway": True}},
-        {"aud": ["gateway", "another"]},
         {"aud": ["gateway", "another"], "azp": "another"},
+        {"aud": ["gateway", 7]},
         {"azp": "another"},
+        {"azp": ["gateway"]},
+        {"azp": 7},
         {"exp": None},
         {"exp": 0},
         {"exp": "never"},
@@ -537,15 +529,6 @@ def test_a_state_cookie_that_we_signed_in_another_shape_counts_for_nothing(world
     assert browser.me().status_code == 401
 
 
-def test_who_waits_for_anothers_call_to_mc_gives_up_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longer than that call can take; a thread must not wait for ever for one that has died."""
-    monkeypatch.setattr(signin_provider, "MOST_WAIT_SECONDS", 0.01)
-    kept: Kept[str] = Kept(lambda: "never", FakeClock().monotonic)
-    kept._flight = Future()
-    with pytest.raises(IDPUnavailableError, match="waited for too long"):
-        kept.get()
-
-
 @pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
 def test_a_body_whose_end_nobody_announces_is_no_answer_when_time_runs_out(
     provider: OIDCProvider, clock: FakeClock, path: str
@@ -576,14 +559,9 @@ def test_what_the_library_cannot_make_an_address_of_is_no_bug_of_ours(world: Wor
     def refuse(*_: object, **__: object) -> None:
         raise failure
 
-    mc = Provider(
-        SimpleNamespace(client_kwargs={}, create_authorization_url=refuse),
-        world.settings,
-        clock=world.clock.now,
-        monotonic=world.clock.monotonic,
-        correlation=dict,
-        note_outcome=lambda _: None,
-        bounds=Bounds(),
-    )
-    with pytest.raises(IDPUnavailableError):
-        mc.authorization_url(begin_sign_in("/", world.clock.now()))
+    mc = world.app.extensions["visiona.signin"].provider
+    mc._client = SimpleNamespace(create_authorization_url=refuse)
+    with world.app.test_request_context():
+        g.request_id = "request-1"
+        with pytest.raises(IDPUnavailableError):
+            mc.authorization_url(begin_sign_in("/", world.clock.now()))

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from app.clients.bulkhead import Bulkhead, CrowdedFailure
-from app.clients.retry import MATRIX, PLACES, Call, Retrier
-from app.clients.transport import AnswerLostFailure, Timeouts
+from app.clients.retry import MATRIX, PLACES, SIGN_IN_PLACES, Call, Retrier, SignInCall
+from app.clients.transport import AnswerLostFailure, NotConnectedFailure, Timeouts
 from app.config import WORKER_THREADS
 from app.domain.call import Deadline
 
@@ -176,7 +176,28 @@ def test_never_more_are_inside_than_there_are_places(_turn: int) -> None:
 def test_a_stalled_upstream_leaves_threads_for_others() -> None:
     assert PLACES < WORKER_THREADS
     upstreams = {call.upstream for call in Call}
-    assert set(Retrier().bulkheads) == upstreams
+    assert set(Retrier().bulkheads) == upstreams | {"mc.sign_in"}
+
+
+def test_sign_ins_that_hang_take_no_places_of_the_calls_for_people_who_are_signed_in(inside: ExitStack) -> None:
+    retrier = Retrier()
+    for _ in range(SIGN_IN_PLACES):
+        inside.enter_context(retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].entered())
+    assert retrier.run(Call.TOKEN, Deadline(60), lambda _timeouts: "token") == "token"
+    assert SIGN_IN_PLACES + PLACES < WORKER_THREADS
+
+
+def test_a_call_of_a_sign_in_is_made_once() -> None:
+    """A code is good for one request; the person can begin again."""
+    tries: list[Timeouts] = []
+
+    def fails(timeouts: Timeouts) -> None:
+        tries.append(timeouts)
+        raise NotConnectedFailure("refused")
+
+    with pytest.raises(NotConnectedFailure):
+        Retrier().run(SignInCall.SIGN_IN, Deadline(60), fails)
+    assert tries == [Timeouts(connect_seconds=5, idle_seconds=pytest.approx(10), total_seconds=pytest.approx(10))]
 
 
 @pytest.mark.parametrize("call", [call for call in Call if MATRIX[call].timeouts.total_seconds is not None])

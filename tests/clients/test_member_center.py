@@ -73,7 +73,29 @@ def test_a_service_token_is_asked_for_as_the_contract_says(mc: responses.Request
 
 @pytest.mark.parametrize(
     "expires_in",
-    [None, 0, -1, -0.5, True, False, "", "soon", "-5", "1e3", "６０", " 60", [], {}, [60], "0", 1e-400],
+    [
+        0,
+        -1,
+        -0.5,
+        True,
+        False,
+        "",
+        " ",
+        "soon",
+        "-5",
+        "1e3",
+        "６０",
+        "6 0",
+        "60.",
+        ".5",
+        "60\n",
+        [],
+        {},
+        [60],
+        "0",
+        "0.0",
+        1e-400,
+    ],
 )
 def test_nonsense_in_expires_in_makes_mc_unavailable(
     mc: responses.RequestsMock, clients: Clients, expires_in: object
@@ -96,7 +118,18 @@ def test_numbers_that_are_none_in_expires_in_make_mc_unavailable(
 
 @pytest.mark.parametrize(
     ("expires_in", "seconds"),
-    [(3600, 3600), (59.5, 59.5), ("3600", 3600), (10**9, 86_400), (10**400, 86_400), ("9" * 12, 86_400)],
+    [
+        (None, 60),
+        (3600, 3600),
+        (59.5, 59.5),
+        ("300", 300),
+        (" 300", 300),
+        (299.5, 299.5),
+        ("299.5", 299.5),
+        (10**9, 86_400),
+        (10**400, 86_400),
+        ("9" * 12, 86_400),
+    ],
 )
 def test_a_usable_expires_in_is_believed_up_to_a_day(
     mc: responses.RequestsMock, clients: Clients, expires_in: object, seconds: float
@@ -105,10 +138,10 @@ def test_a_usable_expires_in_is_believed_up_to_a_day(
     assert clients.member_center.tokens._fetch("a", call_context()).expires_in == seconds
 
 
-def test_a_missing_expires_in_makes_mc_unavailable(mc: responses.RequestsMock, clients: Clients) -> None:
+def test_a_token_without_expires_in_lives_for_a_minute(mc: responses.RequestsMock, clients: Clients) -> None:
+    """RFC 6749, section 5.1: the member is recommended, and not required."""
     mc.post(TOKEN, json={"access_token": "t"})
-    with pytest.raises(IDPUnavailableError):
-        clients.member_center.tokens.service_token("a", call_context())
+    assert clients.member_center.tokens._fetch("a", call_context()).expires_in == 60
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from app.clients.tokens import ServiceTokens
 from app.clients.transport import Timeouts, Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
+from app.domain.basic_credentials import basic_authorization
 from app.streaming.multipart import Recomposition
 from tests.support.clocks import FakeClock, FakeSleep
 from tests.support.fakes import FakeTokenSource
@@ -229,8 +230,7 @@ class Clients:
         self.member_center = MemberCenterClient(
             self.upstream,
             self.retrier,
-            client_id="gateway",
-            client_secret="the-service-client-secret",
+            authorization=basic_authorization("gateway", "the-service-client-secret", "rfc6749"),
             clock=FakeClock(datetime(2026, 3, 1, 12, tzinfo=UTC)),
         )
 

@@ -28,7 +28,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "400": ({"status": 400}, "sign_in_failed"),
-    "401": ({"status": 401}, "sign_in_failed"),
+    "401": ({"status": 401}, "idp_misconfigured"),
     "a token that is none": ({"body_json": {"access_token": "at", "id_token": "a.b.c"}}, "sign_in_failed"),
 }
 

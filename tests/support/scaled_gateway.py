@@ -16,17 +16,14 @@ environment tells the scale, besides the VISIONA_* variables:
 import os
 import socket
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 
 from app import create_app
-from app.api import signin
-from app.api.signin_provider import Bounds
 from app.bootstrap import build_gateway
-from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
+from app.clients.retry import MATRIX, Retrier, RetryPolicy, UpstreamCall
 from app.clients.transport import Timeouts
 from app.config import load_settings
 from app.streaming import answering, rate, worker
@@ -35,7 +32,9 @@ DEFAULT_TRY_SECONDS = 1.0
 DEFAULT_WAIT_FACTOR = 0.02
 
 
-def scaled(matrix: Mapping[Call, RetryPolicy], *, try_seconds: float, wait_factor: float) -> dict[Call, RetryPolicy]:
+def scaled(
+    matrix: Mapping[UpstreamCall, RetryPolicy], *, try_seconds: float, wait_factor: float
+) -> dict[UpstreamCall, RetryPolicy]:
     """The same rows, with shorter waits and time-outs of at most `try_seconds`."""
 
     def row(policy: RetryPolicy) -> RetryPolicy:
@@ -60,11 +59,10 @@ def make_app() -> Flask:
         _make_resolver_breakable(Path(path))
     try_seconds = float(os.environ.get("SCALED_TRY_SECONDS", DEFAULT_TRY_SECONDS))
     wait_factor = float(os.environ.get("SCALED_WAIT_FACTOR", DEFAULT_WAIT_FACTOR))
-    # Not of the matrix, but time-outs of the same kind: the floor under a pull's speed, and the sign-in's calls.
+    # Not of the matrix, but a time-out of the same kind: the floor under a pull's speed.
     rate.STRETCH_SECONDS = try_seconds
     answering.STALL_SECONDS = float(os.environ.get("SCALED_STALL_SECONDS", answering.STALL_SECONDS))
     worker.HEAD_SECONDS = float(os.environ.get("SCALED_HEAD_SECONDS", worker.HEAD_SECONDS))
-    signin.Bounds = partial(Bounds, try_seconds, try_seconds)  # type: ignore[misc,assignment]
     settings = load_settings()
     retrier = Retrier(scaled(MATRIX, try_seconds=try_seconds, wait_factor=wait_factor))
     app = create_app(settings, build_gateway(settings, retrier=retrier))

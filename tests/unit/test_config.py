@@ -257,3 +257,38 @@ def test_a_bucket_may_be_the_storage() -> None:
 def test_an_origin_whose_host_cannot_be_is_a_problem() -> None:
     (problem,) = problems(REQUIRED | {"VISIONA_ALLOWED_ORIGINS": f"https://{'a' * 64}.example"})
     assert problem.startswith("VISIONA_ALLOWED_ORIGINS")
+
+
+@pytest.mark.parametrize("name", ["OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "SERVICE_CLIENT_ID", "SERVICE_CLIENT_SECRET"])
+@pytest.mark.parametrize(
+    ("encoding", "value"),
+    [("rfc6749", "surrogate-\udcff"), ("raw", "surrogate-\udcff"), ("raw", "line\nbreak"), ("raw", "\x7f")],
+)
+def test_credentials_that_cannot_be_sent_are_a_problem_at_start(name: str, encoding: str, value: str) -> None:
+    """Bytes that are not UTF-8 come as surrogates from the environment; RFC 7617 forbids control characters."""
+    environ = REQUIRED | CONVERSION | {"VISIONA_BASIC_CREDENTIALS": encoding, f"VISIONA_{name}": value}
+    (problem,) = problems(environ)
+    assert problem.startswith(f"VISIONA_{name} must ")
+
+
+def test_a_client_id_with_a_colon_can_be_sent_encoded_only() -> None:
+    environ = REQUIRED | {"VISIONA_OIDC_CLIENT_ID": "urn:gateway"}
+    assert load_settings(environ).oidc_client_id == "urn:gateway"
+    (problem,) = problems(environ | {"VISIONA_BASIC_CREDENTIALS": "raw"})
+    assert problem == "VISIONA_OIDC_CLIENT_ID must not hold a colon, because both are sent raw"
+
+
+@pytest.mark.parametrize("encoding", ["rfc6749", "raw"])
+def test_one_warning_names_the_credentials_whose_encoding_matters(encoding: str) -> None:
+    environ = REQUIRED | CONVERSION | {"VISIONA_BASIC_CREDENTIALS": encoding}
+    assert load_settings(environ).warnings({}) == []
+    odd = {"VISIONA_OIDC_CLIENT_SECRET": "a+b%2Fc=&d", "VISIONA_SERVICE_CLIENT_SECRET": "50€"}
+    (warning,) = load_settings(environ | odd).warnings({})
+    assert warning.startswith("VISIONA_OIDC_CLIENT_SECRET, VISIONA_SERVICE_CLIENT_SECRET would be sent differently")
+    assert "VISIONA_BASIC_CREDENTIALS" in warning
+    assert not any(value in warning for value in odd.values())
+
+
+def test_an_encoding_of_credentials_that_there_is_not_is_a_problem() -> None:
+    (problem,) = problems(REQUIRED | {"VISIONA_BASIC_CREDENTIALS": "base64"})
+    assert problem.startswith("VISIONA_BASIC_CREDENTIALS ")

@@ -338,7 +338,7 @@ ACCOUNT = (
         {302: Answer("Signed in; back to where it began.", {}, ("Location", "Set-Cookie", *_UNCACHED))},
         description=_ONLY_NAVIGATION,
         parameters=("state", "code", "error", "iss"),
-        failures=("sign_in_failed", "navigation_required", "idp_unavailable"),
+        failures=("sign_in_failed", "navigation_required", "idp_unavailable", "idp_misconfigured"),
     ),
     Operation(
         "HEAD",

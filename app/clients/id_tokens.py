@@ -1,0 +1,157 @@
+"""ID tokens: which key verifies one, and which claims sign somebody in.
+
+joserfc does the cryptography. Written out here is what it leaves to its caller or decides otherwise than the
+specifications: the choice among keys, limits that real tokens exceed, and the checks that are the trust boundary.
+Failures are SignInFailedError; their reasons name types and claims only, because messages may quote the token.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from joserfc import jws, jwt
+from joserfc.jwk import JWKRegistry, Key
+from joserfc.registry import JWS_HEADER_REGISTRY
+
+from app.clients.transport import MAX_ANSWER_BYTES
+from app.errors import SignInFailedError
+
+#: How far the provider's clock may be off, in seconds.
+LEEWAY_SECONDS = 60
+#: How many keys are tried for one token.
+MAX_KEYS_TRIED = 16
+
+# Asymmetric only: with "none" nobody signs, and with HMAC everybody who knows the client secret does.
+ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
+)
+# No sets: what a provider sends may not be hashable.
+_KEY_TYPES = ("RSA", "EC", "OKP")
+_SIGNING_USES = (None, "", "sig")
+# RFC 7518, section 6, and RFC 8037, section 2, without the private members. Nothing else of a key can make it unusable.
+_KEY_MATERIAL = ("kty", "n", "e", "crv", "x", "y")
+# The claims that decide. Others (`jti`, `auth_time`, `groups`, …) cannot fail a sign-in, whatever they hold.
+_CLAIMS = ("iss", "aud", "exp", "nbf", "iat", "sub", "nonce")
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key that may verify signatures; `kid` and `alg` are None where the provider doesn't name them."""
+
+    key: Key
+    kid: str | None
+    alg: str | None
+
+
+class _Registry(jws.JWSRegistry):
+    # joserfc allows 512 bytes of header, which `x5c` exceeds, and 128,000 of payload. A token comes inside an answer,
+    # whose size is bounded already.
+    max_header_length = max_payload_length = max_signature_length = MAX_ANSWER_BYTES
+    # Only what is used can be wrong. Extensions that `crit` lists are not known here, so that they are refused
+    # (RFC 7515, section 4.1.11).
+    default_header_registry = {name: JWS_HEADER_REGISTRY[name] for name in ("alg", "crit")}  # noqa: RUF012 - theirs
+
+    def __init__(self, algorithms: Sequence[str]) -> None:
+        super().__init__(algorithms=algorithms, strict_check_header=False)
+
+
+def read_keys(document: Mapping[str, Any]) -> tuple[VerificationKey, ...]:
+    """Return the keys of a JWK Set that may verify signatures.
+
+    What is not understood is left out (RFC 7517, section 5): one broken key must not lock everybody out.
+    """
+    entries = document.get("keys")
+    return tuple(key for entry in (entries if isinstance(entries, list) else []) for key in _read_key(entry))
+
+
+def _read_key(entry: object) -> Iterator[VerificationKey]:
+    if not isinstance(entry, dict) or entry.get("kty") not in _KEY_TYPES:
+        return
+    # RFC 7517, sections 4.2 and 4.3; a key without either is for any use.
+    operations = entry.get("key_ops")
+    if entry.get("use") not in _SIGNING_USES or (isinstance(operations, list) and "verify" not in operations):
+        return
+    try:
+        key = JWKRegistry.import_key({name: entry[name] for name in _KEY_MATERIAL if entry.get(name) is not None})
+    except Exception:  # noqa: BLE001
+        # Whatever a library makes of a key of any shape.
+        return
+    yield VerificationKey(key, _name_in(entry, "kid"), _name_in(entry, "alg"))
+
+
+def verify_signature(token: str, keys: Sequence[VerificationKey], algorithms: Sequence[str]) -> dict[str, Any]:
+    """Return the claims of a token that one of the keys has signed, with one of the algorithms.
+
+    Raises SignInFailedError.
+    """
+    registry = _Registry(algorithms)
+    try:
+        signed = jws.extract_compact(token.encode(), registry=registry)
+        registry.check_header(signed.headers())
+        for key in _fitting(signed.headers(), keys)[:MAX_KEYS_TRIED]:
+            if jws.validate_compact(signed, key, registry=registry):
+                claims = json.loads(signed.payload or b"")
+                if isinstance(claims, dict):
+                    return claims
+                raise TypeError("the payload is not a JSON object")
+    except Exception as error:  # noqa: BLE001
+        # Whatever a library makes of a text of any shape: it is no token of the provider's.
+        raise SignInFailedError(f"the ID token's signature: {type(error).__name__}") from None
+    raise SignInFailedError("the ID token's signature: no key has made it")
+
+
+def _fitting(header: Mapping[str, Any], keys: Sequence[VerificationKey]) -> list[Key]:
+    """The keys that may have signed a token with this header, the likeliest first.
+
+    `kid` is a hint that tokens and keys may lack, and several keys may share one (RFC 7515, section 4.1.4; RFC 7517,
+    section 4.5). A key that names another `kid` or `alg` than the token is not meant. Its type and curve must be the
+    algorithm's (RFC 8725, section 3.1).
+    """
+    kid, alg = _name_in(header, "kid"), header["alg"]
+    named = [key for key in keys if key.kid == kid]
+    others = [key for key in keys if key.kid != kid and None in {kid, key.kid}]
+    return [
+        key.key
+        for key in (*named, *others)
+        if key.alg in {None, alg} and jws.JWSRegistry.filter_algorithms(key.key, [alg])
+    ]
+
+
+def verify_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str, nonce: str, now: datetime) -> None:
+    """Check what OpenID Connect Core, section 3.1.3.7, asks for. Raises SignInFailedError."""
+    registry = jwt.JWTClaimsRegistry(
+        now=int(now.timestamp()),
+        leeway=LEEWAY_SECONDS,
+        iss={"essential": True, "value": issuer},
+        aud={"essential": True, "value": client_id},
+        exp={"essential": True},
+        iat={"essential": True},
+        sub={"essential": True},
+        nonce={"essential": True},
+    )
+    try:
+        # A claim that is null says as little as one that is missing.
+        registry.validate({name: claims[name] for name in _CLAIMS if claims.get(name) is not None})
+    except Exception as error:  # noqa: BLE001
+        # Whatever a library makes of claims of any shape: they are not verified.
+        raise SignInFailedError(f"the ID token's claims: {_described(error)}") from None
+    if claims["nonce"] != nonce:
+        raise SignInFailedError("the ID token was made for another sign-in (nonce)")
+    # Several audiences without `azp` are fine: errata set 2 of OpenID Connect Core dropped that rule. One that names
+    # another client is not.
+    azp = claims.get("azp")
+    if azp is not None and azp not in ("", client_id):
+        raise SignInFailedError("the ID token was issued to another client (azp)")
+
+
+def _name_in(members: Mapping[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _described(error: Exception) -> str:
+    """The kind of failure, and for a claim its name; never a message, which may quote the token."""
+    claim = getattr(error, "claim", None)
+    return f"{type(error).__name__} {claim}" if isinstance(claim, str) else type(error).__name__

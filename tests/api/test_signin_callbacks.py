@@ -1,0 +1,211 @@
+"""Callbacks as browsers really send them: again, too late, from several tabs, and while MC is silent."""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.clients.retry import SIGN_IN_PLACES
+from tests.api.oidc_provider import (
+    HTML,
+    Browser,
+    FakeClock,
+    OIDCProvider,
+    World,
+    answering,
+    make_world,
+    query_of,
+    running_provider,
+)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def provider(clock: FakeClock) -> Iterator[OIDCProvider]:
+    with running_provider(clock) as provider:
+        yield provider
+
+
+@pytest.fixture
+def world(provider: OIDCProvider, clock: FakeClock) -> World:
+    return make_world(provider.issuer, clock, provider=provider)
+
+
+def links(browser: Browser, callback: str) -> list[str]:
+    """The links of the page that a failed callback is answered with."""
+    response = browser.get(callback, headers={"Accept": HTML})
+    assert response.status_code >= 400
+    return re.findall(r'href="([^"]*)"', response.get_data(as_text=True))
+
+
+# --- again, and too late
+
+
+def test_a_repeated_callback_leads_home_while_the_session_lives(world: World, provider: OIDCProvider) -> None:
+    """Browser Back leads to the callback again. MC is not asked, and the session stays the same."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin("/models"))
+    browser.get(callback)
+    before, calls = browser.cookies(), len(provider.calls)
+    response = browser.get(callback + "&next=https://evil.example/")
+    assert (response.status_code, response.headers["Location"]) == (302, "/")
+    assert (browser.cookies(), len(provider.calls)) == (before, calls)
+
+
+def test_a_stale_callback_leads_to_next_while_the_session_lives(world: World, clock: FakeClock) -> None:
+    """A tab that waited at MC for too long, while another tab signed in."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin("/models?page=2"))
+    clock.advance(601)
+    before = browser.signed_in().cookies()
+    response = browser.get(callback)
+    assert (response.status_code, response.headers["Location"]) == (302, "/models?page=2")
+    assert browser.me().status_code == 200
+    assert {name: before[name] for name in browser.cookies()} == browser.cookies()
+
+
+def test_a_code_that_is_used_up_leads_to_next_while_the_session_lives(world: World) -> None:
+    """The same callback with the cookies of before, as a browser sends it that was quicker than our answer."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin("/models"))
+    before = browser.cookies()
+    browser.get(callback)
+    browser.keep_cookies(before)
+    response = browser.get(callback)
+    assert (response.status_code, response.headers["Location"]) == (302, "/models")
+
+
+@pytest.mark.parametrize("trouble", ["signed out", "expired", "database"])
+def test_a_repeated_callback_fails_where_no_session_lives(world: World, clock: FakeClock, trouble: str) -> None:
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin("/models"))
+    browser.get(callback)
+    if trouble == "signed out":
+        cookies = browser.cookies()
+        browser.post("/auth/logout")
+        browser.keep_cookies(cookies)
+    elif trouble == "expired":
+        clock.advance(world.settings.session_seconds + 1)
+    else:
+        world.revoked.is_down = True
+    response = browser.get(callback)
+    assert (response.status_code, response.json["code"]) == (400, "sign_in_failed")
+
+
+def test_a_failure_that_is_not_staleness_is_shown_although_a_session_lives(
+    world: World, provider: OIDCProvider
+) -> None:
+    """Whoever wanted to sign in as somebody else must not believe to have done so."""
+    browser = world.browser().signed_in()
+    provider.claims = {"nonce": "another"}
+    assert browser.sign_in("/models").status_code == 400
+
+
+def test_a_late_callback_can_begin_again_with_the_same_next(world: World, clock: FakeClock) -> None:
+    """Somebody who looked for a password for twenty minutes."""
+    browser = world.browser()
+    callback = browser.at_provider(browser.begin("/models?page=2"))
+    clock.advance(1_200)
+    assert links(browser, callback) == ["/auth/login?next=%2Fmodels%3Fpage%3D2", "/"]
+
+
+@pytest.mark.parametrize(("status", "body"), [(400, '{"error": "invalid_grant"}'), (401, ""), (503, "")])
+def test_the_page_of_a_failure_keeps_next(world: World, provider: OIDCProvider, status: int, body: str) -> None:
+    provider.answers["/token"] = answering(status, body)
+    browser = world.browser()
+    assert links(browser, browser.at_provider(browser.begin("/models")))[0] == "/auth/login?next=%2Fmodels"
+
+
+# --- several tabs
+
+
+def test_of_five_tabs_in_the_same_instant_the_newest_three_sign_in(world: World) -> None:
+    """One after the other, each with the cookies of those before; the clock does not move meanwhile."""
+    browser = world.browser()
+    urls = [browser.begin(f"/{tab}") for tab in range(5)]
+    assert len(browser.pending()) == 3
+    for tab in (4, 2, 3):
+        assert browser.get(browser.at_provider(urls[tab])).headers["Location"] == f"/{tab}"
+
+
+def test_of_five_tabs_whose_requests_cross_the_newest_three_sign_in(world: World) -> None:
+    """Answers come in any order, each to a request that left with fewer cookies: none takes away a newer one."""
+    browser = world.browser()
+    urls = [browser.begin("/0"), browser.begin("/1")]
+    seen = browser.cookies()
+    others = []
+    for tab in range(2, 5):
+        other = world.browser()
+        other.keep_cookies(seen)
+        urls.append(other.begin(f"/{tab}"))
+        others.append(other)
+    for other in reversed(others):
+        browser.keep_cookies(other.cookies())
+    for tab in (2, 3, 4):
+        assert browser.get(browser.at_provider(urls[tab])).headers["Location"] == f"/{tab}"
+
+
+def test_a_tab_of_a_worker_whose_clock_is_behind_is_still_the_newest(world: World, clock: FakeClock) -> None:
+    browser = world.browser()
+    for tab in range(3):
+        browser.begin(f"/{tab}")
+    clock.advance(-5)
+    newest = browser.begin("/newest")
+    browser.begin("/after")
+    assert browser.get(browser.at_provider(newest)).headers["Location"] == "/newest"
+
+
+# --- while MC is silent
+
+
+def test_a_callback_of_no_sign_in_of_this_browser_asks_mc_nothing(world: World, provider: OIDCProvider) -> None:
+    """Not even where MC is: outsiders cannot make us call."""
+    for query in ({"code": "c"}, {"code": "c", "state": "invented"}, {"error": "server_error", "state": "invented"}):
+        assert world.browser().get("/auth/authorize", query_string=query).status_code == 400
+    assert provider.calls == []
+
+
+def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
+    provider: OIDCProvider, clock: FakeClock
+) -> None:
+    """As many as the sign-in's bulkhead has places; the others hear within a moment that MC does not answer."""
+    world = make_world(provider.issuer, clock, provider=provider, seconds=4.0)
+    browsers = [world.browser() for _ in range(3 * SIGN_IN_PLACES)]
+    states = [query_of(browser.begin())["state"] for browser in browsers]
+    calls, provider.answers["/token"] = provider.count("/token"), provider.hang
+
+    def call_back(browser: Browser, state: str) -> tuple[int, float]:
+        began = time.monotonic()
+        response = browser.get("/auth/authorize", query_string={"code": "invented", "state": state})
+        return response.status_code, time.monotonic() - began
+
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        answers = list(pool.map(call_back, browsers, states))
+    assert {status for status, _ in answers} == {503}
+    assert provider.count("/token") - calls == SIGN_IN_PLACES
+    quick = [seconds for _, seconds in answers if seconds < 3.5]
+    assert len(quick) == len(browsers) - SIGN_IN_PLACES
+
+
+def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, clock: FakeClock) -> None:
+    """One asks, the others wait for its answer; once enough have waited for two seconds, the rest are let go."""
+    world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
+    provider.answers["/.well-known/openid-configuration"] = provider.hang
+    ended: list[float] = []
+    began, everybody = time.monotonic(), 3 * SIGN_IN_PLACES
+
+    def log_in(_: int) -> int:
+        status = world.browser().get("/auth/login").status_code
+        ended.append(time.monotonic() - began)
+        return status
+
+    with ThreadPoolExecutor(everybody) as pool:
+        assert set(pool.map(log_in, range(everybody))) == {503}
+    assert provider.count("/.well-known/openid-configuration") <= 2
+    assert len([seconds for seconds in ended if seconds < 5]) >= everybody - SIGN_IN_PLACES
