@@ -9,8 +9,8 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 # Slow tests run side by side; a file's tests stay together, because they share the processes that they start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
-# What the whole suite runs beside Python.
-TEST_COMMANDS := curl nginx node npm chromium systemd-analyze postgres pgbouncer
+# What the whole suite runs beside Python. Playwright's own node needs the library.
+TEST_COMMANDS := curl nginx node=18 npm chromium libatomic.so.1 systemd-analyze postgres pgbouncer
 
 SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-node-packages scripts/make-venv scripts/smoke scripts/try-fresh-debian
 

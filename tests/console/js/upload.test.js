@@ -1,6 +1,8 @@
 // An upload against a request that is played by the test.
 
 import assert from "node:assert/strict";
+// Node 18 has no global one.
+import { File } from "node:buffer";
 import { test } from "node:test";
 
 import { ABORTED, NETWORK, UNREACHABLE } from "../js/problems.js";

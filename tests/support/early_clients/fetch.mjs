@@ -1,6 +1,10 @@
 // Uploads by Node's own fetch: a line of JSON on stdin says what to send, a line on stdout what has come of it.
 
+import { setDefaultResultOrder } from 'node:dns';
 import { createInterface } from 'node:readline';
+
+// Node 18 tries only the first address of a name, which for localhost is ::1 where /etc/hosts has it.
+setDefaultResultOrder('ipv4first');
 
 const piece = new Uint8Array(1_000_000);
 

@@ -35,11 +35,6 @@ def put(storage: LocalStorage, key: str, data: bytes) -> None:
         writer.commit()
 
 
-def read(storage: LocalStorage, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-    with storage.open_reader(key, start=start, length=length) as chunks:
-        return b"".join(chunks)
-
-
 def everything_below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.name != ".tmp"}
 
