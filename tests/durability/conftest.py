@@ -1,4 +1,8 @@
-"""Real processes that are stopped, killed and filled up. Each file has a stack of its own and says how it differs."""
+"""Real processes that are stopped, killed and filled up. Each file has a stack of its own and says how it differs.
+
+A file whose `pytestmark` has ON_BOTH_ENGINES runs on SQLite and a folder, and again on PostgreSQL and S3: where it
+matters how the two behave. The others run on the former alone, which is quicker.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.scaled_stack import ScaledStack
+from tests.support.stores import LocalStores, ServerStores, Stores
+
+ON_BOTH_ENGINES = pytest.mark.parametrize("engine", ["local", "servers"], indirect=True, scope="module")
 
 WSGI = "wsgi:app"
 SCALED = "tests.support.scaled_gateway:make_app()"
@@ -30,7 +37,15 @@ def sandbox_options() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
+def engine(request: pytest.FixtureRequest) -> str:
+    """Where records and files are: see ON_BOTH_ENGINES."""
+    return str(getattr(request, "param", "local"))
+
+
+@pytest.fixture(scope="module")
 def module_stack(
+    request: pytest.FixtureRequest,
+    engine: str,
     tmp_path_factory: pytest.TempPathFactory,
     application: str,
     environment: dict[str, str],
@@ -38,8 +53,11 @@ def module_stack(
 ) -> Iterator[ScaledStack]:
     """A gateway with two workers, a sandbox of its own, and as many people as a test wants."""
     directory: Path = tmp_path_factory.mktemp("durable")
+    stores: Stores = LocalStores(directory)
+    if engine == "servers":
+        stores = ServerStores(request.getfixturevalue("postgresql"), request.getfixturevalue("s3_server"))
     with ScaledStack(
-        directory, application=application, workers=2, environment=environment, **sandbox_options
+        directory, application=application, workers=2, environment=environment, stores=stores, **sandbox_options
     ) as stack:
         yield stack
 

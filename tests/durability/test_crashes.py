@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.durability.conftest import SCALED
+from tests.durability.conftest import ON_BOTH_ENGINES, SCALED
 from tests.support.crash import Round, Victim
 from tests.support.scaled_stack import ScaledStack
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [ON_BOTH_ENGINES, pytest.mark.timeout(120)]
 
 SHORT = [
     (Victim.WORKER, 11),

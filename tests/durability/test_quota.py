@@ -6,13 +6,14 @@ import pytest
 
 from sandbox.data_directory import DataDirectory
 from sandbox.settings import CONVERTER, FILE_ACCESS
+from tests.durability.conftest import ON_BOTH_ENGINES
 from tests.support.aftermath import Aftermath
 from tests.support.clients import Client
 from tests.support.fleet import Spread, all_at_once, ask
 from tests.support.multipart_bodies import LazyBytes
 from tests.support.scaled_stack import ScaledStack
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_BOTH_ENGINES, pytest.mark.timeout(60)]
 
 QUOTA = 500_000
 

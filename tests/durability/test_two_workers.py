@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from sandbox.settings import CONVERTER, FILE_ACCESS
+from tests.durability.conftest import ON_BOTH_ENGINES
 from tests.support.aftermath import Aftermath
 from tests.support.clients import Client, RawConnection
 from tests.support.fleet import Spread, all_at_once, ask, upload
@@ -15,7 +16,7 @@ from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.processes import wait_until
 from tests.support.scaled_stack import ScaledStack
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_BOTH_ENGINES, pytest.mark.timeout(60)]
 
 UPLOADS = 20
 three_times = pytest.mark.parametrize("turn", range(3))

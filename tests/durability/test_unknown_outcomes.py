@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.settings import CONVERTER
-from tests.durability.conftest import SCALED
+from tests.durability.conftest import ON_BOTH_ENGINES, SCALED
 from tests.support.aftermath import Aftermath
 from tests.support.fleet import all_at_once
 from tests.support.multipart_bodies import LazyBytes, model_upload
@@ -15,7 +15,7 @@ from tests.support.processes import wait_until
 from tests.support.scaled_stack import ScaledStack
 from tests.support.slow_uploads import SlowUpload
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_BOTH_ENGINES, pytest.mark.timeout(60)]
 
 #: The job is made, and its answer does not arrive as one.
 LOST = [

@@ -1,18 +1,17 @@
 """What a crash may have left: looking at the database and the files behind a stopped or running gateway.
 
-Truth is read where it lies: the gateway's SQLite file and storage folder, and the sandbox converter's own jobs.
+Truth is read where it lies: the gateway's database and storage, and the sandbox converter's own jobs.
 """
 
 import hashlib
-import os
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
+
+import pytest
 
 from app.bootstrap import Gateway, build_gateway, open_stores
 from app.clients.retry import MATRIX, Retrier
@@ -44,14 +43,10 @@ class Aftermath:
 
     def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
         """What a statement gives, from a connection of our own."""
-        with closing(sqlite3.connect(self._stack.database_path, timeout=10)) as connection:
-            connection.row_factory = sqlite3.Row
-            found = [dict(row) for row in connection.execute(statement, values)]
-            connection.commit()
-            return found
+        return self._stack.stores.rows(statement, *values)
 
     def is_intact(self) -> bool:
-        return self.rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+        return self._stack.stores.is_intact()
 
     def leases(self) -> list[Lease]:
         now = datetime.now(UTC)
@@ -64,23 +59,19 @@ class Aftermath:
         """As if the time of every lease had passed."""
         self.rows("UPDATE leases SET expires_at = ?", "2000-01-01 00:00:00.000000")
 
-    def stored(self) -> dict[str, Path]:
-        """The finished files of the storage, by key; what begins with a dot (drafts, a mark) is no key's."""
-        root = self._stack.storage_path
-        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-        return {key: path for key, path in found.items() if not key.startswith(".")}
+    def stored(self) -> dict[str, bytes]:
+        """The finished files of the storage, by key."""
+        return self._stack.stores.stored()
 
-    def temporaries(self) -> list[Path]:
-        folder = self._stack.storage_path / ".tmp"
-        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    def temporaries(self) -> list[str]:
+        return self._stack.stores.temporaries()
 
     def models_without_file(self) -> list[str]:
         """Ids of models whose file is missing, or is not what the record says."""
         stored = self.stored()
         found = []
         for row in self.rows("SELECT id, storage_key, size, sha256 FROM models"):
-            path = stored.get(row["storage_key"])
-            data = path.read_bytes() if path else b""
+            data = stored.get(row["storage_key"], b"")
             if len(data) != row["size"] or hashlib.sha256(data).hexdigest() != row["sha256"]:
                 found.append(row["id"])
         return found
@@ -95,9 +86,7 @@ class Aftermath:
 
     def sweep(self, *, later: timedelta = LATER) -> SweepReport:
         """Sweep in this process, on the gateway's own database and files, as one would so much later."""
-        stamp = time.time() - later.total_seconds()
-        for path in self.temporaries():
-            os.utime(path, (stamp, stamp))
+        self._stack.stores.age_temporaries(time.time() - later.total_seconds())
         with opened_gateway(self._stack, later=later) as gateway:
             report = gateway.sweep.run()
         assert report is not None, "the sweep did not run"
@@ -107,12 +96,17 @@ class Aftermath:
 @contextmanager
 def opened_gateway(stack: Stack, *, later: timedelta = timedelta()) -> Iterator[Gateway]:
     """The gateway's services in this process, on the stack's database, files and sandbox, at a later time of day."""
-    settings = load_settings(stack.environment())
+    environment = stack.environment()
+    settings = load_settings(environment)
 
     def clock() -> datetime:
         return datetime.now(UTC) + later
 
-    stores = open_stores(settings, clock)
+    with pytest.MonkeyPatch.context() as ours:
+        # boto3 finds its server by variables, when its client is made.
+        for name in filter(lambda name: name.startswith("AWS_"), environment):
+            ours.setenv(name, environment[name])
+        stores = open_stores(settings, clock)
     retrier = Retrier(scaled(MATRIX, try_seconds=2.0, wait_factor=0.02))
     try:
         yield build_gateway(settings, stores=stores, retrier=retrier, clock=clock)
@@ -120,8 +114,9 @@ def opened_gateway(stack: Stack, *, later: timedelta = timedelta()) -> Iterator[
         stores.close()
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+def _time(value: str | datetime) -> datetime:
+    """SQLite keeps times as text, which says UTC without saying so."""
+    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
 
 
 def verify_leases(aftermath: Aftermath) -> None:

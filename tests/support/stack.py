@@ -24,6 +24,7 @@ from tests.support.nginx import Nginx
 from tests.support.processes import Child, free_port, sockets_of, wait_until
 from tests.support.sandbox_processes import SandboxProcesses
 from tests.support.seen_statuses import note_log
+from tests.support.stores import LocalStores, Stores
 
 GATEWAY_STOP_SECONDS = 45.0
 
@@ -44,6 +45,7 @@ class Stack:
         start_gateway: bool = True,
         nginx: Mapping[str, Any] | None = None,
         own_tls: bool = False,
+        stores: Stores | None = None,
         **sandbox_options: Any,
     ) -> None:
         """Start everything, and wait until it answers.
@@ -51,10 +53,12 @@ class Stack:
         `environment` overrides the gateway's variables ("" removes one), `limits` are prlimit's for the gateway, and
         the rest goes to `python -m sandbox`; jobs last an hour unless told otherwise, so that tests decide their end.
         `nginx`, if not None, puts one in front, with these options: `url` is then nginx's, and everybody goes there.
-        With `own_tls` it is gunicorn that ends TLS, and there is no nginx.
+        With `own_tls` it is gunicorn that ends TLS, and there is no nginx. `stores`, closed with the stack, hold the
+        records and files; without them a SQLite file and a folder in `directory` do.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.stores: Stores = stores or LocalStores(directory)
         self.port = free_port()
         #: The gateway's own port, for whoever goes past nginx.
         self.direct_url = f"{'https' if own_tls else 'http'}://localhost:{self.port}"
@@ -96,11 +100,15 @@ class Stack:
 
     @property
     def database_path(self) -> Path:
-        return self.directory / "visiona.db"
+        """The SQLite file."""
+        assert isinstance(self.stores, LocalStores)
+        return self.stores.database_path
 
     @property
     def storage_path(self) -> Path:
-        return self.directory / "models"
+        """The folder of the models' files."""
+        assert isinstance(self.stores, LocalStores)
+        return self.stores.storage_path
 
     def environment(self, overrides: Mapping[str, str] | None = None) -> dict[str, str]:
         """The gateway's whole environment. Nothing of ours gets through but what a program needs to run."""
@@ -117,8 +125,7 @@ class Stack:
             "VISIONA_SECRET_KEY": self.secret_key,
             # Nobody waits here for a load balancer to notice that the gateway is about to end.
             "VISIONA_DRAIN_SECONDS": "0",
-            "VISIONA_DATABASE_URL": f"sqlite:///{self.database_path}",
-            "VISIONA_STORAGE_URL": self.storage_path.as_uri(),
+            **self.stores.environment,
             **self._overrides,
             **(overrides or {}),
         }
@@ -172,8 +179,7 @@ class Stack:
         """
         self.kill_gateway() if kill else self.stop_gateway()
         if empty_database:
-            for path in self.directory.glob(self.database_path.name + "*"):
-                path.unlink()
+            self.stores.empty_database()
         self.start_gateway(environment=environment)
 
     def worker_pids(self) -> list[int]:
@@ -306,6 +312,7 @@ class Stack:
             exit_code = self.stop_gateway()
         finally:
             self.sandbox.close()
+            self.stores.close()
         note_log(self.log_path)
         found = self.leaks()
         assert not found, "\n".join(found)
