@@ -3,6 +3,8 @@
 import ast
 import re
 import secrets
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -88,6 +90,17 @@ def test_files_of_the_workers_are_where_the_unit_lets_them_be(gunicorn_definitio
     """Heartbeats lie in /dev/shm, which a strict ProtectSystem and a private /dev leave writable."""
     assert "/dev/shm" in ast.unparse(gunicorn_definitions["worker_tmp_dir"])
     assert value("Service", "ProtectSystem") == "strict"
+
+
+def test_reload_needs_no_program_but_the_shell() -> None:
+    """/bin/kill is procps's, which a minimal Debian does not have."""
+    [program, *arguments] = shlex.split(value("Service", "ExecReload"))
+    assert program == "/bin/sh"
+    with subprocess.Popen(["/bin/sleep", "60"]) as master:
+        reload = subprocess.run(
+            [program, *arguments], env={"PATH": "/nowhere", "MAINPID": str(master.pid)}, timeout=10, check=False
+        )
+        assert (reload.returncode, master.wait(10)) == (0, -signal.SIGHUP)
 
 
 @pytest.mark.timeout(90)

@@ -49,11 +49,10 @@ class Aftermath:
         return self._stack.stores.is_intact()
 
     def leases(self) -> list[Lease]:
+        rows = self.rows("SELECT name, expires_at FROM leases")
+        # Read after the rows: reading may wait, and a lease that was renewed meanwhile would seem to hold for too long.
         now = datetime.now(UTC)
-        return [
-            Lease(row["name"], (_time(row["expires_at"]) - now).total_seconds())
-            for row in self.rows("SELECT name, expires_at FROM leases")
-        ]
+        return [Lease(row["name"], (_time(row["expires_at"]) - now).total_seconds()) for row in rows]
 
     def let_leases_expire(self) -> None:
         """As if the time of every lease had passed."""
