@@ -38,6 +38,7 @@ from app.services.ownership import JobOwnership
 from app.services.polls import JobPoller
 from app.services.ports import RevokedSessions
 from app.services.quota import LibraryQuota
+from app.services.readiness import Readiness
 from app.services.results import ResultKeeper
 from app.services.sweep import Sweep
 from app.services.transfers import TransferSlots
@@ -63,7 +64,7 @@ class Gateway:
     conversions: ConversionService | None
     sweep: Sweep
     slots: TransferSlots
-    checks: "ReadinessChecks"
+    readiness: Readiness
     upstream_health: UpstreamHealth
     clock: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
@@ -144,7 +145,14 @@ def build_gateway(
         conversions=conversions,
         sweep=sweep,
         slots=slots,
-        checks=stores.checks,
+        readiness=Readiness(
+            {
+                "database": stores.checks.database,
+                "storage": stores.checks.storage,
+                "configuration": stores.checks.configuration,
+            },
+            monotonic=monotonic,
+        ),
         upstream_health=retrier.health,
         clock=clock,
         monotonic=monotonic,

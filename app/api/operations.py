@@ -1,7 +1,5 @@
 """What those who run the gateway ask it: is the process alive, can it serve, what has it counted."""
 
-from collections.abc import Callable
-
 import structlog
 from flask import Blueprint, Response, jsonify, request
 
@@ -9,8 +7,7 @@ from app import metrics
 from app.api.context import gateway
 from app.clients.health import Experience
 from app.clients.retry import UPSTREAMS
-from app.config import ConfigurationError
-from app.errors import GatewayError
+from app.services.readiness import OK
 from app.streaming.draining import is_draining
 
 log = structlog.get_logger(__name__)
@@ -28,15 +25,10 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Can this process serve? Each of its own dependencies brings its ping; upstreams are shown and do not decide."""
+    """Can this process serve? Its own parts decide; upstreams are shown and do not decide."""
     here = gateway()
-    checks: dict[str, Callable[[], None]] = {
-        "database": here.checks.database,
-        "storage": here.checks.storage,
-        "configuration": here.checks.configuration,
-    }
-    states = {name: _state(check) for name, check in checks.items()}
-    is_ready = all(state == "ok" for state in states.values()) and not is_draining()
+    states = here.readiness.states()
+    is_ready = all(state == OK for state in states.values()) and not is_draining()
     status = "draining" if is_draining() else "ready" if is_ready else "unavailable"
     response = _uncached(
         jsonify(
@@ -67,18 +59,6 @@ def _experience(last: Experience | None) -> dict[str, object]:
     if last is None:
         return {"last": None, "seconds_ago": None}
     return {"last": last.outcome, "seconds_ago": round(last.seconds_ago, 1)}
-
-
-def _state(check: Callable[[], None]) -> str:
-    try:
-        check()
-    except GatewayError as failure:
-        log.warning("readiness.failed", code=failure.code, reason=failure.reason[:200])
-        return failure.code
-    except ConfigurationError as error:
-        log.warning("readiness.failed", code="configuration_invalid", reason=" ".join(error.problems))
-        return "configuration_invalid"
-    return "ok"
 
 
 def _uncached(response: Response) -> Response:

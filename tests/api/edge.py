@@ -1,6 +1,7 @@
 """The whole edge on fakes: a real application and a real database, with the conversion service played by a script."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -139,7 +140,9 @@ class Edge:
 
 
 @contextmanager
-def make_edge(folder: Path, *, is_enabled: bool = True, **environ: str) -> Iterator[Edge]:
+def make_edge(
+    folder: Path, *, is_enabled: bool = True, monotonic: Callable[[], float] = time.monotonic, **environ: str
+) -> Iterator[Edge]:
     """An edge whose database and files are in `folder`."""
     url = f"sqlite:///{folder / 'gateway.db'}"
     settings = load_settings(
@@ -150,7 +153,7 @@ def make_edge(folder: Path, *, is_enabled: bool = True, **environ: str) -> Itera
     )
     migrate(url)
     stores = open_stores(settings, lambda: NOW)
-    gateway = build_gateway(settings, stores=stores, clock=lambda: NOW)
+    gateway = build_gateway(settings, stores=stores, clock=lambda: NOW, monotonic=monotonic)
     fake = FakeConversions()
     if is_enabled:
         gateway = replace(gateway, conversions=fake)  # type: ignore[arg-type]

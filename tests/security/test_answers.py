@@ -363,11 +363,14 @@ def test_the_gateway_hears_of_the_way_from_nginx_alone(nginx: Nginx, upstream: U
     ]
 
 
-def test_no_spelling_of_metrics_passes(nginx: Nginx, upstream: Upstream) -> None:
+@pytest.mark.parametrize("name", ["metrics", "readyz"])
+def test_no_spelling_of_a_closed_path_passes(nginx: Nginx, upstream: Upstream, name: str) -> None:
     """What nginx lets through is another path for the gateway, too, by any decoding of it."""
-    spellings = ["/metrics", "/metrics?x", "/metrics#x", "//metrics", "/./metrics", "/x/../metrics", "/%6detrics"]
-    spellings += ["/%2e/metrics", "/x/%2e%2e/metrics", "/x/..%2fmetrics", "/metrics/", "/metrics%20", "/METRICS"]
-    spellings += ["/metrics;x", "/%2fmetrics", "http://localhost/metrics", "http://localhost//metrics", "/metrics%23"]
+    first = f"%{ord(name[0]):02x}{name[1:]}"
+    spellings = [f"/{name}", f"/{name}?x", f"/{name}#x", f"//{name}", f"/./{name}", f"/x/../{name}", f"/{first}"]
+    spellings += [f"/%2e/{name}", f"/x/%2e%2e/{name}", f"/x/..%2f{name}", f"/{name}/", f"/{name}%20"]
+    spellings += [f"/{name.upper()}", f"/{name};x", f"/%2f{name}", f"http://localhost/{name}"]
+    spellings += [f"http://localhost//{name}", f"/{name}%23"]
     upstream.requests.clear()
 
     answers = [
@@ -379,7 +382,7 @@ def test_no_spelling_of_metrics_passes(nginx: Nginx, upstream: Upstream) -> None
     assert set(answers) <= {404, 400, 502}
     passed = [path for path, _ in upstream.requests]
     assert passed, "the spellings that are other paths do pass"
-    assert not [path for path in passed if unquote(urlsplit(path).path) == "/metrics" or path.startswith("http")]
+    assert not [path for path in passed if unquote(urlsplit(path).path) == f"/{name}" or path.startswith("http")]
 
 
 @pytest.mark.parametrize(

@@ -221,10 +221,12 @@ def test_every_location_of_its_own_is_a_route_of_the_gateways(server: Block, edg
     known = {tuple(location_of(server, path).arguments) for path in special} | {
         ("/",),
         ("=", "/metrics"),
+        ("=", "/readyz"),
         ("=", "/.refused"),
     }
     assert named == known, "a location that this test does not know"
 
 
-def test_metrics_are_closed(server: Block) -> None:
-    assert location_of(server, "/metrics").one("return") == ["404"]
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+def test_metrics_and_readiness_are_closed(server: Block, path: str) -> None:
+    assert location_of(server, path).one("return") == ["404"]

@@ -190,7 +190,7 @@ def schemas() -> dict[str, Schema]:
                 "checks": {
                     "type": "object",
                     "additionalProperties": {"type": "string"},
-                    "description": "`ok` or an error code for each thing of the gateway's own.",
+                    "description": "The state of each of the gateway's own parts: `ok`, an error code, or `timeout`.",
                 },
                 "conversion": {"enum": ["enabled", "disabled"]},
                 "upstreams": {
