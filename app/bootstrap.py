@@ -44,6 +44,9 @@ from app.services.sweep import Sweep
 from app.services.transfers import TransferSlots
 from app.services.uploads import UploadRunner
 
+#: The gateway's own threads that use the database: sweep, deferred writes, readiness, and asking a silent server.
+_BACKGROUND_THREADS = 4
+
 #: Every scope that a service token is asked for.
 _SCOPES = (SCOPE_WRITE, SCOPE_READ, SCOPE_READ_FILES, SCOPE_DELEGATE_DOWNLOADS)
 
@@ -97,7 +100,7 @@ class Stores:
 
 def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Stores:
     """The stores that the settings name. Connects to nothing yet."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS)
+    database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS + _BACKGROUND_THREADS)
     storage = open_storage(settings.storage_url)
     return Stores(
         ledger=SQLJobLedger(database, clock=clock),

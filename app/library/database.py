@@ -25,17 +25,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Dialect, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import ModelStoreUnavailableError
+from app.library.postgresql import CONNECT_ARGUMENTS, BoundedConnection, Silence, begin_statement, connect
 
 MAX_REASON_CHARACTERS = 200
 
 _BEGIN = "visiona_begin"
-_CONNECT_TIMEOUT_SECONDS = 5
-_STATEMENT_TIMEOUT_SECONDS = 10
 
 
 class UniqueViolationError(ModelStoreUnavailableError):
@@ -57,11 +56,13 @@ class Database:
         pool_size: int = 32,
         pool_timeout_seconds: float = 5.0,
         busy_timeout_seconds: float = 5.0,
+        is_patient: bool = False,
     ) -> None:
         """Prepare for at most `pool_size` connections at once: the number of threads that may use them.
 
         A thread waits at most `pool_timeout_seconds` for a connection, and at most `busy_timeout_seconds` for other
-        writers (twice that on SQLite: once for its own process's, once for the others').
+        writers (twice that on SQLite: once for its own process's, once for the others'). A PostgreSQL server that does
+        not answer for 4.5 s is a failure, unless `is_patient`, as a change of the schema must be.
 
         Raises ValueError, which does not repeat the URL, if it names neither a SQLite file nor a PostgreSQL database.
         """
@@ -69,31 +70,33 @@ class Database:
         self._busy_timeout_seconds = busy_timeout_seconds
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._writer = threading.Lock()
-        connect_args: dict[str, Any]
+        self._silence = None if self._is_sqlite or is_patient else Silence(self._ask)
+        options: dict[str, Any]
         if self._is_sqlite:
             # isolation_level None: the driver begins nothing by itself, `_begin` does (also before DDL).
-            connect_args = {"timeout": busy_timeout_seconds, "isolation_level": None}
+            options = {"connect_args": {"timeout": busy_timeout_seconds, "isolation_level": None}}
+            reading, writing = "BEGIN", "BEGIN IMMEDIATE"
         else:
-            connect_args = {"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "visiona-gateway"}
+            options = {"connect_args": dict(CONNECT_ARGUMENTS), "pool_pre_ping": True, "use_native_hstore": False}
+            reading = begin_statement(is_read_only=True, lock_seconds=busy_timeout_seconds)
+            writing = begin_statement(is_read_only=False, lock_seconds=busy_timeout_seconds)
         self._engine = sa.create_engine(
             self._url,
-            connect_args=connect_args,
             hide_parameters=True,
             max_overflow=0,
-            pool_pre_ping=not self._is_sqlite,
             pool_size=pool_size,
             pool_timeout=pool_timeout_seconds,
             # The last used first: after a busy minute the surplus connections are those that stay idle.
             pool_use_lifo=True,
+            **options,
         )
-        self._reading, self._writing = self._engine, self._engine
+        event.listen(self._engine, "begin", _begin)
         if self._is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
-            event.listen(self._engine, "begin", _begin)
-            self._writing = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         else:
-            event.listen(self._engine, "connect", self._prepare_postgresql)
-            self._reading = self._engine.execution_options(postgresql_readonly=True)
+            event.listen(self._engine, "do_connect", self._connect)
+        self._reading = self._engine.execution_options(**{_BEGIN: reading})
+        self._writing = self._engine.execution_options(**{_BEGIN: writing})
 
     @property
     def sqlite_path(self) -> Path | None:
@@ -106,6 +109,7 @@ class Database:
 
         Raises ModelStoreUnavailableError for whatever goes wrong in the database, in the block too.
         """
+        self._require_answers()
         with self._translated(self._reading), self._reading.connect() as connection:
             yield connection
 
@@ -116,6 +120,7 @@ class Database:
         Raises ModelStoreUnavailableError for whatever goes wrong in the database, in the block too;
         UniqueViolationError is the kind of it that a look at the new state can cure.
         """
+        self._require_answers()
         with self._translated(self._writing), self._one_writer(), self._writing.begin() as connection:
             yield connection
 
@@ -165,7 +170,17 @@ class Database:
 
     def dispose(self) -> None:
         """Close the pooled connections. The next use opens new ones."""
+        if self._silence is not None:
+            self._silence.close()
         self._engine.dispose()
+
+    def _require_answers(self) -> None:
+        if self._silence is not None:
+            self._silence.require_none()
+
+    def _ask(self) -> None:
+        with self._translated(self._reading), self._reading.connect() as connection:
+            connection.execute(sa.select(1))
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
@@ -207,14 +222,10 @@ class Database:
             reason = reason.replace(str(self._url.password), "***")
         return reason[:MAX_REASON_CHARACTERS]
 
-    def _prepare_postgresql(self, connection: Any, _entry: ConnectionPoolEntry) -> None:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            # UTC, so that no server's zone can push a time near year 1 or 9999 out of Python's range.
-            cursor.execute("SET TIME ZONE 'UTC'")
-            cursor.execute(f"SET lock_timeout = {int(self._busy_timeout_seconds * 1000)}")
-            cursor.execute(f"SET statement_timeout = {_STATEMENT_TIMEOUT_SECONDS * 1000}")
-        connection.autocommit = False
+    def _connect(
+        self, _dialect: Dialect, _entry: ConnectionPoolEntry, _arguments: list[Any], parameters: dict[str, Any]
+    ) -> BoundedConnection:
+        return connect(parameters, self._silence)
 
 
 def parse_url(url: str) -> URL:
@@ -244,7 +255,9 @@ def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry)
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+    statement = connection.get_execution_options().get(_BEGIN, "BEGIN")
+    # Without parameters psycopg sends it as one message, even if it is several statements.
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def _is_about_connecting(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from app.library.tables import leases
 class SQLLeases:
     """Leases in a database; see the port `Leases` for what each method promises. Thread-safe.
 
-    Each method is one statement, which the database makes atomic over all threads, workers and replicas.
+    Each method is one transaction, which the database makes atomic over all threads, workers and replicas.
     Every method raises ModelStoreUnavailableError when the database fails.
     """
 
@@ -67,6 +67,13 @@ class SQLLeases:
     def release(self, name: str, holder: str) -> None:
         """Give the lease up if it is this holder's; otherwise do nothing."""
         with self._database.write() as connection:
+            # A frozen server may be about to commit an `acquire` whose answer we no longer wait for. A DELETE doesn't
+            # see the row before the commit, but an INSERT waits for it.
+            connection.execute(
+                self._database.insert(leases)
+                .values(name=name, holder=holder, expires_at=self._clock())
+                .on_conflict_do_nothing()
+            )
             connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
     def remove_expired(self, *, older_than_seconds: float) -> int:

@@ -46,7 +46,7 @@ def migrate(url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> 
     Raises ModelStoreUnavailableError if the database fails, is newer than this version, or another process has been
     migrating for longer than `lock_timeout_seconds`.
     """
-    database = Database(url, pool_size=1)
+    database = Database(url, pool_size=1, is_patient=True)
     try:
         database.ensure_file()
         with _file_lock(database.sqlite_path, lock_timeout_seconds):
@@ -68,7 +68,7 @@ def pending_migrations(url: str) -> list[str]:
 
     Raises ModelStoreUnavailableError if the database fails or is newer than this version.
     """
-    database = Database(url, pool_size=1)
+    database = Database(url, pool_size=1, is_patient=True)
     try:
         path = database.sqlite_path
         if path is not None and not path.exists():
