@@ -58,6 +58,8 @@ preload_app = False
 
 # A worker's heartbeat comes from its accept thread, not from its requests: long uploads are no reason to kill it.
 timeout = 60
+# How long a worker that ends retries writes that the database does not take. It waits only if there are any.
+_LAST_WRITES_SECONDS = 20.0
 # How long running uploads may go on once the server is told to stop, the drain included.
 graceful_timeout = 120
 # nginx keeps its upstream connections for 60 s by default; being the one that closes first would race it.
@@ -129,4 +131,13 @@ def post_worker_init(worker):
     answer_refusals(security_headers(is_https=_settings.is_https))
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
     worker_started(WORKER_THREADS)
-    SweepSchedule(worker.wsgi.extensions["visiona"].sweep).start()
+    gateway = worker.wsgi.extensions["visiona"]
+    gateway.deferred_writes.start()
+    SweepSchedule(gateway.sweep).start()
+
+
+def worker_exit(_server, worker):
+    """In each worker that ends in good order, after its last request: write what the database could not take yet."""
+    # A worker that failed to load its application has none.
+    if (application := getattr(worker, "wsgi", None)) is not None:
+        application.extensions["visiona"].deferred_writes.close(_LAST_WRITES_SECONDS)

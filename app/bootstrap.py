@@ -31,6 +31,7 @@ from app.library.sessions import SQLRevokedSessions
 from app.library.storage import SweepableStorage
 from app.library.storage_urls import open_storage
 from app.services.conversions import ConversionParts, ConversionService
+from app.services.deferred_writes import DeferredWrites
 from app.services.leases import LeaseKeeper
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
@@ -66,6 +67,7 @@ class Gateway:
     library: ModelLibrary
     conversions: ConversionService | None
     sweep: Sweep
+    deferred_writes: DeferredWrites
     slots: TransferSlots
     readiness: Readiness
     upstream_health: UpstreamHealth
@@ -126,6 +128,7 @@ def build_gateway(
     """Assemble the gateway. Tests hand in stores, a retrier that does not sleep, and clocks."""
     stores = stores or open_stores(settings, clock)
     slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4))
+    deferred_writes = DeferredWrites(monotonic=monotonic)
     leases = LeaseKeeper(stores.leases, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)
     conversions, ownership = None, None
@@ -147,6 +150,7 @@ def build_gateway(
         library=ModelLibrary(stores.models, stores.storage, leases, slots),
         conversions=conversions,
         sweep=sweep,
+        deferred_writes=deferred_writes,
         slots=slots,
         readiness=Readiness(
             {

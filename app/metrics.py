@@ -244,7 +244,7 @@ PROMOTES = _counter(
     known=[(word,) for word in ("new", "existing", "refused", "failed")],
 )
 
-# --- Leases and sweeps
+# --- Leases, deferred writes and sweeps
 
 LEASES = _counter(
     "visiona_leases_total",
@@ -256,6 +256,20 @@ LEASES = _counter(
         for lease in ("upload", "job", "library", "sweep")
         for event in ("taken", "busy", "lost", "renewal_failed", "release_failed")
     ],
+)
+_DEFERRED = ("ledger", "lease")
+DEFERRED_WRITES_WAITING = _gauge(
+    "visiona_deferred_writes_waiting",
+    "Database writes that failed and wait to be retried.",
+    "kind",
+    known=[(kind,) for kind in _DEFERRED],
+)
+DEFERRED_WRITES = _counter(
+    "visiona_deferred_writes_total",
+    "Deferred database writes, by outcome.",
+    "kind",
+    "outcome",
+    known=[(kind, outcome) for kind in _DEFERRED for outcome in ("written", "lost")],
 )
 SWEEPS = _counter(
     "visiona_sweeps_total",
