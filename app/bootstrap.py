@@ -133,7 +133,9 @@ def build_gateway(
     retrier = retrier or Retrier(monotonic=monotonic)
     conversions, ownership = None, None
     if settings.is_conversion_enabled:
-        conversions, ownership = _conversions(settings, stores, leases, slots, retrier, clock, monotonic)
+        conversions, ownership = _conversions(
+            settings, stores, leases, slots, deferred_writes, retrier, clock, monotonic
+        )
     sweep = Sweep(
         storage=stores.storage,
         models=stores.models,
@@ -188,6 +190,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     stores: Stores,
     leases: LeaseKeeper,
     slots: TransferSlots,
+    writes: DeferredWrites,
     retrier: Retrier,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
@@ -224,13 +227,14 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         monotonic=monotonic,
     )
     new_deadline = partial(Deadline, settings.request_deadline_seconds, monotonic)
-    ownership = JobOwnership(converter, stores.ledger, monotonic=monotonic)
+    ownership = JobOwnership(converter, stores.ledger, writes, clock=clock, monotonic=monotonic)
     uploads = UploadRunner(
         converter,
         ownership,
         stores.ledger,
         leases,
         slots,
+        writes=writes,
         max_parts=settings.max_parts,
         wants_digest=settings.upload_digest == "sha256",
         clock=clock,
@@ -251,7 +255,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
             clock,
         ),
         ledger=stores.ledger,
-        notes=JobNotes(stores.ledger, clock=clock),
+        notes=JobNotes(stores.ledger, writes, clock=clock),
         models=stores.models,
         leases=leases,
         slots=slots,

@@ -229,7 +229,9 @@ OWNERSHIP = _counter(
     "visiona_ownership_total",
     "Decisions whether a job is its caller's.",
     "decision",
-    known=[(word,) for word in ("memory", "ledger", "rebuilt", "denied", "denied_again", "contradicted")],
+    known=[
+        (word,) for word in ("memory", "ledger", "rebuilt", "denied", "denied_again", "contradicted", "unattributed")
+    ],
 )
 OWNERSHIP_REBUILDS = _counter(
     "visiona_ownership_rebuilds_total",

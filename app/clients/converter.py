@@ -15,7 +15,7 @@ from urllib.parse import quote
 from app.clients.object_keys import is_safe_object_key
 from app.clients.retry import Call, Retrier, count_failure
 from app.clients.tokens import ServiceTokens
-from app.clients.transport import Answer, AnswerLostFailure, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
+from app.clients.transport import Answer, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
 from app.clients.upload import UploadTransport
 from app.domain.call import CallContext
 from app.domain.job import Job, bounded_text, parse_job, parse_job_error
@@ -78,8 +78,9 @@ class ConverterClient:
         """Stream one upload to the converter and return the job that it started.
 
         Tried again only while no connection was made. Raises ConverterRejectedError (400, 422), PayloadTooLargeError
-        (413), ConverterConflictError (409), UploadOutcomeUnknownError when the answer to a whole body was lost or is
-        unusable, and what reading the inbound body raises.
+        (413), ConverterConflictError (409), and what reading the inbound body raises. Any other answer, or none, is
+        ConverterUnavailableError if the body wasn't whole; after a whole one it is UploadOutcomeUnknownError, because
+        the converter, or a proxy in front of it, may fail after it has started the job.
         """
         token = self._tokens.service_token(SCOPE_WRITE, context)
         headers = {
@@ -98,16 +99,12 @@ class ConverterClient:
             answer = self._retrier.run(Call.CREATE_JOB, context.deadline, attempt)
             if 200 <= answer.status < 300:
                 return _read_job(answer)
-        except (AnswerLostFailure, UnusableAnswerFailure) as failure:
-            count_failure(Call.CREATE_JOB, failure)
-            if message.is_whole:
-                raise UploadOutcomeUnknownError(f"{failure.kind}: {failure}") from failure
-            raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
         except UpstreamFailure as failure:
-            raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
+            count_failure(Call.CREATE_JOB, failure)
+            raise _no_outcome(message, f"{failure.kind}: {failure}") from failure
         if answer.status in {401, 403}:
             self._tokens.drop(SCOPE_WRITE, token)
-        raise _refusal(answer)
+        raise _refusal(answer) or _no_outcome(message, f"an unexpected status: {answer.status}")
 
     def get_job(self, job_id: str, context: CallContext) -> Job:
         """Return the job as it is now. Raises JobNotFoundError where the converter does not know it (any more)."""
@@ -121,10 +118,10 @@ class ConverterClient:
                 raise UnusableAnswerFailure("the answer is about another job", status=answer.status)
             return job
 
-    def list_active_jobs(self, user_id: str, context: CallContext) -> list[Job]:
-        """Return the user's jobs that are in progress, in the converter's order.
+    def list_jobs(self, user_id: str, context: CallContext) -> list[Job]:
+        """Return what the converter answers to the question for the user's jobs in progress, in its order.
 
-        Jobs that say they are somebody else's, that have ended, or that cannot be read are left out.
+        Jobs that can't be read are left out. Whose the others are is decided elsewhere (`app/domain/ownership.py`).
         """
         query = {"user_id": user_id, "status": "in_progress"}
         answer = self._authorized(Call.LIST_JOBS, SCOPE_READ, context, "GET", "/api/v1/jobs", query=query)
@@ -134,8 +131,7 @@ class ConverterClient:
             entries = payload.get("jobs") if isinstance(payload, dict) else payload
             if not isinstance(entries, list):
                 raise UnusableAnswerFailure("the answer is not a list of jobs", status=answer.status)
-            jobs = [job for entry in entries if (job := parse_job(entry)) is not None]
-            return [job for job in jobs if job.user_id in {None, user_id} and not job.is_terminal]
+            return [job for entry in entries if (job := parse_job(entry)) is not None]
 
     def promote(self, job_id: str, *, tenant_id: str, user_id: str, context: CallContext) -> Promotion:
         """Have the converter hand the result of a completed job to the FAA. Repeating it gives the same.
@@ -211,18 +207,23 @@ def _unavailable(call: Call | None = None) -> Iterator[None]:
 
 
 def _require_success(answer: Answer) -> None:
-    if not 200 <= answer.status < 300:
-        raise _unexpected(answer)
-
-
-def _unexpected(answer: Answer) -> GatewayError:
     if answer.status == 429:
-        return ConverterBusyError("the converter answered 429", retry_after_seconds=_retry_after(answer))
-    return ConverterUnavailableError(f"an unexpected status: {answer.status}")
+        raise _busy(answer)
+    if not 200 <= answer.status < 300:
+        raise ConverterUnavailableError(f"an unexpected status: {answer.status}")
 
 
-def _refusal(answer: Answer) -> GatewayError:
-    """What the answer to an upload means where it is no success."""
+def _busy(answer: Answer) -> ConverterBusyError:
+    return ConverterBusyError("the converter answered 429", retry_after_seconds=_retry_after(answer))
+
+
+def _no_outcome(message: Recomposition, reason: str) -> GatewayError:
+    """What it means that an upload's answer says neither that there is a job nor that there is none."""
+    return UploadOutcomeUnknownError(reason) if message.is_whole else ConverterUnavailableError(reason)
+
+
+def _refusal(answer: Answer) -> GatewayError | None:
+    """What the answer to an upload means if it says that no job has started; None if it doesn't say that."""
     if answer.status in {401, 403}:
         return ServiceClientUnauthorizedError(f"the converter answered {answer.status} to an upload")
     if answer.status == 409:
@@ -234,7 +235,7 @@ def _refusal(answer: Answer) -> GatewayError:
         return ConverterRejectedError(
             upstream_code=error.code if error else "rejected", upstream_message=error.message if error else ""
         )
-    return _unexpected(answer)
+    return _busy(answer) if answer.status == 429 else None
 
 
 def _lenient_object(answer: Answer) -> dict[str, Any]:

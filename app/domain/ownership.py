@@ -1,4 +1,6 @@
-"""Which job is whose, as far as this process remembers.
+"""Whose a job is: how that is decided, and what this process remembers of it.
+
+`jobs_of` is the decision, for every job that the converter tells of.
 
 The map is a cache and nothing more: the ledger and the converter are the truth, and a process that forgets everything
 loses nothing but time. It says yes only for a pair that was put in; it never says no, because absence means "ask".
@@ -9,9 +11,48 @@ exists only while somebody holds or awaits it, so the number of locks is bounded
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+
+from app.domain.job import Job, JobRecord
+
+#: How far the converter's clock may be from ours when an upload is matched with a job.
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+def owner_of(job: Job, recorded: Mapping[str, str]) -> str | None:
+    """Return the job's owner by those who can say it, or None: the converter, if it names one; then the ledger.
+
+    `recorded` maps job ids to owners, as the ledger has them.
+    """
+    return job.user_id if job.user_id is not None else recorded.get(job.job_id)
+
+
+def jobs_of(
+    user_id: str, listed: Sequence[Job], recorded: Mapping[str, str], pending: Sequence[JobRecord]
+) -> list[Job]:
+    """Return those of `listed`, a converter's answer to a question about this user, that are the user's.
+
+    A job without an owner (see `owner_of`) is the user's only if it fits one of the user's `pending` uploads by time,
+    or if the list has jobs of this user and of nobody else: then the converter has looked for the user's.
+    """
+    owners = {owner_of(job, recorded) for job in listed} - {None}
+    is_users_list = owners == {user_id} and any(job.user_id == user_id for job in listed)
+
+    def is_users(job: Job) -> bool:
+        owner = owner_of(job, recorded)
+        if owner is not None:
+            return owner == user_id
+        return is_users_list or (job.created_at is not None and any(may_have_started(row, job) for row in pending))
+
+    return [job for job in listed if is_users(job)]
+
+
+def may_have_started(upload: JobRecord, job: Job) -> bool:
+    """Can this upload have started that job, as far as the job's time says?"""
+    return job.created_at is None or job.created_at >= upload.started_at - CLOCK_SKEW
 
 
 @dataclass(slots=True)
@@ -62,6 +103,11 @@ class OwnershipMap:
                 return False
             self._owners.move_to_end(job_id)
             return True
+
+    def owner_of(self, job_id: str) -> str | None:
+        """Return whose this job is remembered to be, or None."""
+        with self._guard:
+            return self._owners.get(job_id)
 
     def remember(self, user_id: str, job_id: str) -> None:
         """Note that the job is the user's. To be called only with what the converter or the ledger has proved."""

@@ -263,13 +263,13 @@ class ConverterBusyError(GatewayError):
 
 
 class ConverterUnavailableError(GatewayError):
-    """The converter cannot be reached, answers 5xx, or answers something unusable."""
+    """The converter cannot be reached, answers 5xx, or answers something unusable. No job was started."""
 
     code = "converter_unavailable"
 
 
 class UploadOutcomeUnknownError(GatewayError):
-    """The answer to a whole upload was lost, and the converter's list does not show the job."""
+    """A whole upload got no answer that says whether a job started, and the converter's list does not show one."""
 
     code = "upload_outcome_unknown"
 

@@ -9,18 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.engine import Connection, Row
 
 from app.domain.job import Job, JobError, JobRecord, JobStatus
 from app.domain.stages import StageTime, observe
+from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
 from app.library.tables import UTCDateTime, jobs
 
 _TERMINAL = [status.value for status in JobStatus if status.is_terminal]
 _TRIES = 3
-
-_log = structlog.get_logger(__name__)
 
 
 class SQLJobLedger:
@@ -44,17 +42,16 @@ class SQLJobLedger:
                 .on_conflict_do_nothing()
             )
 
-    def assign_job(self, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
-        """Give a pending row its job.
+    def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+        """Give the user's pending row its job. Where that row is gone, the job gets one of its own.
 
-        Where the upload's row is gone, the job is recorded for the user whom the converter named, if it named one:
-        a job that is known to exist is worth a row. A job that is another user's in the ledger is left alone, and the
-        pending row too.
+        Raises OwnershipMismatchError if the job is another user's in the ledger; it and the pending row stay as they
+        are then.
         """
         for tries_left in reversed(range(_TRIES)):  # pragma: no branch - the last try returns or raises
             try:
                 with self._database.write() as connection:
-                    self._assign(connection, upload_id, job, filename=filename, size=size)
+                    self._assign(connection, user_id, upload_id, job, filename=filename, size=size)
                 return
             except UniqueViolationError:
                 # A poll of the same user has recorded the job between our look and our write (PostgreSQL only; on
@@ -62,9 +59,11 @@ class SQLJobLedger:
                 if not tries_left:
                     raise
 
-    def _assign(self, connection: Connection, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+    def _assign(
+        self, connection: Connection, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None
+    ) -> None:
         upload = connection.execute(
-            sa.select(jobs.c.user_id, jobs.c.job_id).where(jobs.c.upload_id == upload_id).with_for_update()
+            sa.select(jobs.c.job_id).where(jobs.c.upload_id == upload_id, jobs.c.user_id == user_id).with_for_update()
         ).one_or_none()
         if upload is not None and upload.job_id == job.job_id:
             # Somebody who saw the job in the converter's list was faster, and knew no more of the upload than that.
@@ -74,14 +73,9 @@ class SQLJobLedger:
                 .values(filename=filename, size=size)
             )
             return
-        user_id = job.user_id if upload is None else upload.user_id
-        if user_id is None:
-            _log.warning("ledger.job_without_upload", upload_id=upload_id, job_id=job.job_id)
-            return
         owner = connection.execute(sa.select(jobs.c.user_id).where(jobs.c.job_id == job.job_id)).scalar_one_or_none()
         if owner is not None and owner != user_id:
-            _log.warning("ledger.job_of_another_user", upload_id=upload_id, job_id=job.job_id)
-            return
+            raise OwnershipMismatchError("the ledger has the job as another user's")
         if upload is not None and upload.job_id is None:
             if owner is None:
                 connection.execute(
@@ -109,7 +103,8 @@ class SQLJobLedger:
         Of two states the older one by `updated_at` never replaces the newer, so that answers that overtake each
         other do no harm; nor does a non-terminal state ever replace a terminal one. What a later answer leaves out
         (parameters, times, the error of a failed job) is kept. An answer that is not taken tells nothing of the stages
-        either. Returns what is known of them then.
+        either. Returns what is known of them then. Raises OwnershipMismatchError if the job is another user's in the
+        ledger, where it stays as it is.
         """
         with self._database.write() as connection:
             return self._record(connection, user_id, job, last_look)
@@ -154,7 +149,10 @@ class SQLJobLedger:
         ).one_or_none()
         its_row = sa.and_(jobs.c.job_id == job.job_id, jobs.c.user_id == user_id)
         if taken is None:
-            return _stage_times(connection.execute(sa.select(jobs.c.stages).where(its_row)).scalar_one_or_none())
+            own = connection.execute(sa.select(jobs.c.stages).where(its_row)).one_or_none()
+            if own is None:
+                raise OwnershipMismatchError("the ledger has the job as another user's")
+            return _stage_times(own.stages)
         # The row is ours until the transaction ends: what was read of it a moment ago is what is added to.
         known = _stage_times(taken.stages)
         observed = observe(known, job, now, last_look=last_look)
@@ -166,6 +164,12 @@ class SQLJobLedger:
         """The user's own record of this job, or None."""
         found = self._select(sa.select(jobs).where(jobs.c.user_id == user_id, jobs.c.job_id == job_id))
         return found[0] if found else None
+
+    def owners_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
+        """Whose these jobs are: job id to user id, without those that the ledger doesn't have."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(jobs.c.job_id, jobs.c.user_id).where(jobs.c.job_id.in_(list(job_ids))))
+            return {row.job_id: row.user_id for row in rows}
 
     def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
         """The user's rows that have no job yet, oldest first."""

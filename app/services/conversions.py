@@ -312,15 +312,13 @@ class ConversionService:
 
     def _conflict(self, user_id: str, conflict: ConverterConflictError, context: CallContext) -> ActiveJobConflictError:
         """The conflict with the running job's view, asked for where the converter did not tell it."""
-        job = conflict.job
-        if job is not None and job.user_id not in {None, user_id}:
+        ownership = self._parts.ownership
+        try:
+            told = [] if conflict.job is None else ownership.accept(user_id, [conflict.job])
+            # After a long upload the request's own deadline is over.
+            fresh = replace(context, deadline=self._new_deadline())
+            job = next(iter(told or ownership.running_jobs(user_id, fresh)), None)
+        except GatewayError:
             job = None
-        if job is None:
-            try:
-                # After a long upload the request's own deadline is over.
-                fresh = replace(context, deadline=self._new_deadline())
-                job = next(iter(self._parts.ownership.running_jobs(user_id, fresh)), None)
-            except GatewayError:
-                job = None
         view = self._view(user_id, job) if job is not None else None
         return ActiveJobConflictError(conflict.reason, retry_after_seconds=5, extensions={"active_job": view})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from app import metrics
-from app.errors import GatewayError
+from app.errors import ModelStoreUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class _Write:
 class DeferredWrites:
     """A bounded queue of writes to be retried, and the thread that retries them. Thread-safe.
 
-    A write raises a GatewayError as long as it can't be done, and may be called again even if it was done before.
+    A write raises ModelStoreUnavailableError as long as the database fails, and may be repeated after it was done.
     """
 
     def __init__(
@@ -61,13 +61,16 @@ class DeferredWrites:
         threading.Thread(target=self._loop, name="deferred-writes", daemon=True).start()
 
     def write(self, kind: str, key: str, write: Callable[[], object], *, patience_seconds: float = 0.0) -> bool:
-        """Write now, retrying for so long; queue the write if that fails. Return whether it was done."""
+        """Write now, retrying for so long; queue the write if the database fails. Return whether it was done.
+
+        Raises whatever else the write raises.
+        """
         until = self._monotonic() + patience_seconds
         while True:
             try:
                 write()
-            except GatewayError as failure:
-                log.warning("deferred_write.failed", kind=kind, code=failure.code, reason=failure.reason[:200])
+            except ModelStoreUnavailableError as failure:
+                log.warning("deferred_write.failed", kind=kind, key=key, code=failure.code, reason=failure.reason[:200])
                 if self._monotonic() + _PAUSE_SECONDS > until:
                     self.add(kind, key, write)
                     return False
@@ -116,8 +119,8 @@ class DeferredWrites:
     def _try(self, key: str, queued: _Write) -> bool:
         try:
             queued.write()
-        except GatewayError as failure:
-            log.info("deferred_write.failed", kind=queued.kind, code=failure.code, reason=failure.reason[:200])
+        except ModelStoreUnavailableError as failure:
+            log.info("deferred_write.failed", kind=queued.kind, key=key, code=failure.code, reason=failure.reason[:200])
             with self._changed:
                 if self._writes.get(key) is queued:
                     # To the end of the queue, so that a write that always fails holds up no other.

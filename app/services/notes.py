@@ -14,7 +14,8 @@ from cachetools import LRUCache
 
 from app.domain.job import Job, JobRecord
 from app.domain.stages import StageTime
-from app.errors import ModelStoreUnavailableError
+from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
+from app.services.deferred_writes import LEDGER, DeferredWrites
 from app.services.ports import JobLedger
 
 log = structlog.get_logger(__name__)
@@ -34,33 +35,45 @@ class UploadNote:
 class JobNotes:
     """Reads and writes the ledger for polls. Thread-safe; a failing database makes no poll fail."""
 
-    def __init__(self, ledger: JobLedger, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: JobLedger, writes: DeferredWrites, *, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
+        self._writes = writes
         self._clock = clock
         self._guard = threading.Lock()
-        self._states: LRUCache[str, tuple[object, ...]] = LRUCache(_MOST_JOBS)
+        self._states: LRUCache[tuple[str, str], tuple[object, ...]] = LRUCache(_MOST_JOBS)
         self._looks: LRUCache[str, datetime] = LRUCache(_MOST_JOBS)
         self._stages: LRUCache[tuple[str, str], Sequence[StageTime]] = LRUCache(_MOST_JOBS)
         self._uploads: LRUCache[tuple[str, str], UploadNote] = LRUCache(_MOST_JOBS)
 
     def note(self, user_id: str, job: Job) -> None:
-        """Record the job's state if it differs from what this process recorded last."""
-        state = (job.status, job.stage, job.error)
+        """Record the job's state if it differs from what this process recorded last.
+
+        A state that the database doesn't take is recorded in the background. Raises OwnershipMismatchError if the job
+        is another user's in the ledger and the converter doesn't say that it is this one's.
+        """
+        key, state = (user_id, job.job_id), (job.status, job.stage, job.error)
         now = self._clock()
         with self._guard:
             last_look = self._looks.get(job.job_id)
-            if self._states.get(job.job_id) == state:
+            if self._states.get(key) == state:
                 self._looks[job.job_id] = now
                 return
-        try:
-            stages = self._ledger.record_job(user_id, job, last_look=last_look)
-        except ModelStoreUnavailableError:
-            log.warning("ledger.record_failed", job_id=job.job_id)
-            return
+
+        def write() -> None:
+            try:
+                stages = self._ledger.record_job(user_id, job, last_look=last_look)
+            except OwnershipMismatchError:
+                if job.user_id != user_id:
+                    raise
+                return
+            with self._guard:
+                self._stages[key] = stages
+
+        is_written = self._writes.write(LEDGER, f"state of {job.job_id}", write)
         with self._guard:
-            self._looks[job.job_id] = now
-            self._states[job.job_id] = state
-            self._stages[user_id, job.job_id] = stages
+            self._states[key] = state
+            if is_written:
+                self._looks[job.job_id] = now
 
     def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
         """The ledger's record, or None if there is none or the database is down."""

@@ -25,9 +25,10 @@ class JobLedger(Protocol):
     def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
         """Write the pending row of an upload, before its body is sent."""
 
-    def assign_job(self, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
-        """Give a pending row its job. Assigning the same job again changes nothing; a job that another row of the
-        same user already holds makes this row vanish and updates that one."""
+    def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+        """Give the user's pending row its job; may be repeated. A job that another row of the same user already holds
+        makes this row vanish and updates that one. Raises OwnershipMismatchError if the job is another user's here:
+        a job keeps its first owner."""
 
     def discard_upload(self, upload_id: str) -> None:
         """Remove a pending row: it is certain that no job came of it. A row with a job stays."""
@@ -35,8 +36,8 @@ class JobLedger(Protocol):
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
         """Note the newest known state of the user's job, inserting a row where there is none (lazy rebuild).
 
-        A terminal state is never replaced by a non-terminal one. A job that is another user's is left alone.
-        Returns what is now known of the stages' times; `last_look` is when the caller saw the job before.
+        A terminal state is never replaced by a non-terminal one. Raises OwnershipMismatchError if the job is another
+        user's here. Returns what is now known of the stages' times; `last_look` is when the caller saw the job before.
         """
 
     def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
@@ -44,6 +45,9 @@ class JobLedger(Protocol):
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         """The user's own record of this job, or None."""
+
+    def owners_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
+        """Whose these jobs are, by job id; without those that the ledger doesn't have. For nobody to see."""
 
     def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
         """The user's rows that have no job yet, oldest first."""

@@ -16,21 +16,22 @@ import structlog
 from app import metrics
 from app.clients.converter import ConverterClient, ConverterConflictError
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job
+from app.domain.job import Job, JobRecord
 from app.errors import (
-    ConverterUnavailableError,
     GatewayError,
     ModelStoreUnavailableError,
+    OwnershipMismatchError,
     UploadInProgressError,
     UploadOutcomeUnknownError,
 )
+from app.services.deferred_writes import LEDGER, DeferredWrites
 from app.services.leases import HeldLease, LeaseKeeper
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import Transfer, TransferKind, TransferSlots
 from app.streaming.chunk import Chunk
 from app.streaming.interruption import Interruption
-from app.streaming.multipart import Recomposition
+from app.streaming.multipart import Recomposition, UploadFacts
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class UploadRunner:
         leases: LeaseKeeper,
         slots: TransferSlots,
         *,
+        writes: DeferredWrites,
         max_parts: int,
         wants_digest: bool,
         clock: Callable[[], datetime],
@@ -74,6 +76,7 @@ class UploadRunner:
         self._ledger = ledger
         self._leases = leases
         self._slots = slots
+        self._writes = writes
         self._max_parts = max_parts
         self._wants_digest = wants_digest
         self._clock = clock
@@ -103,7 +106,6 @@ class UploadRunner:
                 finally:
                     metrics.DROPPED_IDENTITIES().inc(message.facts.dropped_identities)
             facts = message.facts
-            self._ownership.note_started(user_id, upload_id, job, filename=facts.filename, size=facts.model_bytes)
             log.info(
                 "upload.started_job",
                 job_id=job.job_id,
@@ -128,42 +130,34 @@ class UploadRunner:
             raise UploadInProgressError("the user's upload lease is held")
 
     def _send(self, user_id: str, upload_id: str, message: Recomposition, context: CallContext) -> Job:
-        self._ledger.open_upload(upload_id, user_id, self._clock())
+        """Send the message and note the job that came of it."""
+        upload = JobRecord(upload_id, user_id, None, "", None, self._clock(), None)
         try:
-            job = self._converter.create_job(message, context)
-            if job.user_id not in {None, user_id}:
-                # Somebody else's job is not ours to give out; what became of our upload, the list may tell.
-                raise UploadOutcomeUnknownError("the converter names another owner")
-            return job
-        except UploadOutcomeUnknownError:
-            found = self._find_lost(user_id, upload_id, context)
-            if found is None:
-                # The pending row stays: it is matched when the converter's list shows the job.
-                raise
-            return found
-        except GatewayError as refusal:
-            # After a whole body, "the converter failed" does not prove that there is no job; the row stays then.
-            if not (message.is_whole and isinstance(refusal, ConverterUnavailableError)):
-                self._discard(upload_id)
-            raise
-
-    def _find_lost(self, user_id: str, upload_id: str, context: CallContext) -> Job | None:
-        """Ask the converter whether the upload whose answer was lost has started a job after all."""
-        # The request's own deadline was for the calls before the body; this one has a deadline of its own.
-        fresh = CallContext(self._new_deadline(), context.correlation)
-        with contextlib.suppress(GatewayError):
-            for job in self._converter.list_active_jobs(user_id, fresh):
-                record = self._ledger.find_job(user_id, job.job_id)
-                # Another request of this user may have matched the job with our pending row already.
-                if record is None or record.upload_id == upload_id:
-                    return job
-        return None
-
-    def _discard(self, upload_id: str) -> None:
-        try:
-            self._ledger.discard_upload(upload_id)
+            self._ledger.open_upload(upload_id, user_id, upload.started_at)
         except ModelStoreUnavailableError:
-            log.warning("ledger.discard_failed")
+            # The row may have been written after all.
+            self._writes.add(LEDGER, f"upload {upload_id}", lambda: self._ledger.discard_upload(upload_id))
+            raise
+        try:
+            return self._noted(upload, self._converter.create_job(message, context), message.facts)
+        except (UploadOutcomeUnknownError, OwnershipMismatchError) as failure:
+            # An answer with somebody else's job is as good as none.
+            cause = failure
+        except GatewayError:
+            self._writes.write(LEDGER, f"upload {upload_id}", lambda: self._ledger.discard_upload(upload_id))
+            raise
+        with contextlib.suppress(GatewayError):
+            # The request's own deadline was for the calls before the body; this one has a deadline of its own.
+            fresh = CallContext(self._new_deadline(), context.correlation)
+            found = self._ownership.find_started(upload, fresh)
+            if found is not None:
+                return self._noted(upload, found, message.facts)
+        # The pending row stays: it is matched when the converter's list shows the job.
+        raise UploadOutcomeUnknownError(cause.reason) from cause
+
+    def _noted(self, upload: JobRecord, job: Job, facts: UploadFacts) -> Job:
+        self._ownership.note_started(upload, job, filename=facts.filename, size=facts.model_bytes)
+        return job
 
 
 def _kept_alive(

@@ -320,7 +320,7 @@ def test_a_failing_service_token_keeps_its_own_code_inside_other_calls(
     for call in (
         lambda: mint(clients),
         lambda: clients.converter.get_job("job-1", call_context()),
-        lambda: clients.converter.list_active_jobs("alice", call_context()),
+        lambda: clients.converter.list_jobs("alice", call_context()),
         lambda: clients.converter.promote("job-1", tenant_id="t", user_id="alice", context=call_context()),
         lambda: clients.files.pull("a/b", None, call_context()),  # type: ignore[arg-type]
     ):

@@ -17,6 +17,7 @@ from app.config import load_settings
 from app.domain.model import Model
 from app.errors import ConverterUnavailableError
 from app.library.migrating import migrate
+from app.services.deferred_writes import DeferredWrites
 from app.services.leases import LeaseKeeper
 from app.services.ownership import JobOwnership
 from app.services.sweep import Sweep, SweepReport, SweepSchedule
@@ -278,7 +279,7 @@ def test_a_converter_that_is_down_does_not_hold_up_the_sweep(library: Library, u
         ledger=stores.ledger,
         expired_leases=stores.leases,
         leases=LeaseKeeper(stores.leases),
-        ownership=JobOwnership(converter, stores.ledger),  # type: ignore[arg-type]
+        ownership=JobOwnership(converter, stores.ledger, DeferredWrites(), clock=library.clock),  # type: ignore[arg-type]
         clock=library.clock,
     )
     library.clock.advance(HOUR)

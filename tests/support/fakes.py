@@ -18,7 +18,7 @@ from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord, JobStatus
 from app.domain.model import Model
 from app.domain.stages import StageTime
-from app.errors import GatewayError, JobNotFoundError
+from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
 from app.services.ports import PageKey
 from app.streaming.multipart import Recomposition
 
@@ -54,23 +54,25 @@ class MemoryLedger(Switch):
         self._called("open_upload")
         self.rows[upload_id] = JobRecord(upload_id, user_id, None, "", None, started_at, None)
 
-    def assign_job(self, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+    def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
         self._called("assign_job")
+        self._require_owner(user_id, job.job_id)
         row = self.rows[upload_id]
         self.rows[upload_id] = replace(row, job_id=job.job_id, job=job, filename=filename, size=size)
 
     def discard_upload(self, upload_id: str) -> None:
         self._called("discard_upload")
-        if self.rows[upload_id].job_id is None:
+        if upload_id in self.rows and self.rows[upload_id].job_id is None:
             del self.rows[upload_id]
 
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
         self._called("record_job")
+        self._require_owner(user_id, job.job_id)
         self.looks.append(last_look)
         row = self._row(job.job_id) or JobRecord(
             f"found-{job.job_id}", user_id, job.job_id, "", None, datetime(2026, 3, 1, tzinfo=UTC), None
         )
-        if row.user_id == user_id and not (row.job and row.job.is_terminal and not job.is_terminal):
+        if not (row.job and row.job.is_terminal and not job.is_terminal):
             self.rows[row.upload_id] = replace(row, job=job)
         return self.stages.get(job.job_id, ())
 
@@ -84,6 +86,10 @@ class MemoryLedger(Switch):
         row = self._row(job_id)
         return row if row is not None and row.user_id == user_id else None
 
+    def owners_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
+        self._called("owners_of")
+        return {job_id: row.user_id for job_id in job_ids if (row := self._row(job_id)) is not None}
+
     def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
         self._called("pending_uploads")
         rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is None]
@@ -94,6 +100,11 @@ class MemoryLedger(Switch):
         rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is not None]
         keys = {(row.started_at, row.upload_id): row for row in rows}
         return [keys[key] for key in sorted(keys, reverse=True) if after is None or key < after][:limit]
+
+    def _require_owner(self, user_id: str, job_id: str) -> None:
+        row = self._row(job_id)
+        if row is not None and row.user_id != user_id:
+            raise OwnershipMismatchError("another user's")
 
     def _row(self, job_id: str) -> JobRecord | None:
         return next((row for row in self.rows.values() if row.job_id == job_id), None)
@@ -277,7 +288,7 @@ class FakeConverter:
             raise JobNotFoundError("the converter answered 404")
         return self.jobs[job_id]
 
-    def list_active_jobs(self, user_id: str, context: CallContext) -> list[Job]:
+    def list_jobs(self, user_id: str, context: CallContext) -> list[Job]:
         self._called(f"list {user_id}")
         return [job for job in self.jobs.values() if self.owners.get(job.job_id) == user_id and not job.is_terminal]
 

@@ -17,7 +17,7 @@ from app.clients.transport import AnswerLostFailure, NotConnectedFailure, Server
 from app.errors import catalogue
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER, SERVICE_CLIENT_ID, SERVICE_CLIENT_SECRET
 from tests.support.clients import Client
-from tests.support.multipart_bodies import model_upload
+from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.scaled_stack import ScaledStack
 
 #: What the converter asks for with its 429s, in seconds; the gateway must pass it on.
@@ -60,6 +60,8 @@ class Fault:
     is_done: bool = False
     #: The answer is so slow that each try ends by its time-out.
     is_slow: bool = False
+    #: The answer comes before the body is whole.
+    is_early: bool = False
 
     def rule_for(self, stage: "Stage") -> dict[str, Any]:
         rule = dict(self.rule(stage) if callable(self.rule) else self.rule)
@@ -77,13 +79,14 @@ class Stage:
     user_id: str
     request_id: str
     job_id: str = ""
+    model_bytes: int = 7
 
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
         headers = {"X-Request-ID": self.request_id, **options.pop("headers", {})}
         return self.client.request(method, path, headers=headers, **options)
 
     def upload(self) -> requests.Response:
-        body = model_upload(b"a model")
+        body = model_upload(LazyBytes(self.model_bytes))
         return self.send("POST", "/api/conversion/init", data=body, headers=body.headers)
 
     def access_token(self) -> str:
@@ -259,9 +262,13 @@ ONLY_FOR: Mapping[Call, tuple[Fault, ...]] = {
             is_slow=True,
         ),
         Fault("answer_unusable_job_done", Kind.UNUSABLE, {"when": "after", "body": "<html>"}, is_done=True),
+        *(
+            Fault(f"status_{status}_job_done", Kind.STATUS, {"when": "after", "status": status}, status, is_done=True)
+            for status in (302, 404, 408, 500, 502, 503, 504)
+        ),
         # The answer comes while the body is still on its way.
-        Fault("status_503_early", Kind.STATUS, {"status": 503, "read_body": False}, status=503),
-        Fault("status_422_early", Kind.STATUS, {"status": 422, "read_body": False}, status=422),
+        Fault("status_503_early", Kind.STATUS, {"status": 503, "read_body": False}, status=503, is_early=True),
+        Fault("status_422_early", Kind.STATUS, {"status": 422, "read_body": False}, status=422, is_early=True),
     ),
 }
 
@@ -343,7 +350,7 @@ def _tries(call: Call, fault: Fault, kind: Kind) -> int:
 
 def _code(call: Call, fault: Fault, kind: Kind) -> str:
     if fault.status is not None:
-        return _code_of_status(call, fault.status)
+        return _code_of_status(call, fault, fault.status)
     if call is Call.GET_FILE and kind in {Kind.UNUSABLE, Kind.LACKING} and fault.name != "gzip_unasked":
         return "result_corrupt"  # any bytes are a file; these are not the promised ones
     if call is Call.CREATE_JOB and kind is not Kind.NOT_CONNECTED:
@@ -355,11 +362,13 @@ def _code(call: Call, fault: Fault, kind: Kind) -> str:
     return _DOWN[call]
 
 
-def _code_of_status(call: Call, status: int) -> str:
+def _code_of_status(call: Call, fault: Fault, status: int) -> str:
     if status in {401, 403}:
         return "idp_misconfigured"
     if status == 429 and call in _CONVERTER:
         return "converter_busy"
+    if call is Call.CREATE_JOB and (status < 400 or status >= 500) and not fault.is_early:
+        return "upload_outcome_unknown"  # the body was whole, and the status says nothing of a job
     if status < 400 or status >= 500:
         # A redirect is not followed; where section 5 does not name it, it is "an unusable answer".
         return _DOWN[call]
@@ -374,7 +383,7 @@ def _code_of_status(call: Call, status: int) -> str:
             return {404: "job_not_found", 409: "job_not_completed"}.get(status, "promote_failed")
         case Call.CREATE_JOB:
             refusals = {400: "converter_rejected", 422: "converter_rejected", 413: "payload_too_large"}
-            return {409: "active_job_conflict", **refusals}.get(status, "converter_unavailable")
+            return {409: "active_job_conflict", **refusals}.get(status, "upload_outcome_unknown")
         case Call.GET_FILE:
             return "result_missing" if status in {404, 410} else "file_service_unavailable"
         case _:

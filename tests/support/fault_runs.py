@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,9 @@ def set_up(stack: ScaledStack, cell: Cell, number: int) -> Stage:
     """Somebody new, with the job that the call needs."""
     name = f"{cell}-{number}".replace(".", "-")
     stage = Stage(stack, stack.person(f"u-{name}"), f"u-{name}", f"r-{name}")
+    if cell.fault.is_early:
+        # More than the buffers of all sockets on the way hold, so that it can't be whole before the answer.
+        return replace(stage, model_bytes=20_000_000)
     if WAYS[cell.call].needs == "nothing":
         return stage
     job_id = stack.upload(stage.client)
@@ -224,7 +227,8 @@ def verify_nothing_is_left(stack: ScaledStack) -> None:
     assert all(count <= SIDE_BY_SIDE + SLOTS for count in peers.values()), peers
     status = Path(f"/proc/{worker}/status").read_text(encoding="ascii")
     threads = int(next(line for line in status.splitlines() if line.startswith("Threads:")).split()[1])
-    assert threads <= WORKER_THREADS + 4  # and the main one, gunicorn's and the watchdog
+    # And the main one, gunicorn's, the watchdog, the sweep's and that of deferred writes.
+    assert threads <= WORKER_THREADS + 5
     assert not _open_files_below(worker, stack.storage_path)
     assert not _open_files_below(worker, stack.directory / "tmp")
 
@@ -251,7 +255,7 @@ def client_sockets(stack: ScaledStack) -> list[Any]:
 
 def _verify_slots(stack: ScaledStack) -> None:
     """As many uploads as there are places begin at once; one more does not."""
-    stack.sandbox.fault(CONVERTER, call="create_job", status=503, read_body=True)
+    stack.sandbox.fault(CONVERTER, call="create_job", status=422, read_body=True)
     body = model_upload(b"x" * 1_000).as_bytes()
     boundary = body[2 : body.index(b"\r\n")].decode()
     before = len(stack.sandbox.calls(CONVERTER, "create_job"))
@@ -276,7 +280,7 @@ def _verify_slots(stack: ScaledStack) -> None:
         assert connections[-1].answer("POST").json()["code"] == "upload_capacity"
         for connection in connections[:-1]:
             connection.send(body[300:])
-            assert connection.answer("POST").json()["code"] == "converter_unavailable"
+            assert connection.answer("POST").json()["code"] == "converter_rejected"
     finally:
         for connection in connections:
             connection.close()

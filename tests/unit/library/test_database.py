@@ -345,7 +345,7 @@ def work(thread):
         name = f"{sys.argv[2]}-{thread}-{turn}"
         leases.acquire("upload/" + user, name, 60)
         ledger.open_upload(name, user, clock())
-        ledger.assign_job(name, Job(name, JobStatus.RUNNING), filename="m.onnx", size=1)
+        ledger.assign_job(user, name, Job(name, JobStatus.RUNNING), filename="m.onnx", size=1)
         ledger.record_job(user, Job(name, JobStatus.COMPLETED))
         for _ in range(4):
             assert not sessions.is_revoked(name)

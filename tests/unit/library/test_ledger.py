@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import pytest
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from app.domain.job import Job, JobError, JobRecord, JobStatus
 from app.domain.stages import StageTime
+from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
 from app.library.ledger import SQLJobLedger
 from app.library.tables import jobs
@@ -36,7 +38,7 @@ def test_an_upload_is_pending_until_it_has_its_job(ledger: SQLJobLedger, clock: 
     assert ledger.pending_uploads("alice") == [pending]
     assert ledger.history("alice", limit=10, after=None) == []
 
-    ledger.assign_job("upload", RUNNING, filename="模型.onnx", size=6 * 1024**3)
+    ledger.assign_job("alice", "upload", RUNNING, filename="模型.onnx", size=6 * 1024**3)
     assert ledger.pending_uploads("alice") == []
     record = JobRecord("upload", "alice", "job", "模型.onnx", 6 * 1024**3, clock.now, RUNNING)
     assert ledger.find_job("alice", "job") == record
@@ -80,14 +82,14 @@ def test_users_with_pending_uploads_are_named_once(ledger: SQLJobLedger, clock: 
     for upload_id, user_id in (("a", "alice"), ("b", "alice"), ("c", "bob"), ("d", "carol")):
         ledger.open_upload(upload_id, user_id, clock.now)
     ledger.open_upload("late", "dave", clock.now + timedelta(seconds=1))
-    ledger.assign_job("d", RUNNING, filename="", size=None)
+    ledger.assign_job("carol", "d", RUNNING, filename="", size=None)
     assert ledger.users_with_pending_uploads(started_before=clock.now + timedelta(seconds=1)) == ["alice", "bob"]
 
 
 def test_a_discarded_upload_is_gone_but_one_with_a_job_stays(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.open_upload("failed", "alice", clock.now)
     ledger.open_upload("upload", "alice", clock.now)
-    ledger.assign_job("upload", RUNNING, filename="m.onnx", size=1)
+    ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
     for upload_id in ("failed", "upload", "absent"):
         ledger.discard_upload(upload_id)
     assert ledger.pending_uploads("alice") == []
@@ -96,16 +98,16 @@ def test_a_discarded_upload_is_gone_but_one_with_a_job_stays(ledger: SQLJobLedge
 
 def test_assigning_the_same_job_again_changes_nothing(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
-    ledger.assign_job("upload", COMPLETED, filename="m.onnx", size=1)
+    ledger.assign_job("alice", "upload", COMPLETED, filename="m.onnx", size=1)
     before = ledger.find_job("alice", "job")
-    ledger.assign_job("upload", RUNNING, filename="other", size=2)
+    ledger.assign_job("alice", "upload", RUNNING, filename="other", size=2)
     assert ledger.find_job("alice", "job") == before
 
 
 def test_a_job_that_a_poll_recorded_first_takes_the_uploads_place(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     ledger.record_job("alice", COMPLETED)
-    ledger.assign_job("upload", RUNNING, filename="m.onnx", size=1)
+    ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
     assert ledger.pending_uploads("alice") == []
     (record,) = ledger.history("alice", limit=10, after=None)
     assert (record.filename, record.size, record.job) == ("m.onnx", 1, COMPLETED)
@@ -114,7 +116,10 @@ def test_a_job_that_a_poll_recorded_first_takes_the_uploads_place(ledger: SQLJob
 def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.record_job("bob", replace(RUNNING, user_id="bob"))
     ledger.open_upload("upload", "alice", clock.now)
-    ledger.assign_job("upload", COMPLETED, filename="m.onnx", size=1)
+    with pytest.raises(OwnershipMismatchError):
+        ledger.assign_job("alice", "upload", COMPLETED, filename="m.onnx", size=1)
+    with pytest.raises(OwnershipMismatchError):
+        ledger.record_job("alice", COMPLETED)
     assert ledger.find_job("alice", "job") is None
     assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload"]
     record = ledger.find_job("bob", "job")
@@ -122,23 +127,33 @@ def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: Cl
     assert (record.job, record.filename) == (replace(RUNNING, user_id="bob"), "")
 
 
-def test_a_job_whose_upload_is_gone_is_kept_for_the_user_whom_the_converter_names(ledger: SQLJobLedger) -> None:
-    ledger.assign_job("gone", RUNNING, filename="m.onnx", size=1)
+@pytest.mark.parametrize("named", ["alice", None])
+def test_a_job_whose_upload_is_gone_is_still_its_users(ledger: SQLJobLedger, named: str | None) -> None:
+    ledger.assign_job("alice", "gone", replace(RUNNING, user_id=named), filename="m.onnx", size=1)
     record = ledger.find_job("alice", "job")
     assert record is not None
     assert (record.filename, record.job) == ("m.onnx", RUNNING)
 
 
-def test_a_job_without_upload_and_without_user_is_nobodys(ledger: SQLJobLedger, database: Database) -> None:
-    ledger.assign_job("gone", replace(RUNNING, user_id=None), filename="m.onnx", size=1)
-    with database.read() as connection:
-        assert connection.execute(sa.select(jobs)).all() == []
+def test_another_users_upload_is_not_given_a_job(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.open_upload("bobs", "bob", clock.now)
+    ledger.assign_job("alice", "bobs", RUNNING, filename="m.onnx", size=1)
+    assert [record.upload_id for record in ledger.pending_uploads("bob")] == ["bobs"]
+    assert ledger.find_job("alice", "job") is not None
+
+
+def test_the_ledger_tells_whose_jobs_are(ledger: SQLJobLedger, clock: Clock) -> None:
+    ledger.record_job("alice", RUNNING)
+    ledger.record_job("bob", replace(RUNNING, job_id="bobs", user_id=None))
+    ledger.open_upload("pending", "carol", clock.now)
+    assert ledger.owners_of(["job", "bobs", "absent"]) == {"job": "alice", "bobs": "bob"}
+    assert ledger.owners_of([]) == {}
 
 
 def test_an_upload_that_has_a_job_keeps_it_and_another_job_gets_its_own_row(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
-    ledger.assign_job("upload", RUNNING, filename="m.onnx", size=1)
-    ledger.assign_job("upload", replace(RUNNING, job_id="second"), filename="n.onnx", size=2)
+    ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
+    ledger.assign_job("alice", "upload", replace(RUNNING, job_id="second"), filename="n.onnx", size=2)
     first, second = ledger.find_job("alice", "job"), ledger.find_job("alice", "second")
     assert first is not None
     assert second is not None
@@ -202,7 +217,8 @@ def test_what_a_later_answer_leaves_out_is_kept(ledger: SQLJobLedger, clock: Clo
 
 def test_a_job_of_another_user_is_left_alone(ledger: SQLJobLedger) -> None:
     ledger.record_job("alice", RUNNING)
-    ledger.record_job("bob", replace(COMPLETED, user_id="bob"))
+    with pytest.raises(OwnershipMismatchError):
+        ledger.record_job("bob", replace(COMPLETED, user_id="bob"))
     assert ledger.find_job("bob", "job") is None
     record = ledger.find_job("alice", "job")
     assert record is not None
@@ -231,7 +247,7 @@ def test_history_lists_every_job_once_newest_first_also_where_times_are_equal(
     for number in range(10):
         upload_id = f"upload-{number}"
         ledger.open_upload(upload_id, "alice", clock.now + timedelta(microseconds=number // 3))
-        ledger.assign_job(upload_id, replace(RUNNING, job_id=f"job-{number}"), filename="m.onnx", size=1)
+        ledger.assign_job("alice", upload_id, replace(RUNNING, job_id=f"job-{number}"), filename="m.onnx", size=1)
     ledger.record_job("bob", replace(RUNNING, user_id="bob"))
     ledger.open_upload("pending", "alice", clock.now)
     seen: list[JobRecord] = []
@@ -258,7 +274,8 @@ def test_an_answer_that_is_not_taken_tells_nothing_of_the_stages_and_is_told_wha
     known = ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
     late = replace(RUNNING, stage="nef", updated_at=clock.now - timedelta(seconds=1))
     assert ledger.record_job("alice", late) == known
-    assert ledger.record_job("bob", replace(RUNNING, stage="nef", user_id="bob")) == ()
+    with pytest.raises(OwnershipMismatchError):
+        ledger.record_job("bob", replace(RUNNING, stage="nef", user_id="bob"))
     assert ledger.stages_of("alice", ["job"]) == {"job": known}
 
 
@@ -298,7 +315,12 @@ def test_polls_that_record_one_job_at_once_leave_one_row_in_its_final_state(ledg
 
 def test_of_users_who_record_one_job_at_once_one_owns_it(ledger: SQLJobLedger) -> None:
     users = [f"user-{number}" for number in range(10)]
-    in_parallel([lambda user=user: ledger.record_job(user, RUNNING) for user in users])  # type: ignore[misc]
+
+    def record(user: str) -> None:
+        with suppress(OwnershipMismatchError):
+            ledger.record_job(user, RUNNING)
+
+    in_parallel([partial(record, user) for user in users])
     assert sum(ledger.find_job(user, "job") is not None for user in users) == 1
 
 
@@ -309,7 +331,7 @@ def test_assigning_and_polling_at_once_leave_one_row_with_the_uploads_filename(
         job = replace(RUNNING, job_id=f"job-{turn}")
         ledger.open_upload(f"upload-{turn}", "alice", clock.now)
         in_parallel(
-            [lambda: ledger.assign_job(f"upload-{turn}", job, filename="m.onnx", size=1)] * 2  # noqa: B023
+            [lambda: ledger.assign_job("alice", f"upload-{turn}", job, filename="m.onnx", size=1)] * 2  # noqa: B023
             + [lambda: ledger.record_job("alice", job)] * 4  # noqa: B023
         )
     records = ledger.history("alice", limit=100, after=None)
@@ -340,7 +362,7 @@ def test_a_job_that_somebody_records_at_the_same_moment_is_looked_at_again(
     """The first attempt leaves nothing, and the second finds the other's row."""
     ledger.open_upload("upload", "alice", clock.now)
     raced = SQLJobLedger(Raced(database, losses=1), clock=clock)  # type: ignore[arg-type]
-    raced.assign_job("upload", RUNNING, filename="net.onnx", size=3)
+    raced.assign_job("alice", "upload", RUNNING, filename="net.onnx", size=3)
     found = ledger.find_job("alice", "job")
     assert found is not None
     assert (found.upload_id, found.filename) == ("upload", "net.onnx")
@@ -351,5 +373,5 @@ def test_whoever_loses_every_time_is_told(ledger: SQLJobLedger, database: Databa
     ledger.open_upload("upload", "alice", clock.now)
     raced = SQLJobLedger(Raced(database, losses=100), clock=clock)  # type: ignore[arg-type]
     with pytest.raises(UniqueViolationError):
-        raced.assign_job("upload", RUNNING, filename="net.onnx", size=3)
+        raced.assign_job("alice", "upload", RUNNING, filename="net.onnx", size=3)
     assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload"]

@@ -9,6 +9,7 @@ from app.domain.call import Deadline
 from app.domain.model import Model
 from app.errors import GatewayError
 from app.services.conversions import ConversionParts, ConversionService
+from app.services.deferred_writes import DeferredWrites
 from app.services.leases import LeaseKeeper
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
@@ -81,12 +82,21 @@ class Bench:
     monotonic: FakeMonotonic = field(default_factory=FakeMonotonic)
     places: int = 4
     quota_bytes: int | None = None
+    #: What befalls the ledger once an upload has been opened, in tests of the note that follows.
+    database_failure: GatewayError | None = None
 
     def __post_init__(self) -> None:
         self.sleep = FakeSleep(self.monotonic)
         self.slots = TransferSlots(self.places)
         self.keeper = LeaseKeeper(self.leases, monotonic=self.monotonic, sleep=self.sleep)
-        self.ownership = JobOwnership(self.converter, self.ledger, monotonic=self.monotonic)  # type: ignore[arg-type]
+        self.writes = DeferredWrites(monotonic=self.monotonic, sleep=self.sleep)
+        self.ownership = JobOwnership(
+            self.converter,  # type: ignore[arg-type]
+            self.ledger,
+            self.writes,
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
         self.poller = JobPoller(self.converter, monotonic=self.monotonic)  # type: ignore[arg-type]
         self.uploads = UploadRunner(
             self.converter,  # type: ignore[arg-type]
@@ -94,6 +104,7 @@ class Bench:
             self.ledger,
             self.keeper,
             self.slots,
+            writes=self.writes,
             max_parts=10,
             wants_digest=False,
             clock=self.clock,
@@ -107,7 +118,7 @@ class Bench:
             self.clock,
         )
         self.library = ModelLibrary(self.models, self.storage, self.keeper, self.slots)
-        self.notes = JobNotes(self.ledger, clock=self.clock)
+        self.notes = JobNotes(self.ledger, self.writes, clock=self.clock)
         self.service = ConversionService(
             ConversionParts(
                 converter=self.converter,  # type: ignore[arg-type]
@@ -129,15 +140,17 @@ class Bench:
         )
 
     def has_job(self, job_id: str, user_id: str, status: str = "running", /, **fields: object) -> None:
-        """The converter knows this job as this user's."""
-        self.converter.jobs[job_id] = a_job(job_id, status, **fields)
+        """The converter knows this job as this user's, and says so unless told otherwise (`user_id=None`)."""
+        self.converter.jobs[job_id] = a_job(job_id, status, **({"user_id": user_id} | fields))
         self.converter.owners[job_id] = user_id
 
     def knows_job(self, job_id: str, user_id: str, status: str = "running", /, **fields: object) -> None:
         """Both the converter and the ledger do."""
         self.has_job(job_id, user_id, status, **fields)
         self.ledger.open_upload(f"upload-{job_id}", user_id, self.clock())
-        self.ledger.assign_job(f"upload-{job_id}", self.converter.jobs[job_id], filename=f"{job_id}.onnx", size=11)
+        self.ledger.assign_job(
+            user_id, f"upload-{job_id}", self.converter.jobs[job_id], filename=f"{job_id}.onnx", size=11
+        )
 
     def has_model(self, model_id: str = "model-1", user_id: str = "alice", **fields: object) -> Model:
         """The library holds this model and its file."""

@@ -1,11 +1,14 @@
 """Whose a job is: proved by memory, ledger or the converter's list, and denied alike in every other case."""
 
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from app.domain.call import CallContext, Deadline
+from app.domain.job import Job, JobStatus
 from app.errors import (
     ConverterUnavailableError,
     DeadlineExceededError,
@@ -14,7 +17,8 @@ from app.errors import (
     ModelStoreUnavailableError,
     OwnershipMismatchError,
 )
-from app.services.ownership import could_be_started_by
+from tests.support.clocks import FakeSleep
+from tests.support.counts import increase
 from tests.support.fakes import a_job, call_context
 from tests.unit.services.bench import Bench, in_parallel
 
@@ -113,8 +117,7 @@ def test_a_miss_hides_nothing_that_the_ledger_knows(bench: Bench) -> None:
 
 def test_a_started_job_clears_the_miss(bench: Bench) -> None:
     assert not is_owner(bench, "alice", "job-1")
-    bench.ledger.open_upload("upload-1", "alice", bench.clock())
-    bench.ownership.note_started("alice", "upload-1", a_job("job-1"), filename="m", size=1)
+    note_started(bench, "alice", a_job("job-1"))
     assert is_owner(bench, "alice", "job-1")
     bench.has_job("job-2", "alice")
     assert is_owner(bench, "alice", "job-2")
@@ -176,11 +179,160 @@ def test_a_user_id_in_the_converters_answer_decides_whatever_the_map_says(bench:
     assert not bench.ownership._owners.owns("alice", "job-1")
 
 
+# --- noting what an upload has started
+
+
+def note_started(bench: Bench, user_id: str, job: Job) -> None:
+    bench.ledger.open_upload("upload-1", user_id, bench.clock())
+    upload = bench.ledger.rows["upload-1"]
+    bench.ledger.failing = bench.database_failure
+    bench.ownership.note_started(upload, job, filename="m.onnx", size=1)
+
+
 def test_a_job_that_was_started_is_its_owners_also_when_the_note_fails(bench: Bench) -> None:
-    bench.ledger.open_upload("upload-1", "alice", bench.clock())
-    bench.ledger.failing = ModelStoreUnavailableError("down")
-    bench.ownership.note_started("alice", "upload-1", a_job("job-1"), filename="m", size=1)
+    bench.database_failure = ModelStoreUnavailableError("down")
+    note_started(bench, "alice", a_job("job-1"))
     assert is_owner(bench, "alice", "job-1")
+
+
+def test_a_note_that_fails_is_an_alarm_and_is_written_once_the_database_is_back(bench: Bench) -> None:
+    bench.database_failure = ModelStoreUnavailableError("down")
+    bench.has_job("job-1", "alice", "completed")
+    with structlog.testing.capture_logs() as logs:
+        note_started(bench, "alice", a_job("job-1", "queued"))
+    alarms = [entry for entry in logs if entry["event"] == "ledger.job_not_noted"]
+    assert [(entry["log_level"], entry["job_id"]) for entry in alarms] == [("error", "job-1")]
+    assert bench.monotonic() - 1_000 <= 2, "the answer waits for a moment only"
+    assert not bench.writes.flush()
+
+    bench.ledger.failing = None
+    assert not bench.writes.flush(), "the job's state is still to be asked for"
+    row = bench.ledger.rows["upload-1"]
+    assert (row.job_id, row.filename, row.size) == ("job-1", "m.onnx", 1)
+    assert bench.writes.flush()
+    job = bench.ledger.rows["upload-1"].job
+    assert job is not None
+    assert job.status is JobStatus.COMPLETED, "as the converter has it by now"
+    assert is_owner(Bench(ledger=bench.ledger), "alice", "job-1"), "for every worker"
+
+
+@pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), JobNotFoundError("forgotten")])
+def test_a_late_note_does_not_depend_on_the_converter(bench: Bench, failure: GatewayError) -> None:
+    bench.database_failure = ModelStoreUnavailableError("down")
+    note_started(bench, "alice", a_job("job-1"))
+    bench.ledger.failing, bench.converter.failing = None, failure
+    bench.writes.flush()
+    assert bench.writes.flush()
+    assert bench.ledger.rows["upload-1"].job_id == "job-1"
+
+
+def test_a_database_that_fails_for_a_moment_only_is_waited_for(bench: Bench) -> None:
+    bench.database_failure = ModelStoreUnavailableError("down")
+
+    class Recovering(FakeSleep):
+        def __call__(self, seconds: float) -> None:
+            super().__call__(seconds)
+            bench.ledger.failing = None
+
+    bench.writes._sleep = Recovering(bench.monotonic)
+    note_started(bench, "alice", a_job("job-1"))
+    assert bench.ledger.rows["upload-1"].job_id == "job-1"
+    assert len(bench.writes) == 0
+
+
+def test_a_job_that_the_ledger_has_as_another_users_is_not_reassigned(bench: Bench) -> None:
+    bench.knows_job("job-1", "bob")
+    with pytest.raises(OwnershipMismatchError):
+        note_started(bench, "alice", a_job("job-1"))
+    assert not is_owner(bench, "alice", "job-1")
+    assert is_owner(bench, "bob", "job-1")
+    assert bench.ledger.owners_of(["job-1"]) == {"job-1": "bob"}
+
+
+def test_a_late_note_that_the_ledger_contradicts_is_given_up(bench: Bench) -> None:
+    bench.database_failure = ModelStoreUnavailableError("down")
+    note_started(bench, "alice", a_job("job-1"))
+    bench.ledger.failing = None
+    bench.knows_job("job-1", "bob", user_id=None)
+    assert bench.writes.flush()
+    assert not is_owner(bench, "alice", "job-1")
+    assert is_owner(bench, "bob", "job-1")
+
+
+def test_a_converter_that_names_the_caller_overrules_the_ledger_which_keeps_its_owner(bench: Bench) -> None:
+    bench.knows_job("job-1", "bob", user_id="alice")
+    contradicted = increase("visiona_ownership_total", decision="contradicted")
+    note_started(bench, "alice", a_job("job-1", user_id="alice"))
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.ledger.owners_of(["job-1"]) == {"job-1": "bob"}
+    assert contradicted() == 1
+    bench.converter.owners["job-1"] = "alice"
+    assert [job.job_id for job in bench.ownership.running_jobs("alice", call_context())] == ["job-1"]
+    with pytest.raises(OwnershipMismatchError):
+        bench.ownership.check_answer("bob", bench.converter.jobs["job-1"])
+
+
+# --- jobs of which the converter does not say whose they are
+
+
+def unnamed(bench: Bench, job_id: str, listed_for: str, created_minutes_ago: float | None = None) -> None:
+    created_at = None if created_minutes_ago is None else bench.clock() - timedelta(minutes=created_minutes_ago)
+    bench.has_job(job_id, listed_for, user_id=None, created_at=created_at)
+
+
+def test_a_listed_job_that_the_ledger_has_as_another_users_is_not_the_callers(bench: Bench) -> None:
+    """Neither shown, nor found, nor remembered; and it stays the other's."""
+    bench.knows_job("job-1", "bob")
+    unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
+    bench.ledger.open_upload("pending", "alice", bench.clock())
+    with structlog.testing.capture_logs() as logs:
+        assert bench.ownership.running_jobs("alice", call_context()) == []
+    assert [entry["job_id"] for entry in logs if entry["event"] == "ownership.not_the_callers"] == ["job-1"]
+    assert not is_owner(bench, "alice", "job-1")
+    assert bench.ownership.find_started(bench.ledger.rows["pending"], call_context()) is None
+    assert bench.ledger.rows["pending"].job_id is None
+    assert bench.ledger.owners_of(["job-1"]) == {"job-1": "bob"}
+
+
+def test_what_this_process_remembers_counts_until_it_is_in_the_ledger(bench: Bench) -> None:
+    bench.database_failure = ModelStoreUnavailableError("down")
+    note_started(bench, "bob", a_job("job-1"))
+    bench.ledger.failing = None
+    unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
+    bench.ledger.open_upload("pending", "alice", bench.clock())
+    assert bench.ownership.running_jobs("alice", call_context()) == []
+
+
+def test_a_listed_job_that_nobody_accounts_for_is_not_the_callers(bench: Bench) -> None:
+    denied = increase("visiona_ownership_total", decision="unattributed")
+    unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
+    assert bench.ownership.running_jobs("alice", call_context()) == []
+    assert not is_owner(bench, "alice", "job-1")
+    assert bench.ledger.rows == {}
+    assert denied() == 2
+
+
+def test_a_listed_job_that_fits_a_pending_upload_is_the_callers(bench: Bench) -> None:
+    bench.ledger.open_upload("pending", "alice", bench.clock())
+    unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.ledger.rows["pending"].job_id == "job-1"
+
+
+def test_a_job_that_becomes_another_users_while_it_is_looked_at_is_not_shown(bench: Bench) -> None:
+    """Between the decision and the note, the other user's upload was noted."""
+    bench.ledger.open_upload("pending", "alice", bench.clock())
+    unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
+    decide = bench.ownership.accept
+
+    def decide_and_lose(user_id: str, jobs: Sequence[Job]) -> list[Job]:
+        accepted = decide(user_id, jobs)
+        bench.ledger.record_job("bob", a_job("job-1"))
+        return accepted
+
+    bench.ownership.accept = decide_and_lose  # type: ignore[method-assign]
+    assert bench.ownership.running_jobs("alice", call_context()) == []
+    assert bench.ledger.owners_of(["job-1"]) == {"job-1": "bob"}
 
 
 # --- uploads whose answer was lost
@@ -194,7 +346,8 @@ def test_a_pending_upload_is_matched_with_the_job_that_nobody_accounts_for(bench
     assert list(bench.ledger.rows) == ["upload-1"]
 
 
-def test_only_one_of_two_pending_uploads_gets_the_job_and_no_other_users(bench: Bench) -> None:
+def test_the_newest_of_two_pending_uploads_gets_the_job_and_no_other_users(bench: Bench) -> None:
+    """Uploads of one user run one at a time, and none begins while a job runs."""
     bench.ledger.open_upload("upload-1", "alice", bench.clock())
     bench.ledger.open_upload("upload-2", "alice", bench.clock() + timedelta(seconds=1))
     bench.ledger.open_upload("upload-3", "bob", bench.clock())
@@ -202,8 +355,8 @@ def test_only_one_of_two_pending_uploads_gets_the_job_and_no_other_users(bench: 
     bench.ownership.running_jobs("alice", call_context())
     bench.ownership.running_jobs("alice", call_context())
     assert {row.upload_id: row.job_id for row in bench.ledger.rows.values()} == {
-        "upload-1": "job-1",
-        "upload-2": None,
+        "upload-1": None,
+        "upload-2": "job-1",
         "upload-3": None,
     }
 
@@ -215,11 +368,13 @@ def test_a_job_that_is_older_than_the_upload_did_not_come_of_it(bench: Bench) ->
     assert bench.ledger.rows["upload-1"].job_id is None
 
 
-@pytest.mark.parametrize(("minutes", "could"), [(None, True), (10, True), (0, True), (-5, True), (-5.01, False)])
-def test_clocks_may_differ_by_five_minutes(bench: Bench, minutes: float | None, could: bool) -> None:
+@pytest.mark.parametrize(("minutes", "found"), [(None, True), (0, True), (-5, True), (-5.01, False), (5.01, False)])
+def test_a_job_counts_for_a_lost_answer_only_if_its_time_fits(bench: Bench, minutes: float | None, found: bool) -> None:
+    """The clocks may differ by five minutes."""
     bench.ledger.open_upload("upload-1", "alice", bench.clock())
     created_at = None if minutes is None else bench.clock() + timedelta(minutes=minutes)
-    assert could_be_started_by(bench.ledger.rows["upload-1"], a_job(created_at=created_at)) is could
+    bench.has_job("job-1", "alice", created_at=created_at)
+    assert (bench.ownership.find_started(bench.ledger.rows["upload-1"], call_context()) is not None) is found
 
 
 def test_a_waiter_whose_time_runs_out_is_told_so(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from app.errors import (
     GatewayError,
     IDPUnavailableError,
     InvalidRequestError,
+    JobNotFoundError,
     ModelStoreUnavailableError,
     PayloadTooLargeError,
     ServiceClientUnauthorizedError,
@@ -95,14 +97,11 @@ def test_a_certain_refusal_leaves_no_row(bench: Bench, failure: GatewayError, af
     assert bench.is_at_rest()
 
 
-@pytest.mark.parametrize(("after_body", "row"), [(False, GONE), (True, PENDING)])
-def test_a_converter_that_fails_after_the_whole_body_may_have_a_job_so_the_row_stays(
-    bench: Bench, after_body: bool, row: str
-) -> None:
-    bench.converter.create = raising(ConverterUnavailableError("503"), after_body=after_body)
+def test_a_converter_that_fails_before_the_whole_body_leaves_no_row(bench: Bench) -> None:
+    bench.converter.create = raising(ConverterUnavailableError("503"), after_body=False)
     with pytest.raises(ConverterUnavailableError):
         upload(bench)
-    assert row_of(bench) == row
+    assert row_of(bench) == GONE
     assert bench.is_at_rest()
 
 
@@ -343,7 +342,9 @@ def test_a_job_that_was_started_is_told_also_when_the_ledger_fails_meanwhile(ben
     assert row_of(bench) == PENDING
 
 
-def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal(bench: Bench) -> None:
+def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal_and_is_discarded_later(bench: Bench) -> None:
+    """A row that stayed would be taken for an upload that has lost its answer."""
+
     def create(message: Recomposition) -> Job:
         bench.ledger.failing = ModelStoreUnavailableError("down")
         raise ConverterRejectedError("bad", "no")
@@ -351,6 +352,25 @@ def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal(bench: Bench) 
     bench.converter.create = create
     with pytest.raises(ConverterRejectedError):
         upload(bench)
+    assert row_of(bench) == PENDING
+    bench.ledger.failing = None
+    bench.writes.flush()
+    assert row_of(bench) == GONE
+
+
+def test_a_row_of_which_nobody_knows_whether_it_was_written_is_discarded_later(bench: Bench) -> None:
+    """The database may take the row and fail to say so."""
+    write = bench.ledger.open_upload
+
+    def write_and_fail(*row: Any) -> None:
+        write(*row)
+        raise ModelStoreUnavailableError("the answer was lost")
+
+    bench.ledger.open_upload = write_and_fail  # type: ignore[method-assign]
+    with pytest.raises(ModelStoreUnavailableError):
+        upload(bench)
+    bench.writes.flush()
+    assert row_of(bench) == GONE
 
 
 # --- looking before
@@ -382,6 +402,30 @@ def test_a_job_that_the_converter_calls_somebody_elses_is_not_given_out(bench: B
         upload(bench)
     assert row_of(bench) == PENDING
     assert bench.is_at_rest()
+
+
+def test_a_job_that_the_ledger_has_as_another_users_is_not_given_out(bench: Bench) -> None:
+    """The converter answers 201 with the id of another user's job, and names nobody."""
+    bench.knows_job("job-1", "bob")
+    bench.converter.create = lambda message: [*message.chunks()] and a_job("job-1")  # type: ignore[func-returns-value]
+    with pytest.raises(UploadOutcomeUnknownError):
+        upload(bench)
+    with pytest.raises(JobNotFoundError):
+        bench.ownership.require("alice", "job-1", call_context())
+    assert [row.user_id for row in bench.ledger.rows.values() if row.job_id == "job-1"] == ["bob"]
+    assert [row.user_id for row in bench.ledger.rows.values() if row.job_id is None] == ["alice"]
+    assert bench.is_at_rest()
+
+
+def test_the_job_that_the_list_shows_counts_where_the_answer_has_another_users(bench: Bench) -> None:
+    def start(message: Recomposition) -> Job:
+        b"".join(message.chunks())
+        bench.knows_job("job-1", "bob")
+        bench.has_job("job-2", "alice")
+        return a_job("job-1")
+
+    bench.converter.create = start
+    assert upload(bench) == "job-2"
 
 
 def test_a_lost_uploads_job_is_not_taken_for_one_that_was_known_before(bench: Bench) -> None:
