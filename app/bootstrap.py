@@ -30,8 +30,10 @@ from app.library.models import SQLModelStore
 from app.library.sessions import SQLRevokedSessions
 from app.library.storage import SweepableStorage
 from app.library.storage_urls import open_storage
+from app.metrics_files import shared_directory
 from app.services.conversions import ConversionParts, ConversionService
 from app.services.deferred_writes import DeferredWrites
+from app.services.host_slots import HostSlots
 from app.services.leases import LeaseKeeper
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
@@ -127,7 +129,7 @@ def build_gateway(
 ) -> Gateway:
     """Assemble the gateway. Tests hand in stores, a retrier that does not sleep, and clocks."""
     stores = stores or open_stores(settings, clock)
-    slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4))
+    slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4), HostSlots(shared_directory()))
     deferred_writes = DeferredWrites(monotonic=monotonic)
     leases = LeaseKeeper(stores.leases, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)

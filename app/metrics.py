@@ -189,7 +189,12 @@ TRANSFERS = _counter(
     known=[
         (kind, outcome, reason)
         for kind in _KINDS
-        for outcome, reason in (("completed", "none"), ("refused", "upload_capacity"), ("aborted", "client_gone"))
+        for outcome, reason in (
+            ("completed", "none"),
+            ("refused", "upload_capacity"),
+            ("refused", "too_many_requests"),
+            ("aborted", "client_gone"),
+        )
     ],
 )
 TRANSFERS_IN_FLIGHT = _gauge(

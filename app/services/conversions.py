@@ -191,8 +191,8 @@ class ConversionService:
     def promote_to_models(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
         """Keep the job's result in the user's library; the model, and whether this call made it. Repeatable.
 
-        Raises JobNotFoundError, JobNotCompletedError, JobFailedError, UploadCapacityError, PromoteFailedError,
-        ResultMissingError, ResultCorruptError, StorageUnavailableError.
+        Raises JobNotFoundError, JobNotCompletedError, JobFailedError, TooManyRequestsError, UploadCapacityError,
+        PromoteFailedError, ResultMissingError, ResultCorruptError, StorageUnavailableError.
         """
         try:
             model, is_new = self._kept(user_id, job_id, context)
@@ -210,7 +210,7 @@ class ConversionService:
         job = self._completed_job(user_id, job_id, context)
         with (
             # The place first: whoever waits for the lease holds a thread, and those are what places are for.
-            self._parts.slots.transfer(TransferKind.PULL) as transfer,
+            self._parts.slots.transfer(TransferKind.PULL, user_id) as transfer,
             self._parts.leases.awaited(lease_name(job_id), uuid.uuid4().hex, context.deadline) as lease,
         ):
             existing = self._parts.models.find_by_source_job_id(user_id, job_id)

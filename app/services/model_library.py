@@ -81,10 +81,10 @@ class ModelLibrary:
     def open_file(self, model: Model, *, start: int = 0, length: int | None = None) -> OpenFile:
         """Begin to read the model's file; holds a transfer slot until it is closed.
 
-        Raises UploadCapacityError, and StorageUnavailableError also where the file is missing.
+        Raises TooManyRequestsError, UploadCapacityError, and StorageUnavailableError also where the file is missing.
         """
         with ExitStack() as resources:
-            transfer = resources.enter_context(self._slots.transfer(TransferKind.LIBRARY_DOWNLOAD))
+            transfer = resources.enter_context(self._slots.transfer(TransferKind.LIBRARY_DOWNLOAD, model.user_id))
             try:
                 reader = self._storage.open_reader(model.storage_key, start=start, length=length)
                 chunks = resources.enter_context(reader)

@@ -1,16 +1,25 @@
 """Places for long transfers: uploads, pulls and library downloads share one bounded number of them a worker.
 
-What is left of the worker's threads is for polls and other short requests, which therefore always find one.
+What is left of the worker's threads is for polls and other short requests, which therefore always find one. Of each
+kind, one user has at most a share on the whole host, so that no user takes all the places.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 
 from app import metrics
-from app.errors import Blame, GatewayError, InternalError, UploadCapacityError, UploadTimeoutError
+from app.errors import (
+    Blame,
+    GatewayError,
+    InternalError,
+    TooManyRequestsError,
+    UploadCapacityError,
+    UploadTimeoutError,
+)
+from app.services.host_slots import HostSlots
 from app.streaming.inbound import IncompleteBodyError
 
 #: So many bytes are counted at once: often enough for a graph, too seldom to cost anything.
@@ -24,6 +33,10 @@ class TransferKind(StrEnum):
     UPLOAD = "upload"
     PULL = "pull"
     LIBRARY_DOWNLOAD = "library_download"
+
+
+#: How many transfers of a kind one user may have at once on a host. Of uploads a lease allows one on all hosts.
+USER_SHARES = {TransferKind.PULL: 2, TransferKind.LIBRARY_DOWNLOAD: 2}
 
 
 class Transfer:
@@ -76,40 +89,61 @@ class Transfer:
 
 
 class TransferSlots:
-    """A fixed number of places, given out without waiting. Thread-safe."""
+    """A fixed number of places, given out without waiting. Thread-safe.
 
-    def __init__(self, places: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    `host` keeps the users' shares; without it, they are those of this object alone.
+    """
+
+    def __init__(
+        self, places: int, host: HostSlots | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.places = places
         self._free = places
+        self._host = host or HostSlots(None)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         metrics.TRANSFER_SLOTS().set(places)
 
     @contextmanager
-    def transfer(self, kind: TransferKind) -> Iterator[Transfer]:
-        """Hold a place for a transfer, and count it; raises UploadCapacityError if none is free."""
-        try:
-            self.take()
-        except UploadCapacityError as refusal:
-            metrics.TRANSFERS(kind, "refused", refusal.code).inc()
-            raise
-        transfer, in_flight = Transfer(kind), metrics.TRANSFERS_IN_FLIGHT(kind)
-        in_flight.inc()
-        started = self._monotonic()
-        try:
-            yield transfer
-        except GatewayError as failure:
-            transfer.failed(failure)
-            raise
-        except BaseException:
-            transfer.outcome, transfer.reason = "failed", InternalError.code
-            raise
-        finally:
-            self.give_back()
-            in_flight.dec()
-            transfer.count_bytes()
-            metrics.TRANSFERS(kind, transfer.outcome, transfer.reason).inc()
-            metrics.TRANSFER_SECONDS(kind).observe(self._monotonic() - started)
+    def transfer(self, kind: TransferKind, user_id: str) -> Iterator[Transfer]:
+        """Hold a place for a transfer of this user, and count it.
+
+        Raises TooManyRequestsError if the user's share of this kind is in use, and UploadCapacityError if no place is
+        free.
+        """
+        with ExitStack() as held:
+            try:
+                self._take_share(kind, user_id, held)
+                held.enter_context(self.taken())
+            except (TooManyRequestsError, UploadCapacityError) as refusal:
+                metrics.TRANSFERS(kind, "refused", refusal.code).inc()
+                raise
+            transfer, in_flight = Transfer(kind), metrics.TRANSFERS_IN_FLIGHT(kind)
+            in_flight.inc()
+            started = self._monotonic()
+            try:
+                yield transfer
+            except GatewayError as failure:
+                transfer.failed(failure)
+                raise
+            except BaseException:
+                transfer.outcome, transfer.reason = "failed", InternalError.code
+                raise
+            finally:
+                held.close()
+                in_flight.dec()
+                transfer.count_bytes()
+                metrics.TRANSFERS(kind, transfer.outcome, transfer.reason).inc()
+                metrics.TRANSFER_SECONDS(kind).observe(self._monotonic() - started)
+
+    def _take_share(self, kind: TransferKind, user_id: str, held: ExitStack) -> None:
+        share = USER_SHARES.get(kind)
+        if share is None:
+            return
+        release = self._host.acquire(f"{kind} {user_id}", share)
+        if release is None:
+            raise TooManyRequestsError(f"{share} transfers of this user and kind are in progress")
+        held.callback(release)
 
     @contextmanager
     def taken(self) -> Iterator[None]:

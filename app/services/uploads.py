@@ -86,7 +86,7 @@ class UploadRunner:
         """Stream a client's multipart body to the converter as `user_id`'s and return the job that it started."""
         upload_id = uuid.uuid4().hex
         with (
-            self._slots.transfer(TransferKind.UPLOAD) as transfer,
+            self._slots.transfer(TransferKind.UPLOAD, user_id) as transfer,
             self._leases.held(lease_name(user_id), upload_id, taken=UploadInProgressError) as lease,
         ):
             self.require_no_running_job(user_id, context)

@@ -7,6 +7,7 @@ It relies on gunicorn's `wsgi.Response`; where that is not as expected, gunicorn
 """
 
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,15 @@ from gunicorn.http import wsgi
 
 from app.domain.security_headers import security_headers
 from app.streaming.interruption import is_tls
+from app.streaming.rate import RateFloor
 
-#: How long a client may leave a small body unsent, or an answer unread, in seconds. Uploads have limits of their own.
+#: How long a client may leave a small body unsent, in seconds. Uploads have limits of their own.
 STALL_SECONDS = 30.0
+#: How long a client may take nothing of an answer, in seconds. nginx takes the next of a download when a third of its
+#: own send buffer is free again, so a client that reads 20 KB/s seems idle for most of a minute.
+UNREAD_SECONDS = 60.0
+#: How fast a client has to take an answer; see RateFloor.
+MIN_BYTES_PER_SECOND = 4 * 1024
 
 # Headers whose values are words of the code, or nearly: never those of one request, which may be secret.
 _ALIKE = frozenset({"Cache-Control", "Content-Language", "Content-Type", "Vary", *security_headers(is_https=True)})
@@ -38,12 +45,16 @@ class _Kept:
 class OneSendResponse(wsgi.Response):  # type: ignore[misc]
     """gunicorn's response, with its head kept until there is a body to go with it, or none to come.
 
-    What the kernel takes at once is sent without a time-out. For the rest the socket gets one of STALL_SECONDS, and
-    TimeoutError is raised where the client does not read on.
+    What the kernel takes at once is sent without a time-out. For the rest the socket gets one of UNREAD_SECONDS.
+    Raises TimeoutError for a client that takes nothing for so long, or less than MIN_BYTES_PER_SECOND.
     """
 
     sock: Any
+    monotonic = staticmethod(time.monotonic)
     _kept_head = b""
+    # There is none until the client has been waited for.
+    _floor: RateFloor | None = None
+    _sent_since_wait = 0
 
     def process_headers(self, headers: Sequence[tuple[str, str]]) -> None:
         """As gunicorn does it, and in the same order; but of what most answers have in common it is asked once."""
@@ -84,7 +95,7 @@ class OneSendResponse(wsgi.Response):  # type: ignore[misc]
         """As gunicorn does it, by the kernel, once the head is out."""
         self.send_headers()
         self._send()
-        self.sock.settimeout(STALL_SECONDS)
+        self.sock.settimeout(UNREAD_SECONDS)
         return bool(super().sendfile(respiter))
 
     def close(self) -> None:
@@ -105,14 +116,26 @@ class OneSendResponse(wsgi.Response):  # type: ignore[misc]
                 sent = self.sock.sendmsg(left, (), socket.MSG_DONTWAIT)
             except BlockingIOError:
                 sent = 0
+            self._sent_since_wait += sent
             while left and sent >= len(left[0]):
                 sent -= len(left.pop(0))
             if not left:
                 return
             left[0] = left[0][sent:]
-        if self.sock.gettimeout() is None:
-            self.sock.settimeout(STALL_SECONDS)
-        self.sock.sendall(b"".join(left) if len(left) > 1 else left[0])
+        self._send_slowly(memoryview(b"".join(left)) if len(left) > 1 else left[0])
+
+    def _send_slowly(self, data: memoryview) -> None:
+        self._floor = self._floor or RateFloor(MIN_BYTES_PER_SECOND)
+        self.sock.settimeout(UNREAD_SECONDS)
+        while data:
+            began = self.monotonic()
+            sent = self.sock.send(data)
+            # A wait is set against what was sent before it: of what the client has made room for since, this may be
+            # the first piece of many.
+            if self._floor.is_broken_by(self._sent_since_wait, self.monotonic() - began):
+                raise TimeoutError("the client takes the answer too slowly")
+            self._sent_since_wait = sent
+            data = data[sent:]
 
 
 def send_heads_with_bodies() -> bool:

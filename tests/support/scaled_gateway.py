@@ -8,7 +8,7 @@ environment tells the scale, besides the VISIONA_* variables:
     SCALED_TRY_SECONDS       no try waits longer than this, neither to connect, nor idle, nor in all (default 1)
     SCALED_WAIT_FACTOR       what the waits between tries are multiplied with (default 0.02)
     SCALED_UNRESOLVABLE      a file of port numbers, one a line: names are not resolved for connections to these
-    SCALED_STALL_SECONDS     how long a client may leave an answer unread (default: the gateway's own)
+    SCALED_STALL_SECONDS     how long a small body may stay unsent, or an answer unread (default: the gateway's own)
     SCALED_HEAD_SECONDS      how long a client may take for a request's head (default: the worker's own)
     SCALED_BROKEN_ENDPOINT   an endpoint whose view has a bug (`models.page`)
 """
@@ -61,7 +61,8 @@ def make_app() -> Flask:
     wait_factor = float(os.environ.get("SCALED_WAIT_FACTOR", DEFAULT_WAIT_FACTOR))
     # Not of the matrix, but a time-out of the same kind: the floor under a pull's speed.
     rate.STRETCH_SECONDS = try_seconds
-    answering.STALL_SECONDS = float(os.environ.get("SCALED_STALL_SECONDS", answering.STALL_SECONDS))
+    if stall_seconds := os.environ.get("SCALED_STALL_SECONDS"):
+        answering.STALL_SECONDS = answering.UNREAD_SECONDS = float(stall_seconds)
     worker.HEAD_SECONDS = float(os.environ.get("SCALED_HEAD_SECONDS", worker.HEAD_SECONDS))
     settings = load_settings()
     retrier = Retrier(scaled(MATRIX, try_seconds=try_seconds, wait_factor=wait_factor))

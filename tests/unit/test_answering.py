@@ -13,8 +13,10 @@ from gunicorn.config import Config
 from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader
 
+from app.api.models import PIECE_BYTES
 from app.streaming import answering
 from app.streaming.answering import OneSendResponse, send_heads_with_bodies
+from tests.support.clocks import FakeMonotonic
 
 
 class CountedSocket(socket.socket):
@@ -26,9 +28,9 @@ class CountedSocket(socket.socket):
         self.sends = getattr(self, "sends", 0) + 1
         return super().sendmsg(*arguments)
 
-    def sendall(self, *arguments: Any) -> None:
+    def send(self, *arguments: Any) -> int:
         self.sends = getattr(self, "sends", 0) + 1
-        super().sendall(*arguments)
+        return super().send(*arguments)
 
 
 @pytest.fixture
@@ -129,11 +131,82 @@ def test_a_client_that_does_not_read_holds_nobody_for_ever(
     pair: tuple[CountedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, _ = pair
-    monkeypatch.setattr(answering, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(answering, "UNREAD_SECONDS", 0.05)
     response = response_on(server)
     response.start_response("200 OK", [("Content-Length", "5000000")])
     with pytest.raises(TimeoutError):
         response.write(b"x" * 5_000_000)
+
+
+class PacedSocket:
+    """A client's end with room for `room` bytes at first, and again after each wait of `seconds`."""
+
+    def __init__(self, clock: FakeMonotonic, room: int, seconds: float) -> None:
+        self._clock, self._room, self._seconds = clock, room, seconds
+        self._free = room
+        self.timeout: float | None = None
+        self.received = 0
+
+    def gettimeout(self) -> float | None:
+        return self.timeout
+
+    def settimeout(self, seconds: float) -> None:
+        self.timeout = seconds
+
+    def sendmsg(self, parts: list[memoryview], *_: object) -> int:
+        if not self._free:
+            raise BlockingIOError
+        return self._take(sum(map(len, parts)))
+
+    def send(self, data: memoryview) -> int:
+        if not self._free:
+            assert self.timeout is not None
+            assert self._seconds <= self.timeout, "the socket itself would raise"
+            self._clock.advance(self._seconds)
+            self._free = self._room
+        return self._take(len(data))
+
+    def _take(self, size: int) -> int:
+        taken = min(size, self._free)
+        self._free -= taken
+        self.received += taken
+        return taken
+
+
+def send_paced(room: int, seconds: float, pieces: int) -> tuple[PacedSocket, FakeMonotonic]:
+    """Send as many pieces, as large as a download's, to such a client; what it got, and how long it took."""
+    clock = FakeMonotonic(0)
+    client = PacedSocket(clock, room, seconds)
+    response = response_on(client)  # type: ignore[arg-type]
+    response.monotonic = clock
+    response.start_response("200 OK", [("Content-Length", str(pieces * PIECE_BYTES))])
+    try:
+        for _ in range(pieces):
+            response.write(bytes(PIECE_BYTES))
+        response.close()
+    except TimeoutError:
+        pass
+    return client, clock
+
+
+@pytest.mark.parametrize(
+    ("room", "seconds"),
+    [(5_000, 1), (1_000_000, 57), (300_000, 57), (PIECE_BYTES, 30), (50_000, 10.5)],
+    ids=["steady", "nginx on loopback", "nginx", "a piece at a time", "a little, rarely"],
+)
+def test_a_slow_but_steady_reader_gets_all_of_it(room: int, seconds: float) -> None:
+    """nginx makes room for a megabyte about once a minute when its client reads 20 KB/s; the rate is what counts."""
+    client, clock = send_paced(room, seconds, pieces=200)
+    assert client.received > 200 * PIECE_BYTES
+    assert clock.now > 600
+
+
+@pytest.mark.parametrize(("room", "seconds"), [(3_000, 1), (500, 0.5), (100_000, 59)])
+def test_a_reader_below_the_minimum_rate_is_given_up(room: int, seconds: float) -> None:
+    """Soon, and however much it has taken at first."""
+    client, clock = send_paced(room, seconds, pieces=200)
+    assert client.received < 400_000
+    assert clock.now <= 120
 
 
 def test_a_file_follows_its_head(pair: tuple[CountedSocket, socket.socket], tmp_path: Path) -> None:
@@ -145,7 +218,7 @@ def test_a_file_follows_its_head(pair: tuple[CountedSocket, socket.socket], tmp_
     with (tmp_path / "file").open("rb") as file:
         response.write_file(SimpleNamespace(filelike=file))
     response.close()
-    assert server.gettimeout() == answering.STALL_SECONDS
+    assert server.gettimeout() == answering.UNREAD_SECONDS
     server.shutdown(socket.SHUT_WR)
     head, body = received(client)
     assert head.startswith(b"HTTP/1.1 200 OK")

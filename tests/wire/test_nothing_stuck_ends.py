@@ -3,6 +3,7 @@
 The gateway has one worker here with one place for long transfers, so that a place that is not given back is noticed.
 """
 
+import hashlib
 import select
 import socket
 import threading
@@ -131,6 +132,29 @@ def test_download_that_nobody_reads_ends(stack: ScaledStack, way: str) -> None:
         assert next_upload(stack, client) is None, "the download holds no place"
         # The kernel and nginx hold some of it for the reader; the place is free when the rest was given up.
         wait_until(lambda: next_upload(stack, client), "the next upload goes through", seconds=20, every=0.2)
+
+
+def test_download_that_is_read_too_slowly_ends_and_resumes_by_range(stack: ScaledStack, way: str) -> None:
+    """A little at a time gains nobody more. What came is right, and the rest can be asked for."""
+    client = stack.person(f"slow download {way}")
+    path = f"/api/models/{kept_model(stack, client)}/file"
+    whole = client.get(path)
+    headers = {**host(stack), "Cookie": client.cookie_header}
+    with connect(stack, way) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.send_head("GET", path, headers)
+        received = connection.socket.recv(2_048)
+
+        def has_ended_while_it_was_read() -> bool:
+            nonlocal received
+            received += connection.socket.recv(512)
+            return next_upload(stack, client) is not None
+
+        wait_until(has_ended_while_it_was_read, "the next upload goes through", seconds=20, every=0.2)
+    _, _, begun = received.partition(b"\r\n\r\n")
+    resumed = client.get(path, headers={"Range": f"bytes={len(begun)}-", "If-Range": whole.headers["ETag"]})
+    assert (resumed.status_code, len(begun) < len(whole.content)) == (206, True)
+    assert hashlib.sha256(begun + resumed.content).digest() == hashlib.sha256(whole.content).digest()
 
 
 def test_head_that_drips_ends_in_time(stack: ScaledStack) -> None:

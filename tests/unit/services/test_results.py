@@ -38,7 +38,7 @@ def keep(bench: Bench, promotion: Promotion | None = None, user_id: str = "alice
     job = a_job("job-1", "completed", parameters={"platform": "730"})
     with (
         bench.keeper.held("job:job-1", "holder", taken=DeadlineExceededError) as lease,
-        bench.slots.transfer(TransferKind.PULL) as transfer,
+        bench.slots.transfer(TransferKind.PULL, user_id) as transfer,
     ):
         return bench.results.keep(
             user_id,

@@ -1,7 +1,7 @@
 """Places for long transfers: as many as there are, given back whatever happens."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import pytest
 
@@ -10,9 +10,11 @@ from app.errors import (
     ConverterUnavailableError,
     GatewayError,
     StorageUnavailableError,
+    TooManyRequestsError,
     UploadCapacityError,
     UploadTimeoutError,
 )
+from app.services.host_slots import HostSlots
 from app.services.transfers import Transfer, TransferKind, TransferSlots
 from app.streaming.inbound import IncompleteBodyError
 from tests.support.clocks import FakeMonotonic
@@ -65,7 +67,7 @@ ENDS: list[tuple[Exception, str, str]] = [
 
 
 def end_with(failure: Exception, slots: TransferSlots, kind: TransferKind) -> None:
-    with slots.transfer(kind):
+    with slots.transfer(kind, "alice"):
         raise failure
 
 
@@ -91,13 +93,43 @@ def test_who_finds_no_place_is_counted_as_refused_and_was_never_in_flight() -> N
     assert (refused(), timed()) == (1, 0)
 
 
+@pytest.mark.parametrize("kind", [TransferKind.PULL, TransferKind.LIBRARY_DOWNLOAD])
+def test_a_user_has_two_transfers_of_a_kind_on_a_host(kind: TransferKind) -> None:
+    """In whatever worker. Other users and kinds have shares of their own, and an ended transfer gives its back."""
+    host = HostSlots(None)
+    workers = TransferSlots(9, host), TransferSlots(9, host)
+    refused = increase("visiona_transfers_total", kind=kind, outcome="refused", reason="too_many_requests")
+    with ExitStack() as held:
+        held.enter_context(workers[0].transfer(kind, "alice"))
+        with workers[1].transfer(kind, "alice"):
+            for worker in workers:
+                with pytest.raises(TooManyRequestsError) as caught:
+                    held.enter_context(worker.transfer(kind, "alice"))
+                assert caught.value.retry_after_seconds == 5
+            assert refused() == 2
+            for other in set(TransferKind) - {kind}:
+                held.enter_context(workers[0].transfer(other, "alice"))
+            held.enter_context(workers[0].transfer(kind, "bob"))
+        held.enter_context(workers[0].transfer(kind, "alice"))
+    assert [worker.free for worker in workers] == [9, 9]
+
+
+def test_without_a_free_place_no_share_is_kept() -> None:
+    host = HostSlots(None)
+    for _ in range(3):
+        with pytest.raises(UploadCapacityError):
+            end_with(ValueError("not reached"), TransferSlots(0, host), TransferKind.PULL)
+    with TransferSlots(1, host).transfer(TransferKind.PULL, "alice") as transfer:
+        assert transfer.bytes == 0
+
+
 def test_bytes_are_counted_while_they_pass_and_exactly() -> None:
     """A graph of a long upload is no single peak at its end."""
     clock = FakeMonotonic()
     slots = TransferSlots(1, monotonic=clock)
     passed = increase("visiona_transfer_bytes_total", kind="upload")
     seconds = increase("visiona_transfer_seconds_sum", kind="upload")
-    with slots.transfer(TransferKind.UPLOAD) as transfer:
+    with slots.transfer(TransferKind.UPLOAD, "alice") as transfer:
         assert Counts.here().sum("visiona_transfers_in_flight", kind="upload") == 1
         transfer.reached(1_000)
         assert passed() == 0
@@ -111,7 +143,7 @@ def test_bytes_are_counted_while_they_pass_and_exactly() -> None:
 @pytest.mark.parametrize("note", [Transfer.was_not_needed, Transfer.lost_client])
 def test_what_is_noted_of_a_transfer_is_what_counts(note: Callable[[Transfer], None]) -> None:
     completed = increase("visiona_transfers_total", outcome="completed")
-    with TransferSlots(1).transfer(TransferKind.PULL) as transfer:
+    with TransferSlots(1).transfer(TransferKind.PULL, "alice") as transfer:
         note(transfer)
     assert completed() == 0
 
