@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 from annotated_types import Le
+from flask import Flask
 
+from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.api.requests import MAX_SMALL_BODY_BYTES
-from app.config import Settings
+from app.api.session import SESSION_COOKIE, configure_sessions, cookie_name
+from app.config import Settings, load_settings
 from app.domain.security_headers import security_headers
+from app.errors import TooManyRequestsError
 from app.streaming.heads import MAX_HEAD_BYTES
 from tests.api.edge import CONVERSION, ENVIRON, Edge, make_edge
 from tests.support.nginx import CONFIGURATION
@@ -109,6 +113,45 @@ def test_a_head_that_nginx_passes_on_is_one_that_gunicorn_takes(server: Block, g
     first = size(server.one("client_header_buffer_size")[0])
     added = sum(len(" ".join(words)) + 64 for words in server.values("proxy_set_header"))
     assert first + int(number) * size(each) + added < MAX_HEAD_BYTES
+
+
+# --- limits on requests
+
+
+def test_every_location_has_every_limit_on_requests(configuration: Block, server: Block) -> None:
+    """A location with a limit of its own would lose the server's; a request over one is refused, and not held up."""
+    limits = [*server.values("limit_req"), *server.values("limit_conn")]
+    named = [words[0].removeprefix("zone=") for words in limits]
+    zones = [*configuration.values("limit_req_zone"), *configuration.values("limit_conn_zone")]
+    assert sorted(named) == sorted(words[1].removeprefix("zone=").partition(":")[0] for words in zones)
+    assert all(words[2:] == ["nodelay"] for words in server.values("limit_req"))
+    assert not any(block.values(name) for block in server.blocks("location") for name in ("limit_req", "limit_conn"))
+    for kind in ("limit_req", "limit_conn"):
+        assert server.one(f"{kind}_status") == [str(TooManyRequestsError("").entry.status)]
+        # The error log would show a query, in which an authorization code may stand; nginx logs from `error` on.
+        assert server.one(f"{kind}_log_level") == ["info"]
+
+
+def test_a_user_meets_the_gateways_own_limit_before_nginxs(server: Block) -> None:
+    """It knows who asks, and says so."""
+    at_once = {zone: int(number) for zone, number in server.values("limit_conn")}
+    assert at_once["visiona_session_at_once"] >= 2 * MAX_REQUESTS_PER_USER
+
+
+@pytest.mark.parametrize("public_url", ["https://visiona.example.com", "http://localhost"])
+def test_a_session_is_told_by_the_end_of_its_cookie(configuration: Block, public_url: str) -> None:
+    """For each of the names that the cookie may have, and wherever it stands among others."""
+    app = Flask("minter")
+    settings = load_settings(ENVIRON | {"VISIONA_PUBLIC_BASE_URL": public_url})
+    configure_sessions(app, settings)
+    name = cookie_name(SESSION_COOKIE, settings)
+    serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
+    value = serializer.dumps({"sid": "s", "sub": "alice"})
+    [found] = [block for block in configuration.blocks("map") if block.arguments[1] == "$visiona_cookie"]
+    rules = [key.removeprefix("~").replace("(?<", "(?P<").replace(r"\z", r"\Z") for key, _ in found.content]
+    for header in (f"{name}={value}", f"a=b; {name}={value}; c=d", f"x{name}=no; {name}={value}"):
+        matches = [match for match in (re.search(rule, header) for rule in rules) if match]
+        assert [value.endswith(f".{match[1]}") for match in matches[:1]] == [True], header
 
 
 # --- times
