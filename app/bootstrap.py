@@ -27,6 +27,8 @@ from app.library.database import Database
 from app.library.leases import SQLLeases
 from app.library.ledger import SQLJobLedger
 from app.library.models import SQLModelStore
+from app.library.pairing import LibraryPair
+from app.library.quarantine import Quarantine
 from app.library.sessions import SQLRevokedSessions
 from app.library.storage import SweepableStorage
 from app.library.storage_urls import open_storage
@@ -35,6 +37,7 @@ from app.services.conversions import ConversionParts, ConversionService
 from app.services.deferred_writes import DeferredWrites
 from app.services.host_slots import HostSlots
 from app.services.leases import LeaseKeeper
+from app.services.library_sweep import LibrarySweep
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
@@ -98,6 +101,8 @@ class Stores:
     revoked_sessions: RevokedSessions
     models: SQLModelStore
     storage: SweepableStorage
+    pair: LibraryPair
+    quarantine: Quarantine
     checks: ReadinessChecks
     close: Callable[[], None]
 
@@ -106,14 +111,23 @@ def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> 
     """The stores that the settings name. Connects to nothing yet."""
     database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS + _BACKGROUND_THREADS)
     storage = open_storage(settings.storage_url)
+    models = SQLModelStore(database)
+    pair = LibraryPair(database, storage, models, clock=clock)
+
+    def check_storage() -> None:
+        storage.ping()
+        pair.require_match()
+
     return Stores(
         ledger=SQLJobLedger(database, clock=clock),
         leases=SQLLeases(database, clock=clock),
         revoked_sessions=SQLRevokedSessions(database, clock=clock),
-        models=SQLModelStore(database),
+        models=models,
         storage=storage,
+        pair=pair,
+        quarantine=Quarantine(database, storage, models),
         checks=ReadinessChecks(
-            database=database.ping, storage=storage.ping, configuration=settings.require_what_it_names
+            database=database.ping, storage=check_storage, configuration=settings.require_what_it_names
         ),
         close=database.dispose,
     )
@@ -139,8 +153,14 @@ def build_gateway(
             settings, stores, leases, slots, deferred_writes, retrier, clock, monotonic
         )
     sweep = Sweep(
-        storage=stores.storage,
-        models=stores.models,
+        library=LibrarySweep(
+            models=stores.models,
+            storage=stores.storage,
+            pair=stores.pair,
+            quarantine=stores.quarantine,
+            leases=leases,
+            clock=clock,
+        ),
         ledger=stores.ledger,
         expired_leases=stores.leases,
         leases=leases,
@@ -255,6 +275,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
             stores.models,
             LibraryQuota(stores.models, leases, settings.library_bytes_per_user),
             clock,
+            require_pair=stores.pair.require_match,
         ),
         ledger=stores.ledger,
         notes=JobNotes(stores.ledger, writes, clock=clock),

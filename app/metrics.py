@@ -284,7 +284,29 @@ SWEEPS = _counter(
     "outcome",
     known=[(word,) for word in ("done", "partial", "skipped", "crashed")],
 )
-SWEPT = _counter("visiona_swept_total", "Remnants that sweeps have removed.", "remnant")
+SWEPT = _counter(
+    "visiona_swept_total",
+    "Remnants that sweeps have removed, quarantined or restored.",
+    "remnant",
+    known=[
+        (word,)
+        for word in (
+            "temporary_files",
+            "restored",
+            "files_without_record",
+            "records_without_file",
+            "quarantine",
+            "expired_leases",
+            "forgotten_uploads",
+        )
+    ],
+)
+LIBRARY_ALARMS = _counter(
+    "visiona_library_alarms_total",
+    "Times that the database and the storage were not known to be one library's.",
+    "state",
+    known=[("mismatch",), ("unpaired",)],
+)
 SWEEP_ALARMS = _counter(
     "visiona_sweep_alarms_total",
     "Times that a sweep found so much gone that it touched nothing.",

@@ -1,11 +1,14 @@
 """Models of the library: converted results that a user has kept, and the names that they may have."""
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
 MAX_NAME_CHARACTERS = 200
 MAX_FILENAME_BYTES = 255
+#: Every file of the library has a key of this form; a key of any other form is not ours.
+_STORAGE_KEY = re.compile(r"([A-Za-z0-9_-]{1,128})/[0-9a-f]{32}")
 _FORBIDDEN_IN_FILENAMES = frozenset('/\\:*?"<>|')
 
 
@@ -24,6 +27,17 @@ class Model:
     content_type: str
     storage_key: str
     created_at: datetime
+
+
+def storage_key_of(job_id: str, model_id: str) -> str:
+    """Return the key of a model's file. `model_id` is a UUID in 32 hexadecimal digits, so a key is never reused."""
+    return f"{job_id}/{model_id}"
+
+
+def job_of_storage_key(key: str) -> str | None:
+    """Return the job that a file was made from, or None if the gateway does not make keys of this form."""
+    found = _STORAGE_KEY.fullmatch(key)
+    return found[1] if found else None
 
 
 def clean_name(text: str) -> str | None:

@@ -17,7 +17,9 @@
     ├── IDPMisconfiguredError
     │   └── ServiceClientUnauthorizedError
     ├── IDPUnavailableError, DownloadTokenFailedError, MCTokenUnavailableError
-    ├── StorageUnavailableError, ModelStoreUnavailableError
+    ├── StorageUnavailableError
+    │   └── StorageMismatchError              the same outside; `/readyz` tells them apart
+    ├── ModelStoreUnavailableError
     └── DeadlineExceededError, InternalError
 
 A failure names its catalogue code; status, texts, blame and retryability are the catalogue's. What is written into
@@ -330,6 +332,10 @@ class StorageUnavailableError(GatewayError):
     """Our own file storage failed, for example because the disk is full."""
 
     code = "storage_unavailable"
+
+
+class StorageMismatchError(StorageUnavailableError):
+    """The storage belongs to another library than the database. `/readyz` calls it `storage_mismatch`."""
 
 
 class ModelStoreUnavailableError(GatewayError):

@@ -2,5 +2,6 @@
 
 `database` reaches SQLite or PostgreSQL, `tables` says what stands in it, `migrating` brings it there. `ledger`,
 `leases`, `sessions` and `models` implement the ports of the services on it; `storage` (a folder) and `s3` (a bucket)
-hold the files. Nothing here knows HTTP, an upstream or why a record is kept.
+hold the files. `pairing` tells whether the two belong together, `quarantine` keeps what a sweep sets aside. Nothing
+here knows HTTP, an upstream or why a record is kept.
 """

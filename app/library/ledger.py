@@ -202,12 +202,12 @@ class SQLJobLedger:
                 .order_by(jobs.c.user_id)
             ).all()
 
-    def discard_pending(self, *, started_before: datetime) -> int:
-        """Remove the pending rows of all users from before that time; how many. For the sweep."""
+    def discard_pending(self, user_id: str, *, started_before: datetime) -> int:
+        """Remove the user's pending rows from before that time; how many. For the sweep."""
         with self._database.write() as connection:
             removed = connection.execute(
                 sa.delete(jobs)
-                .where(jobs.c.job_id.is_(None), jobs.c.started_at < started_before)
+                .where(jobs.c.user_id == user_id, jobs.c.job_id.is_(None), jobs.c.started_at < started_before)
                 .returning(jobs.c.upload_id)
             )
             return len(removed.all())

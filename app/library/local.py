@@ -11,7 +11,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
@@ -20,16 +20,20 @@ from uuid import uuid4
 
 from app.errors import StorageUnavailableError
 from app.library.storage import (
+    LIBRARY_ID_NAME,
     MAX_CHUNK_BYTES,
     MAX_KEY_SEGMENTS,
+    QUARANTINE,
     SEGMENT,
+    QuarantinedFile,
     StoredFile,
     check_key,
     check_range,
+    quarantine_name,
     range_end,
+    read_quarantine_name,
 )
 
-_MARK = ".visiona-library"
 _TEMPORARY_FOLDER = ".tmp"  # no key's segment can be named so
 _COMMIT_TRIES = 20
 
@@ -88,18 +92,7 @@ class LocalStorage:
         with _translated():
             with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 path.unlink()
-            for folder in path.parents:  # pragma: no branch - the root is always among them
-                if folder == self._root:
-                    break
-                try:
-                    folder.rmdir()
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    # Not empty: another file is in it, or a writer was faster. Such writers make it again.
-                    if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                        break
-                    raise  # pragma: no cover - a permission that was taken away meanwhile; the tests' account has all
+            self._remove_empty_folders(path)
 
     def ping(self) -> None:
         """Return if a file can be written; raises StorageUnavailableError if not. Leaves nothing behind."""
@@ -109,16 +102,23 @@ class LocalStorage:
             with tempfile.TemporaryFile(dir=self._temporaries, buffering=0) as file:
                 file.write(b"ping")
 
-    def is_marked(self) -> bool:
-        """Is the mark in the folder?"""
+    def library_id(self) -> str | None:
+        """The id in the folder, which goes with it when a volume is unmounted; None if there is none."""
         with _translated():
-            return (self._root / _MARK).exists()
+            try:
+                return (self._root / LIBRARY_ID_NAME).read_text(encoding="ascii", errors="replace").strip()
+            except FileNotFoundError:
+                return None
 
-    def mark(self) -> None:
-        """Leave a mark in the folder, which goes with it when a volume is unmounted."""
+    def write_library_id(self, library_id: str) -> None:
+        """Keep the id durably, in place of another one."""
         with _translated():
-            _make_folders(self._root, self._root)
-            (self._root / _MARK).touch(mode=0o600)
+            writer = LocalWriter(self._root, self._root / LIBRARY_ID_NAME, *self._make_temporary())
+        try:
+            writer.write(library_id.encode())
+            writer.commit()
+        finally:
+            writer.close()
 
     def files(self) -> Iterator[StoredFile]:
         """All files that are there, in no order; the folder is not locked meanwhile.
@@ -144,11 +144,71 @@ class LocalStorage:
                     status = entry.stat(follow_symlinks=False)
                     yield StoredFile(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
-    def remove_stale_temporaries(self, *, older_than_seconds: float) -> int:
+    def quarantine(self, key: str, at: datetime) -> None:
+        """Move a file out of the library; without one, do nothing."""
+        self._move(self._path(key), self._root / quarantine_name(key, at))
+
+    def quarantined(self) -> Iterator[QuarantinedFile]:
+        """All files in quarantine, in no order."""
+        folder = self._root / QUARANTINE
+        with _translated():
+            try:
+                times = [entry.name for entry in folder.iterdir()]
+            except FileNotFoundError:
+                return
+            for time_name in times:
+                for file in self._files_below(folder / time_name, ""):
+                    with suppress(ValueError):
+                        at, key = read_quarantine_name(f"{QUARANTINE}/{time_name}/{file.key}")
+                        yield QuarantinedFile(key, file.size, at)
+
+    def restore(self, file: QuarantinedFile) -> bool:
+        """Move a file back from quarantine. False, and nothing changes, if the library has a file of this key."""
+        path = self._path(file.key)
+        if path.exists():
+            return False
+        return self._move(self._root / quarantine_name(file.key, file.quarantined_at), path)
+
+    def remove_quarantined(self, file: QuarantinedFile) -> None:
+        """Remove a file from quarantine for good; without one, do nothing."""
+        path = self._root / quarantine_name(file.key, file.quarantined_at)
+        with _translated():
+            path.unlink(missing_ok=True)
+            self._remove_empty_folders(path)
+
+    def _move(self, source: Path, target: Path) -> bool:
+        """Rename a file durably; False if there is none."""
+        with _translated():
+            _make_folders(self._root, target.parent)
+            try:
+                source.replace(target)
+            except FileNotFoundError:
+                self._remove_empty_folders(target)
+                return False
+            _sync_folders(self._root, target)
+            self._remove_empty_folders(source)
+            return True
+
+    def _remove_empty_folders(self, path: Path) -> None:
+        for folder in path.parents:  # pragma: no branch - the root is always among them
+            if folder == self._root:
+                break
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                # Not empty: another file is in it, or a writer was faster. Such writers make it again.
+                if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                    break
+                raise  # pragma: no cover - a permission that was taken away meanwhile; the tests' account has all
+
+    def remove_stale_temporaries(self, *, older_than_seconds: float, is_in_use: Callable[[str], bool]) -> int:
         """Remove the temporary files that nobody has written to for that long; how many they were.
 
-        A writer that is at work touches its file with every write, so that an hour is safe.
+        A writer that is at work touches its file with every write, so that an hour is safe and `is_in_use` not asked.
         """
+        del is_in_use
         removed = 0
         limit = time.time() - older_than_seconds
         with _translated():
@@ -203,12 +263,7 @@ class LocalWriter:
             self._descriptor = None
             os.close(descriptor)
             self._rename()
-            # An entry is durable when its folder is synced, and so on up. All of them each time: a folder that is
-            # there already may have been made by a writer that has not come to its own sync.
-            for folder in self._path.parents:  # pragma: no branch - the root is always among them
-                _sync_folder(folder)
-                if folder == self._root:
-                    break
+            _sync_folders(self._root, self._path)
 
     def close(self) -> None:
         """Let go of the file, and remove it unless it was committed. Raises nothing; the sweep gets what stays."""
@@ -259,6 +314,18 @@ def _make_folders(root: Path, folder: Path) -> None:
             if root in path.parents:
                 continue
             _sync_folder(path.parent)
+
+
+def _sync_folders(root: Path, path: Path) -> None:
+    """Make a file's name durable.
+
+    An entry is durable when its folder is synced, and so on up. All of them each time: a folder that is there already
+    may have been made by a writer that has not come to its own sync.
+    """
+    for folder in path.parents:  # pragma: no branch - the root is always among them
+        _sync_folder(folder)
+        if folder == root:
+            break
 
 
 def _sync_folder(folder: Path) -> None:

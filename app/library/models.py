@@ -3,7 +3,7 @@
 The files are the storage's; this module neither opens nor removes one. What a name may look like is the domain's.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 from app.domain.model import Model
 from app.errors import ModelStoreUnavailableError
 from app.library.database import Database
-from app.library.tables import UTCDateTime, models
+from app.library.tables import UTCDateTime, models, quarantined_models
 
 _TRIES = 3
 
@@ -114,13 +114,28 @@ class SQLModelStore:
         with self._database.read() as connection:
             return [_model(row) for row in connection.execute(statement)]
 
+    def all(self, *, batch_size: int, progress: Callable[[], None] = lambda: None) -> Iterator[Model]:
+        """Every model of every user, read in batches; `progress` is called after each."""
+        after: str | None = None
+        while batch := self.batch(limit=batch_size, after_id=after):
+            progress()
+            yield from batch
+            after = batch[-1].id
+
     def known_storage_keys(self, storage_keys: Collection[str]) -> frozenset[str]:
-        """Those of the keys that a record names: for the sweep. Some hundreds at a time, not all at once."""
+        """Those of the keys that a record names, in quarantine too: for the sweep. Some hundreds at a time, not all."""
         if not storage_keys:
             return frozenset()
         with self._database.read() as connection:
             return frozenset(
-                connection.scalars(sa.select(models.c.storage_key).where(models.c.storage_key.in_(storage_keys)))
+                connection.scalars(
+                    sa.union(
+                        *(
+                            sa.select(table.c.storage_key).where(table.c.storage_key.in_(storage_keys))
+                            for table in (models, quarantined_models)
+                        )
+                    )
+                )
             )
 
     def _find(self, *conditions: sa.ColumnElement[bool]) -> Model | None:

@@ -5,7 +5,8 @@ endpoint are found the way boto3 finds them everywhere; this module takes none. 
 put, delete and list objects, to list the bucket, and to list and abort multipart uploads.
 
 A small file is one PUT, a larger one a multipart upload; neither is visible before it is whole. boto3's own transfer
-code is deliberately not used: it reads from a file or a pool of threads, and here bytes are pushed, one part at a time.
+code is deliberately not used for writing: it reads from a file or a pool of threads, and here bytes are pushed, one
+part at a time. It copies objects, though: S3 cannot rename them, and large ones have to be copied in parts.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,18 @@ from typing import Any, Protocol
 import structlog
 
 from app.errors import StorageUnavailableError
-from app.library.storage import MAX_CHUNK_BYTES, StoredFile, check_key, check_range, range_end
+from app.library.storage import (
+    LIBRARY_ID_NAME,
+    MAX_CHUNK_BYTES,
+    QUARANTINE,
+    QuarantinedFile,
+    StoredFile,
+    check_key,
+    check_range,
+    quarantine_name,
+    range_end,
+    read_quarantine_name,
+)
 
 #: S3 takes parts of 5 MiB and more, and 10,000 of them: files of up to 78 GiB, with one part held in memory.
 PART_BYTES = 8 * 1024 * 1024
@@ -38,6 +50,7 @@ class S3Client(Protocol):
 
     def abort_multipart_upload(self, **request: Any) -> Any: ...
     def complete_multipart_upload(self, **request: Any) -> Any: ...
+    def copy(self, **request: Any) -> Any: ...
     def create_multipart_upload(self, **request: Any) -> Any: ...
     def delete_object(self, **request: Any) -> Any: ...
     def get_object(self, **request: Any) -> Any: ...
@@ -121,36 +134,70 @@ class S3Storage:
         """Return if the bucket answers and we may see it. Nothing is written: every probe would cost money."""
         self._call(self._client.head_bucket, Bucket=self._bucket)
 
-    def is_marked(self) -> bool:
-        """Always: a bucket that is not there is a failure and not an empty one, so it needs no mark."""
-        return True
+    def library_id(self) -> str | None:
+        """The id under the prefix; None if there is none."""
+        target = {"Bucket": self._bucket, "Key": self._prefix + LIBRARY_ID_NAME}
+        try:
+            answer = self._client.get_object(**target)
+        except self._failures as error:
+            if _status(error) != 404:
+                raise _unavailable(error) from error
+            self.ping()  # a missing bucket is a failure, and not a storage without an id
+            return None
+        return bytes(self._call(answer["Body"].read)).decode("ascii", "replace").strip()
 
-    def mark(self) -> None:
-        """Nothing to do."""
+    def write_library_id(self, library_id: str) -> None:
+        """Keep the id, in place of another one. No conditional request: not every store has them."""
+        self._call(
+            self._client.put_object,
+            Bucket=self._bucket,
+            Key=self._prefix + LIBRARY_ID_NAME,
+            Body=library_id.encode(),
+        )
 
     def files(self) -> Iterator[StoredFile]:
         """All files that are there, by key. What cannot be a key of ours is passed over."""
-        request: dict[str, str] = {}
-        while True:
-            page = self._call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=self._prefix, **request)
-            for entry in page.get("Contents", ()):
-                key = str(entry["Key"]).removeprefix(self._prefix)
-                with suppress(ValueError):
-                    check_key(key)
-                    yield StoredFile(key, int(entry["Size"]), entry["LastModified"].astimezone(UTC))
-            if not page.get("IsTruncated"):
-                return
-            request = {"ContinuationToken": page["NextContinuationToken"]}
+        for name, entry in self._list(""):
+            with suppress(ValueError):
+                check_key(name)
+                yield StoredFile(name, int(entry["Size"]), entry["LastModified"].astimezone(UTC))
 
-    def remove_stale_temporaries(self, *, older_than_seconds: float) -> int:
-        """Abort the multipart uploads that were begun that long ago, but at least a day; how many they were."""
+    def quarantine(self, key: str, at: datetime) -> None:
+        """Move a file out of the library; without one, do nothing."""
+        self._move(self._prefix + key, self._prefix + quarantine_name(key, at))
+
+    def quarantined(self) -> Iterator[QuarantinedFile]:
+        """All files in quarantine, by time and key."""
+        for name, entry in self._list(f"{QUARANTINE}/"):
+            with suppress(ValueError):
+                at, key = read_quarantine_name(name)
+                yield QuarantinedFile(key, int(entry["Size"]), at)
+
+    def restore(self, file: QuarantinedFile) -> bool:
+        """Move a file back from quarantine. False, and nothing changes, if the library has a file of this key."""
+        try:
+            self._head(file.key, self._object(file.key))
+        except FileNotFoundError:
+            return self._move(self._prefix + quarantine_name(file.key, file.quarantined_at), self._prefix + file.key)
+        return False
+
+    def remove_quarantined(self, file: QuarantinedFile) -> None:
+        """Remove a file from quarantine for good; without one, do nothing."""
+        name = self._prefix + quarantine_name(file.key, file.quarantined_at)
+        self._call(self._client.delete_object, Bucket=self._bucket, Key=name)
+
+    def remove_stale_temporaries(self, *, older_than_seconds: float, is_in_use: Callable[[str], bool]) -> int:
+        """Abort the multipart uploads that were begun that long ago, but at least a day, and are not in use; how many.
+
+        What cannot be a key of ours is passed over.
+        """
         limit = self._clock() - timedelta(seconds=max(older_than_seconds, MIN_STALE_SECONDS))
         removed = 0
         request: dict[str, str] = {}
         while True:
             page = self._call(self._client.list_multipart_uploads, Bucket=self._bucket, Prefix=self._prefix, **request)
             for upload in page.get("Uploads", ()):
-                if upload["Initiated"] < limit:
+                if upload["Initiated"] < limit and self._is_abandoned(upload["Key"], is_in_use):
                     self._call(
                         self._client.abort_multipart_upload,
                         Bucket=self._bucket,
@@ -161,6 +208,37 @@ class S3Storage:
             if not page.get("IsTruncated"):
                 return removed
             request = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def _is_abandoned(self, object_key: str, is_in_use: Callable[[str], bool]) -> bool:
+        key = object_key.removeprefix(self._prefix)
+        try:
+            check_key(key)
+        except ValueError:
+            return False
+        return not is_in_use(key)
+
+    def _list(self, below: str) -> Iterator[tuple[str, Any]]:
+        """The objects whose name begins so, with the name below our prefix."""
+        request: dict[str, str] = {}
+        while True:
+            page = self._call(self._client.list_objects_v2, Bucket=self._bucket, Prefix=self._prefix + below, **request)
+            for entry in page.get("Contents", ()):
+                yield str(entry["Key"]).removeprefix(self._prefix), entry
+            if not page.get("IsTruncated"):
+                return
+            request = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _move(self, source: str, target: str) -> bool:
+        """Copy an object, then remove the original; False if there is none. A crash in between leaves both."""
+        try:
+            self._client.copy(CopySource={"Bucket": self._bucket, "Key": source}, Bucket=self._bucket, Key=target)
+        except self._failures as error:
+            if _status(error) != 404:
+                raise _unavailable(error) from error
+            self.ping()
+            return False
+        self._call(self._client.delete_object, Bucket=self._bucket, Key=source)
+        return True
 
     def _object(self, key: str) -> dict[str, str]:
         check_key(key)

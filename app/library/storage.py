@@ -5,10 +5,10 @@ who may read it and when it may go are not known here.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from app.errors import StorageUnavailableError
@@ -18,14 +18,33 @@ MAX_KEY_SEGMENTS = 4
 
 SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
+#: The name under which a storage keeps the library's id; no key can be named so.
+LIBRARY_ID_NAME = ".library-id"
+#: Quarantined files are at `.quarantine/<time>/<key>`; no key can begin so.
+QUARANTINE = ".quarantine"
+_QUARANTINE_TIME = "%Y%m%dT%H%M%SZ"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is there, for the sweep. `modified_at` is when it was committed."""
+    """A stored file, for the sweep.
+
+    `modified_at` is when it was committed, or earlier: S3 tells when a multipart upload began. It says how young a
+    file can be, and not how old it is.
+    """
 
     key: str
     size: int
     modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedFile:
+    """A file that the sweep has moved out of the library, and when, to the second."""
+
+    key: str
+    size: int
+    quarantined_at: datetime
 
 
 class Writer(Protocol):
@@ -55,17 +74,57 @@ class SweepableStorage(Protocol):
     def ping(self) -> None:
         """Return if the storage can be written to; raises StorageUnavailableError if not."""
 
-    def is_marked(self) -> bool:
-        """Did `mark` mark this storage? False for an empty folder in its place."""
+    def library_id(self) -> str | None:
+        """The id of the library that this storage belongs to; None if none was ever written."""
 
-    def mark(self) -> None:
-        """Mark this storage as the one that the records are about. May be repeated."""
+    def write_library_id(self, library_id: str) -> None:
+        """Keep the id durably, in place of another one."""
 
     def files(self) -> Iterator[StoredFile]:
         """All files that are there, in no order. One that comes or goes meanwhile may or may not be told."""
 
-    def remove_stale_temporaries(self, *, older_than_seconds: float) -> int:
-        """Remove what unfinished writers left and nobody has touched for that long; how many."""
+    def quarantine(self, key: str, at: datetime) -> None:
+        """Move a file out of the library; without one, do nothing. `at` is when, for `quarantined`."""
+
+    def quarantined(self) -> Iterator[QuarantinedFile]:
+        """All files in quarantine, in no order."""
+
+    def restore(self, file: QuarantinedFile) -> bool:
+        """Move a file back from quarantine. False, and nothing changes, if the library has a file of this key."""
+
+    def remove_quarantined(self, file: QuarantinedFile) -> None:
+        """Remove a file from quarantine for good; without one, do nothing."""
+
+    def remove_stale_temporaries(self, *, older_than_seconds: float, is_in_use: Callable[[str], bool]) -> int:
+        """Remove what unfinished writers left and nobody has touched for that long; how many.
+
+        Where a storage cannot tell when a writer was last at work, it asks `is_in_use` about the file's key.
+        """
+
+
+def has_file(storage: SweepableStorage, key: str) -> bool:
+    """Return whether the storage has a file of this key. Raises StorageUnavailableError if it can't tell."""
+    try:
+        with storage.open_reader(key, start=0, length=0):
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def quarantine_name(key: str, at: datetime) -> str:
+    """Return the name of a quarantined file, below the storage's root."""
+    check_key(key)
+    return f"{QUARANTINE}/{at.astimezone(UTC).strftime(_QUARANTINE_TIME)}/{key}"
+
+
+def read_quarantine_name(name: str) -> tuple[datetime, str]:
+    """Return the time and the key that a name of `quarantine_name` holds. Raises ValueError for any other name."""
+    folder, _, rest = name.partition("/")
+    time, _, key = rest.partition("/")
+    if folder != QUARANTINE:
+        raise ValueError("not the name of a quarantined file")
+    check_key(key)
+    return datetime.strptime(time, _QUARANTINE_TIME).replace(tzinfo=UTC), key
 
 
 def check_key(key: str) -> list[str]:

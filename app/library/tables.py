@@ -91,6 +91,26 @@ models = sa.Table(
     sa.Index("ix_models_page", "user_id", "created_at", "id"),
 )
 
+#: Records whose file the sweep found missing. Only the sweep and `python -m app.library.quarantine` look here.
+quarantined_models = sa.Table(
+    "quarantined_models",
+    metadata,
+    *(
+        sa.Column(column.name, column.type, primary_key=column.primary_key, nullable=column.nullable)
+        for column in models.columns
+    ),
+    sa.Column("quarantined_at", UTCDateTime, nullable=False),
+)
+
+#: One row at most. The storage carries the same id; see `pairing`. Without `paired_at` the storage may lack it still.
+library = sa.Table(
+    "library",
+    metadata,
+    sa.Column("only_row", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("paired_at", UTCDateTime, nullable=True),
+)
+
 leases = sa.Table(
     "leases",
     metadata,

@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 import structlog
 
 from app.config import ConfigurationError
-from app.errors import GatewayError
+from app.errors import GatewayError, StorageMismatchError
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +24,7 @@ _MAX_WAITING = 4
 #: The states that are not an error's code.
 OK, TIMEOUT = "ok", "timeout"
 _CONFIGURATION = "configuration_invalid"
+_MISMATCH = "storage_mismatch"
 
 
 class Readiness:
@@ -100,6 +101,9 @@ def _start(name: str, check: Callable[[], None]) -> Future[str]:
 def _state(name: str, check: Callable[[], None]) -> str:
     try:
         check()
+    except StorageMismatchError as mismatch:
+        log.error("readiness.failed", check=name, code=_MISMATCH, reason=mismatch.reason)  # noqa: TRY400 - a state
+        return _MISMATCH
     except GatewayError as failure:
         log.warning("readiness.failed", check=name, code=failure.code, reason=failure.reason[:200])
         return failure.code

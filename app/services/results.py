@@ -17,8 +17,8 @@ from app.clients.converter import Promotion
 from app.clients.file_access import FileAccessClient
 from app.domain.call import CallContext
 from app.domain.job import Job
-from app.domain.model import Model, clean_filename, stem_of
-from app.errors import GatewayError, ResultCorruptError
+from app.domain.model import Model, clean_filename, stem_of, storage_key_of
+from app.errors import GatewayError, ModelStoreUnavailableError, ResultCorruptError
 from app.services.leases import HeldLease
 from app.services.ports import ModelStore, Storage, StorageWriter
 from app.services.quota import LibraryQuota, Room
@@ -44,12 +44,16 @@ class ResultKeeper:
         models: ModelStore,
         quota: LibraryQuota,
         clock: Callable[[], datetime],
+        *,
+        require_pair: Callable[[], None],
     ) -> None:
+        """`require_pair` raises StorageMismatchError where the storage belongs to another database than the records."""
         self._files = files
         self._storage = storage
         self._models = models
         self._quota = quota
         self._clock = clock
+        self._require_pair = require_pair
 
     def keep(
         self,
@@ -65,11 +69,13 @@ class ResultKeeper:
         """Pull the promoted result, check it, store it and record it as the user's model.
 
         Raises ResultCorruptError where size or SHA-256 differ from what was announced, LibraryFullError, and what
-        pulling, storing and recording raise; then nothing of it is left.
+        pulling, storing and recording raise; then nothing of it is left. Only where the database fails while the model
+        is recorded, the file stays for the sweep: the record may have been written.
         """
+        self._require_pair()
         room = self._quota.require_room(user_id, promotion.size or 0)
         model_id = uuid.uuid4().hex
-        storage_key = f"{job.job_id}/{model_id}"
+        storage_key = storage_key_of(job.job_id, model_id)
         with _StoredResult(self._storage, storage_key, lease, room, transfer) as result:
             size = self._files.pull(promotion.object_key, result, context)
             sha256 = result.sha256
@@ -96,6 +102,9 @@ class ResultKeeper:
         try:
             with self._quota.reserved(model.user_id, model.size):
                 recorded = self._models.add(model)
+        except ModelStoreUnavailableError:
+            # A commit whose answer was lost may have been done. The sweep sees whether the file has a record.
+            raise
         except GatewayError:
             # A file without its row is of no use; what cannot be removed now, the sweep finds.
             self._remove(model.storage_key)

@@ -44,6 +44,15 @@ def test_readiness_fails_with_the_storage(tmp_path: Path) -> None:
         assert answer.get_json()["checks"]["database"] == "ok"
 
 
+def test_readiness_says_that_the_storage_is_another_librarys(tmp_path: Path) -> None:
+    """Both work, but the records are not about these files."""
+    with make_edge(tmp_path) as edge:
+        edge.stores.storage.write_library_id("a" * 32)
+        answer = edge.client(None).get("/readyz")
+        assert answer.status_code == 503
+        assert answer.get_json()["checks"] == {"database": "ok", "storage": "storage_mismatch", "configuration": "ok"}
+
+
 def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Path) -> None:
     """What runs goes on, but the next worker could not start: somebody should hear of it before it has to."""
     certificates = tmp_path / "ca.pem"

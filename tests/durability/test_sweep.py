@@ -4,103 +4,72 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from app.bootstrap import Gateway, Stores, build_gateway, open_stores
-from app.config import load_settings
-from app.domain.model import Model
+from app.bootstrap import build_gateway, open_stores
+from app.domain.job import Job
 from app.errors import ConverterUnavailableError
-from app.library.migrating import migrate
 from app.services.deferred_writes import DeferredWrites
 from app.services.leases import LeaseKeeper
+from app.services.library_sweep import LibrarySweep
 from app.services.ownership import JobOwnership
 from app.services.sweep import Sweep, SweepReport, SweepSchedule
-from tests.api.edge import ENVIRON
-from tests.support.clocks import FakeClock
-from tests.support.fakes import FakeConverter
+from tests.support.fakes import FakeConverter, a_job
 from tests.support.fleet import all_at_once
+from tests.support.libraries import CONTENT, HOUR, Library, open_library
 from tests.support.processes import wait_until
 
-HOUR = 3_600.0
 NOTHING = dict.fromkeys(
-    ("temporary_files", "files_without_record", "records_without_file", "expired_leases", "forgotten_uploads"), 0
+    (
+        "temporary_files",
+        "restored",
+        "files_without_record",
+        "records_without_file",
+        "quarantine",
+        "expired_leases",
+        "forgotten_uploads",
+    ),
+    0,
 )
-
-
-@dataclass
-class Library:
-    """A real database and a real folder, with a clock to turn, and as many gateways as a test wants."""
-
-    folder: Path
-    clock: FakeClock
-    gateway: Gateway
-    stores: Stores
-
-    def keep_model(self, *, with_file: bool = True) -> Model:
-        id_ = uuid4().hex
-        model = Model(
-            id=id_,
-            user_id="alice",
-            source_job_id=f"job-{id_}",
-            name="net",
-            platform="720",
-            filename="net.nef",
-            size=3,
-            sha256="0" * 64,
-            content_type="application/octet-stream",
-            storage_key=f"job-{id_}/{id_}",
-            created_at=self.clock(),
-        )
-        if with_file:
-            self.store_file(model.storage_key)
-        return self.stores.models.add(model)
-
-    def store_file(self, key: str) -> None:
-        """A file that was committed now, by the test's clock."""
-        with self.stores.storage.open_writer(key) as writer:
-            writer.write(b"nef")
-            writer.commit()
-        stamp = self.clock().timestamp()
-        os.utime(self.folder / "models" / key, (stamp, stamp))
-
-    def leave_temporary(self, *, age_seconds: float) -> Path:
-        """What a writer leaves that was killed. Its age is by the system's clock, which wrote the file."""
-        folder = self.folder / "models" / ".tmp"
-        before = set(folder.iterdir()) if folder.is_dir() else set()
-        with self.stores.storage.open_writer("a/b"):
-            [path] = set(folder.iterdir()) - before
-            kept = path.with_name(uuid4().hex)
-            kept.hardlink_to(path)
-        stamp = time.time() - age_seconds
-        os.utime(kept, (stamp, stamp))
-        return kept
-
-    def has_file(self, model: Model) -> bool:
-        return (self.folder / "models" / model.storage_key).is_file()
-
-    def sweep(self) -> SweepReport:
-        report = self.gateway.sweep.run()
-        assert report is not None
-        assert report.failed == []
-        return report
 
 
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[Library]:
-    clock = FakeClock(datetime.now(UTC))
-    url = f"sqlite:///{tmp_path / 'gateway.db'}"
-    environ = {"VISIONA_DATABASE_URL": url, "VISIONA_STORAGE_URL": (tmp_path / "models").as_uri()}
-    settings = load_settings(ENVIRON | environ)
-    migrate(url)
-    stores = open_stores(settings, clock)
-    yield Library(tmp_path, clock, build_gateway(settings, stores=stores, clock=clock), stores)
-    stores.close()
+    """A pair: its first sweep has run."""
+    with open_library(f"sqlite:///{tmp_path}/gateway.db", (tmp_path / "models").as_uri()) as library:
+        library.sweep()
+        yield library
+
+
+def leave_temporary(library: Library, *, age_seconds: float) -> Path:
+    """What a writer leaves that was killed. Its age is by the system's clock, which wrote the file."""
+    folder = library.folder / ".tmp"
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    with library.stores.storage.open_writer("a/b"):
+        [path] = set(folder.iterdir()) - before
+        kept = path.with_name(uuid4().hex)
+        kept.hardlink_to(path)
+    stamp = time.time() - age_seconds
+    os.utime(kept, (stamp, stamp))
+    return kept
+
+
+def sweep_with(library: Library, converter: FakeConverter) -> Sweep:
+    """The library's sweep in a gateway with conversion."""
+    stores, leases = library.stores, LeaseKeeper(library.stores.leases)
+    return Sweep(
+        library=LibrarySweep(stores.models, stores.storage, stores.pair, stores.quarantine, leases, library.clock),
+        ledger=stores.ledger,
+        expired_leases=stores.leases,
+        leases=leases,
+        ownership=JobOwnership(converter, stores.ledger, DeferredWrites(), clock=library.clock),  # type: ignore[arg-type]
+        clock=library.clock,
+    )
 
 
 def test_sweep_of_a_whole_library_removes_nothing(library: Library) -> None:
@@ -108,79 +77,89 @@ def test_sweep_of_a_whole_library_removes_nothing(library: Library) -> None:
     library.clock.advance(2 * HOUR)
 
     assert library.sweep().removed == NOTHING
-    assert all(library.has_file(model) for model in models)
+    assert all(library.is_whole(model) for model in models)
 
 
-def test_sweep_removes_old_remnants_of_every_kind_and_leaves_young_ones(library: Library) -> None:
+def test_sweep_deals_with_old_remnants_of_every_kind_and_leaves_young_ones(library: Library) -> None:
     """What could still be under way is left; an hour later (a day, for an upload) it is a remnant, too."""
+    sweep = sweep_with(library, FakeConverter())
 
     def leave_everything() -> dict[str, Any]:
-        library.store_file(f"job-{uuid4().hex}/orphan")
         library.stores.leases.acquire(f"job:{uuid4().hex}", "crashed", 150)
         library.stores.ledger.open_upload(uuid4().hex, "alice", library.clock())
-        return {"model": library.keep_model(with_file=False), "temporary": library.leave_temporary(age_seconds=0)}
+        return {
+            "file": library.store_file(),
+            "model": library.keep_model(with_file=False),
+            "temporary": leave_temporary(library, age_seconds=0),
+        }
 
     kept = [library.keep_model() for _ in range(5)]
     old = leave_everything()
-    assert library.sweep().removed == NOTHING
+    assert removed_by(sweep) == NOTHING
 
     library.clock.advance(25 * HOUR)
     stamp = time.time() - 2 * HOUR
     os.utime(old["temporary"], (stamp, stamp))
     young = leave_everything()
 
-    assert library.sweep().removed == dict.fromkeys(NOTHING, 1)
+    assert removed_by(sweep) == dict.fromkeys(NOTHING, 1) | {"restored": 0, "quarantine": 0}
     assert not old["temporary"].exists()
     assert young["temporary"].exists()
     assert library.stores.models.find("alice", old["model"].id) is None
     assert library.stores.models.find("alice", young["model"].id) is not None
     assert len(library.stores.ledger.pending_uploads("alice")) == 1
-    assert len(list(library.stores.storage.files())) == len(kept) + 1
-    assert all(library.has_file(model) for model in kept)
+    assert {file.key for file in library.stores.storage.files()} == {model.storage_key for model in kept} | {
+        young["file"]
+    }
 
 
-@pytest.mark.parametrize("models", [2, 30])
-def test_records_are_left_alone_when_the_storage_looks_lost(library: Library, models: int) -> None:
-    """An unmounted folder is no reason to forget what was in it."""
-    for _ in range(models):
+def removed_by(sweep: Sweep) -> dict[str, int]:
+    report = sweep.run()
+    assert report is not None
+    assert report.failed == []
+    return report.removed
+
+
+def test_what_the_gateway_would_not_call_so_is_never_swept(library: Library) -> None:
+    """Somebody's own files in the folder, or in a bucket without prefix, are not remnants."""
+    for key in ("backup/monday", "notes", f"job/{uuid4()}", "a/b/" + uuid4().hex):
+        library.store_file(key)
+    assert library.sweep_later().removed == NOTHING
+    assert len(list(library.stores.storage.files())) == 4
+
+
+def test_records_are_left_alone_when_the_storage_looks_lost(library: Library) -> None:
+    for _ in range(30):
         library.keep_model(with_file=False)
-    library.clock.advance(2 * HOUR)
-
-    assert library.sweep().removed["records_without_file"] == 0
-    assert len(library.stores.models.page("alice", limit=100, after=None)) == models
+    assert library.sweep_later().removed == NOTHING
+    assert len(library.stores.models.page("alice", limit=100, after=None)) == 30
 
 
 @pytest.mark.parametrize("models", [1, 8])
-@pytest.mark.parametrize("was_swept_before", [True, False])
-def test_library_whose_volume_was_unmounted_for_a_while_loses_nothing(
-    library: Library, models: int, was_swept_before: bool
-) -> None:
+def test_library_whose_volume_was_unmounted_for_a_while_loses_nothing(library: Library, models: int) -> None:
     """Neither the records while the files are elsewhere, nor the files when they are back."""
     kept = [library.keep_model() for _ in range(models)]
-    if was_swept_before:
-        library.sweep()
     library.clock.advance(2 * HOUR)
-    volume, elsewhere = library.folder / "models", library.folder / "unmounted"
+    volume, elsewhere = library.folder, library.folder.with_name("unmounted")
     volume.rename(elsewhere)
     meanwhile = library.keep_model()  # goes to the folder under the mount point
     library.clock.advance(2 * HOUR)
     assert library.sweep().removed == NOTHING
-    volume.rename(library.folder / "below")
+    volume.rename(volume.with_name("below"))
     elsewhere.rename(volume)
     library.clock.advance(2 * HOUR)
     library.sweep()
     for model in kept:
         assert library.stores.models.find("alice", model.id) is not None
         with library.stores.storage.open_reader(model.storage_key) as chunks:
-            assert b"".join(chunks) == b"nef"
+            assert b"".join(chunks) == CONTENT
     assert meanwhile.id not in {model.id for model in kept}
 
 
 def test_files_are_left_alone_when_the_database_looks_lost(library: Library) -> None:
-    for number in range(30):
-        library.store_file(f"job-{number}/model")
-    library.clock.advance(2 * HOUR)
-    assert library.sweep().removed == NOTHING
+    for _ in range(30):
+        library.store_file()
+    assert library.sweep_later().removed == NOTHING
     assert len(list(library.stores.storage.files())) == 30
 
 
@@ -188,12 +167,13 @@ def test_sweep_goes_on_past_a_step_that_fails(library: Library) -> None:
     """A storage that cannot be read keeps nobody's leases."""
     library.stores.leases.acquire("job:x", "crashed", 150)
     library.clock.advance(2 * HOUR)
-    (library.folder / "models").write_text("a file where the folder should be", encoding="utf-8")
+    library.folder.rename(library.folder.with_name("elsewhere"))
+    library.folder.write_text("a file where the folder should be", encoding="utf-8")
 
     report = library.gateway.sweep.run()
 
     assert report is not None
-    assert "files_without_record" in report.failed
+    assert report.failed == ["pairing"]
     assert report.removed["expired_leases"] == 1
 
 
@@ -201,7 +181,7 @@ def test_sweep_goes_on_past_a_step_that_fails(library: Library) -> None:
 def test_of_several_sweeps_at_once_one_runs(library: Library, turn: int) -> None:
     """Eight sweeps of eight gateways on one database: one does it, seven do nothing, and none waits."""
     for _ in range(3):
-        library.store_file(f"job-{uuid4().hex}/orphan")
+        library.store_file()
     library.clock.advance(2 * HOUR)
     under_way, others_are_done = threading.Event(), threading.Event()
     files = library.stores.storage.files
@@ -237,7 +217,7 @@ def test_of_several_sweeps_at_once_one_runs(library: Library, turn: int) -> None
 def test_sweep_that_was_skipped_is_tried_again_when_the_lease_is_over(library: Library) -> None:
     """The schedule does not wait an hour because a process was killed at its sweep."""
     library.stores.leases.acquire("sweep", "crashed", 150)
-    library.store_file(f"job-{uuid4().hex}/orphan")
+    library.store_file()
     schedule = SweepSchedule(library.gateway.sweep, every_seconds=HOUR, skipped_seconds=0.01)
     schedule.start()
     try:
@@ -255,13 +235,12 @@ def test_sweep_that_was_killed_blocks_the_next_one_for_its_lease_only(library: L
     assert library.sweep().removed == NOTHING
 
 
-def test_records_are_left_alone_when_the_marked_storage_has_lost_much_at_once(library: Library) -> None:
-    """A volume that came back from an older copy has the mark, and lacks what was stored since."""
+def test_records_are_left_alone_when_the_paired_storage_has_lost_much_at_once(library: Library) -> None:
+    """A volume that came back from an older copy has the id, and lacks what was stored since."""
     models = [library.keep_model() for _ in range(30)]
-    library.clock.advance(2 * HOUR)
-    assert library.sweep().removed == NOTHING
+    assert library.sweep_later().removed == NOTHING
     for model in models[:12]:
-        (library.folder / "models" / model.storage_key).unlink()
+        (library.folder / model.storage_key).unlink()
 
     assert library.sweep().removed == NOTHING
     assert all(library.stores.models.find("alice", model.id) for model in models)
@@ -273,15 +252,7 @@ def test_a_converter_that_is_down_does_not_hold_up_the_sweep(library: Library, u
     stores, converter = library.stores, FakeConverter(failing=ConverterUnavailableError("down"))
     for number in range(users):
         stores.ledger.open_upload(uuid4().hex, f"user-{number}", library.clock())
-    sweep = Sweep(
-        storage=stores.storage,
-        models=stores.models,
-        ledger=stores.ledger,
-        expired_leases=stores.leases,
-        leases=LeaseKeeper(stores.leases),
-        ownership=JobOwnership(converter, stores.ledger, DeferredWrites(), clock=library.clock),  # type: ignore[arg-type]
-        clock=library.clock,
-    )
+    sweep = sweep_with(library, converter)
     library.clock.advance(HOUR)
 
     report = sweep.run()
@@ -290,6 +261,25 @@ def test_a_converter_that_is_down_does_not_hold_up_the_sweep(library: Library, u
     assert (report.removed["forgotten_uploads"], report.failed) == (0, [])
     assert len(converter.calls) == asked
     assert all(stores.ledger.pending_uploads(f"user-{number}") for number in range(users))
+
+
+@pytest.mark.parametrize("answer", ["runs", "does not run", "no answer", "nobody to ask"])
+def test_an_old_upload_is_forgotten_only_if_the_converter_says_that_nothing_runs(library: Library, answer: str) -> None:
+    """A converter that is down for a day is no reason to forget whose its jobs are."""
+    stores = library.stores
+    stores.ledger.open_upload(uuid4().hex, "alice", library.clock())
+    converter = FakeConverter()
+    if answer == "runs":
+        job: Job = a_job("job-1", created_at=library.clock())
+        converter.jobs["job-1"], converter.owners["job-1"] = job, "alice"
+    elif answer == "no answer":
+        converter.failing = ConverterUnavailableError("down")
+    sweep = library.gateway.sweep if answer == "nobody to ask" else sweep_with(library, converter)
+    library.clock.advance(25 * HOUR)
+
+    assert removed_by(sweep)["forgotten_uploads"] == (1 if answer == "does not run" else 0)
+    assert (stores.ledger.find_job("alice", "job-1") is not None) == (answer == "runs")
+    assert len(stores.ledger.pending_uploads("alice")) == (1 if answer in {"no answer", "nobody to ask"} else 0)
 
 
 def test_a_sweep_that_has_a_bug_does_not_end_all_further_ones() -> None:

@@ -9,6 +9,7 @@ Closing a stack searches all its logs for everything that was secret in its run,
 
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -180,7 +181,20 @@ class Stack:
         self.kill_gateway() if kill else self.stop_gateway()
         if empty_database:
             self.stores.empty_database()
+            self._pair_by_command()
         self.start_gateway(environment=environment)
+
+    def _pair_by_command(self) -> None:
+        """As an operator does after a loss of the database; without it the gateway would not get ready."""
+        for command in (["migrating"], ["pairing", "pair", "--force"]):
+            subprocess.run(
+                [sys.executable, "-m", f"app.library.{command[0]}", *command[1:]],
+                env=self.environment(),
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=60,
+            )
 
     def worker_pids(self) -> list[int]:
         return self.gateway.worker_pids() if self.gateway else []

@@ -123,7 +123,10 @@ def known_values() -> dict[str, set[str]]:
     Retrier()
     ServiceTokens(FakeTokenSource()).begin_to_count(["a:scope"])
     here = Counts.here()
-    words = {label: here.values_of(label) for label in ("kind", "decision", "event", "outcome", "lost", "lease")}
+    words = {
+        label: here.values_of(label)
+        for label in ("kind", "decision", "event", "outcome", "lost", "lease", "remnant", "state")
+    }
     calls = {call.value for call in Call} | {"mc.sign_in"}
     codes = {*catalogue(), "none"}
     return words | {

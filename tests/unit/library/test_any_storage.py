@@ -213,4 +213,4 @@ def test_files_are_listed_with_key_size_and_time_and_drafts_are_not(storage: Swe
 
 def test_a_storage_that_was_never_used_has_no_files_and_nothing_to_remove(storage: SweepableStorage) -> None:
     assert list(storage.files()) == []
-    assert storage.remove_stale_temporaries(older_than_seconds=0) == 0
+    assert storage.remove_stale_temporaries(older_than_seconds=0, is_in_use=lambda _: False) == 0

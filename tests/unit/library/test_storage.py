@@ -167,9 +167,9 @@ def test_a_process_killed_before_its_commit_leaves_nothing_visible_and_the_sweep
     assert killed.returncode == -9
     assert list(storage.files()) == []
     (temporary,) = root.joinpath(".tmp").iterdir()
-    assert storage.remove_stale_temporaries(older_than_seconds=3600) == 0
+    assert storage.remove_stale_temporaries(older_than_seconds=3600, is_in_use=lambda _: False) == 0
     os.utime(temporary, (0, 0))
-    assert storage.remove_stale_temporaries(older_than_seconds=3600) == 1
+    assert storage.remove_stale_temporaries(older_than_seconds=3600, is_in_use=lambda _: False) == 1
     assert not temporary.exists()
 
 

@@ -84,6 +84,8 @@ class Bench:
     quota_bytes: int | None = None
     #: What befalls the ledger once an upload has been opened, in tests of the note that follows.
     database_failure: GatewayError | None = None
+    #: Raises where database and storage do not belong together.
+    require_pair: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.sleep = FakeSleep(self.monotonic)
@@ -116,6 +118,7 @@ class Bench:
             self.models,
             LibraryQuota(self.models, self.keeper, self.quota_bytes),
             self.clock,
+            require_pair=self.require_pair,
         )
         self.library = ModelLibrary(self.models, self.storage, self.keeper, self.slots)
         self.notes = JobNotes(self.ledger, self.writes, clock=self.clock)

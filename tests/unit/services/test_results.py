@@ -6,6 +6,7 @@ import pytest
 
 from app.clients.converter import Promotion
 from app.clients.file_access import Receiver
+from app.domain.model import Model
 from app.errors import (
     DeadlineExceededError,
     FileServiceUnavailableError,
@@ -13,6 +14,7 @@ from app.errors import (
     LibraryFullError,
     ModelStoreUnavailableError,
     ResultCorruptError,
+    StorageMismatchError,
     StorageUnavailableError,
 )
 from app.services.transfers import TransferKind
@@ -144,27 +146,57 @@ def test_the_job_that_already_has_a_model_keeps_it_and_the_new_file_goes(bench: 
     assert bench.storage.writers == 2
 
 
-def test_a_model_that_cannot_be_recorded_leaves_no_file(bench: Bench) -> None:
-    bench.models.failing = ModelStoreUnavailableError("down")
-    with pytest.raises(ModelStoreUnavailableError):
+def fail_to_record(bench: Bench, failure: GatewayError, *, is_recorded: bool = False) -> None:
+    """Have `add` fail, before or after it has recorded the model."""
+    add = bench.models.add
+
+    def failing(model: Model) -> Model:
+        if is_recorded:
+            add(model)
+        raise failure
+
+    bench.models.add = failing  # type: ignore[method-assign]
+
+
+def test_a_model_that_may_not_be_recorded_leaves_no_file(bench: Bench) -> None:
+    fail_to_record(bench, LibraryFullError(1))
+    with pytest.raises(LibraryFullError):
         keep(bench)
     assert bench.storage.files == {}
 
 
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_database_that_fails_while_a_model_is_recorded_costs_no_file(bench: Bench, is_recorded: bool) -> None:
+    """The commit may have been done and only its answer lost: the record must not lack its file."""
+    fail_to_record(bench, ModelStoreUnavailableError("the connection broke"), is_recorded=is_recorded)
+    with pytest.raises(ModelStoreUnavailableError):
+        keep(bench)
+    [key] = bench.storage.files
+    assert [model.storage_key for model in bench.models.models.values()] == ([key] if is_recorded else [])
+
+
+def test_nothing_is_kept_while_the_storage_belongs_to_another_database(bench: Bench) -> None:
+    def mismatch() -> None:
+        raise StorageMismatchError("other ids")
+
+    with pytest.raises(StorageUnavailableError):
+        keep(Bench(files=bench.files, storage=bench.storage, require_pair=mismatch))
+    assert (bench.files.pulls, bench.storage.calls) == (0, [])
+
+
 def test_a_file_that_cannot_be_removed_either_does_not_hide_why(bench: Bench) -> None:
-    def pull(receiver: Receiver) -> int:
-        receiver.write(CONTENT)
-        bench.models.failing = ModelStoreUnavailableError("down")
-        return len(CONTENT)
+    class Full(type(bench.models)):  # type: ignore[misc]
+        def add(self, model: Model) -> Model:
+            raise LibraryFullError(1)
 
     class Sticky(type(bench.storage)):  # type: ignore[misc]
         def delete(self, key: str) -> None:
             raise StorageUnavailableError("down too")
 
-    bench.files.script = pull
-    sticky = Bench(files=bench.files, models=bench.models, storage=Sticky())
-    with pytest.raises(ModelStoreUnavailableError):
+    sticky = Bench(models=Full(), storage=Sticky())
+    with pytest.raises(LibraryFullError):
         keep(sticky)
+    assert len(sticky.storage.files) == 1
 
 
 def test_the_lease_is_kept_while_the_result_comes_and_once_more_before_it_shows(bench: Bench) -> None:
