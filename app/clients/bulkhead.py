@@ -1,23 +1,28 @@
-"""A bound on how many threads may hang on one upstream, so that a stalled neighbour does not take the whole worker.
+"""A bound on how many threads may wait for one upstream, so that a stalled upstream does not take the whole worker.
 
-A control call to a stalled upstream holds its thread for half a minute, and whoever waits for somebody else's call
-holds one too. So each upstream has a number of places in a worker. While it answers nobody notices: whoever finds no
-place waits for one, for a moment. Once several calls have been hanging for longer than a healthy upstream ever takes,
-new callers are refused at once, and those that hang are not retried. No failures are counted and nothing is probed:
-it ends by itself when the calls do (docs/adr/0008).
+A control call to a stalled upstream holds its thread for half a minute, and a caller that waits for another's call
+holds one, too. So each upstream has a number of places in a worker. Each kind of call keeps a few of them for itself:
+a kind that is slow, whether it is healthy or stalled, cannot take the places of the others, and what is slow for it is
+judged by its own time limit. A call that finds no place waits a moment for one. It is refused at once if most calls of
+its kind hang, and those that hang are then not retried. No failures are counted and nothing is probed: the refusals end
+when the calls do (docs/adr/0008).
 """
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 
 from app.clients.transport import UpstreamFailure
 
+#: A call hangs once it has taken this share of its time limit: two seconds of ten, six of thirty.
+HANGING_SHARE = 0.2
+
 
 class CrowdedFailure(UpstreamFailure):
-    """Too many callers hang on this upstream already; nothing was sent. Never retried."""
+    """Too many callers wait for this upstream already; nothing was sent. Never retried."""
 
     kind = "crowded"
 
@@ -25,88 +30,88 @@ class CrowdedFailure(UpstreamFailure):
 class Bulkhead:
     """One upstream's places in this process. Thread-safe.
 
-    `places` calls may be under way at once; who finds none free waits `patience_seconds` for one. With `most_hanging`
-    threads, in calls or waiting for others' calls, there for over `hanging_seconds`, nobody new comes in, and of
-    those who wait only as many stay as there are places.
+    `places` calls may be in flight at once. `limits_seconds` has the kinds of calls, with the time limit of one try of
+    each. Half of the places are reserved, in equal shares, for the kinds. A call that finds no place waits
+    `patience_seconds` for one.
     """
 
     def __init__(
         self,
         places: int,
+        limits_seconds: Mapping[str, float],
         *,
-        most_hanging: int = 8,
-        hanging_seconds: float = 2.0,
         patience_seconds: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places = places
-        self._most_hanging = most_hanging
-        self._hanging_seconds = hanging_seconds
+        self._reserved = places // (2 * len(limits_seconds))
+        self._hanging_seconds = {kind: HANGING_SHARE * limit for kind, limit in limits_seconds.items()}
         self._patience_seconds = patience_seconds
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._calls = 0
-        # When each thread came in; a dict keeps that order, so those who hang are its first.
-        self._inside: dict[object, float] = {}
+        self._calls: Counter[str] = Counter()
+        #: The kind of each thread, in a call or waiting for another's, and when it came; in the order of coming.
+        self._inside: dict[object, tuple[str, float]] = {}
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Make a call in the block. Raises CrowdedFailure where enough hang on the upstream already."""
+    def entered(self, kind: str) -> Iterator[None]:
+        """Make a call of `kind` in the block. Raises CrowdedFailure if there is no place for it."""
         ticket = object()
         with self._changed:
             until = self._monotonic() + self._patience_seconds
-            while self._calls >= self._places or self._is_crowded():
+            while not self._has_place(kind):
                 left = until - self._monotonic()
-                if left <= 0 or self._is_crowded():
+                if left <= 0 or self._hangs(kind):
                     raise self._failure()
                 self._changed.wait(left)
-            self._calls += 1
-            self._inside[ticket] = self._monotonic()
+            self._calls[kind] += 1
+            self._inside[ticket] = kind, self._monotonic()
         try:
             yield
         finally:
             with self._changed:
-                self._calls -= 1
+                self._calls[kind] -= 1
                 del self._inside[ticket]
-                self._changed.notify()
+                # All of them: the one that waits longest may be of a kind that has no place yet.
+                self._changed.notify_all()
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait for somebody else's call to end, as `event.wait` does; True if it has.
+    def wait(self, kind: str, event: threading.Event, seconds: float) -> bool:
+        """Wait for another thread's call of `kind` to end, as `event.wait` does; True if it has.
 
-        Raises CrowdedFailure where enough hang on the upstream, before or while this thread waits.
+        Raises CrowdedFailure, before or while this thread waits, if that kind hangs and there are more threads here
+        than places.
         """
         ticket, until = object(), self._monotonic() + seconds
         with self._changed:
-            if self._is_crowded():
-                raise self._failure()
-            self._inside[ticket] = self._monotonic()
+            self._inside[ticket] = kind, self._monotonic()
         try:
             while True:
+                with self._changed:
+                    if ticket not in islice(self._inside, self._places) and self._hangs(kind):
+                        raise self._failure()
                 left = until - self._monotonic()
-                if event.wait(max(0.0, min(left, self._hanging_seconds / 4))):
+                if event.wait(max(0.0, min(left, self._hanging_seconds[kind] / 4))):
                     return True
                 if left <= 0:
                     return False
-                with self._changed:
-                    if self._is_crowded() and self._is_in_excess(ticket):
-                        raise self._failure()
         finally:
             with self._changed:
                 del self._inside[ticket]
 
-    @property
-    def is_crowded(self) -> bool:
-        """Would a new caller be refused at once?"""
+    def is_crowded(self, kind: str) -> bool:
+        """Return whether another call of `kind` would be refused at once."""
         with self._changed:
-            return self._is_crowded()
+            return not self._has_place(kind) and self._hangs(kind)
 
-    def _is_crowded(self) -> bool:
-        # They stand in the order in which they came: if the n-th has been here for long, n have.
-        nth = next(itertools.islice(self._inside.values(), self._most_hanging - 1, None), None)
-        return nth is not None and nth <= self._monotonic() - self._hanging_seconds
+    def _has_place(self, kind: str) -> bool:
+        kept = sum(max(0, self._reserved - self._calls[other]) for other in self._hanging_seconds if other != kind)
+        return self._calls.total() + kept < self._places
 
-    def _is_in_excess(self, ticket: object) -> bool:
-        return ticket not in itertools.islice(self._inside, self._places)
+    def _hangs(self, kind: str) -> bool:
+        """Return whether at least half of the threads of `kind` have been here for longer than is usual."""
+        since = self._monotonic() - self._hanging_seconds[kind]
+        hang = [came_at <= since for other, came_at in self._inside.values() if other == kind]
+        return any(hang) and 2 * sum(hang) >= len(hang)
 
     def _failure(self) -> CrowdedFailure:
-        return CrowdedFailure(f"{len(self._inside)} threads hang on this upstream already")
+        return CrowdedFailure(f"{len(self._inside)} threads wait for this upstream already")

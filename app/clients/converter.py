@@ -160,13 +160,13 @@ class ConverterClient:
                 raise PromoteFailedError("promote's answer is about another job or user")
             return _read_promotion(payload)
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        """How callers wait for another's call to the converter: they hold a thread as that one does.
+    def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
+        """Wait for another thread's `call` to the converter, as `event.wait` does; True if the event came.
 
-        True if the event came. Raises ConverterUnavailableError where too many hang on the converter already.
+        Raises ConverterUnavailableError if that call hangs and too many threads wait already.
         """
         with _unavailable():
-            return self._retrier.bulkheads[Call.GET_JOB.upstream].wait(event, seconds)
+            return self._retrier.bulkheads[call.upstream].wait(call, event, seconds)
 
     def _authorized(
         self,

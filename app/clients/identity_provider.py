@@ -266,7 +266,7 @@ class IdentityProvider:
     def _wait(self, event: threading.Event, seconds: float) -> bool:
         """How callers wait for another's call: they hold a thread as the one who makes it does."""
         try:
-            return self._retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].wait(event, seconds)
+            return self._retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].wait(SignInCall.SIGN_IN, event, seconds)
         except UpstreamFailure as failure:
             raise IDPUnavailableError(f"{failure.kind}: {failure}") from None
 

@@ -143,9 +143,9 @@ class MemberCenterClient:
         return download
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
-        """How callers wait for another's service token: they hold a thread as the one who fetches it does."""
+        """Wait for the service token that another thread fetches; raises IDPUnavailableError if too many wait."""
         try:
-            return self._retrier.bulkheads[Call.TOKEN.upstream].wait(event, seconds)
+            return self._retrier.bulkheads[Call.TOKEN.upstream].wait(Call.TOKEN, event, seconds)
         except UpstreamFailure as failure:
             raise IDPUnavailableError(f"{failure.kind}: {failure}") from failure
 

@@ -127,7 +127,7 @@ _KINDS = tuple(
     )
 )  # fmt: skip
 
-#: Threads of a worker that may wait for one upstream's control calls; the rest are for everybody else.
+#: Threads of a worker that may wait for one upstream's control calls; the rest are for all other requests.
 PLACES = WORKER_THREADS * 5 // 8
 #: The same for sign-ins.
 SIGN_IN_PLACES = WORKER_THREADS // 4
@@ -150,8 +150,8 @@ class Retrier:
         self._sleep = sleep
         self._monotonic = monotonic
         self.bulkheads: Mapping[str, Bulkhead] = {
-            **{call.bulkhead: Bulkhead(PLACES) for call in Call},
-            SignInCall.SIGN_IN.bulkhead: Bulkhead(SIGN_IN_PLACES),
+            name: Bulkhead(SIGN_IN_PLACES if name == SignInCall.SIGN_IN.bulkhead else PLACES, limits)
+            for name, limits in _control_limits(matrix).items()
         }
         self.health = UpstreamHealth(monotonic)
         for call in MATRIX:
@@ -172,11 +172,12 @@ class Retrier:
         """
         policy = self.matrix[call]
         is_streamed = policy.timeouts.total_seconds is None
-        bulkhead = self.bulkheads[call.bulkhead]
+        bulkhead = None if is_streamed else self.bulkheads[call.bulkhead]
+        stop: stop_base = stop_after_attempt(policy.tries) | _StopWhenWaitOutlives(deadline, has_begun)
+        if bulkhead is not None:
+            stop |= _StopWhenCrowded(bulkhead, call)
         retrying = Retrying(
-            stop=stop_after_attempt(policy.tries)
-            | _StopWhenWaitOutlives(deadline, has_begun)
-            | _StopWhenCrowded(bulkhead),
+            stop=stop,
             wait=wait_chain(*(wait_fixed(seconds) for seconds in policy.waits_seconds or (0.0,))),
             retry=retry_if_exception_type(policy.retried_on),
             sleep=self._sleep,
@@ -184,7 +185,7 @@ class Retrier:
             reraise=True,
         )
         try:
-            with nullcontext() if is_streamed else bulkhead.entered():
+            with nullcontext() if bulkhead is None else bulkhead.entered(call):
                 return retrying(lambda: self._observed(call, attempt, self._clipped(policy.timeouts, deadline)))
         except UpstreamFailure as failure:
             # Crowded, it was not even tried.
@@ -241,14 +242,24 @@ class _StopWhenWaitOutlives(stop_base):
 
 
 class _StopWhenCrowded(stop_base):
-    """Stop when so many callers hang on the upstream that a retry would only keep a thread from others."""
+    """Stop when so many calls of this kind hang that a retry would only keep a thread from other requests."""
 
-    def __init__(self, bulkhead: Bulkhead) -> None:
+    def __init__(self, bulkhead: Bulkhead, call: UpstreamCall) -> None:
         self._bulkhead = bulkhead
+        self._call = call
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         del retry_state
-        return self._bulkhead.is_crowded
+        return self._bulkhead.is_crowded(self._call)
+
+
+def _control_limits(matrix: Mapping[UpstreamCall, RetryPolicy]) -> dict[str, dict[str, float]]:
+    """Return the time limit in seconds of each control call, by bulkhead."""
+    limits: dict[str, dict[str, float]] = {}
+    for call, policy in matrix.items():
+        if policy.timeouts.total_seconds is not None:
+            limits.setdefault(call.bulkhead, {})[call] = policy.timeouts.total_seconds
+    return limits
 
 
 def count_failure(call: UpstreamCall, failure: UpstreamFailure) -> None:

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 
 import structlog
 from cachetools import TTLCache
 
 from app import metrics
 from app.clients.converter import ConverterClient
+from app.clients.retry import Call
 from app.clients.singleflight import SingleFlight
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord
@@ -55,7 +57,7 @@ class JobOwnership:
         self._clock = clock
         self._owners = OwnershipMap()
         self._locks = UserLocks()
-        self._lists: SingleFlight[Sequence[Job]] = SingleFlight(converter.wait)
+        self._lists: SingleFlight[Sequence[Job]] = SingleFlight(partial(converter.wait, Call.LIST_JOBS))
         self._misses: TTLCache[str, bool] = TTLCache(_MOST_MISSES, MISS_SECONDS, timer=monotonic)
         self._misses_guard = threading.Lock()
 

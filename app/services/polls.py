@@ -7,10 +7,12 @@ is decided before this is asked at all.
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from cachetools import TTLCache
 
 from app.clients.converter import ConverterClient
+from app.clients.retry import Call
 from app.clients.singleflight import SingleFlight
 from app.domain.call import CallContext
 from app.domain.job import Job
@@ -24,7 +26,7 @@ class JobPoller:
 
     def __init__(self, converter: ConverterClient, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._converter = converter
-        self._flights: SingleFlight[Job] = SingleFlight(converter.wait)
+        self._flights: SingleFlight[Job] = SingleFlight(partial(converter.wait, Call.GET_JOB))
         self._jobs: TTLCache[str, Job] = TTLCache(_MOST_JOBS, FRESH_SECONDS, timer=monotonic)
         self._guard = threading.Lock()
 

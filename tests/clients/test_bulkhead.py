@@ -7,10 +7,12 @@ from contextlib import ExitStack
 import pytest
 
 from app.clients.bulkhead import Bulkhead, CrowdedFailure
-from app.clients.retry import MATRIX, PLACES, SIGN_IN_PLACES, Call, Retrier, SignInCall
+from app.clients.retry import MATRIX, PLACES, SIGN_IN_PLACES, Call, Retrier, SignInCall, UpstreamCall
 from app.clients.transport import AnswerLostFailure, NotConnectedFailure, Timeouts
 from app.config import WORKER_THREADS
 from app.domain.call import Deadline
+
+CONTROL_CALLS = [call for call in MATRIX if MATRIX[call].timeouts.total_seconds is not None]
 
 
 class Clock:
@@ -34,65 +36,95 @@ def inside() -> Iterator[ExitStack]:
         yield stack
 
 
-def impatient(clock: Clock, places: int = 5) -> Bulkhead:
-    return Bulkhead(places, most_hanging=3, hanging_seconds=2.0, patience_seconds=0.0, monotonic=clock)
+def impatient(clock: Clock, places: int = 8, **limits_seconds: float) -> Bulkhead:
+    """A bulkhead at which nobody waits for a place; of two kinds unless told otherwise."""
+    return Bulkhead(places, limits_seconds or {"quick": 10, "slow": 30}, patience_seconds=0.0, monotonic=clock)
+
+
+def enter(inside: ExitStack, bulkhead: Bulkhead, kind: str, times: int = 1) -> None:
+    for _ in range(times):
+        inside.enter_context(bulkhead.entered(kind))
+
+
+def is_refused(bulkhead: Bulkhead, kind: str) -> bool:
+    try:
+        with bulkhead.entered(kind):
+            return False
+    except CrowdedFailure:
+        return True
 
 
 def test_there_is_room_for_as_many_as_there_are_places(clock: Clock, inside: ExitStack) -> None:
-    bulkhead = impatient(clock)
-    for _ in range(5):
-        inside.enter_context(bulkhead.entered())
-    with pytest.raises(CrowdedFailure), bulkhead.entered():
-        pass
+    bulkhead = impatient(clock, places=5, only=10)
+    enter(inside, bulkhead, "only", 5)
+    assert is_refused(bulkhead, "only")
 
 
 def test_a_place_is_given_back_whatever_happens_inside(clock: Clock) -> None:
-    bulkhead = impatient(clock, places=1)
+    bulkhead = impatient(clock, places=1, only=10)
     for _ in range(3):
-        with pytest.raises(KeyError), bulkhead.entered():
+        with pytest.raises(KeyError), bulkhead.entered("only"):
             raise KeyError
-    with bulkhead.entered():
-        pass
+    assert not is_refused(bulkhead, "only")
 
 
-def test_nobody_comes_in_while_enough_have_been_hanging_for_long(clock: Clock, inside: ExitStack) -> None:
+@pytest.mark.parametrize("seconds_inside", [0, 5, 29, 600])
+@pytest.mark.parametrize(("one", "other"), [("quick", "slow"), ("slow", "quick")])
+def test_a_kind_of_call_leaves_places_to_the_others_however_slow_it_is(
+    clock: Clock, inside: ExitStack, one: str, other: str, seconds_inside: float
+) -> None:
     bulkhead = impatient(clock)
-    for _ in range(3):
-        inside.enter_context(bulkhead.entered())
-    clock.now += 1.999
-    assert not bulkhead.is_crowded
+    enter(inside, bulkhead, one, 6)
+    clock.now += seconds_inside
+    assert is_refused(bulkhead, one)
+    assert not bulkhead.is_crowded(other)
+    enter(inside, bulkhead, other, 2)
+    assert is_refused(bulkhead, other)
+
+
+def test_a_call_finds_a_place_beside_any_number_of_calls_that_hang(clock: Clock, inside: ExitStack) -> None:
+    bulkhead = impatient(clock)
+    enter(inside, bulkhead, "quick", 5)
+    clock.now += 600
+    assert not bulkhead.is_crowded("quick")
+    assert not is_refused(bulkhead, "quick")
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("quick", 2.0), ("slow", 6.0)])
+def test_what_hangs_is_judged_by_the_time_limit_of_the_call(
+    clock: Clock, inside: ExitStack, kind: str, seconds: float
+) -> None:
+    bulkhead = impatient(clock)
+    enter(inside, bulkhead, kind, 6)
+    clock.now += seconds - 0.001
+    assert not bulkhead.is_crowded(kind)
     clock.now += 0.001
-    assert bulkhead.is_crowded
-    with pytest.raises(CrowdedFailure), bulkhead.entered():
-        pass
+    assert bulkhead.is_crowded(kind)
     inside.close()
-    assert not bulkhead.is_crowded
-    with bulkhead.entered():
-        pass
+    assert not bulkhead.is_crowded(kind)
 
 
-def test_those_who_have_just_come_do_not_count_as_hanging(clock: Clock, inside: ExitStack) -> None:
+def test_calls_that_have_just_begun_do_not_count_as_hanging(clock: Clock, inside: ExitStack) -> None:
     bulkhead = impatient(clock)
-    for _ in range(2):
-        inside.enter_context(bulkhead.entered())
+    enter(inside, bulkhead, "quick", 2)
     clock.now += 10
-    inside.enter_context(bulkhead.entered())
-    assert not bulkhead.is_crowded
-    with bulkhead.entered():
-        pass
+    enter(inside, bulkhead, "quick", 4)
+    assert not bulkhead.is_crowded("quick")  # most of them come to an end soon
+    clock.now += 2
+    assert bulkhead.is_crowded("quick")
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_who_finds_no_place_waits_for_one(_turn: int) -> None:
-    bulkhead = Bulkhead(1, patience_seconds=30.0)
+def test_a_call_that_finds_no_place_waits_for_one(_turn: int) -> None:
+    bulkhead = Bulkhead(1, {"only": 600}, patience_seconds=30.0)
     came_in = threading.Event()
 
     def follow() -> None:
-        with bulkhead.entered():
+        with bulkhead.entered("only"):
             came_in.set()
 
     follower = threading.Thread(target=follow)
-    with bulkhead.entered():
+    with bulkhead.entered("only"):
         follower.start()
         assert not came_in.is_set()
     follower.join(30)
@@ -100,35 +132,63 @@ def test_who_finds_no_place_waits_for_one(_turn: int) -> None:
 
 
 @pytest.mark.parametrize("_turn", range(3))
+def test_a_place_goes_to_the_kind_that_may_have_it(_turn: int) -> None:
+    """A call that still may not enter must not keep the news of a free place to itself."""
+    bulkhead = Bulkhead(4, {"quick": 600, "slow": 600}, patience_seconds=30.0)
+    came_in = {"quick": threading.Event(), "slow": threading.Event()}
+    stays = threading.Event()
+
+    def follow(kind: str) -> None:
+        with bulkhead.entered(kind):
+            came_in[kind].set()
+            assert stays.wait(30)
+
+    followers = [threading.Thread(target=follow, args=(kind,)) for kind in ("slow", "quick")]
+    with ExitStack() as slow:
+        enter(slow, bulkhead, "slow", 3)
+        with bulkhead.entered("quick"):
+            for follower in followers:
+                follower.start()
+            while len(bulkhead._changed._waiters) < 2:  # type: ignore[attr-defined]
+                threading.Event().wait(0.001)
+        assert came_in["quick"].wait(30)
+        assert not came_in["slow"].is_set()
+    assert came_in["slow"].wait(30)
+    stays.set()
+    for follower in followers:
+        follower.join(30)
+
+
+@pytest.mark.parametrize("_turn", range(3))
 def test_those_who_wait_for_a_call_are_as_many_as_come_and_leave_with_it(_turn: int) -> None:
     """A hundred callers share one call that ends in time, whatever the number of places."""
-    bulkhead, event, waiting = Bulkhead(4, hanging_seconds=60), threading.Event(), threading.Barrier(101)
+    bulkhead, event, waiting = Bulkhead(4, {"only": 600}), threading.Event(), threading.Barrier(101)
     outcomes: list[bool] = []
 
     def wait() -> None:
         waiting.wait(30)
-        outcomes.append(bulkhead.wait(event, 30))
+        outcomes.append(bulkhead.wait("only", event, 30))
 
     threads = [threading.Thread(target=wait) for _ in range(100)]
     for thread in threads:
         thread.start()
     waiting.wait(30)
-    with bulkhead.entered():  # waiting takes nobody's place for a call
+    with bulkhead.entered("only"):  # waiting takes nobody's place for a call
         event.set()
     for thread in threads:
         thread.join(30)
     assert outcomes == [True] * 100
-    assert not bulkhead.is_crowded
+    assert not bulkhead._inside
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_once_it_is_crowded_only_as_many_stay_waiting_as_there_are_places(_turn: int) -> None:
-    bulkhead, event = Bulkhead(5, most_hanging=3, hanging_seconds=0.2), threading.Event()
+def test_once_a_call_hangs_only_as_many_stay_waiting_as_there_are_places(_turn: int) -> None:
+    bulkhead, event = Bulkhead(5, {"only": 1}), threading.Event()
     left, stayed, settled = [], [], threading.Semaphore(0)
 
     def wait() -> None:
         try:
-            stayed.append(bulkhead.wait(event, 30))
+            stayed.append(bulkhead.wait("only", event, 30))
         except CrowdedFailure:
             left.append(1)
             settled.release()
@@ -138,51 +198,63 @@ def test_once_it_is_crowded_only_as_many_stay_waiting_as_there_are_places(_turn:
         thread.start()
     for _ in range(15):
         assert settled.acquire(timeout=30)
-    assert bulkhead.is_crowded
+    with pytest.raises(CrowdedFailure):
+        bulkhead.wait("only", event, 30)
     event.set()
     for thread in threads:
         thread.join(30)
     assert (len(left), stayed) == (15, [True] * 5)
+    assert not bulkhead._inside
+
+
+def test_waiting_for_a_healthy_call_goes_on_beside_another_kind_that_hangs(clock: Clock, inside: ExitStack) -> None:
+    bulkhead = impatient(clock)
+    enter(inside, bulkhead, "slow", 6)
+    clock.now += 600
+    landed = threading.Event()
+    landed.set()
+    for _ in range(20):
+        assert bulkhead.wait("quick", landed, 30)
 
 
 def test_a_wait_has_its_own_end(clock: Clock) -> None:
-    assert Bulkhead(1, monotonic=clock).wait(threading.Event(), 0) is False
+    assert impatient(clock).wait("quick", threading.Event(), 0) is False
 
 
 @pytest.mark.parametrize("_turn", range(3))
 def test_never_more_are_inside_than_there_are_places(_turn: int) -> None:
-    bulkhead = Bulkhead(4, most_hanging=4, hanging_seconds=60, patience_seconds=60)
+    bulkhead = Bulkhead(4, {"a": 600, "b": 600}, patience_seconds=60)
     guard, now, most = threading.Lock(), 0, 0
 
-    def visit() -> None:
+    def visit(kind: str) -> None:
         nonlocal now, most
         for _ in range(20):
-            with bulkhead.entered():
+            with bulkhead.entered(kind):
                 with guard:
                     now += 1
                     most = max(most, now)
                 with guard:
                     now -= 1
 
-    threads = [threading.Thread(target=visit) for _ in range(24)]
+    threads = [threading.Thread(target=visit, args=("ab"[number % 2],)) for number in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert 0 < most <= 4
     assert now == 0
+    assert bulkhead._calls.total() == 0
 
 
 def test_a_stalled_upstream_leaves_threads_for_others() -> None:
     assert PLACES < WORKER_THREADS
-    upstreams = {call.upstream for call in Call}
-    assert set(Retrier().bulkheads) == upstreams | {"mc.sign_in"}
+    assert set(Retrier().bulkheads) == {"mc", "converter", "mc.sign_in"}
 
 
 def test_sign_ins_that_hang_take_no_places_of_the_calls_for_people_who_are_signed_in(inside: ExitStack) -> None:
     retrier = Retrier()
     for _ in range(SIGN_IN_PLACES):
-        inside.enter_context(retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].entered())
+        inside.enter_context(retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].entered(SignInCall.SIGN_IN))
     assert retrier.run(Call.TOKEN, Deadline(60), lambda _timeouts: "token") == "token"
     assert SIGN_IN_PLACES + PLACES < WORKER_THREADS
 
@@ -200,12 +272,26 @@ def test_a_call_of_a_sign_in_is_made_once() -> None:
     assert tries == [Timeouts(connect_seconds=5, idle_seconds=pytest.approx(10), total_seconds=pytest.approx(10))]
 
 
-@pytest.mark.parametrize("call", [call for call in Call if MATRIX[call].timeouts.total_seconds is not None])
-def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(call: Call, clock: Clock, inside: ExitStack) -> None:
+@pytest.mark.parametrize("hanging", CONTROL_CALLS)
+def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging: UpstreamCall) -> None:
+    bulkhead = Retrier().bulkheads[hanging.bulkhead]
+    bulkhead._patience_seconds = 0
+    with ExitStack() as inside:
+        with pytest.raises(CrowdedFailure):
+            enter(inside, bulkhead, hanging, PLACES)
+        for other in CONTROL_CALLS:
+            if other is not hanging and other.bulkhead == hanging.bulkhead:
+                enter(inside, bulkhead, other, 2)
+
+
+@pytest.mark.parametrize("call", CONTROL_CALLS)
+def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(
+    call: UpstreamCall, clock: Clock, inside: ExitStack
+) -> None:
     waits: list[float] = []
     retrier = Retrier(sleep=waits.append)
-    bulkhead = Bulkhead(20, most_hanging=1, patience_seconds=0, monotonic=clock)
-    retrier.bulkheads = {call.upstream: bulkhead}
+    bulkhead = impatient(clock, places=1, **{call.value: 10})
+    retrier.bulkheads = {call.bulkhead: bulkhead}
     tries = []
 
     def stalls(_timeouts: Timeouts) -> None:
@@ -217,30 +303,15 @@ def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(call: Call, clo
         retrier.run(call, Deadline(60, clock), stalls)
     assert (len(tries), waits) == (1, [])  # it had hung for long itself, so it did not hang on
 
-    inside.enter_context(bulkhead.entered())
+    enter(inside, bulkhead, call)
     clock.now += 10
     with pytest.raises(CrowdedFailure):
         retrier.run(call, Deadline(60, clock), stalls)
     assert len(tries) == 1
 
 
-def test_streamed_calls_have_the_transfer_places_as_their_bound(clock: Clock, inside: ExitStack) -> None:
+def test_streamed_calls_are_bounded_by_the_slots_for_transfers_and_not_here() -> None:
     retrier = Retrier()
-    bulkhead = Bulkhead(1, most_hanging=1, patience_seconds=0, monotonic=clock)
-    retrier.bulkheads = dict.fromkeys(retrier.bulkheads, bulkhead)
-    inside.enter_context(bulkhead.entered())
+    retrier.bulkheads = {}
     assert retrier.run(Call.CREATE_JOB, Deadline(60), lambda _timeouts: "sent") == "sent"
     assert retrier.run(Call.GET_FILE, Deadline(60), lambda _timeouts: "pulled") == "pulled"
-
-
-def test_nobody_begins_to_wait_for_anothers_call_while_enough_hang(clock: Clock, inside: ExitStack) -> None:
-    """A follower holds a thread as long as the leader does; it is refused before it begins, and leaves nothing."""
-    bulkhead = impatient(clock)
-    for _ in range(3):
-        inside.enter_context(bulkhead.entered())
-    clock.now += 2.0
-    with pytest.raises(CrowdedFailure):
-        bulkhead.wait(threading.Event(), 60.0)
-    inside.close()
-    with bulkhead.entered():
-        pass

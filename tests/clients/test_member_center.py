@@ -411,7 +411,8 @@ def test_every_failure_is_logged_under_its_name_and_without_the_answer(
 
 def test_waiting_for_anothers_token_at_a_crowded_mc_is_mcs_failure(clients: Clients) -> None:
     class Crowded:
-        def wait(self, event: threading.Event, seconds: float) -> bool:
+        def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
+            assert call is Call.TOKEN
             raise CrowdedFailure("too many calls hang")
 
     clients.member_center._retrier.bulkheads[Call.TOKEN.upstream] = Crowded()  # type: ignore[index,assignment]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from app.clients.converter import Promotion
 from app.clients.file_access import Receiver
 from app.clients.member_center import DownloadToken
+from app.clients.retry import Call
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord, JobStatus
@@ -273,7 +274,7 @@ class FakeConverter:
     calls: list[str] = field(default_factory=list)
     sent: bytes = b""
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
+    def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
         return event.wait(seconds)
 
     def _called(self, name: str) -> None:
