@@ -69,7 +69,7 @@ def init() -> Response:
             monotonic=gateway().monotonic,
         )
 
-    view = _service().init_job(g.user_id, boundary, open_body, call_context())
+    view = _service().init_job(g.user_id, boundary, open_body, call_context(), announced_bytes=announced)
     response = jsonify(job_document(view))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"

@@ -5,6 +5,7 @@ here and nowhere else.
 """
 
 import contextlib
+import math
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,8 @@ from urllib.parse import quote
 
 from app.clients.object_keys import is_safe_object_key
 from app.clients.retry import Call, Retrier, count_failure
-from app.clients.tokens import ServiceTokens
-from app.clients.transport import Answer, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
+from app.clients.tokens import FRESH_SECONDS, ServiceTokens
+from app.clients.transport import Answer, UnusableAnswerFailure, Upstream, UpstreamFailure
 from app.clients.upload import UploadTransport
 from app.domain.call import CallContext
 from app.domain.job import Job, bounded_text, parse_job, parse_job_error
@@ -29,7 +30,6 @@ from app.errors import (
     JobNotFoundError,
     PayloadTooLargeError,
     PromoteFailedError,
-    ServiceClientUnauthorizedError,
     UploadOutcomeUnknownError,
 )
 from app.streaming.multipart import Recomposition, canonical_content_type
@@ -37,6 +37,8 @@ from app.streaming.multipart import Recomposition, canonical_content_type
 SCOPE_WRITE = "converter:job.write"
 SCOPE_READ = "converter:job.read"
 
+#: In front of a larger body, and of one of unknown size, a token must be fresh: if it is refused, all is sent in vain.
+LARGE_BODY_BYTES = 64_000_000
 _MAX_RETRY_AFTER_SECONDS = 3_600
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -64,8 +66,8 @@ class ConverterClient:
     """Talks to the converter. Thread-safe.
 
     Every method may raise ConverterBusyError (429), ConverterUnavailableError (5xx, network, unusable or unexpected
-    answer), ServiceClientUnauthorizedError (401 or 403 that a fresh token does not cure), DeadlineExceededError, and
-    whatever getting the service token raises, unchanged.
+    answer), ServiceClientUnauthorizedError (401 or 403 to a fresh token), DeadlineExceededError, and whatever
+    getting the service token raises, unchanged.
     """
 
     def __init__(self, upstream: Upstream, uploads: UploadTransport, tokens: ServiceTokens, retrier: Retrier) -> None:
@@ -74,36 +76,48 @@ class ConverterClient:
         self._tokens = tokens
         self._retrier = retrier
 
-    def create_job(self, message: Recomposition, context: CallContext) -> Job:
+    def create_job(self, message: Recomposition, context: CallContext, *, announced_bytes: int | None = None) -> Job:
         """Stream one upload to the converter and return the job that it started.
 
-        Tried again only while no connection was made. Raises ConverterRejectedError (400, 422), PayloadTooLargeError
-        (413), ConverterConflictError (409), and what reading the inbound body raises. Any other answer, or none, is
-        ConverterUnavailableError if the body wasn't whole; after a whole one it is UploadOutcomeUnknownError, because
-        the converter, or a proxy in front of it, may fail after it has started the job.
+        `announced_bytes` is the size of the client's message, where it is known. Tried again only while no connection
+        was made. Raises ConverterRejectedError (400, 422), PayloadTooLargeError (413), ConverterConflictError (409),
+        IDPUnavailableError (401 or 403 to a token that was not fresh), and what reading the inbound body raises. Any
+        other answer, or none, is ConverterUnavailableError if the body wasn't whole; after a whole one it is
+        UploadOutcomeUnknownError, because the converter, or a proxy in front of it, may fail after it has started the
+        job.
         """
-        token = self._tokens.service_token(SCOPE_WRITE, context)
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": message.content_type,
-            **context.correlation,
-        }
         chunks = message.chunks()
 
-        def attempt(timeouts: Timeouts) -> Answer:
-            return self._uploads.post(
-                "/api/v1/jobs", chunks, timeouts=timeouts, headers=headers, interruption=message.interruption
+        def with_token(token: str) -> Answer:
+            headers = {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": message.content_type,
+                **context.correlation,
+            }
+            return self._retrier.run(
+                Call.CREATE_JOB,
+                context.deadline,
+                lambda timeouts: self._uploads.post(
+                    "/api/v1/jobs", chunks, timeouts=timeouts, headers=headers, interruption=message.interruption
+                ),
             )
 
+        is_large = announced_bytes is None or announced_bytes > LARGE_BODY_BYTES
         try:
-            answer = self._retrier.run(Call.CREATE_JOB, context.deadline, attempt)
+            # The body can be sent once only.
+            answer = self._tokens.call(
+                SCOPE_WRITE,
+                context,
+                with_token,
+                lambda answer: answer.refuses_token,
+                is_repeatable=False,
+                max_age_seconds=FRESH_SECONDS if is_large else math.inf,
+            )
             if 200 <= answer.status < 300:
                 return _read_job(answer)
         except UpstreamFailure as failure:
             count_failure(Call.CREATE_JOB, failure)
             raise _no_outcome(message, f"{failure.kind}: {failure}") from failure
-        if answer.status in {401, 403}:
-            self._tokens.drop(SCOPE_WRITE, token)
         raise _refusal(answer) or _no_outcome(message, f"an unexpected status: {answer.status}")
 
     def get_job(self, job_id: str, context: CallContext) -> Job:
@@ -192,7 +206,7 @@ class ConverterClient:
             )
 
         with _unavailable():
-            return self._tokens.call(scope, context, with_token, lambda answer: answer.status in {401, 403})
+            return self._tokens.call(scope, context, with_token, lambda answer: answer.refuses_token)
 
 
 @contextlib.contextmanager
@@ -224,8 +238,6 @@ def _no_outcome(message: Recomposition, reason: str) -> GatewayError:
 
 def _refusal(answer: Answer) -> GatewayError | None:
     """What the answer to an upload means if it says that no job has started; None if it doesn't say that."""
-    if answer.status in {401, 403}:
-        return ServiceClientUnauthorizedError(f"the converter answered {answer.status} to an upload")
     if answer.status == 409:
         return ConverterConflictError(parse_job(_lenient_object(answer).get("active_job")))
     if answer.status == 413:

@@ -93,12 +93,10 @@ class MemberCenterClient:
     ) -> DownloadToken:
         """Have MC sign a token with which `user_id` may GET this one object.
 
-        Raises ServiceClientUnauthorizedError (401, 403; the cached service token is dropped), DownloadTokenFailedError
-        (other 4xx), MCTokenUnavailableError (5xx, network, unusable answer), DeadlineExceededError, and whatever
-        getting the service token raises, unchanged.
+        Raises ServiceClientUnauthorizedError (401 or 403 to a fresh service token; one that is refused is dropped),
+        IDPUnavailableError (to another one), DownloadTokenFailedError (other 4xx), MCTokenUnavailableError (5xx,
+        network, unusable answer), DeadlineExceededError, and whatever getting the service token raises, unchanged.
         """
-        service_token = self.tokens.service_token(SCOPE_DELEGATE_DOWNLOADS, context)
-        metrics.DOWNLOAD_TOKENS("asked").inc()
         request = {
             "tenant_id": tenant_id,
             "user_id": user_id,
@@ -107,25 +105,34 @@ class MemberCenterClient:
             "expires_in_seconds": expires_in_seconds,
         }
 
-        @_observed("download-tokens", SCOPE_DELEGATE_DOWNLOADS)
-        def attempt(timeouts: Timeouts) -> Answer:
-            return self._upstream.call(
-                "POST",
-                "/file-access/download-tokens",
-                timeouts=timeouts,
-                headers={"Authorization": f"Bearer {service_token}", **context.correlation},
-                json=request,
-            )
+        def with_token(service_token: str) -> Answer:
+            metrics.DOWNLOAD_TOKENS("asked").inc()
+
+            @_observed("download-tokens", SCOPE_DELEGATE_DOWNLOADS)
+            def attempt(timeouts: Timeouts) -> Answer:
+                return self._upstream.call(
+                    "POST",
+                    "/file-access/download-tokens",
+                    timeouts=timeouts,
+                    headers={"Authorization": f"Bearer {service_token}", **context.correlation},
+                    json=request,
+                )
+
+            answer = self._retrier.run(Call.DOWNLOAD_TOKEN, context.deadline, attempt)
+            if 400 <= answer.status < 500:
+                _log_event("endpoint_error", "download-tokens", SCOPE_DELEGATE_DOWNLOADS, status=answer.status)
+            return answer
 
         started = self._monotonic()
         try:
-            answer = self._retrier.run(Call.DOWNLOAD_TOKEN, context.deadline, attempt)
-            if answer.status in {401, 403}:
-                self.tokens.drop(SCOPE_DELEGATE_DOWNLOADS, service_token)
-                _log_event("endpoint_error", "download-tokens", SCOPE_DELEGATE_DOWNLOADS, status=answer.status)
-                raise ServiceClientUnauthorizedError(f"download-tokens answered {answer.status}")
+            answer = self.tokens.call(
+                SCOPE_DELEGATE_DOWNLOADS,
+                context,
+                with_token,
+                lambda answer: answer.refuses_token,
+                is_repeatable=False,
+            )
             if 400 <= answer.status < 500:
-                _log_event("endpoint_error", "download-tokens", SCOPE_DELEGATE_DOWNLOADS, status=answer.status)
                 raise DownloadTokenFailedError(f"download-tokens answered {answer.status}")
             download = self._read_download_token(answer, expires_in_seconds)
         except UpstreamFailure as failure:

@@ -85,6 +85,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def refuses_token(self) -> bool:
+        """Return whether the upstream refuses the service token (401, 403)."""
+        return self.status in {401, 403}
+
     def json(self) -> Any:
         """The decoded body; raises UnusableAnswerFailure where it is not JSON."""
         try:

@@ -311,9 +311,10 @@ class ServiceClientUnauthorizedError(IDPMisconfiguredError):
 
 
 class IDPUnavailableError(GatewayError):
-    """The token endpoint cannot be reached, answers 5xx, or answers something unusable."""
+    """The token endpoint cannot be reached, answers 5xx or something unusable, or has revoked a token that we kept."""
 
     code = "idp_unavailable"
+    default_retry_after_seconds = 5
 
 
 class DownloadTokenFailedError(GatewayError):

@@ -109,14 +109,23 @@ class ConversionService:
         self._clock = clock
         self._tenant_id = tenant_id
 
-    def init_job(self, user_id: str, boundary: str, open_body: OpenBody, context: CallContext) -> JobView:
+    def init_job(
+        self,
+        user_id: str,
+        boundary: str,
+        open_body: OpenBody,
+        context: CallContext,
+        *,
+        announced_bytes: int | None = None,
+    ) -> JobView:
         """Stream a multipart body to the converter and return the job that it started.
 
+        `announced_bytes` is the body's size, where it is known (RFC 9110, section 8.6).
         Raises ActiveJobConflictError (with the running job as `active_job`), UploadInProgressError,
         UploadCapacityError, what the body itself is guilty of, ConverterRejectedError, UploadOutcomeUnknownError.
         """
         try:
-            started = self._parts.uploads.run(user_id, boundary, open_body, context)
+            started = self._parts.uploads.run(user_id, boundary, open_body, context, announced_bytes=announced_bytes)
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
         self._parts.poller.forget(started.job.job_id)

@@ -82,7 +82,15 @@ class UploadRunner:
         self._clock = clock
         self._new_deadline = new_deadline
 
-    def run(self, user_id: str, boundary: str, open_body: OpenBody, context: CallContext) -> StartedJob:
+    def run(
+        self,
+        user_id: str,
+        boundary: str,
+        open_body: OpenBody,
+        context: CallContext,
+        *,
+        announced_bytes: int | None = None,
+    ) -> StartedJob:
         """Stream a client's multipart body to the converter as `user_id`'s and return the job that it started."""
         upload_id = uuid.uuid4().hex
         with (
@@ -102,7 +110,7 @@ class UploadRunner:
                     interruption=interruption,
                 )
                 try:
-                    job = self._send(user_id, upload_id, message, context)
+                    job = self._send(user_id, upload_id, message, context, announced_bytes)
                 finally:
                     metrics.DROPPED_IDENTITIES().inc(message.facts.dropped_identities)
             facts = message.facts
@@ -129,7 +137,14 @@ class UploadRunner:
         if self._leases.is_held(lease_name(user_id)):
             raise UploadInProgressError("the user's upload lease is held")
 
-    def _send(self, user_id: str, upload_id: str, message: Recomposition, context: CallContext) -> Job:
+    def _send(
+        self,
+        user_id: str,
+        upload_id: str,
+        message: Recomposition,
+        context: CallContext,
+        announced_bytes: int | None,
+    ) -> Job:
         """Send the message and note the job that came of it."""
         upload = JobRecord(upload_id, user_id, None, "", None, self._clock(), None)
         try:
@@ -139,7 +154,8 @@ class UploadRunner:
             self._writes.add(LEDGER, f"upload {upload_id}", lambda: self._ledger.discard_upload(upload_id))
             raise
         try:
-            return self._noted(upload, self._converter.create_job(message, context), message.facts)
+            job = self._converter.create_job(message, context, announced_bytes=announced_bytes)
+            return self._noted(upload, job, message.facts)
         except (UploadOutcomeUnknownError, OwnershipMismatchError) as failure:
             # An answer with somebody else's job is as good as none.
             cause = failure

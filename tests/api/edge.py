@@ -57,6 +57,7 @@ class FakeConversions:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     model: Model | None = None
     body: bytes = b""
+    announced_bytes: int | None = None
     #: While it is clear, calls wait.
     may_answer: threading.Event = field(default_factory=threading.Event)
 
@@ -70,8 +71,17 @@ class FakeConversions:
         if self.failure is not None:
             raise self.failure
 
-    def init_job(self, user_id: str, boundary: str, open_body: Callable[..., Any], _context: Any) -> JobView:
+    def init_job(
+        self,
+        user_id: str,
+        boundary: str,
+        open_body: Callable[..., Any],
+        _context: Any,
+        *,
+        announced_bytes: int | None = None,
+    ) -> JobView:
         self._answer("init", user_id, boundary)
+        self.announced_bytes = announced_bytes
         self.body = b"".join(open_body(lambda _read: None, Interruption()))
         return self.view
 

@@ -31,7 +31,7 @@ def test_init_hands_the_body_on_and_answers_201_with_the_job(edge: Edge) -> None
     )
     assert answer.status_code == 201
     assert edge.conversions.calls == [("init", "bob", "b")]
-    assert edge.conversions.body == body
+    assert (edge.conversions.body, edge.conversions.announced_bytes) == (body, len(body))
     assert set(answer.get_json()) == JOB_MEMBERS
     assert answer.headers["Location"] == "/api/conversion/job-1"
     assert answer.headers["Cache-Control"] == "no-store"

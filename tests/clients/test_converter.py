@@ -15,7 +15,9 @@ from app.errors import (
     ConverterRejectedError,
     ConverterUnavailableError,
     GatewayError,
+    IDPUnavailableError,
     PromoteFailedError,
+    ServiceClientUnauthorizedError,
     UploadOutcomeUnknownError,
 )
 from tests.clients.upstreams import MOCKED_SEND, Clients, MockedAdapter, message
@@ -57,6 +59,40 @@ def upload_failure(clients: Clients, status: int, body: bytes, headers: dict[str
     with pytest.raises(GatewayError) as caught:
         clients.converter.create_job(message(), call_context())
     return caught.value
+
+
+# --- the service token of an upload
+
+
+@pytest.mark.parametrize(
+    ("announced_bytes", "scopes"),
+    [
+        (0, ["converter:job.write"]),
+        (64_000_000, ["converter:job.write"]),
+        (64_000_001, ["converter:job.write"] * 2),
+        (None, ["converter:job.write"] * 2),
+    ],
+)
+def test_in_front_of_a_large_body_a_token_of_more_than_a_minute_is_fetched_again(
+    clients: Clients, announced_bytes: int | None, scopes: list[str]
+) -> None:
+    """A body of unknown size (chunked) may be large, too."""
+    clients.tokens.service_token("converter:job.write", call_context())
+    clients.clock.now = 61
+    clients.converter._uploads = Uploads(201, b'{"job_id": "job-1"}')  # type: ignore[assignment]
+    clients.converter.create_job(message(), call_context(), announced_bytes=announced_bytes)
+    assert clients.token_source.scopes == scopes
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_upload_with_a_revoked_token_can_be_tried_again(clients: Clients, status: int) -> None:
+    clients.tokens.service_token("converter:job.write", call_context())
+    clients.converter._uploads = Uploads(status, b"no")  # type: ignore[assignment]
+    for failure in (IDPUnavailableError, ServiceClientUnauthorizedError):
+        with pytest.raises(GatewayError) as caught:
+            clients.converter.create_job(message(), call_context(), announced_bytes=10)
+        assert type(caught.value) is failure
+    assert len(clients.token_source.scopes) == 2
 
 
 # --- get and list

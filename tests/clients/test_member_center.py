@@ -342,6 +342,17 @@ def test_a_refused_delegation_drops_the_service_token_and_is_not_tried_again(
     assert [call.request.url for call in mc.calls] == [TOKEN, DOWNLOAD_TOKENS] * 2
 
 
+def test_a_delegation_with_a_revoked_token_can_be_tried_again(mc: responses.RequestsMock, clients: Clients) -> None:
+    with_service_token(mc)
+    mc.post(DOWNLOAD_TOKENS, status=401)
+    clients.member_center.tokens.service_token("files:download.delegate", call_context())
+    for failure in (IDPUnavailableError, ServiceClientUnauthorizedError):
+        with pytest.raises(GatewayError) as caught:
+            mint(clients)
+        assert type(caught.value) is failure
+    assert [call.request.url for call in mc.calls] == [TOKEN, DOWNLOAD_TOKENS] * 2
+
+
 # --- events
 
 

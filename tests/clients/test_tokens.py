@@ -230,14 +230,120 @@ def test_a_cached_token_is_given_out_while_nobody_may_fetch(tokens: ServiceToken
     assert tokens.service_token("a", CallContext(Deadline(0.0))) == "token-1"
 
 
-def test_only_the_refused_token_is_dropped(tokens: ServiceTokens) -> None:
-    old = tokens.service_token("a", call_context())
-    tokens.drop("a", old)
-    new = tokens.service_token("a", call_context())
-    assert new != old
-    tokens.drop("a", old)
-    tokens.drop("another scope", new)
-    assert tokens.service_token("a", call_context()) == new
+def refused(tokens: ServiceTokens, scope: str, *, is_repeatable: bool = False, **options: float) -> GatewayError:
+    """What a call raises whose tokens are all refused."""
+    with pytest.raises(GatewayError) as caught:
+        tokens.call(scope, call_context(), lambda _token: 401, is_401, is_repeatable=is_repeatable, **options)
+    return caught.value
+
+
+def is_401(status: int) -> bool:
+    return status == 401
+
+
+def used_for(tokens: ServiceTokens, scope: str, **options: float) -> str:
+    """The token with which a call is made."""
+    return tokens.call(scope, call_context(), str, lambda _outcome: False, **options)
+
+
+def test_a_cached_token_that_is_refused_means_that_mc_has_revoked_it(tokens: ServiceTokens) -> None:
+    tokens.service_token("a", call_context())
+    failure = refused(tokens, "a")
+    assert type(failure) is IDPUnavailableError
+    assert failure.retry_after_seconds == 5
+    assert tokens.service_token("a", call_context()) == "token-2"
+
+
+def test_a_fresh_token_that_is_refused_is_a_misconfiguration(tokens: ServiceTokens) -> None:
+    assert type(refused(tokens, "a")) is ServiceClientUnauthorizedError
+    assert tokens.service_token("a", call_context()) == "token-2"
+
+
+def test_a_token_that_was_fresh_when_a_long_body_began_is_not_so_at_its_end(
+    tokens: ServiceTokens, clock: FakeMonotonic
+) -> None:
+    def upload(_token: str) -> int:
+        clock.now += 61
+        return 401
+
+    with pytest.raises(IDPUnavailableError):
+        tokens.call("a", call_context(), upload, is_401, is_repeatable=False)
+
+
+def test_with_a_revoked_token_those_of_all_scopes_are_dropped(tokens: ServiceTokens, source: Source) -> None:
+    for scope in "abc":
+        tokens.service_token(scope, call_context())
+    refused(tokens, "b")
+    assert [tokens.service_token(scope, call_context()) for scope in "abc"] == ["token-4", "token-5", "token-6"]
+
+
+def test_with_a_fresh_token_that_is_refused_those_of_other_scopes_stay(tokens: ServiceTokens, source: Source) -> None:
+    tokens.service_token("a", call_context())
+    refused(tokens, "b", is_repeatable=True)
+    assert tokens.service_token("a", call_context()) == "token-1"
+
+
+def test_a_newer_token_than_the_refused_one_stays(tokens: ServiceTokens, source: Source) -> None:
+    """Somebody else has fetched it meanwhile."""
+    tokens.service_token("a", call_context())
+
+    def attempt(token: str) -> int:
+        assert token == "token-1"
+        refused(tokens, "a")
+        assert tokens.service_token("a", call_context()) == "token-2"
+        return 401
+
+    with pytest.raises(IDPUnavailableError):
+        tokens.call("a", call_context(), attempt, is_401, is_repeatable=False)
+    assert tokens.service_token("a", call_context()) == "token-2"
+
+
+@pytest.mark.parametrize(("age", "token"), [(0, "token-1"), (60, "token-1"), (60.001, "token-2")])
+def test_a_token_that_is_too_old_for_a_call_is_renewed_first(
+    tokens: ServiceTokens, clock: FakeMonotonic, age: float, token: str
+) -> None:
+    tokens.service_token("a", call_context())
+    clock.now = age
+    assert used_for(tokens, "a", max_age_seconds=60) == token
+    assert tokens.service_token("a", call_context()) == token
+
+
+def test_a_renewed_token_is_asked_for_in_the_scope_of_its_call(
+    tokens: ServiceTokens, source: Source, clock: FakeMonotonic
+) -> None:
+    tokens.service_token("a", call_context())
+    tokens.service_token("b", call_context())
+    clock.now = 61
+    used_for(tokens, "b", max_age_seconds=60)
+    assert source.scopes == ["a", "b", "b"]
+    assert tokens.service_token("a", call_context()) == "token-1"
+
+
+@pytest.mark.parametrize("failure", [IDPUnavailableError("away"), DeadlineExceededError("no time")])
+def test_a_token_that_cannot_be_renewed_is_used_to_its_end(
+    tokens: ServiceTokens, source: Source, clock: FakeMonotonic, failure: GatewayError
+) -> None:
+    tokens.service_token("a", call_context())
+    clock.now = 61
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    source.before = fail
+    assert used_for(tokens, "a", max_age_seconds=60) == "token-1"
+    assert type(refused(tokens, "a", max_age_seconds=60)) is IDPUnavailableError
+    with pytest.raises(type(failure)):
+        used_for(tokens, "a", max_age_seconds=60)
+
+
+@THREE_TIMES
+def test_fifty_threads_renew_a_token_once(
+    tokens: ServiceTokens, source: Source, clock: FakeMonotonic, round_: int
+) -> None:
+    tokens.service_token("a", call_context())
+    clock.now = 61
+    source.before = lambda *_: wait_until(lambda: waiters(tokens._flights, "a") == 49)
+    assert in_parallel(50, lambda _: used_for(tokens, "a", max_age_seconds=60)) == ["token-2"] * 50
 
 
 def test_a_refused_call_is_made_once_more_with_a_fresh_token(tokens: ServiceTokens) -> None:

@@ -20,7 +20,7 @@ from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
 from app.domain.basic_credentials import basic_authorization
 from app.streaming.multipart import Recomposition
-from tests.support.clocks import FakeClock, FakeSleep
+from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
 from tests.support.fakes import FakeTokenSource
 
 #: The one watchdog of all these tests: each has a thread, which never ends.
@@ -219,11 +219,13 @@ class Clients:
     matrix: Mapping[Call, RetryPolicy] = field(default_factory=lambda: MATRIX)
     sleep: FakeSleep = field(default_factory=FakeSleep)
     token_source: FakeTokenSource = field(default_factory=FakeTokenSource)
+    #: Of the service tokens.
+    clock: FakeMonotonic = field(default_factory=lambda: FakeMonotonic(0.0))
 
     def __post_init__(self) -> None:
         self.upstream = upstream(self.url)
         self.retrier = Retrier(self.matrix, self.sleep)
-        self.tokens = ServiceTokens(self.token_source, monotonic=lambda: 0.0)
+        self.tokens = ServiceTokens(self.token_source, monotonic=self.clock)
         self.uploads = UploadTransport(self.url, WATCHDOG)
         self.converter = ConverterClient(self.upstream, self.uploads, self.tokens, self.retrier)
         self.files = FileAccessClient(self.upstream, "https://files.example", self.tokens, self.retrier)

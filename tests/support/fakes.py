@@ -299,7 +299,7 @@ class FakeConverter:
             raise self.promotion
         return self.promotion
 
-    def create_job(self, message: Recomposition, context: CallContext) -> Job:
+    def create_job(self, message: Recomposition, context: CallContext, *, announced_bytes: int | None = None) -> Job:
         self.calls.append("create")
         if self.create is not None:
             return self.create(message)

@@ -316,7 +316,7 @@ _DOWN: Mapping[Call, str] = {
 }
 _CONVERTER = {Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.CREATE_JOB}
 #: "A converter/FAA 401/403: … try once more where the call can be replayed"; an upload cannot.
-_REPLAYED = {Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.GET_FILE}
+REPLAYED = {Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.GET_FILE}
 
 
 def expected(cell: Cell) -> Expected:
@@ -344,7 +344,7 @@ def _tries(call: Call, fault: Fault, kind: Kind) -> int:
     if failure is not None and issubclass(failure, MATRIX[call].retried_on):
         most = MATRIX[call].tries
     else:
-        most = 2 if fault.status in {401, 403} and call in _REPLAYED else 1
+        most = 2 if fault.status in {401, 403} and call in REPLAYED else 1
     return most if fault.times is None else min(most, fault.times + 1)
 
 

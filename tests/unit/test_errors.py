@@ -131,9 +131,7 @@ def test_the_tree_that_is_drawn_is_the_tree_that_is(failure: type[GatewayError])
     assert failure.__doc__
 
 
-@pytest.mark.parametrize(
-    "code", [code for code, status, *_ in SECTION_5 + ADDED if status in {429, 503} and code != "idp_unavailable"]
-)
+@pytest.mark.parametrize("code", [code for code, status, *_ in SECTION_5 + ADDED if status in {429, 503}])
 def test_what_is_busy_says_when_to_come_back(code: str) -> None:
     (failure,) = [cls for cls in FAILURES if cls.code == code]
     assert a(failure).retry_after_seconds == 5

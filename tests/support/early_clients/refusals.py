@@ -130,6 +130,10 @@ def _converter(ending: str, status: int, *, after: int = 0) -> Arrange:
     @contextmanager
     def arranged(stack: Stack) -> Iterator[None]:
         answer = {"error": {"code": "refused_early", "message": "Refused before the body had come."}}
+        if status in {401, 403}:
+            # A cached token that is refused would be another failure. The list's refusal has all of them fetched again.
+            assert stack.signed_in("alice").post("/api/conversion/check").status_code == 200
+            stack.sandbox.fault(CONVERTER, call="list_jobs", status=401, times=1)
         stack.sandbox.fault(
             CONVERTER, call="create_job", status=status, body_json=answer, early=ending, early_after=after
         )
