@@ -39,7 +39,6 @@ SCOPE_READ = "converter:job.read"
 
 #: In front of a larger body, and of one of unknown size, a token must be fresh: if it is refused, all is sent in vain.
 LARGE_BODY_BYTES = 64_000_000
-_MAX_RETRY_AFTER_SECONDS = 3_600
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -228,7 +227,7 @@ def _require_success(answer: Answer) -> None:
 
 
 def _busy(answer: Answer) -> ConverterBusyError:
-    return ConverterBusyError("the converter answered 429", retry_after_seconds=_retry_after(answer))
+    return ConverterBusyError("the converter answered 429", retry_after_seconds=answer.retry_after_seconds)
 
 
 def _no_outcome(message: Recomposition, reason: str) -> GatewayError:
@@ -256,12 +255,6 @@ def _lenient_object(answer: Answer) -> dict[str, Any]:
         return answer.json_object()
     except UnusableAnswerFailure:
         return {}
-
-
-def _retry_after(answer: Answer) -> float | None:
-    """The seconds of a Retry-After header, bounded; None for the form with a date, and for nonsense."""
-    value = answer.headers.get("Retry-After", "")
-    return min(int(value), _MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", value) else None
 
 
 def _read_job(answer: Answer) -> Job:

@@ -183,7 +183,9 @@ class MemberCenterClient:
         except UpstreamFailure as failure:
             count_failure(Call.TOKEN, failure)
             _log_given_up("token", scope, failure)
-            raise IDPUnavailableError(f"{failure.kind}: {failure}") from failure
+            raise IDPUnavailableError(
+                f"{failure.kind}: {failure}", retry_after_seconds=failure.retry_after_seconds
+            ) from failure
         log.info(
             "conversion.mc_token.obtained",
             endpoint="token",

@@ -8,8 +8,11 @@ is ever put into an exception.
 
 import contextlib
 import json as jsonlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException as HTTPClientException
 from http.client import HTTPResponse, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
@@ -28,12 +31,15 @@ from app.clients.watchdog import Guard, Watchdog
 #: Answers to control calls are small; what is larger is not an answer.
 MAX_ANSWER_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024
+_MAX_RETRY_AFTER_SECONDS = 3_600.0
 
 
 class UpstreamFailure(Exception):  # noqa: N818 - the root of what is caught here and renamed by each client
     """A try that brought no usable answer. `kind` is a word for logs and metrics."""
 
     kind = "failure"
+    #: How long the upstream asks to wait, where it says so.
+    retry_after_seconds: float | None = None
 
     def __init__(self, reason: str, *, is_timeout: bool = False, status: int | None = None) -> None:
         super().__init__(reason)
@@ -90,6 +96,22 @@ class Answer:
         """Return whether the upstream refuses the service token (401, 403)."""
         return self.status in {401, 403}
 
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """Return how long the upstream asks to wait, at most an hour; None if it does not say so.
+
+        RFC 9110, section 10.2.3: seconds, or a date.
+        """
+        value = self.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"[0-9]{1,9}", value):
+            return min(float(value), _MAX_RETRY_AFTER_SECONDS)
+        until = _http_date(value)
+        if until is None:
+            return None
+        # By the upstream's own clock, which may differ from ours.
+        now = _http_date(self.headers.get("Date", "")) or datetime.now(UTC)
+        return min(max(0.0, (until - now).total_seconds()), _MAX_RETRY_AFTER_SECONDS)
+
     def json(self) -> Any:
         """The decoded body; raises UnusableAnswerFailure where it is not JSON."""
         try:
@@ -103,6 +125,15 @@ class Answer:
         if not isinstance(decoded, dict):
             raise UnusableAnswerFailure("the answer is not a JSON object", status=self.status)
         return decoded
+
+
+def _http_date(value: str) -> datetime | None:
+    """Return the moment of an HTTP-date in any of its three forms (RFC 9110, section 5.6.7); None if it is not one."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _refuse_constant(_name: str) -> None:
@@ -168,7 +199,9 @@ class Upstream:
             with response, translated(guard, is_reading_body=True):
                 answer = read_answer(response, guard)
         if answer.status >= 500:
-            raise ServerFailure(f"status {answer.status}", status=answer.status)
+            failure = ServerFailure(f"status {answer.status}", status=answer.status)
+            failure.retry_after_seconds = answer.retry_after_seconds
+            raise failure
         return answer
 
     def open(

@@ -1,7 +1,8 @@
 """Reading what the converter says, as liberally as it may say it, and saying to it only what was meant."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -249,20 +250,36 @@ def test_an_id_that_is_no_path_segment_stays_one(converter: responses.RequestsMo
         ("1.5", 5),
         ("soon", 5),
         ("٣", 5),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", 5),
         ("7, 8", 5),
+        # The three forms of a date (RFC 9110, section 5.6.7), two minutes after the answer's own.
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 120),
+        ("Wednesday, 21-Oct-26 07:28:00 GMT", 120),
+        ("Wed Oct 21 07:28:00 2026", 120),
+        ("Wed, 21 Oct 2026 07:25:59 GMT", 0),
+        ("Sat, 01 Jan 2050 00:00:00 GMT", 3600),
+        ("Wed, 99 Oct 2026 07:28:00 GMT", 5),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", 5),
+        ("Wed, 21 Oct 2026 07:28:00 +999999", 5),
     ],
 )
-def test_retry_after_is_passed_on_where_it_is_a_number_and_bounded(
+def test_retry_after_is_passed_on_where_it_makes_sense_and_bounded(
     converter: responses.RequestsMock, clients: Clients, value: str, seconds: float
 ) -> None:
-    converter.get(JOBS, status=429, headers={"Retry-After": value})
+    headers = {"Retry-After": value, "Date": "Wed, 21 Oct 2026 07:26:00 GMT"}
+    converter.get(JOBS, status=429, headers=headers)
     with pytest.raises(ConverterBusyError) as caught:
         clients.converter.list_jobs("alice", call_context())
     assert caught.value.retry_after_seconds == seconds
-    failure = upload_failure(clients, 429, b"", {"Retry-After": value})
+    failure = upload_failure(clients, 429, b"", headers)
     assert isinstance(failure, ConverterBusyError)
     assert failure.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("date", [{}, {"Date": "now"}])
+def test_without_the_date_of_the_answer_our_own_clock_counts(clients: Clients, date: dict[str, str]) -> None:
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    failure = upload_failure(clients, 429, b"", {"Retry-After": until, **date})
+    assert failure.retry_after_seconds == pytest.approx(99, abs=2)
 
 
 @pytest.mark.parametrize(

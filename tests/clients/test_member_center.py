@@ -353,6 +353,23 @@ def test_a_delegation_with_a_revoked_token_can_be_tried_again(mc: responses.Requ
     assert [call.request.url for call in mc.calls] == [TOKEN, DOWNLOAD_TOKENS] * 2
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 5),
+        ({"Retry-After": "17"}, 17),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT", "Date": "Wed, 21 Oct 2026 07:26:00 GMT"}, 120),
+    ],
+)
+def test_mcs_word_on_when_to_come_back_is_passed_on(
+    mc: responses.RequestsMock, clients: Clients, headers: dict[str, str], seconds: float
+) -> None:
+    mc.post(TOKEN, status=503, headers=headers)
+    with pytest.raises(IDPUnavailableError) as caught:
+        clients.member_center.tokens.service_token("a", call_context())
+    assert caught.value.retry_after_seconds == seconds
+
+
 # --- events
 
 

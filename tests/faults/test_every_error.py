@@ -43,6 +43,7 @@ WITH_RETRY_AFTER = {
     "active_job_conflict",
     "converter_busy",
     "draining",
+    "idp_unavailable",
     "job_not_completed",
     "too_many_requests",
     "upload_capacity",
