@@ -30,16 +30,12 @@ _bodies = JobBodies()
 _CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"})
 
 
-def _service() -> ConversionService:
-    service = gateway().conversions
-    if service is None:
+def service() -> ConversionService:
+    """Return the conversion service; raises ConversionDisabledError if conversion is not enabled."""
+    found = gateway().conversions
+    if found is None:
         raise ConversionDisabledError("converter or FAA is not configured")
-    return service
-
-
-@blueprint.before_request
-def _require_enabled() -> None:
-    _service()
+    return found
 
 
 @blueprint.post("/init")
@@ -69,7 +65,7 @@ def init() -> Response:
             monotonic=gateway().monotonic,
         )
 
-    view = _service().init_job(g.user_id, boundary, open_body, call_context(), announced_bytes=announced)
+    view = service().init_job(g.user_id, boundary, open_body, call_context(), announced_bytes=announced)
     response = jsonify(job_document(view))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"
@@ -82,7 +78,7 @@ def check() -> Response:
     """Would an upload be taken now? Answers what init would; stores nothing and starts nothing."""
     require_within_limits(gateway().settings)
     _require_not_draining()
-    _service().check_upload(g.user_id, call_context())
+    service().check_upload(g.user_id, call_context())
     return _uncached(
         jsonify(
             ok=True,
@@ -96,7 +92,7 @@ def check() -> Response:
 @blueprint.get("/active")
 def active() -> Response:
     """The caller's running job, or null."""
-    view = _service().get_active_job(g.user_id, call_context())
+    view = service().get_active_job(g.user_id, call_context())
     response = _uncached(jsonify(active_job=job_document(view) if view else None))
     if view is not None:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
@@ -107,14 +103,14 @@ def active() -> Response:
 def jobs() -> Response:
     """A page of the caller's history, newest first."""
     limit = parse_limit(request.args.get("limit"))
-    views, next_cursor = _service().history(g.user_id, limit, request.args.get("cursor"), call_context())
+    views, next_cursor = service().history(g.user_id, limit, request.args.get("cursor"), call_context())
     return _uncached(jsonify(jobs=[job_document(view) for view in views], next_cursor=next_cursor))
 
 
 @blueprint.get("/<job_id>")
 def poll(job_id: str) -> Response:
     """The job as it is now; 304 where the caller already has it."""
-    view = _service().get_job(g.user_id, job_id, call_context())
+    view = service().get_job(g.user_id, job_id, call_context())
     body, entity_tag = _bodies.of(view)
     # All at once: each that is set later is looked for among those before it.
     headers = [("Content-Type", "application/json"), ("Cache-Control", _PRIVATE), ("ETag", f'"{entity_tag}"')]
@@ -129,7 +125,7 @@ def poll(job_id: str) -> Response:
 @blueprint.post("/<job_id>/promote-to-models")
 def promote_to_models(job_id: str) -> Response:
     """Keep the result in the caller's library: 201 the first time, 200 after."""
-    model, is_new = _service().promote_to_models(g.user_id, job_id, call_context())
+    model, is_new = service().promote_to_models(g.user_id, job_id, call_context())
     response = _uncached(jsonify(model_document(model)))
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/api/models/{model.id}"
@@ -142,10 +138,10 @@ def download(job_id: str) -> Response:
     if request.method != "GET":  # HEAD, which Flask adds to every GET
         raise MethodNotAllowedError(allowed=("GET", "OPTIONS"))
     if request.args.get("check") == "1":
-        result = _service().check_download(g.user_id, job_id, call_context())
+        result = service().check_download(g.user_id, job_id, call_context())
         return _uncached(jsonify(ready=True, filename=result.filename, size=result.size))
     _require_navigation()
-    url = _service().download_redirect_url(g.user_id, job_id, call_context())
+    url = service().download_redirect_url(g.user_id, job_id, call_context())
     # By hand, because werkzeug's redirect() repeats the address in a body.
     response = Response(status=302)
     response.headers["Location"] = url

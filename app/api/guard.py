@@ -1,7 +1,8 @@
-"""The order of refusals: a wrong host, no session, too many requests, another site, before any view is reached.
+"""The order of refusals before any view is reached.
 
-It runs for every request, so that a new route is guarded without anybody's remembering it: whatever lies below
-`/api` needs a session, and whatever changes something must come from our own pages or from no page at all.
+A wrong host, no session, too many requests, another site, conversion not enabled, an encoding. It runs for every
+request, so that a new route is guarded without anybody's remembering it: whatever lies below `/api` needs a session,
+and whatever changes something must come from our own pages or from no page at all.
 """
 
 from urllib.parse import urlsplit
@@ -9,14 +10,15 @@ from urllib.parse import urlsplit
 from flask import Flask, Request, Response, g, request
 from flask.globals import request_ctx
 
-from app.api import fair_share
+from app.api import conversion, fair_share
 from app.api.context import gateway, is_api_path
 from app.api.session import current_session, vary_by_cookie
-from app.errors import BadHostError, CrossSiteRequestError
+from app.errors import BadHostError, CrossSiteRequestError, UnsupportedContentEncodingError
 
 #: Answered for any Host: probes and scrapers come by address.
 HOSTLESS_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _CORS_METHODS = "GET, POST, PATCH, DELETE"
 _CORS_REQUEST_HEADERS = "Content-Type, If-Match, If-None-Match, Range, If-Range, X-Request-ID, traceparent"
 _CORS_EXPOSED_HEADERS = "Retry-After, ETag, X-Request-ID, Content-Disposition, Content-Range"
@@ -41,6 +43,10 @@ def register(app: Flask) -> None:
             count_for_user(g.user_id)
         if method not in SAFE_METHODS:
             _require_same_site()
+        if asked.blueprint == conversion.blueprint.name:
+            conversion.service()
+        if "HTTP_CONTENT_ENCODING" in asked.environ:
+            _require_no_encoding(asked.environ["HTTP_CONTENT_ENCODING"])
         return None
 
     @app.after_request
@@ -53,14 +59,16 @@ def register(app: Flask) -> None:
 
 
 def _require_our_host(asked: Request) -> None:
-    if asked.environ.get("HTTP_HOST", "").lower() != gateway().settings.public_host:
+    settings = gateway().settings
+    host = _without_default_port(asked.environ.get("HTTP_HOST", ""), "https" if settings.is_https else "http")
+    if host != settings.public_host:
         raise BadHostError("the Host header is not ours")
 
 
 def _require_same_site() -> None:
     """Refuse unsafe requests that a page of another site has made (Fetch Metadata, then Origin, for older browsers)."""
-    origin = request.headers.get("Origin")
-    if origin is not None and origin in gateway().settings.allowed_origins:
+    origin = _origin()
+    if origin in gateway().settings.allowed_origins:
         return
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -71,17 +79,33 @@ def _require_same_site() -> None:
         raise CrossSiteRequestError("the Origin is not ours")
 
 
+def _require_no_encoding(header: str) -> None:
+    """Refuse a compressed or otherwise encoded body (RFC 9110, section 8.4): nothing here would undo that."""
+    if any(coding.strip().lower() not in {"", "identity"} for coding in header.split(",")):
+        raise UnsupportedContentEncodingError("the request has a Content-Encoding")
+
+
 def _our_origin() -> str:
     parts = urlsplit(gateway().settings.public_base_url)
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def _origin() -> str | None:
+    """Return the Origin header in its normal form, or None without one."""
+    scheme, separator, host = request.headers.get("Origin", "").lower().partition("://")
+    return scheme + separator + _without_default_port(host, scheme) or None
+
+
+def _without_default_port(host: str, scheme: str) -> str:
+    """Return a host in lower case, and without its port if that is empty or the scheme's (RFC 9110, section 4.2.3)."""
+    host = host.lower()
+    name, colon, port = host.rpartition(":")
+    return name if colon and port in {"", _DEFAULT_PORTS.get(scheme)} else host
+
+
 def _is_preflight() -> bool:
     """Is this OPTIONS request a browser's question whether a page of an allowed origin may ask?"""
-    return (
-        "Access-Control-Request-Method" in request.headers
-        and request.headers.get("Origin") in gateway().settings.allowed_origins
-    )
+    return "Access-Control-Request-Method" in request.headers and _origin() in gateway().settings.allowed_origins
 
 
 def _preflight() -> Response:
@@ -98,9 +122,8 @@ def _add_cors(response: Response) -> None:
     if not allowed:
         return
     response.vary.add("Origin")
-    origin = request.headers.get("Origin")
-    if origin in allowed:
-        response.headers["Access-Control-Allow-Origin"] = origin
+    if _origin() in allowed:
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
         # `same-origin` would keep the frontend's page from reading what CORS has just allowed it to.

@@ -24,6 +24,7 @@ from app.errors import (
     NotFoundError,
     PayloadTooLargeError,
     RangeNotSatisfiableError,
+    UnsupportedContentEncodingError,
     UnsupportedMediaTypeError,
     catalogue,
 )
@@ -77,6 +78,8 @@ def problem_response(error: GatewayError) -> Response:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if isinstance(error, MethodNotAllowedError) and error.allowed:
         response.headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, UnsupportedContentEncodingError):
+        response.headers["Accept-Encoding"] = "identity"
     if isinstance(error, RangeNotSatisfiableError):
         response.headers["Content-Range"] = f"bytes */{error.size}"
     return response

@@ -9,7 +9,9 @@
     │   └── OwnershipMismatchError            the same outside; the log tells them apart
     ├── ModelNotFoundError
     ├── ActiveJobConflictError, UploadInProgressError, JobNotCompletedError, JobFailedError, LibraryFullError
-    ├── InvalidRequestError, UnsupportedMediaTypeError, PayloadTooLargeError, RangeNotSatisfiableError
+    ├── InvalidRequestError, PayloadTooLargeError, RangeNotSatisfiableError
+    ├── UnsupportedMediaTypeError
+    │   └── UnsupportedContentEncodingError
     ├── PreconditionFailedError, TooManyRequestsError
     ├── UploadTimeoutError, UploadCapacityError, DrainingError
     ├── ConverterRejectedError, ConverterBusyError, ConverterUnavailableError, UploadOutcomeUnknownError
@@ -190,6 +192,10 @@ class UnsupportedMediaTypeError(GatewayError):
     """An upload is not multipart/form-data."""
 
     code = "unsupported_media_type"
+
+
+class UnsupportedContentEncodingError(UnsupportedMediaTypeError):
+    """A request has a Content-Encoding. The answer names `identity` in Accept-Encoding (RFC 9110, section 12.5.3)."""
 
 
 class PayloadTooLargeError(GatewayError):

@@ -48,11 +48,55 @@ def test_the_host_is_compared_without_regard_to_case(edge: Edge) -> None:
     assert edge.client().get("/api/me", headers={"Host": "LocalHost"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("ours", "same", "others"),
+    [
+        (
+            "https://gateway.example",
+            ["gateway.example:443", "Gateway.Example:443", "gateway.example:"],
+            ["gateway.example:80", "gateway.example:4430", "gateway.example:443:", "gateway.example::443", ":443", ":"],
+        ),
+        ("http://localhost", ["localhost:80", "localhost:"], ["localhost:443", "localhost:080", "localhost: 80"]),
+        ("http://localhost:8000", [], ["localhost", "localhost:", "localhost:80"]),
+        ("http://[::1]", ["[::1]:80", "[::1]:"], ["[::1]:443", "::1", "[:", "[::"]),
+        ("https://gateway.example:8443", [], ["gateway.example", "gateway.example:443"]),
+    ],
+)
+def test_a_host_or_origin_with_the_default_port_is_the_same(
+    tmp_path: Path, ours: str, same: list[str], others: list[str]
+) -> None:
+    """RFC 9110, section 4.2.3: the scheme's port, or none behind the colon."""
+    scheme, _, host = ours.partition("://")
+    with make_edge(tmp_path, VISIONA_PUBLIC_BASE_URL=ours) as edge:
+        client = edge.client(None)
+
+        def status(host_header: str, origin: str) -> int:
+            return client.post("/auth/logout", headers={"Host": host_header, "Origin": origin}).status_code
+
+        for spelling in [host, *same]:
+            assert status(spelling, f"{scheme}://{spelling}") == 204, spelling
+        for spelling in others:
+            assert status(spelling, ours) == 400, spelling
+            assert status(host, f"{scheme}://{spelling}") == 403, spelling
+
+
+def test_an_allowed_origin_may_name_its_default_port(tmp_path: Path) -> None:
+    with make_edge(tmp_path, VISIONA_ALLOWED_ORIGINS="https://app.example") as edge:
+        headers = {"Origin": "https://app.example:443", "Sec-Fetch-Site": "cross-site"}
+        answer = edge.client().post("/api/conversion/check", headers=headers)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, headers["Origin"])
+        preflight = edge.client(None).options(
+            "/api/conversion/check", headers=headers | {"Access-Control-Request-Method": "POST"}
+        )
+        assert preflight.status_code == 204
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_are_answered_for_any_host(edge: Edge, path: str) -> None:
     assert edge.client(None).get(path, headers={"Host": "10.1.2.3:8000"}).status_code == 200
 
 
+GZIP = {"Content-Encoding": "gzip"}
 CROSS_SITE = [
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
@@ -134,6 +178,29 @@ def test_only_the_exact_origin_is_allowed(tmp_path: Path, origin: str) -> None:
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "x-gzip", "identity, gzip", "deflate,identity", "unheard-of"])
+def test_a_content_encoding_is_refused_everywhere_and_the_answer_names_what_is_taken(edge: Edge, coding: str) -> None:
+    """RFC 9110, section 15.5.16: also where there is no body, and where there is no such address."""
+    for method, path in [*api_requests(edge.app), ("GET", "/healthz"), ("GET", "/"), ("POST", "/nowhere")]:
+        answer = edge.client().open(path, method=method, headers={"Content-Encoding": coding})
+        assert answer.status_code == 415, (method, path)
+        assert answer.headers["Accept-Encoding"] == "identity"
+    assert edge.conversions.calls == []
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity", "identity, identity", ", identity"])
+def test_the_encoding_that_is_none_is_taken(edge: Edge, coding: str) -> None:
+    answer = edge.client().post("/api/conversion/check", data={"size": "1"}, headers={"Content-Encoding": coding})
+    assert answer.status_code == 200
+
+
+def test_a_media_type_that_is_refused_says_nothing_of_encodings(edge: Edge) -> None:
+    """RFC 9110, section 12.5.3: else a client would take the encoding for the cause."""
+    answer = edge.client().post("/api/conversion/init", json={})
+    assert answer.status_code == 415
+    assert "Accept-Encoding" not in answer.headers
+
+
 def test_refusals_come_in_their_order(tmp_path: Path) -> None:
     """Bad host, no session, other site, not enabled, media type, size: each hides those that follow."""
     with make_edge(tmp_path, VISIONA_MAX_UPLOAD_BYTES="10") as edge:
@@ -144,7 +211,8 @@ def test_refusals_come_in_their_order(tmp_path: Path) -> None:
             return str(answer.get_json()["code"])
 
         assert code({"Host": "evil", "Sec-Fetch-Site": "cross-site"}) == "bad_host"
-        assert code({"Sec-Fetch-Site": "cross-site"}, "text/plain") == "cross_site_request"
+        assert code({"Sec-Fetch-Site": "cross-site", **GZIP}, "text/plain") == "cross_site_request"
+        assert code(GZIP) == "unsupported_media_type"
         assert code({}, "text/plain") == "unsupported_media_type"
         assert code({}) == "payload_too_large"
         assert edge.conversions.calls == []
@@ -154,7 +222,7 @@ def test_conversion_endpoints_answer_501_when_it_is_not_enabled(tmp_path: Path) 
     with make_edge(tmp_path, is_enabled=False) as edge:
         for method, path in api_requests(edge.app):
             if path.startswith("/api/conversion") and method != "OPTIONS":
-                answer = edge.client().open(path, method=method, content_type="text/plain")
+                answer = edge.client().open(path, method=method, content_type="text/plain", headers=GZIP)
                 assert answer.status_code == 501, (method, path)
         assert edge.client().get("/api/models").status_code == 200
         assert edge.client().get("/api/me").status_code == 200

@@ -232,6 +232,14 @@ def test_the_guard_s_refusals_are_the_described_ones(shared_edge: Edge, operatio
 
 
 @each_operation
+def test_an_encoded_request_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
+    """Every operation has 415, for a Content-Encoding."""
+    answer = ask(shared_edge, operation, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, code_of(answer, operation)) in {(415, "unsupported_media_type"), (415, None)}
+    assert 415 in documented_statuses()[operation.method, operation.rule]
+
+
+@each_operation
 def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: Operation) -> None:
     """Where a session is needed, one request more than a user may have in progress is refused with 429."""
     assert needs_session(operation) == (429 in documented_statuses()[operation.method, operation.rule])

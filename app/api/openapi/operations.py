@@ -84,7 +84,6 @@ CONVERSION = (
         },
         failures=(
             "invalid_request",
-            "unsupported_media_type",
             "payload_too_large",
             "upload_timeout",
             "draining",

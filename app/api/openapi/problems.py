@@ -30,6 +30,7 @@ _REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 _OWN_HEADERS = {
     "method_not_allowed": "Allow",
     "range_not_satisfiable": "Content-Range",
+    "unsupported_media_type": "Accept-Encoding",
 }
 
 

@@ -333,6 +333,7 @@ def headers() -> dict[str, Any]:
         "Accept-Ranges": text("Ranges of bytes can be asked for.", "bytes"),
         "Last-Modified": text("When the model was kept.", "Wed, 25 Nov 2026 08:34:41 GMT"),
         "Content-Language": text("The language of the texts.", "en", enum=["en", "zh-TW"]),
+        "Accept-Encoding": text("The encoding to use, where another one was refused.", "identity", required=False),
         "Allow": text("The methods that this address has.", "GET, OPTIONS"),
         "Referrer-Policy": text("The address stays out of the next site's logs.", "no-referrer"),
         "Set-Cookie": text(
