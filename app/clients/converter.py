@@ -179,7 +179,7 @@ class ConverterClient:
         Raises ConverterUnavailableError if that call hangs and too many threads wait already.
         """
         with _unavailable():
-            return self._retrier.bulkheads[call.upstream].wait(call, event, seconds)
+            return self._retrier.bulkheads[call.bulkhead].wait(call, event, seconds)
 
     def _authorized(
         self,
