@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox.running import Running, start
 from sandbox.server import AddressInUseError
-from sandbox.settings import ACCOUNTS, DEFAULT_GATEWAY, SERVICES, Address, Settings
+from sandbox.settings import ACCOUNTS, BASIC_CREDENTIALS, DEFAULT_GATEWAY, SERVICES, Address, Settings
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[Settings, Path | None]:
@@ -36,6 +36,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Settings, Path 
     parser.add_argument("--job-seconds", type=float, default=defaults.job_seconds)
     parser.add_argument("--access-token-seconds", type=int, default=defaults.access_token_seconds)
     parser.add_argument("--max-upload-bytes", type=int, default=defaults.max_upload_bytes)
+    parser.add_argument("--client-secret", metavar="TEXT", help="both clients' secret, in place of the published ones")
+    parser.add_argument("--basic-credentials", choices=BASIC_CREDENTIALS, default=defaults.basic_credentials)
     parser.add_argument("--ready-file", type=Path, metavar="PATH", help="written when every server listens")
     options = vars(parser.parse_args(arguments))
     ready_file = options.pop("ready_file")

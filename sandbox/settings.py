@@ -18,6 +18,8 @@ WEB_CLIENT_SECRET: Final = "sandbox-web-secret"
 SERVICE_CLIENT_ID: Final = "visiona-gateway-service"
 SERVICE_CLIENT_SECRET: Final = "sandbox-service-secret"
 
+BASIC_CREDENTIALS: Final = ("rfc6749", "raw")
+
 DEFAULT_GATEWAY: Final = "http://localhost:8000"
 
 
@@ -76,12 +78,18 @@ class Settings:
     job_seconds: float = 12.0
     access_token_seconds: int = 300
     max_upload_bytes: int = 6 * 1024**3
+    client_secret: str | None = None
+    """The secret of both clients, in place of the published ones."""
+    basic_credentials: str = "rfc6749"
+    """How clients' ids and secrets come in Basic authentication: form-urlencoded, or `raw`."""
 
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in SERVICES:
             raise ValueError(f"{self.only!r} is none of {', '.join(SERVICES)}")
         if self.job_seconds < 0 or self.access_token_seconds <= 0 or self.max_upload_bytes <= 0:
             raise ValueError("durations and sizes must be positive")
+        if self.basic_credentials not in BASIC_CREDENTIALS:
+            raise ValueError(f"{self.basic_credentials!r} is none of {', '.join(BASIC_CREDENTIALS)}")
 
     @property
     def services(self) -> tuple[str, ...]:

@@ -3,8 +3,7 @@
 The way in is OpenID Connect's authorization code with PKCE; flask-oidc's client builds the request. Deliberately not
 used of flask-oidc: its own views and its token check before every request. They take `next` and `Host` from the
 sender, sign out on GET, keep MC's tokens in the cookie, redirect uploads when a token ages, and let most failures of a
-callback crash. `OIDC_RESOURCE_SERVER_ONLY` keeps all of that from existing; what is left is its registry and its
-client.
+callback crash. `OIDC_RESOURCE_SERVER_ONLY` keeps all of that from existing; its registry and its client are left.
 
 `session` says who is signed in, `signin_states` what is under way, `signin_provider` where MC sends the browser.
 """

@@ -19,11 +19,11 @@ from sandbox.data_directory import DataDirectory
 from sandbox.download_tokens import DownloadTokens
 from sandbox.faults import peek_json
 from sandbox.member_center.authorization import create_authorization_server, describe, find_account, person_with
-from sandbox.member_center.clients import SERVICE_SCOPES, WEB_SCOPES
+from sandbox.member_center.clients import SERVICE_SCOPES, WEB_SCOPES, Clients
 from sandbox.member_center.register import Register
 from sandbox.member_center.texts import TEXTS, Texts
 from sandbox.object_keys import InvalidObjectKeyError, verify_object_key
-from sandbox.settings import ACCOUNTS, SERVICE_CLIENT_SECRET, TENANT_ID, WEB_CLIENT_SECRET, Account, Settings
+from sandbox.settings import ACCOUNTS, TENANT_ID, Account, Settings
 from sandbox.site import FirstPage, new_flask
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ def create_app(settings: Settings, data: DataDirectory, issuer: str) -> Flask:
     app.config.update(SESSION_COOKIE_NAME=SESSION_COOKIE, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
     key = load_signing_key(data)
     register = Register(data, settings.gateways)
-    server = create_authorization_server(
-        app, register, issuer=issuer, key=key, access_token_seconds=settings.access_token_seconds
-    )
+    clients = Clients(register, settings.client_secret)
+    server = create_authorization_server(app, register, clients, issuer=issuer, key=key, settings=settings)
 
     @app.get("/.well-known/openid-configuration")
     def discovery() -> Response:
@@ -101,7 +100,7 @@ def create_app(settings: Settings, data: DataDirectory, issuer: str) -> Flask:
         return response or _page(text.signed_out, text.signed_out_sentence)
 
     _add_protected_routes(app, data, register)
-    _add_control_routes(app, register)
+    _add_control_routes(app, register, clients)
     _add_error_handlers(app)
     return app
 
@@ -135,11 +134,11 @@ def _add_protected_routes(app: Flask, data: DataDirectory, register: Register) -
         return answer
 
 
-def _add_control_routes(app: Flask, register: Register) -> None:
+def _add_control_routes(app: Flask, register: Register, clients: Clients) -> None:
     @app.get("/_sandbox/secrets")
     def list_secrets() -> Response:
-        clients = [{"kind": "client_secret", "value": value} for value in (WEB_CLIENT_SECRET, SERVICE_CLIENT_SECRET)]
-        return jsonify(secrets=[*clients, *register.secrets()])
+        own = [{"kind": "client_secret", "value": value} for value in (clients.web_secret, clients.service_secret)]
+        return jsonify(secrets=[*own, *register.secrets()])
 
     @app.delete("/_sandbox/secrets")
     def forget_secrets() -> ResponseReturnValue:

@@ -3,8 +3,11 @@
 PKCE with S256 is required of the web client although it is confidential, because the gateway promises to send it.
 """
 
+import base64
 import time
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_plus
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.integrations.flask_oauth2.requests import FlaskOAuth2Payload, FlaskOAuth2Request
@@ -23,7 +26,7 @@ from joserfc.jwk import KeySet, RSAKey
 from sandbox.access_tokens import ALGORITHM, audiences
 from sandbox.member_center.clients import SERVICE_SCOPES, WEB_SCOPES, Client, Clients
 from sandbox.member_center.register import AuthorizationCode, Register
-from sandbox.settings import ACCOUNTS, Account
+from sandbox.settings import ACCOUNTS, Account, Settings
 
 
 def find_account(subject: str) -> Account | None:
@@ -98,8 +101,26 @@ def person_with(account: Account | None) -> Any:
     return None if account is None else _Person(account)
 
 
+def _basic_reader(settings: Settings) -> Callable[[Callable[[str], Client | None], OAuth2Request], Client | None]:
+    """Read clients' credentials from Basic authentication as RFC 6749, section 2.3.1, says, or raw."""
+
+    def read(find: Callable[[str], Client | None], request: OAuth2Request) -> Client | None:
+        # Authlib decodes `%2B` but not `+`, which is a blank.
+        scheme, _, encoded = (request.headers.get("Authorization") or "").partition(" ")
+        try:
+            client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except ValueError:
+            return None
+        if settings.basic_credentials == "rfc6749":
+            client_id, secret = unquote_plus(client_id), unquote_plus(secret)
+        client = find(client_id) if scheme.lower() == "basic" else None
+        return client if client is not None and client.check_client_secret(secret) else None
+
+    return read
+
+
 def create_authorization_server(
-    app: Flask, register: Register, *, issuer: str, key: RSAKey, access_token_seconds: int
+    app: Flask, register: Register, clients: Clients, *, issuer: str, key: RSAKey, settings: Settings
 ) -> SandboxAuthorizationServer:
     """Assemble the server with its two grants and the end-session endpoint."""
 
@@ -167,11 +188,12 @@ def create_authorization_server(
 
     server = SandboxAuthorizationServer(
         app,
-        query_client=Clients(register).find,
+        query_client=clients.find,
         save_token=lambda token, _: register.note_secret("access_token", token["access_token"]),
     )
     server.scopes_supported = [*WEB_SCOPES, *SERVICE_SCOPES]
-    server.register_token_generator("default", _AccessTokens(issuer, key, access_token_seconds))
+    server.register_token_generator("default", _AccessTokens(issuer, key, settings.access_token_seconds))
+    server.register_client_auth_method("client_secret_basic", _basic_reader(settings))
     server.register_grant(CodeGrant, [_RequiredS256(required=True), IDTokens()])
     server.register_grant(ServiceGrant)
     server.register_endpoint(EndSession)

@@ -59,17 +59,20 @@ class Client(ClientMixin):  # type: ignore[misc]
 class Clients:
     """Finds a client by its id; the web client's redirect URIs follow the registered gateways."""
 
-    def __init__(self, register: Register) -> None:
+    def __init__(self, register: Register, client_secret: str | None = None) -> None:
+        """`client_secret` takes the place of the published ones."""
         self._register = register
+        self.web_secret = client_secret or WEB_CLIENT_SECRET
+        self.service_secret = client_secret or SERVICE_CLIENT_SECRET
 
     def find(self, client_id: str) -> Client | None:
         if client_id == SERVICE_CLIENT_ID:
-            return Client(client_id, SERVICE_CLIENT_SECRET, SERVICE_SCOPES, ("client_credentials",))
+            return Client(client_id, self.service_secret, SERVICE_SCOPES, ("client_credentials",))
         if client_id == WEB_CLIENT_ID:
             gateways = self._register.gateways()
             return Client(
                 client_id,
-                WEB_CLIENT_SECRET,
+                self.web_secret,
                 WEB_SCOPES,
                 ("authorization_code",),
                 redirect_uris=tuple(f"{gateway}/auth/authorize" for gateway in gateways),

@@ -334,7 +334,13 @@ ACCOUNT = (
         "completeSignIn",
         "account",
         {"en": "Come back from the Member Center", "zh-TW": "從會員中心返回"},
-        {302: Answer("Signed in; back to where it began.", {}, ("Location", "Set-Cookie", *_UNCACHED))},
+        {
+            302: Answer(
+                "Signed in, or signed in already and the callback came again; back to where it began.",
+                {},
+                ("Location", "Set-Cookie", *_UNCACHED),
+            )
+        },
         description=_ONLY_NAVIGATION,
         parameters=("state", "code", "error", "iss"),
         failures=("sign_in_failed", "navigation_required", "idp_unavailable", "idp_misconfigured"),
