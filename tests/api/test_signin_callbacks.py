@@ -1,13 +1,17 @@
 """Callbacks as browsers really send them: again, too late, from several tabs, and while MC is silent."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from werkzeug.wrappers import Request, Response
 
 from app.clients.retry import SIGN_IN_PLACES
+from app.domain.call import CallContext, Deadline
+from app.errors import IDPUnavailableError
 from tests.api.oidc_provider import (
     HTML,
     Browser,
@@ -209,3 +213,25 @@ def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, cl
         assert set(pool.map(log_in, range(everybody))) == {503}
     assert provider.count("/.well-known/openid-configuration") <= 2
     assert len([seconds for seconds in ended if seconds < 5]) >= everybody - SIGN_IN_PLACES
+
+
+def test_who_waits_for_discovery_longer_than_its_request_may_take_hears_that_mc_does_not_answer(
+    provider: OIDCProvider, clock: FakeClock
+) -> None:
+    """The one who asks has more time, as another request's deadline began later."""
+    world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
+    asked = threading.Event()
+
+    def hang(request: Request) -> Response:
+        asked.set()
+        return provider.hang(request)
+
+    provider.answers["/.well-known/openid-configuration"] = hang
+    identity_provider = world.app.extensions["visiona"].identity_provider
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(world.browser().get, "/auth/login")
+        assert asked.wait(10)
+        with pytest.raises(IDPUnavailableError, match="waited for too long"):
+            identity_provider.metadata(CallContext(Deadline(0.05)))
+        provider.is_over.set()
+        assert leader.result(10).status_code == 503

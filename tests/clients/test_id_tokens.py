@@ -35,10 +35,10 @@ def published(key: Key, **members: Any) -> dict[str, Any]:
     return {name: value for name, value in {**entry, **members}.items() if value is not None}
 
 
-def assembled(header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+def assembled(header: dict[str, Any], sign: Callable[[bytes], bytes], payload: object = CLAIMS) -> str:
     """A token made by hand: the library would not sign some of these."""
-    head, payload = (urlsafe_b64encode(json.dumps(part).encode()) for part in (header, CLAIMS))
-    return b".".join((head, payload, urlsafe_b64encode(sign(head + b"." + payload)))).decode()
+    head, body = (urlsafe_b64encode(json.dumps(part).encode()) for part in (header, payload))
+    return b".".join((head, body, urlsafe_b64encode(sign(head + b"." + body)))).decode()
 
 
 def signed(key: Key, alg: str = "RS256", **header: Any) -> str:
@@ -179,6 +179,15 @@ def test_an_extension_that_must_be_understood_is_not(header: dict[str, Any]) -> 
     """RFC 7515, section 4.1.11."""
     with pytest.raises(SignInFailedError):
         verified(signed(rsa("mine"), **header), published(rsa("mine")))
+
+
+@pytest.mark.parametrize("payload", [[], "text", None, 7])
+def test_claims_are_a_json_object(payload: object) -> None:
+    token = assembled(
+        {"alg": "RS256"}, lambda data: jws.JWSRegistry.algorithms["RS256"].sign(data, rsa("mine")), payload
+    )
+    with pytest.raises(SignInFailedError, match="TypeError"):
+        verified(token, published(rsa("mine")))
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "e30.e30.e30", "\ud800.e30.e30", "e30." * 50_000])
