@@ -145,7 +145,7 @@ def build_gateway(
     stores = stores or open_stores(settings, clock)
     slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4), HostSlots(shared_directory()))
     deferred_writes = DeferredWrites(monotonic=monotonic)
-    leases = LeaseKeeper(stores.leases, monotonic=monotonic)
+    leases = LeaseKeeper(stores.leases, deferred_writes, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)
     conversions, ownership = None, None
     if settings.is_conversion_enabled:

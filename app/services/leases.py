@@ -1,24 +1,25 @@
 """Holding a database lease while a long piece of work goes on.
 
 A lease outlives its holder by its TTL at most, so a crash blocks nobody for longer. The work calls `keep` as it makes
-progress; there is no thread behind it.
+progress; there is no thread behind it. What could not be released, because the database failed, is released in the
+background as soon as it answers.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import structlog
+from functools import partial
 
 from app import metrics
 from app.domain.call import Deadline
 from app.errors import DeadlineExceededError, GatewayError, ModelStoreUnavailableError
+from app.services.deferred_writes import LEASE, DeferredWrites
 from app.services.ports import Leases
-
-log = structlog.get_logger(__name__)
 
 TTL_SECONDS = 150.0
 RENEW_EVERY_SECONDS = 20.0
+#: How long a failed renewal waits for its next try.
+RETRY_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 
 
@@ -34,6 +35,7 @@ class HeldLease:
         self._lost = lost
         self._monotonic = monotonic
         self._renewed_at = monotonic()
+        self._retry_at = self._renewed_at
 
     def keep(self, *, at_once: bool = False) -> None:
         """Renew the lease if that is due (or `at_once`). Raises the failure that losing it means.
@@ -42,13 +44,15 @@ class HeldLease:
         """
         now = self._monotonic()
         age = now - self._renewed_at
-        if age < RENEW_EVERY_SECONDS and not at_once:
+        is_due = age >= RENEW_EVERY_SECONDS and (now >= self._retry_at or age >= TTL_SECONDS)
+        if not is_due and not at_once:
             return
         try:
             is_ours = self._leases.renew(self._name, self._holder, TTL_SECONDS)
         except ModelStoreUnavailableError:
             _count(self._name, "renewal_failed")
             if age < TTL_SECONDS:
+                self._retry_at = self._monotonic() + RETRY_SECONDS
                 return
             raise
         if not is_ours:
@@ -63,18 +67,20 @@ class LeaseKeeper:
     def __init__(
         self,
         leases: Leases,
+        writes: DeferredWrites,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._leases = leases
+        self._writes = writes
         self._monotonic = monotonic
         self._sleep = sleep
 
     @contextmanager
     def held(self, name: str, holder: str, *, taken: type[GatewayError]) -> Iterator[HeldLease]:
         """Hold a lease for the length of the block; raises `taken` if somebody else has it, or takes it meanwhile."""
-        if not self._leases.acquire(name, holder, TTL_SECONDS):
+        if not self._acquire(name, holder):
             _count(name, "busy")
             raise taken("somebody else holds the lease")
         yield from self._guarded(name, holder, taken)
@@ -82,7 +88,7 @@ class LeaseKeeper:
     @contextmanager
     def awaited(self, name: str, holder: str, deadline: Deadline) -> Iterator[HeldLease]:
         """Hold a lease, waiting for it until the deadline; raises DeadlineExceededError if it does not come free."""
-        while not self._leases.acquire(name, holder, TTL_SECONDS):
+        while not self._acquire(name, holder):
             if deadline.remaining_seconds() <= _POLL_SECONDS:
                 _count(name, "busy")
                 raise DeadlineExceededError("waited for a lease until the deadline")
@@ -93,17 +99,26 @@ class LeaseKeeper:
         """Does anybody hold the lease now?"""
         return self._leases.is_held(name)
 
+    def _acquire(self, name: str, holder: str) -> bool:
+        try:
+            return self._leases.acquire(name, holder, TTL_SECONDS)
+        except ModelStoreUnavailableError:
+            # The database may have committed it after all.
+            self._writes.add(LEASE, _key(name, holder), partial(self._leases.release, name, holder))
+            raise
+
     def _guarded(self, name: str, holder: str, lost: type[GatewayError]) -> Iterator[HeldLease]:
         _count(name, "taken")
         try:
             yield HeldLease(self._leases, name, holder, lost, self._monotonic)
         finally:
-            try:
-                self._leases.release(name, holder)
-            except ModelStoreUnavailableError:
-                # It expires by itself; the work's own outcome is what the caller must hear of.
+            # The work's own outcome is what the caller must hear of, whatever becomes of this.
+            if not self._writes.write(LEASE, _key(name, holder), partial(self._leases.release, name, holder)):
                 _count(name, "release_failed")
-                log.warning("lease.release_failed", lease=_kind(name))
+
+
+def _key(name: str, holder: str) -> str:
+    return f"{_kind(name)} of {holder}"
 
 
 def _kind(name: str) -> str:

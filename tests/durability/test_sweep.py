@@ -61,7 +61,7 @@ def leave_temporary(library: Library, *, age_seconds: float) -> Path:
 
 def sweep_with(library: Library, converter: FakeConverter) -> Sweep:
     """The library's sweep in a gateway with conversion."""
-    stores, leases = library.stores, LeaseKeeper(library.stores.leases)
+    stores, leases = library.stores, LeaseKeeper(library.stores.leases, DeferredWrites())
     return Sweep(
         library=LibrarySweep(stores.models, stores.storage, stores.pair, stores.quarantine, leases, library.clock),
         ledger=stores.ledger,

@@ -90,8 +90,8 @@ class Bench:
     def __post_init__(self) -> None:
         self.sleep = FakeSleep(self.monotonic)
         self.slots = TransferSlots(self.places)
-        self.keeper = LeaseKeeper(self.leases, monotonic=self.monotonic, sleep=self.sleep)
         self.writes = DeferredWrites(monotonic=self.monotonic, sleep=self.sleep)
+        self.keeper = LeaseKeeper(self.leases, self.writes, monotonic=self.monotonic, sleep=self.sleep)
         self.ownership = JobOwnership(
             self.converter,  # type: ignore[arg-type]
             self.ledger,

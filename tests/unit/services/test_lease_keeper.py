@@ -4,6 +4,7 @@ import pytest
 
 from app.domain.call import Deadline
 from app.errors import DeadlineExceededError, ModelStoreUnavailableError, UploadInProgressError
+from app.services.deferred_writes import DeferredWrites
 from app.services.leases import LeaseKeeper
 from tests.support.clocks import FakeMonotonic, FakeSleep
 from tests.support.fakes import MemoryLeases
@@ -25,8 +26,13 @@ def sleep(clock: FakeMonotonic) -> FakeSleep:
 
 
 @pytest.fixture
-def keeper(leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep) -> LeaseKeeper:
-    return LeaseKeeper(leases, monotonic=clock, sleep=sleep)
+def writes() -> DeferredWrites:
+    return DeferredWrites()
+
+
+@pytest.fixture
+def keeper(leases: MemoryLeases, writes: DeferredWrites, clock: FakeMonotonic, sleep: FakeSleep) -> LeaseKeeper:
+    return LeaseKeeper(leases, writes, monotonic=clock, sleep=sleep)
 
 
 def hold(keeper: LeaseKeeper) -> None:
@@ -104,13 +110,52 @@ def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
         leases.failing = None
 
 
-def test_a_lease_that_cannot_be_given_back_does_not_hide_the_works_outcome(
-    keeper: LeaseKeeper, leases: MemoryLeases
+def test_a_failed_renewal_waits_before_its_next_try(
+    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+) -> None:
+    """A body that arrives in many small chunks must not ask a database that is down for each of them."""
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+        leases.failing = ModelStoreUnavailableError("down")
+        before = leases.calls.count("renew")
+        clock.advance(20)
+        for _ in range(100):
+            lease.keep()
+        assert leases.calls.count("renew") - before == 1
+        clock.advance(4.9)
+        lease.keep()
+        assert leases.calls.count("renew") - before == 1
+        clock.advance(0.1)
+        lease.keep()
+        assert leases.calls.count("renew") - before == 2
+        leases.failing = None
+        clock.advance(5)
+        lease.keep()
+        lease.keep()
+        assert leases.calls.count("renew") - before == 3
+
+
+def test_a_lease_that_cannot_be_released_is_released_in_the_background(
+    keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
+) -> None:
+    """The work's outcome is not hidden, and its user is not locked out until the lease expires."""
+    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+        leases.failing = ModelStoreUnavailableError("down")
+    assert not writes.flush()
+    assert leases.holders == {"upload:alice": "one"}
+    leases.failing = None
+    assert writes.flush()
+    assert leases.holders == {}
+
+
+def test_a_late_release_leaves_the_next_holder_alone(
+    keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
     with keeper.held("upload:alice", "one", taken=UploadInProgressError):
         leases.failing = ModelStoreUnavailableError("down")
     leases.failing = None
-    leases.holders.clear()
+    leases.holders["upload:alice"] = "another"
+    assert writes.flush()
+    assert leases.holders == {"upload:alice": "another"}
 
 
 def test_a_database_that_is_down_gives_no_lease(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
@@ -119,8 +164,21 @@ def test_a_database_that_is_down_gives_no_lease(keeper: LeaseKeeper, leases: Mem
         hold(keeper)
 
 
+def test_a_lease_whose_answer_was_lost_is_released_in_the_background(
+    keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
+) -> None:
+    """The database has taken it and could not say so."""
+    leases.failing = ModelStoreUnavailableError("the answer was lost")
+    with pytest.raises(ModelStoreUnavailableError):
+        hold(keeper)
+    leases.holders["upload:alice"] = "one"
+    leases.failing = None
+    assert writes.flush()
+    assert leases.holders == {}
+
+
 def test_a_lease_that_is_waited_for_comes_when_it_is_free(
-    leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep
+    leases: MemoryLeases, writes: DeferredWrites, clock: FakeMonotonic, sleep: FakeSleep
 ) -> None:
     leases.holders["job:1"] = "another"
 
@@ -129,7 +187,7 @@ def test_a_lease_that_is_waited_for_comes_when_it_is_free(
         if len(sleep.waits) == 3:
             leases.holders.clear()
 
-    keeper = LeaseKeeper(leases, monotonic=clock, sleep=free_after_three)
+    keeper = LeaseKeeper(leases, writes, monotonic=clock, sleep=free_after_three)
     with keeper.awaited("job:1", "one", Deadline(60, clock)):
         assert leases.holders == {"job:1": "one"}
     assert sleep.waits == [0.2, 0.2, 0.2]
