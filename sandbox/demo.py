@@ -214,15 +214,16 @@ Logs: {plan.directory}/gateway.log, sandbox.log
 To try it by hand:
 
   BASE={plan.gateway.url}
-  LOGIN=$(curl -sL -c jar -b jar -o /dev/null -w '%{{url_effective}}' "$BASE/auth/login")
-  curl -sL -c jar -b jar -o /dev/null -d username=alice -d password=alice "$LOGIN"
-  curl -s -b jar "$BASE/api/me"
+  LOGIN=$(curl -sSL -c jar -b jar -o /dev/null -w '%{{url_effective}}' "$BASE/auth/login")
+  curl -sSL -c jar -b jar -o /dev/null -d username=alice -d password=alice "$LOGIN"
+  curl -sS -b jar "$BASE/api/me"
   head -c 1000000 /dev/urandom > model.onnx
-  JOB=$(curl -s -b jar -F model_id=32769 -F version=0001 -F platform=720 -F model=@model.onnx \\
-        "$BASE/api/conversion/init" | python3 -c 'import json, sys; print(json.load(sys.stdin)["job_id"])')
-  curl -s -b jar "$BASE/api/conversion/$JOB"          # again, until it says completed
-  curl -s -b jar -X POST "$BASE/api/conversion/$JOB/promote-to-models"
-  curl -sL -b jar -o model.nef "$BASE/api/conversion/$JOB/download"
+  curl -sS -b jar -F model_id=32769 -F version=0001 -F platform=720 -F model=@model.onnx \\
+       "$BASE/api/conversion/init" | tee job.json
+  JOB=$(python3 -c 'import json; print(json.load(open("job.json"))["job_id"])')
+  curl -sS -b jar "$BASE/api/conversion/$JOB"          # again, until it says completed or failed
+  curl -sS -b jar -X POST "$BASE/api/conversion/$JOB/promote-to-models"
+  curl -sSL --fail -b jar -o model.nef "$BASE/api/conversion/$JOB/download"
 
 Ctrl-C ends all of it.
 """

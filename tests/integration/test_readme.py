@@ -10,43 +10,100 @@ import pytest
 
 from tests.support.models import expected_bytes
 from tests.support.processes import ROOT
+from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
 _WALK_THROUGH = re.compile(r"<!-- walk-through -->\s*\n```sh\n(.*?)\n```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def quick_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A sandbox whose jobs end by themselves, as they do for a reader."""
     with Stack(tmp_path_factory.mktemp("quick"), job_seconds=1) as stack:
         yield stack
+
+
+@pytest.fixture
+def quick_stack(module_stack: Stack) -> Stack:
+    module_stack.reset()
+    return module_stack
 
 
 def walk_through() -> str:
     found = _WALK_THROUGH.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(found) == 1, "README.md needs one ```sh block after the line <!-- walk-through -->"
     script = str(found[0])
-    assert script.startswith("BASE=${BASE:-http://localhost:8000}"), "the walk-through must let BASE be overridden"
+    assert "BASE=${BASE:-http://localhost:8000}" in script, "the walk-through must let BASE be overridden"
     return script
 
 
-@pytest.mark.timeout(60)
-def test_walk_through_of_the_readme_works(quick_stack: Stack, tmp_path: Path) -> None:
-    """Pasted into a shell it signs in, converts, keeps and downloads, and what it leaves is the right result."""
+def walk(stack: Stack, folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as if it were pasted into a shell: what fails does not end that."""
     run = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", walk_through()],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "BASE": quick_stack.url},
+        ["bash", "-c", script],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "BASE": stack.url},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=45,
         check=False,
     )
-    for line in (tmp_path / "jar").read_text(encoding="utf-8").splitlines():
-        quick_stack.note_secret(line.rpartition("\t")[2])
+    for line in (folder / "jar").read_text(encoding="utf-8").splitlines():
+        stack.note_secret(line.rpartition("\t")[2])
+    return run
+
+
+@pytest.mark.timeout(60)
+def test_walk_through_of_the_readme_works(quick_stack: Stack, tmp_path: Path) -> None:
+    """Pasted into a shell it signs in, converts, keeps and downloads, and what it leaves is the right result."""
+    run = walk(quick_stack, tmp_path, walk_through())
 
     assert run.returncode == 0, run.stdout + run.stderr
     model = (tmp_path / "model.onnx").read_bytes()
     assert (tmp_path / "model.nef").read_bytes() == expected_bytes(model)
     assert '"user_id":"u-alice-7f3a"' in run.stdout
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param(
+            ("-F model=@model.onnx", "-F 'model=@model.onnx;filename=fail.onnx'"), '"status":"failed"', id="failed job"
+        ),
+        pytest.param(("password=alice", "password=wrong"), '"code":"unauthenticated"', id="wrong password"),
+    ],
+)
+def test_walk_through_ends_with_the_reason_if_something_is_refused(
+    quick_stack: Stack, tmp_path: Path, change: tuple[str, str], text: str
+) -> None:
+    script = walk_through()
+    assert change[0] in script
+
+    run = walk(quick_stack, tmp_path, script.replace(*change))
+
+    assert run.returncode != 0, run.stdout
+    assert text in run.stdout
+    assert not (tmp_path / "model.nef").exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("call", "status", "code"),
+    [
+        pytest.param("create_job", 422, "converter_rejected", id="upload"),
+        pytest.param("get_job", 404, "job_not_found", id="poll"),
+        pytest.param("promote", 422, "promote_failed", id="promote"),
+    ],
+)
+def test_walk_through_ends_with_the_problem_of_the_gateway(
+    quick_stack: Stack, tmp_path: Path, call: str, status: int, code: str
+) -> None:
+    quick_stack.sandbox.fault(CONVERTER, call=call, status=status, body_json={"error": {"code": "no", "message": "no"}})
+
+    run = walk(quick_stack, tmp_path, walk_through())
+
+    assert run.returncode != 0, run.stdout
+    assert f'"code":"{code}"' in run.stdout
+    assert not (tmp_path / "model.nef").exists()
