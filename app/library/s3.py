@@ -75,22 +75,17 @@ class S3Storage:
         prefix: str = "",
         *,
         client: S3Client | None = None,
-        failures: tuple[type[Exception], ...] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Keep files in `bucket` under `prefix/`. Connects to nothing.
 
-        `client` and the `failures` that it raises are boto3's unless they are given. Raises RuntimeError if boto3 is
-        needed and not installed.
+        `client` is made from the environment unless it is given. Raises RuntimeError if boto3 is not installed.
         """
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._client = _make_client() if client is None else client
         # OSError too: what happens below botocore comes through it in more than one form.
-        self._failures: tuple[type[Exception], ...] = (
-            OSError,
-            *(_botocore_failures() if failures is None else failures),
-        )
+        self._failures: tuple[type[Exception], ...] = (OSError, *_botocore_failures())
         self._clock = clock
 
     @contextmanager
