@@ -9,6 +9,7 @@ is ever put into an exception.
 import contextlib
 import json as jsonlib
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from app.clients.watchdog import Guard, Watchdog
+from app.connecting import ConnectsInTime
 
 #: Answers to control calls are small; what is larger is not an answer.
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -328,8 +330,8 @@ class WatchedAdapter(HTTPAdapter):
 
     def __init__(self, watchdog: Watchdog, pool_size: int) -> None:
         self._pool_classes = {
-            "http": pool_class(HTTPConnectionPool, _watched(HTTPConnection, watchdog)),
-            "https": pool_class(HTTPSConnectionPool, _watched(HTTPSConnection, watchdog)),
+            "http": pool_class(HTTPConnectionPool, _watched(HTTPConnection, watchdog), watchdog),
+            "https": pool_class(HTTPSConnectionPool, _watched(HTTPSConnection, watchdog), watchdog),
         }
         super().__init__(pool_connections=1, pool_maxsize=pool_size, pool_block=False, max_retries=0)
 
@@ -371,13 +373,48 @@ class _HeaderLines:
         return line
 
 
-def pool_class(base: type[HTTPConnectionPool], connection: type[HTTPConnection]) -> type[HTTPConnectionPool]:
+def pool_class(
+    base: type[HTTPConnectionPool], connection: type[HTTPConnection], watchdog: Watchdog
+) -> type[HTTPConnectionPool]:
     """Return a connection pool like `base` whose connections are of class `connection`."""
-    return type(base.__name__, (base,), {"ConnectionCls": connection})
+
+    class Pool(base):  # type: ignore[valid-type,misc]
+        ConnectionCls = connection
+
+        def _put_conn(self, conn: Any) -> None:
+            # From here on the connection may be another thread's.
+            watchdog.watch(None)
+            super()._put_conn(conn)
+
+    return Pool
+
+
+def bounded_connection(base: type[HTTPConnection], watchdog: Watchdog) -> type[HTTPConnection]:
+    """Return a connection class like `base` whose time-out bounds all of connecting: every address, and TLS."""
+
+    class Bounded(ConnectsInTime, base):  # type: ignore[valid-type,misc]
+        def connect(self) -> None:
+            with contextlib.ExitStack() as self._while_connecting:
+                guard = self._while_connecting.enter_context(watchdog.limit(cast(float, self.timeout)))
+                try:
+                    super().connect()
+                except Exception:
+                    if not guard.has_fired:
+                        raise
+                if guard.has_fired:
+                    raise urllib3.exceptions.ConnectTimeoutError(self, "TLS took too long")
+
+        def _new_conn(self) -> socket.socket:
+            sock = super()._new_conn()
+            # A copy, because TLS takes the descriptor out of this object before its handshake.
+            watchdog.watch(self._while_connecting.enter_context(sock.dup()))
+            return sock
+
+    return Bounded
 
 
 def _watched(base: type[HTTPConnection], watchdog: Watchdog) -> type[HTTPConnection]:
-    class Watched(base):  # type: ignore[valid-type,misc]
+    class Watched(bounded_connection(base, watchdog)):  # type: ignore[misc]
         response_class = WholeHeaderResponse
 
         def connect(self) -> None:

@@ -104,8 +104,11 @@ class _UploadAdapter(HTTPAdapter):
     def __init__(self, idle_seconds: float, watchdog: Watchdog, tls: ssl.SSLContext | None) -> None:
         self._tls = tls
         self._pool_classes = {
-            "http": pool_class(HTTPConnectionPool, upload_connection_class(HTTPConnection, idle_seconds, watchdog)),
-            "https": pool_class(HTTPSConnectionPool, upload_connection_class(HTTPSConnection, idle_seconds, watchdog)),
+            scheme: pool_class(pool, upload_connection_class(connection, idle_seconds, watchdog), watchdog)
+            for scheme, pool, connection in (
+                ("http", HTTPConnectionPool, HTTPConnection),
+                ("https", HTTPSConnectionPool, HTTPSConnection),
+            )
         }
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 

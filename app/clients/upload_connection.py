@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from urllib3.connection import HTTPConnection
 
-from app.clients.transport import WholeHeaderResponse
+from app.clients.transport import WholeHeaderResponse, bounded_connection
 from app.clients.watchdog import Watchdog
 from app.streaming.chunk import Chunk
 from app.streaming.interruption import Interruption, StreamInterruptedError
@@ -34,7 +34,7 @@ def upload_connection_class(
 ) -> type[HTTPConnection]:
     """Return a connection class like `base` whose upstream may pause for `idle_seconds`, in either direction."""
 
-    class UploadConnection(base):  # type: ignore[valid-type,misc]
+    class UploadConnection(bounded_connection(base, watchdog)):  # type: ignore[misc]
         response_class = WholeHeaderResponse
         sock: Any
         #: The connection forgets its socket with the header of an answer that is to be its last; the guard must not.

@@ -64,7 +64,10 @@ class Watchdog:
 
     @contextlib.contextmanager
     def limit(self, seconds: float) -> Iterator[Guard]:
-        """Limit the block to `seconds`, as far as it waits for the sockets that it tells the guard of."""
+        """Limit the block to `seconds`, as far as it waits for the sockets that it tells the guard of.
+
+        Within another limit's block, the inner guard is the one that `watch` tells.
+        """
         guard = Guard(self._monotonic() + seconds)
         with self._changed:
             if self._thread is None:
@@ -74,11 +77,11 @@ class Watchdog:
             heapq.heappush(self._guards, (guard.at, next(self._order), guard))
             if self._guards[0][2] is guard:
                 self._changed.notify()
-        self._current.guard = guard
+        outer, self._current.guard = getattr(self._current, "guard", None), guard
         try:
             yield guard
         finally:
-            self._current.guard = None
+            self._current.guard = outer
             guard.finish()
 
     def watch(self, sock: socket.socket | None) -> None:
