@@ -3,8 +3,8 @@
 Every sign-in has a signed cookie of its own. It binds the sign-in to the browser that began it (a callback that
 somebody else prepared finds no cookie), and two tabs that begin at the same moment cannot overwrite each other's, as
 they would in one cookie for all. A browser keeps the newest three, so that anonymous visits cannot make its cookies
-grow. A sign-in must end within ten minutes; its cookie stays for an hour, so that one that ends later can begin again
-with the same `next`. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
+grow. A sign-in must end within ten minutes; its cookie stays for half an hour, so that one that ends later can begin
+again with the same `next`. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
 
 Deliberately not here: the dialogue with MC (`signin_provider`).
 """
@@ -28,7 +28,7 @@ MAX_PENDING = 3
 #: How long a person may take at MC's login page.
 MAX_AGE = timedelta(minutes=10)
 #: How long we know where a sign-in leads.
-_COOKIE_AGE = timedelta(hours=1)
+_COOKIE_AGE = timedelta(minutes=30)
 _MICROSECONDS = 1_000_000
 
 MAX_RETURN_PATH_CHARACTERS = 512

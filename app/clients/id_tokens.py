@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from joserfc import jws, jwt
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.registry import JWS_HEADER_REGISTRY
 
@@ -56,6 +57,12 @@ class _Registry(jws.JWSRegistry):
     def __init__(self, algorithms: Sequence[str]) -> None:
         super().__init__(algorithms=algorithms, strict_check_header=False)
 
+    def get_alg(self, name: str) -> Any:
+        """Return an allowed algorithm. joserfc's own warns of EdDSA on stderr, which providers still use."""
+        if name not in ALGORITHMS or name not in (self.allowed or ()):
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
 
 def read_keys(document: Mapping[str, Any]) -> tuple[VerificationKey, ...]:
     """Return the keys of a JWK Set that may verify signatures.
@@ -90,16 +97,23 @@ def verify_signature(token: str, keys: Sequence[VerificationKey], algorithms: Se
     try:
         signed = jws.extract_compact(token.encode(), registry=registry)
         registry.check_header(signed.headers())
-        for key in _fitting(signed.headers(), keys)[:MAX_KEYS_TRIED]:
-            if jws.validate_compact(signed, key, registry=registry):
-                claims = json.loads(signed.payload or b"")
-                if isinstance(claims, dict):
-                    return claims
-                raise TypeError("the payload is not a JSON object")
+        registry.get_alg(signed.headers()["alg"])
+        if any(_has_signed(key, signed, registry) for key in _fitting(signed.headers(), keys)[:MAX_KEYS_TRIED]):
+            claims = json.loads(signed.payload or b"")
+            if isinstance(claims, dict):
+                return claims
     except Exception as error:  # noqa: BLE001
         # Whatever a library makes of a text of any shape: it is no token of the provider's.
         raise SignInFailedError(f"the ID token's signature: {type(error).__name__}") from None
-    raise SignInFailedError("the ID token's signature: no key has made it")
+    raise SignInFailedError("the ID token's signature: no key has made it, or it signs no claims")
+
+
+def _has_signed(key: Key, signed: jws.CompactSignature, registry: _Registry) -> bool:
+    try:
+        return jws.validate_compact(signed, key, registry=registry)
+    except JoseError:
+        # A key that turns out not to be for signatures at all (X25519) must not hide the one that is.
+        return False
 
 
 def _fitting(header: Mapping[str, Any], keys: Sequence[VerificationKey]) -> list[Key]:

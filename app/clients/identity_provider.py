@@ -39,7 +39,7 @@ KEPT_SECONDS = 3_600.0
 _BEARER_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _ERROR_CODE = re.compile(r"[a-z_]{1,64}")
 # RFC 6749, section 5.2: what these refuse is us, and not this sign-in.
-_OUR_FAULTS = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"})
+_OUR_FAULTS = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ class IdentityProvider:
         reason = f"the token endpoint answered {answer.status}, {code}"
         if code == "invalid_grant":  # with 400 (RFC 6749, section 5.2), or with another status
             raise StaleSignInError(reason)
-        if code in _OUR_FAULTS or answer.status in {401, 403, 404, 405}:
+        # Of the statuses, 401 alone says so. 403 may be a firewall's, which didn't like a code that an outsider invented.
+        if code in _OUR_FAULTS or answer.status == 401:
             raise IDPMisconfiguredError(reason)
         raise SignInFailedError(reason)
 

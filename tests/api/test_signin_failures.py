@@ -149,7 +149,10 @@ def test_a_provider_that_promises_its_name_in_the_answer_must_give_it(world: Wor
     ("status", "body"),
     [
         (400, '{"error": "invalid_grant", "error_description": "SECRET"}'),
+        (401, '{"error": "invalid_grant"}'),
         (403, '{"error": "invalid_grant"}'),
+        (403, "<html>forbidden</html>"),
+        (404, ""),
         (400, '{"error": ["odd"]}'),
         (422, "<html>"),
         (400, "[]"),

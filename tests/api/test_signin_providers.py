@@ -64,8 +64,7 @@ def test_a_provider_that_expects_raw_credentials_can_have_them(
         (400, '{"error": "invalid_client"}'),
         (400, '{"error": "unauthorized_client"}'),
         (200, '{"error": "invalid_client"}'),
-        (403, "<html>forbidden</html>"),
-        (404, ""),
+        (400, '{"error": "unsupported_grant_type"}'),
     ],
 )
 def test_a_refused_client_is_our_fault_and_not_the_persons(

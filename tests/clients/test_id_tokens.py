@@ -59,6 +59,12 @@ def test_a_key_id_is_a_hint_that_either_side_may_lack(token_kid: str | None, key
     assert verified(signed(rsa("mine"), **header), *entries) == CLAIMS
 
 
+def test_a_key_for_another_purpose_of_the_same_type_does_not_hide_the_right_one() -> None:
+    mine = OKPKey.generate_key("Ed25519")
+    entries = (published(OKPKey.generate_key("X25519")), published(ec("P-384")), published(mine))
+    assert verified(signed(mine, "EdDSA"), *entries) == CLAIMS
+
+
 def test_several_keys_may_share_an_id() -> None:
     """EC and RSA (RFC 7517, section 4.5), and two of one type; in either order."""
     entries = [published(key, kid="a") for key in (ec(), rsa("mine"), rsa("other"))]
@@ -123,6 +129,7 @@ def test_a_key_that_is_not_meant_verifies_nothing(members: dict[str, Any]) -> No
         ("RS512", rsa("mine")),
         ("PS256", rsa("mine")),
         ("Ed25519", OKPKey.generate_key("Ed25519")),
+        ("EdDSA", OKPKey.generate_key("Ed25519")),
     ],
 )
 def test_a_key_serves_the_algorithms_of_its_type_and_curve(alg: str, key: Key) -> None:
@@ -186,7 +193,7 @@ def test_claims_are_a_json_object(payload: object) -> None:
     token = assembled(
         {"alg": "RS256"}, lambda data: jws.JWSRegistry.algorithms["RS256"].sign(data, rsa("mine")), payload
     )
-    with pytest.raises(SignInFailedError, match="TypeError"):
+    with pytest.raises(SignInFailedError, match="signs no claims"):
         verified(token, published(rsa("mine")))
 
 
