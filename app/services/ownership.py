@@ -11,7 +11,7 @@ noted. How it is decided stands in `app/domain/ownership.py`.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
@@ -77,7 +77,9 @@ class JobOwnership:
         if self._has_missed(user_id):
             metrics.OWNERSHIP("denied_again").inc()
             raise JobNotFoundError("not found a moment ago")
-        if any(job.job_id == job_id for job in self.running_jobs(user_id, context)):
+        if any(job.job_id == job_id for job in self.running_jobs(user_id, context)) or self._is_lost_uploads(
+            user_id, job_id, context
+        ):
             metrics.OWNERSHIP("rebuilt").inc()
             return
         metrics.OWNERSHIP("denied").inc()
@@ -149,7 +151,7 @@ class JobOwnership:
 
         key = f"job {job.job_id}"
         if not self._writes.write(LEDGER, key, write, patience_seconds=_NOTE_SECONDS):
-            # An alarm: until the note is written, a crash of this worker loses the job once it has ended.
+            # An alarm: if this worker is killed before the note is written, the job may be lost once it has ended.
             log.error("ledger.job_not_noted", job_id=job.job_id, upload_id=upload.upload_id)
             self._writes.add(LEDGER, key, lambda: self._note_late(user_id, job, write))
         self._owners.remember(user_id, job.job_id)
@@ -174,14 +176,27 @@ class JobOwnership:
             # Polls and the history ask again.
             log.info("ledger.late_look_failed", job_id=job_id, code=failure.code)
             return
-        self._ledger.record_job(user_id, job)
+        with suppress(OwnershipMismatchError), self._agreeing(user_id, job):
+            self._ledger.record_job(user_id, job)
+
+    def _is_lost_uploads(self, user_id: str, job_id: str, context: CallContext) -> bool:
+        """Did an upload of the user start this job, although the note of it was lost and the job has ended since?
+
+        The user knows the id from the answer to the upload. Only a converter that names the user is believed.
+        """
+        if not self._ledger.pending_uploads(user_id):
+            return False
+        try:
+            job = self._converter.get_job(job_id, context)
+        except JobNotFoundError:
+            return False
+        return job.user_id == user_id and self._note_found(user_id, job)
 
     @contextmanager
     def _agreeing(self, user_id: str, job: Job) -> Iterator[None]:
-        """Write the user's job to the ledger in this block, which has it as another user's if it refuses.
+        """Let the block write the user's job to the ledger, which refuses another user's (OwnershipMismatchError).
 
-        It stays that user's there. Only a converter that names this user overrules it; otherwise raise
-        OwnershipMismatchError.
+        The ledger keeps that owner. The failure is passed on unless the converter names this user.
         """
         try:
             yield
@@ -208,10 +223,10 @@ class JobOwnership:
             raise
         metrics.OWNERSHIP_REBUILDS("done").inc()
         with self._locks.locked(user_id):
-            return [job for job in jobs if self._note_listed(user_id, job)]
+            return [job for job in jobs if self._note_found(user_id, job)]
 
-    def _note_listed(self, user_id: str, job: Job) -> bool:
-        """Note a job that was accepted; return False if it has become another user's meanwhile."""
+    def _note_found(self, user_id: str, job: Job) -> bool:
+        """Note the user's job; return False if it has become another user's meanwhile."""
         try:
             with self._agreeing(user_id, job):
                 self._match_pending(user_id, job)

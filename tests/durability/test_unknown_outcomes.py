@@ -25,6 +25,7 @@ LOST = [
     pytest.param({"body": "<html>created</html>"}, id="201 with garbage"),
     pytest.param({"body_json": {"job_id": ""}}, id="201 without an id"),
     pytest.param({"stall_seconds": 30}, id="time-out"),
+    *(pytest.param({"status": status}, id=f"status {status}") for status in (302, 404, 408, 500, 502, 503, 504)),
 ]
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
+import requests
 
 from tests.support.clients import Client
 from tests.support.multipart_bodies import model_upload
@@ -163,3 +165,68 @@ def test_owner_that_the_converter_names_decides(stack: Stack, alice: Client, bob
 
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "job_not_found")] * 3
     assert stack.sandbox.minted() == 0
+
+
+# A converter that doesn't name owners, and mixes up users. `/active` and polls by id take different ways.
+
+
+def unnamed(job_id: str, status: str = "running") -> dict[str, str]:
+    return {"job_id": job_id, "status": status, "stage": "onnx", "created_at": datetime.now(UTC).isoformat()}
+
+
+def refused(answer: requests.Response) -> tuple[int, object]:
+    return answer.status_code, answer.json()["code"]
+
+
+@pytest.mark.parametrize("has_pending_upload", [False, True])
+def test_job_that_the_converter_lists_for_somebody_else_stays_its_owners(
+    stack: Stack, alice: Client, bob: Client, has_pending_upload: bool
+) -> None:
+    """The ledger has it as alice's: bob is neither shown it, nor given it, nor kept from uploading by it."""
+    job_id = stack.upload(alice)
+    if has_pending_upload:
+        stack.sandbox.fault(CONVERTER, call="create_job", status=503, times=1)
+        assert refused(stack.send(bob, model_upload())) == (502, "upload_outcome_unknown")
+    stack.sandbox.fault(CONVERTER, call="list_jobs", status=200, body_json={"jobs": [unnamed(job_id)]})
+    stack.sandbox.fault(CONVERTER, call="get_job", status=200, body_json=unnamed(job_id, "completed"))
+
+    assert bob.get("/api/conversion/active").json() == {"active_job": None}
+    tails = ["", "/download", "/download?check=1"]
+    assert [refused(bob.get(f"/api/conversion/{job_id}{tail}")) for tail in tails] == [(404, "job_not_found")] * 3
+    assert refused(bob.post(f"/api/conversion/{job_id}/promote-to-models")) == (404, "job_not_found")
+    assert bob.get("/api/conversion/jobs").json()["jobs"] == []
+    assert bob.post("/api/conversion/check", data={"size": "5"}).status_code == 200
+    assert stack.sandbox.minted() == 0
+
+    stack.sandbox.clear_faults()
+    stack.sandbox.complete(job_id)
+    assert alice.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 201
+
+
+def test_conflict_with_somebody_elses_job_shows_nothing_of_it(stack: Stack, alice: Client, bob: Client) -> None:
+    """The converter refuses bob's upload because of a job that the ledger has as alice's."""
+    job_id = stack.upload(alice)
+    conflict = {"error": {"code": "busy", "message": "one at a time"}, "active_job": unnamed(job_id)}
+    stack.sandbox.fault(CONVERTER, call="create_job", status=409, body_json=conflict)
+
+    answer = stack.send(bob, model_upload())
+
+    assert refused(answer) == (409, "active_job_conflict")
+    assert answer.json()["active_job"] is None
+    assert job_id not in answer.text
+
+
+def test_upload_that_is_answered_with_somebody_elses_job_does_not_get_it(
+    stack: Stack, alice: Client, bob: Client
+) -> None:
+    """201 with an id that the ledger has as alice's: what came of bob's upload is unknown, and the job stays hers."""
+    job_id = stack.upload(alice)
+    stack.sandbox.fault(CONVERTER, call="create_job", status=201, body_json=unnamed(job_id))
+
+    assert refused(stack.send(bob, model_upload())) == (502, "upload_outcome_unknown")
+
+    stack.sandbox.clear_faults()
+    assert refused(bob.get(f"/api/conversion/{job_id}")) == (404, "job_not_found")
+    assert alice.get(f"/api/conversion/{job_id}").status_code == 200
+    assert job_id in alice.get("/api/conversion/jobs").text
+    assert job_id not in bob.get("/api/conversion/jobs").text

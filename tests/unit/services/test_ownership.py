@@ -272,6 +272,42 @@ def test_a_converter_that_names_the_caller_overrules_the_ledger_which_keeps_its_
         bench.ownership.check_answer("bob", bench.converter.jobs["job-1"])
 
 
+def test_a_job_whose_note_was_lost_is_found_by_its_id_after_it_has_ended(bench: Bench) -> None:
+    """The worker that knew it was killed; its owner knows the id from the answer to the upload."""
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.has_job("job-1", "alice", "completed")
+    assert is_owner(bench, "alice", "job-1")
+    assert bench.ledger.rows["upload-1"].job_id == "job-1"
+    assert bench.converter.calls == ["list alice", "get job-1"]
+
+
+@pytest.mark.parametrize("named", ["bob", None])
+def test_a_pending_upload_gives_nobody_an_ended_job_that_does_not_name_them(bench: Bench, named: str | None) -> None:
+    """Nor does a job that exists take another way than one that doesn't."""
+    other = Bench()
+    for one, job_id in ((bench, "job-1"), (other, "job-nowhere")):
+        one.ledger.open_upload("upload-1", "alice", one.clock())
+        one.has_job("job-1", "bob", "completed", user_id=named, created_at=one.clock())
+        assert not is_owner(one, "alice", job_id)
+        assert not is_owner(one, "alice", job_id)
+        assert one.ledger.rows["upload-1"].job_id is None
+    assert bench.converter.calls == ["list alice", "get job-1"]
+    assert other.converter.calls == ["list alice", "get job-nowhere"]
+    assert bench.ledger.calls == other.ledger.calls
+
+
+def test_while_the_converter_fails_a_pending_uploads_job_is_neither_found_nor_denied(bench: Bench) -> None:
+    bench.ledger.open_upload("upload-1", "alice", bench.clock())
+    bench.has_job("job-1", "alice", "completed")
+
+    def fail(name: str) -> None:
+        bench.converter.failing = ConverterUnavailableError("down") if name.startswith("get") else None
+
+    bench.converter.before = fail
+    with pytest.raises(ConverterUnavailableError):
+        bench.ownership.require("alice", "job-1", call_context())
+
+
 # --- jobs of which the converter does not say whose they are
 
 
