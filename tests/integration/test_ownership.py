@@ -194,7 +194,7 @@ def test_job_that_the_converter_lists_for_somebody_else_stays_its_owners(
     tails = ["", "/download", "/download?check=1"]
     assert [refused(bob.get(f"/api/conversion/{job_id}{tail}")) for tail in tails] == [(404, "job_not_found")] * 3
     assert refused(bob.post(f"/api/conversion/{job_id}/promote-to-models")) == (404, "job_not_found")
-    assert bob.get("/api/conversion/jobs").json()["jobs"] == []
+    assert job_id not in bob.get("/api/conversion/jobs").text
     assert bob.post("/api/conversion/check", data={"size": "5"}).status_code == 200
     assert stack.sandbox.minted() == 0
 
