@@ -25,7 +25,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415
 
     from app import console, metrics  # noqa: PLC0415
-    from app.api import conversion, guard, models, operations, problem, session, signin, tracing  # noqa: PLC0415
+    from app.api import conversion, guard, models, operations, problem, requests, session, signin, tracing  # noqa: PLC0415
     from app.api.context import EXTENSION  # noqa: PLC0415
     from app.api.openapi import views as openapi  # noqa: PLC0415
     from app.api.requests import GatewayRequest  # noqa: PLC0415
@@ -59,6 +59,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     app.extensions[EXTENSION] = gateway or build_gateway(settings)
     session.configure_sessions(app, settings)
     tracing.register(app)
+    requests.register(app)
     guard.register(app)
     problem.register(app)
     signin.register(app, settings)

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app import metrics
 from app.api.documents import as_document
+from app.api.requests import MAX_HEADER_BYTES
 from app.errors import (
     Blame,
     GatewayError,
@@ -37,6 +38,8 @@ _MAX_REASON_CHARACTERS = 200
 
 def language() -> str:
     """The language of this answer: `zh-TW` where the caller prefers any Chinese, else `en`."""
+    if len(request.environ.get("HTTP_ACCEPT_LANGUAGE", "")) > MAX_HEADER_BYTES:
+        return "en"
     accepted: LanguageAccept = request.accept_languages
     for tag, quality in accepted:
         if quality <= 0:

@@ -1,46 +1,73 @@
-"""Reading small request bodies and queries without spooling, and refusing what is malformed."""
+"""Reading small request bodies and headers without spooling, and refusing what is malformed or too large."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from typing import IO, Any, cast
 
-from flask import Request, json, request
+from flask import Flask, Request, json, request
+from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.utils import cached_property
 from werkzeug.wsgi import get_input_stream
 
 from app.errors import InvalidRequestError, PayloadTooLargeError
 
-#: The most that any body but an upload may have; /check's `head` (4 MiB) is the largest of them.
-MAX_SMALL_BODY_BYTES = 4 * 1024 * 1024 + 256 * 1024
-MAX_FORM_PARTS = 64
+#: The most that a body may have where nothing else is said: uploads and /check have limits of their own.
+MAX_SMALL_BODY_BYTES = 64 * 1024
+#: The most that a header may have which something here or in a library takes apart. Real ones have a few hundred.
+MAX_HEADER_BYTES = 1024
+
+_BOUNDED_HEADERS = {
+    "CONTENT_TYPE": "Content-Type",
+    "HTTP_ACCEPT": "Accept",
+    "HTTP_ACCEPT_LANGUAGE": "Accept-Language",
+    "HTTP_CONTENT_ENCODING": "Content-Encoding",
+    "HTTP_IF_MATCH": "If-Match",
+    "HTTP_IF_MODIFIED_SINCE": "If-Modified-Since",
+    "HTTP_IF_NONE_MATCH": "If-None-Match",
+    "HTTP_IF_RANGE": "If-Range",
+    "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
+    "HTTP_RANGE": "Range",
+}
+
+
+def register(app: Flask) -> None:
+    """Refuse requests of `app` whose headers are too long to be taken apart."""
+
+    @app.before_request
+    def _require_short_headers() -> None:
+        environ = request.environ
+        for key in _BOUNDED_HEADERS.keys() & environ.keys():
+            if len(environ[key]) > MAX_HEADER_BYTES:
+                raise InvalidRequestError(f"{_BOUNDED_HEADERS[key]} may have {MAX_HEADER_BYTES} bytes")
 
 
 class GatewayRequest(Request):
-    """Flask's request, with limits on parsed bodies and with form files kept in memory instead of on disk.
+    """Flask's request, with a limit on its body, and with cookies that are read in one pass.
 
     An upload is never parsed by it: `app/api/conversion.py` hands the WSGI input on as it is.
     """
 
     max_content_length = MAX_SMALL_BODY_BYTES
-    max_form_memory_size = MAX_SMALL_BODY_BYTES
-    max_form_parts = MAX_FORM_PARTS
 
     @cached_property
     def stream(self) -> IO[bytes]:
         """The body. Reading raises PayloadTooLargeError past the limit, InvalidRequestError for broken framing."""
-        arriving = cast(IO[bytes], _Arriving(self.environ["wsgi.input"], MAX_SMALL_BODY_BYTES))
-        # werkzeug would cut a chunked body off at its own limit without a word; with one byte more, ours comes first.
-        return get_input_stream(self.environ | {"wsgi.input": arriving}, max_content_length=MAX_SMALL_BODY_BYTES + 1)
+        return self.stream_of(MAX_SMALL_BODY_BYTES)
 
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        del total_content_length, content_type, filename, content_length
-        return BytesIO()
+    def stream_of(self, max_bytes: int) -> IO[bytes]:
+        """The body, as `stream`, with another limit. To be called before the body is read, once."""
+        arriving = cast(IO[bytes], _Arriving(self.environ["wsgi.input"], max_bytes))
+        # werkzeug would cut a chunked body off at its own limit without a word; with one byte more, ours comes first.
+        return get_input_stream(self.environ | {"wsgi.input": arriving}, max_content_length=max_bytes + 1)
+
+    @cached_property
+    def cookies(self) -> ImmutableMultiDict[str, str]:
+        """The cookies, the first of each name first (RFC 6265, section 5.4).
+
+        werkzeug tries a blank at each place of a run of blanks, which takes seconds for what a header may have of them.
+        It also takes off quotes, which no cookie of ours has.
+        """
+        pairs = (pair.partition("=") for pair in self.environ.get("HTTP_COOKIE", "").split(";"))
+        return ImmutableMultiDict([(name.strip(" \t"), value.strip(" \t")) for name, _, value in pairs])
 
 
 class _Arriving:

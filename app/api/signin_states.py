@@ -162,7 +162,9 @@ def safe_return_path(unverified_next: str | None) -> str:
     them and read on), dot segments, and any of these behind percent-encoding. Paths under `/auth` are refused too:
     they would sign the person in or fail again, endlessly.
     """
-    if not unverified_next or _CONTROL_OR_BACKSLASH.search(unverified_next):
+    if not unverified_next or len(unverified_next) > MAX_RETURN_PATH_CHARACTERS:
+        return HOME
+    if _CONTROL_OR_BACKSLASH.search(unverified_next):
         return HOME
     # Blanks and letters beyond ASCII (a search for 模型) become what a Location header may carry.
     path = quote(unverified_next, safe=_PRINTABLE_ASCII)

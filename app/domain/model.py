@@ -9,6 +9,12 @@ MAX_NAME_CHARACTERS = 200
 MAX_FILENAME_BYTES = 255
 #: Every file of the library has a key of this form; a key of any other form is not ours.
 _STORAGE_KEY = re.compile(r"([A-Za-z0-9_-]{1,128})/[0-9a-f]{32}")
+# At most so many characters become one in NFC. Longer texts are refused or cut before: to put marks in order takes a
+# time that grows with the square of their number.
+_MAX_DECOMPOSED = 4
+#: Zero-width joiner and non-joiner: without them words of Persian are misspelled, and emoji fall apart.
+_JOINERS = "\u200c\u200d"
+_MAX_SUFFIX_CHARACTERS = 16
 _FORBIDDEN_IN_FILENAMES = frozenset('/\\:*?"<>|')
 
 
@@ -41,33 +47,45 @@ def job_of_storage_key(key: str) -> str | None:
 
 
 def clean_name(text: str) -> str | None:
-    """Return the display name that `text` gives: NFC, trimmed, blanks folded; None if nothing or too much is left."""
+    """Return the display name that `text` gives, or None if nothing or too much is left.
+
+    It is in NFC, trimmed, with blanks folded, and without characters that change how others are shown (U+202E would
+    reverse the rest of a line); joiners stay. A text with control characters gives None.
+    """
+    if len(text) > _MAX_DECOMPOSED * MAX_NAME_CHARACTERS:
+        return None
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         return None
-    name = " ".join(unicodedata.normalize("NFC", text).split())
-    return name if 0 < len(name) <= MAX_NAME_CHARACTERS else None
+    name = " ".join(unicodedata.normalize("NFC", _without_format(text)).split())
+    return name if name.strip(_JOINERS + " ") and len(name) <= MAX_NAME_CHARACTERS else None
 
 
 def clean_filename(text: str, default: str) -> str:
     """Return a file name that is safe to offer on any system, made from `text`, or `default` if nothing is left.
 
-    Only the last path segment counts (whatever the separator); control and reserved characters go; the length is
-    bounded in UTF-8 bytes with the suffix kept.
+    Only the last path segment counts (whatever the separator); control and reserved characters go, and what changes how
+    others are shown; the length is bounded in UTF-8 bytes. The suffix stays, also where nothing else does.
     """
-    last = unicodedata.normalize("NFC", text).replace("\\", "/").rsplit("/", 1)[-1]
+    last = text.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(
         character
-        for character in last
-        if character not in _FORBIDDEN_IN_FILENAMES and unicodedata.category(character) not in {"Cc", "Cf", "Cs"}
+        for character in _without_format(last)
+        if character not in _FORBIDDEN_IN_FILENAMES and unicodedata.category(character) not in {"Cc", "Cs"}
     )
-    name = " ".join(kept.split()).strip(" .")
-    if not name:
-        return default
+    name = " ".join(kept.split()).rstrip(" .")
     stem, dot, suffix = name.rpartition(".")
-    if not dot or len(suffix) > 16:
+    if not dot or len(suffix) > _MAX_SUFFIX_CHARACTERS:
         stem, dot, suffix = name, "", ""
-    room = MAX_FILENAME_BYTES - len((dot + suffix).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore") + dot + suffix
+    stem = unicodedata.normalize("NFC", stem[: _MAX_DECOMPOSED * MAX_FILENAME_BYTES]).strip(" .")
+    ending = dot + unicodedata.normalize("NFC", suffix)
+    room = MAX_FILENAME_BYTES - len(ending.encode())
+    if not stem.strip(_JOINERS):
+        return stem_of(default) + ending if ending else default
+    return stem.encode()[:room].decode("utf-8", "ignore") + ending
+
+
+def _without_format(text: str) -> str:
+    return "".join(c for c in text if c in _JOINERS or unicodedata.category(c) != "Cf")
 
 
 def stem_of(filename: str) -> str:

@@ -189,7 +189,7 @@ class InvalidRequestError(GatewayError):
 
 
 class UnsupportedMediaTypeError(GatewayError):
-    """An upload is not multipart/form-data."""
+    """A body is no form, or that of an upload is not multipart/form-data."""
 
     code = "unsupported_media_type"
 

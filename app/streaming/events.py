@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import multipart
@@ -10,10 +11,19 @@ from multipart import MultipartError, MultipartSegment, ParserError, ParserLimit
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
 from app.streaming.chunk import LENT_FROM_BYTES, Chunk
+from app.streaming.part_headers import (
+    MAX_PART_HEADER_BYTES,
+    decode_text,
+    filename_of,
+    header_too_large,
+    require_name,
+    require_readable,
+)
 from app.streaming.scanning import Scanner
 
-MAX_PART_HEADER_BYTES = 8 * 1024
 MAX_PART_HEADERS = 16
+#: The lines of all headers of a part: some clients fold long ones.
+_MAX_HEADER_LINES = 2 * MAX_PART_HEADERS
 #: What may come before the first boundary. No client of ours writes any; the parser alone would read it for ever.
 MAX_PREAMBLE_BYTES = 16 * 1024
 
@@ -29,7 +39,7 @@ _BODY = getattr(multipart, "_BODY", None)
 STEP_BYTES = 64 * 1024
 
 #: A header line, or the continuation of one. The parser alone takes anything that is blank off a header's name.
-_HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]+[ \t]*:|[ \t])[^\x00-\x08\x0a-\x1f\x7f]*")
+_HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]++[ \t]*+:|[ \t])[^\x00-\x08\x0a-\x1f\x7f]*+")
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]
@@ -44,6 +54,10 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         super().__init__(boundary, **limits)
         self._max_parts = max_parts
         self._parts = 0
+        self._header_lines = 0
+        self._is_utf8 = True
+        # Of a header line that has not come to its end: the original would look through it anew for each piece of it.
+        self._line_begun = bytearray()
         self._scanner = Scanner(b"\r\n--" + boundary.encode())
 
     def parse(self, chunk: Chunk) -> Iterator[Any]:
@@ -59,8 +73,14 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
                     yield self._on_segment_payload(piece if content >= LENT_FROM_BYTES else bytes(piece))
                     chunk = chunk[content:]
                     continue
-            yield from super().parse(bytes(chunk[:STEP_BYTES]))
-            chunk = chunk[STEP_BYTES:]
+            step, chunk = bytes(chunk[:STEP_BYTES]), chunk[STEP_BYTES:]
+            if _BODY is not None and self._state is not _BODY:
+                self._line_begun += step
+                if b"\n" not in step and len(self._line_begun) <= self.max_header_size:
+                    continue
+                step = bytes(self._line_begun)
+                self._line_begun.clear()
+            yield from super().parse(step)
             if _COMPLETE is not None and self._state is _COMPLETE:
                 # Where it looks at nothing more, the rest of the last boundary's line is looked at below.
                 self._buffer += bytes(chunk)
@@ -71,11 +91,22 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         self._parts += 1
         if self._parts > self._max_parts:
             raise too_many_parts(self._max_parts)
-        return super()._create_segment(headerlist)
+        require_readable(headerlist)
+        segment = super()._create_segment(headerlist)
+        require_name(segment.name, is_utf8=self._is_utf8)
+        segment.filename = filename_of(headerlist, segment.filename)
+        self._header_lines, self._is_utf8 = 0, True
+        return segment
 
     def _on_segment_headerline(self, line: bytes) -> None:
+        # The original reads a header anew for each line of it.
+        self._header_lines += 1
+        if self._header_lines > _MAX_HEADER_LINES:
+            raise ParserLimitReached("Too many segment header lines")
         if not _HEADER_LINE.fullmatch(line):
             raise ParserError("Malformed segment header")
+        line, given = decode_text(line).encode(), line
+        self._is_utf8 = self._is_utf8 and line == given
         super()._on_segment_headerline(line)
 
 
@@ -98,7 +129,7 @@ class MessageEvents(Iterator[Any]):
         self._first_boundary = b"--" + boundary.encode()
         self._at_hand: deque[Any] = deque()
         self._failure: GatewayError | None = None
-        self._preamble: bytes | None = b""
+        self._preamble: bytearray | None = bytearray()
         self._last_line: bytes | None = None
         self._is_in_epilogue = False
 
@@ -125,10 +156,7 @@ class MessageEvents(Iterator[Any]):
                 self._fail(InvalidRequestError("the multipart message is malformed or has no end"), error)
             except GatewayError as error:
                 self._failure = error
-        event = self._at_hand.popleft()
-        if isinstance(event, MultipartSegment):
-            _check_header_sizes(event)
-        return event
+        return self._at_hand.popleft()
 
     def _take(self, data: Chunk) -> None:
         if self._is_in_epilogue:
@@ -142,16 +170,17 @@ class MessageEvents(Iterator[Any]):
                 self._take(data[STEP_BYTES:])
                 return
             # The parser forgets a preamble that it has seen, and could not tell then what stood before the boundary.
-            data = self._preamble + data
-            found = data.find(self._first_boundary)
+            # What was looked at before is not looked at again, but for a boundary that had not ended yet.
+            looked_at = max(0, len(self._preamble) - len(self._first_boundary) - 1)
+            self._preamble += data
+            found = self._preamble.find(self._first_boundary, looked_at)
             # Where it begins, or, as long as it has not come, where it can begin at the earliest.
-            begins = found if found >= 0 else len(data) - len(self._first_boundary) + 1
+            begins = found if found >= 0 else len(self._preamble) - len(self._first_boundary) + 1
             if begins > MAX_PREAMBLE_BYTES:
                 raise InvalidRequestError("the multipart message does not begin with its boundary")
-            if found < 0 or len(data) < found + len(self._first_boundary) + 2:
-                self._preamble = data
+            if found < 0 or len(self._preamble) < found + len(self._first_boundary) + 2:
                 return
-            self._preamble = None
+            data, self._preamble = bytes(self._preamble), None
         # One by one: what stands before a fault counts, as if it had arrived before it.
         for event in self._parser.parse(data):
             self._at_hand.append(event)
@@ -170,7 +199,7 @@ class MessageEvents(Iterator[Any]):
 
     def _finish(self) -> None:
         if self._preamble:  # a message so short that it was kept back as a whole
-            self._at_hand.extend(self._parser.parse(self._preamble))
+            self._at_hand.extend(self._parser.parse(bytes(self._preamble)))
         self._parser.close()
 
     def _fail(self, failure: GatewayError, cause: Exception) -> None:
@@ -178,18 +207,29 @@ class MessageEvents(Iterator[Any]):
         self._failure = failure
 
 
-def _check_header_sizes(segment: MultipartSegment) -> None:
-    if any(
-        len(f"{name}: {value}".encode("utf-8", "replace")) > MAX_PART_HEADER_BYTES for name, value in segment.headerlist
-    ):
-        raise header_too_large()
+def parts(events: Iterator[Any]) -> Iterator[tuple[MultipartSegment, Iterator[Chunk]]]:
+    """Each part of a message, and its bytes, which have to be read to their end before the next part is asked for.
+
+    A file input in which nothing was chosen is left out: browsers send it with an empty file name and without content
+    (HTML standard, "constructing the entry list").
+    """
+    for segment in events:
+        content = _content(events)
+        if segment.filename == "":
+            first = next(content, None)
+            if first is None:
+                continue
+            content = chain([first], content)
+        yield segment, content
+
+
+def _content(events: Iterator[Any]) -> Iterator[Chunk]:
+    for event in events:  # pragma: no branch - every part has its end, or the events raise
+        if event is None:
+            return
+        yield event
 
 
 def too_many_parts(max_parts: int) -> PayloadTooLargeError:
     """The failure for a message of more parts than that."""
     return PayloadTooLargeError(f"at most {max_parts} parts")
-
-
-def header_too_large() -> PayloadTooLargeError:
-    """The failure for a part whose headers exceed MAX_PART_HEADER_BYTES."""
-    return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")

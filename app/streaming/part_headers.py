@@ -2,32 +2,70 @@
 
 Real clients write `form-data; name="a"; filename="b"` (browsers, curl, requests, form-data, OkHttp, Go), the same with
 bare tokens (.NET), and `filename*` beside or in place of `filename` (.NET, older requests).
+
+No step takes longer than a few passes over a header: a repetition never begins with what may also end the one before
+it, so that nothing is tried at every position of a long run.
 """
 
+import base64
+import binascii
+import quopri
 import re
 from urllib.parse import unquote_to_bytes
 
-from app.errors import InvalidRequestError
+from app.errors import InvalidRequestError, PayloadTooLargeError
 
-_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_VALUE = rf'"(?:[^"\\]|\\.)*"|{_WORD}'
-_PARAMETER = re.compile(rf"[ \t]*;[ \t]*({_WORD})[ \t]*=[ \t]*({_VALUE})")
-_DISPOSITION = re.compile(rf"form-data(?:{_PARAMETER.pattern})*[ \t]*;?[ \t]*", re.IGNORECASE)
+MAX_PART_HEADER_BYTES = 8 * 1024
+MAX_NAME_BYTES = 1024
+
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
+_VALUE = rf'"[^"\\]*+(?:\\.[^"\\]*+)*"|{_WORD}'
+_PARAMETER = re.compile(rf";[ \t]*+({_WORD})[ \t]*+=[ \t]*+({_VALUE})[ \t]*+")
+_DISPOSITION = re.compile(rf"form-data[ \t]*+(?:{_PARAMETER.pattern})*;?[ \t]*+", re.IGNORECASE)
 #: What nearly every client writes, and nothing in it can be read in two ways.
 _PLAIN = re.compile(r'form-data; name="[^"\\\x00-\x1f\x7f]*"(?:; filename="[^"\\\x00-\x1f\x7f]*")?')
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_EXTENDED_VALUE = re.compile(r"(?i:utf-8)'[A-Za-z0-9-]*'((?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-Fa-f]{2})*)")
+# RFC 8187, section 3.2.1; RFC 5987 has ISO-8859-1, too. Some clients put quotes around all of it, and then leave blanks
+# and the like as they are.
+_EXTENDED_VALUE = re.compile(
+    r"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-Fa-f]{2})*)"
+    r"|\"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[ !#$&-:<-\[\]-~]|%[0-9A-Fa-f]{2})*)\""
+)
+#: An encoded word (RFC 2047, section 2), and the blanks between two of them, which are none of the text (section 6.2).
+_ENCODED_WORD = re.compile(r"=\?([A-Za-z0-9_-]{1,40})(?:\*[A-Za-z0-9-]{1,40})?\?([BbQq])\?([!->@-~]*+)\?=")
+_BETWEEN_WORDS = re.compile(r"\?=[ \t]+(?==\?)")
+_WORD_CHARSETS = re.compile(
+    r"(?i:utf-?8|us-ascii|iso-8859-\d{1,2}|windows-125\d|big5|cp950|gbk|gb2312|gb18030|shift_jis|euc-(?:jp|kr))"
+)
 #: Encodings that are none. base64 and quoted-printable: some readers decode them and some do not.
 _IDENTITY_ENCODINGS = {"7bit", "8bit", "binary"}
 _ONCE = {"Content-Disposition", "Content-Type", "Content-Transfer-Encoding"}
 
 
-def extended_filename(headers: list[tuple[str, str]]) -> str | None:
-    """Check a part's headers, and return what its `filename*` says (RFC 5987), or None where it has none.
+def decode_text(data: bytes) -> str:
+    """Decode what should be UTF-8 and, from clients that write in their system's charset, may be Big5 or GB18030.
 
-    Raises InvalidRequestError for a header, a parameter of Content-Disposition or an encoding that readers take in
-    different ways.
+    In none of the three, a quote, a semicolon or an equals sign is a byte of another character; but a backslash is, so
+    a header is decoded before it is read. Of what is none of them only the ASCII characters stay, with U+FFFD in place
+    of the others.
     """
+    # cp950 is Big5 as Windows writes it.
+    for charset in ("utf-8", "cp950", "gb18030"):
+        try:
+            return data.decode(charset)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("utf-8", "replace")
+
+
+def require_readable(headers: list[tuple[str, str]]) -> None:
+    """Return if all readers take these header lines of a part alike.
+
+    Raises InvalidRequestError for a header, a parameter of Content-Disposition or an encoding that they take in
+    different ways, and PayloadTooLargeError for a header of more than MAX_PART_HEADER_BYTES.
+    """
+    if any(len(f"{name}: {value}".encode("utf-8", "replace")) > MAX_PART_HEADER_BYTES for name, value in headers):
+        raise header_too_large()
     names = [name for name, _ in headers]
     if any(names.count(name) > 1 for name in _ONCE):
         raise InvalidRequestError("a part has a header twice")
@@ -38,21 +76,66 @@ def extended_filename(headers: list[tuple[str, str]]) -> str | None:
         raise InvalidRequestError("a part has a transfer encoding (RFC 7578, section 4.7)")
     disposition = values.get("Content-Disposition", "")
     if _PLAIN.fullmatch(disposition):
-        return None
+        return
     if not _DISPOSITION.fullmatch(disposition):
         raise InvalidRequestError("a part's Content-Disposition is malformed")
-    parameters = [(name.lower(), value) for name, value in _PARAMETER.findall(disposition)]
-    keys = [name for name, _ in parameters]
+    keys = [name.lower() for name, _ in _PARAMETER.findall(disposition)]
     if len(set(keys)) < len(keys):
         raise InvalidRequestError("a part's Content-Disposition has a parameter twice")
     if any("*" in key and key != "filename*" for key in keys):
         raise InvalidRequestError("a part's Content-Disposition has an extended or continued parameter")
-    extended = dict(parameters).get("filename*")
-    if extended is None:
-        return None
-    if not (found := _EXTENDED_VALUE.fullmatch(extended)):
-        raise InvalidRequestError("a part's filename* is malformed or not UTF-8")
+
+
+def require_name(name: str, *, is_utf8: bool) -> None:
+    """Return if a part's name is short enough to be looked at, and if we know its characters.
+
+    Raises PayloadTooLargeError and InvalidRequestError.
+    """
+    if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise PayloadTooLargeError(f"a part's name may have {MAX_NAME_BYTES} bytes")
+    if not is_utf8 and not name.isascii():
+        raise InvalidRequestError("the name of a field is not UTF-8")
+
+
+def filename_of(headers: list[tuple[str, str]], plain: str | None) -> str | None:
+    """Return a part's file name: what its `filename*` says, else `plain` with its encoded words decoded (RFC 2047).
+
+    None where it has neither. Raises InvalidRequestError for a `filename*` that is malformed.
+    """
+    disposition = dict(headers).get("Content-Disposition", "")
+    if "*" in disposition and not _PLAIN.fullmatch(disposition):
+        for name, value in _PARAMETER.findall(disposition):
+            if name.lower() == "filename*":
+                return _extended(value)
+    if plain is None or "=?" not in plain:
+        return plain
+    return _ENCODED_WORD.sub(_decoded_word, _BETWEEN_WORDS.sub("?=", plain))
+
+
+def header_too_large() -> PayloadTooLargeError:
+    """The failure for a part whose headers exceed MAX_PART_HEADER_BYTES."""
+    return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")
+
+
+def _extended(value: str) -> str:
+    found = _EXTENDED_VALUE.fullmatch(value)
+    if found is None:
+        raise InvalidRequestError("a part's filename* is malformed, or neither UTF-8 nor ISO-8859-1")
+    data = unquote_to_bytes(found[2] or found[4] or "")
+    return decode_text(data) if (found[1] or found[3]).lower() == "utf-8" else data.decode("latin-1")
+
+
+def _decoded_word(word: re.Match[str]) -> str:
+    """The text of one encoded word; the word itself where it cannot be decoded."""
+    charset, encoding, text = word[1], word[2].upper(), word[3]
+    if not _WORD_CHARSETS.fullmatch(charset):
+        return word[0]
     try:
-        return unquote_to_bytes(found[1]).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError("a part's filename* is malformed or not UTF-8") from error
+        data = (
+            base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+            if encoding == "B"
+            else quopri.decodestring(text, header=True)
+        )
+        return data.decode(charset, "replace")
+    except (binascii.Error, LookupError, ValueError):
+        return word[0]

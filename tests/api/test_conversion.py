@@ -9,12 +9,12 @@ import pytest
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
+from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.model import Model
 from app.domain.stages import StageTime
 from app.services.conversions import JobView
-from app.streaming.events import MAX_PART_HEADER_BYTES
-from app.streaming.multipart import MAX_FIELD_BYTES, MAX_NAME_BYTES
+from app.streaming.part_headers import MAX_NAME_BYTES, MAX_PART_HEADER_BYTES
 from tests.api.edge import NOW, SECRET_URL, Edge, a_job
 
 JOB_MEMBERS = {
@@ -81,7 +81,7 @@ def _announced_at(limit: str, edge: Edge, excess: int) -> dict[str, str]:
         "size": {"size": str(edge.settings.max_upload_bytes + excess)},
         "parts": {"parts": str(edge.settings.max_parts + excess)},
         "filename": {"filename": "x" * (MAX_PART_HEADER_BYTES - len(header) + excess)},
-        "field": {"version": "x" * (MAX_FIELD_BYTES + excess)},
+        "field": {"version": "x" * (MAX_SMALL_BODY_BYTES - len("version=") + excess)},
         "name": {"x" * (MAX_NAME_BYTES + excess): "1"},
     }[limit]
 
@@ -100,7 +100,7 @@ def test_check_refuses_what_is_over_a_limit_of_init_and_nothing_that_is_at_it(ed
 def test_check_looks_at_no_claim_to_be_somebody_and_refuses_other_names_that_init_refuses(edge: Edge) -> None:
     """What init drops is no reason to refuse; a name that init cannot carry is."""
     client = edge.client()
-    claim = {"user_id": "x" * (MAX_FIELD_BYTES + 1)}
+    claim = {"user_id": "x" * 60_000}
     assert client.post("/api/conversion/check", data=claim).status_code == 200
     answer = client.post("/api/conversion/check", data={'a"b': "1"})
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")

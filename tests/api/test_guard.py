@@ -227,3 +227,17 @@ def test_conversion_endpoints_answer_501_when_it_is_not_enabled(tmp_path: Path) 
         assert edge.client().get("/api/models").status_code == 200
         assert edge.client().get("/api/me").status_code == 200
         assert edge.client(None).post("/api/conversion/init").status_code == 401
+
+
+def test_cookies_are_found_among_others_whatever_those_look_like(edge: Edge) -> None:
+    session = edge.client().get_cookie("visiona_session")
+    assert session is not None
+    for before, after in (
+        ("a=b; ", "; c"),
+        ('q="x; ', ' ; d="'),
+        (";;= ;", ";=;"),
+        ("visiona_session ;", "; visiona_session=x"),
+    ):
+        header = f"{before}visiona_session={session.value}{after}"
+        answer = edge.app.test_client(use_cookies=False).get("/api/me", headers={"Cookie": header})
+        assert answer.status_code == (401 if before.startswith("visiona") else 200), header

@@ -19,6 +19,7 @@ from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
 from app.api.openapi import build_document, documented_statuses
 from app.api.openapi.document import failures_of, needs_session
 from app.api.openapi.operations import OPERATIONS, TAGS, Operation
+from app.api.requests import MAX_HEADER_BYTES
 from app.domain.job import JobError, JobStatus
 from app.domain.model import Model
 from app.errors import LANGUAGES, catalogue
@@ -237,6 +238,15 @@ def test_an_encoded_request_is_refused_as_described(shared_edge: Edge, operation
     answer = ask(shared_edge, operation, **{"Content-Encoding": "gzip"})
     assert (answer.status_code, code_of(answer, operation)) in {(415, "unsupported_media_type"), (415, None)}
     assert 415 in documented_statuses()[operation.method, operation.rule]
+
+
+@each_operation
+def test_a_header_that_is_too_long_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
+    """Every operation has 400, for a header that would have to be taken apart."""
+    for name in ("Accept", "Accept-Language", "If-None-Match", "Range"):
+        refused = ask(shared_edge, operation, **{name: "a" * (MAX_HEADER_BYTES + 1)})
+        assert (refused.status_code, code_of(refused, operation)) in {(400, "invalid_request"), (400, None)}
+    assert 400 in documented_statuses()[operation.method, operation.rule]
 
 
 @each_operation

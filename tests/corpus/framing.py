@@ -124,6 +124,22 @@ _BOUNDARIES = [
         "",
         f'multipart/form-data; boundary="{chr(39)}()+_,-./:=?{"x" * 58}"',
     ),
+    *[
+        Case(
+            f"boundary-{slug}",
+            upload(boundary=boundary),
+            passes(),
+            "in samples of code",
+            f"multipart/form-data; boundary={given}",
+        )
+        for slug, boundary, given in [
+            ("of-stars", "*****", "*****"),
+            ("in-braces", "{8a1c-44}", "{8a1c-44}"),
+            ("of-bars", "|||", '"|||"'),
+            ("of-other-characters", "~ # & @ ! %", '"~ # & @ ! %"'),
+            ("with-blanks-without-quotes", "a b", "a b"),
+        ]
+    ],
     Case("boundary-with-blanks", upload(boundary="a b c"), passes(), "", 'multipart/form-data; boundary="a b c"'),
     Case(
         "boundary-of-hyphens",

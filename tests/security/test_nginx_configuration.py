@@ -13,8 +13,8 @@ import pytest
 from annotated_types import Le
 from flask import Flask
 
+from app.api.announcement import MAX_FORM_BYTES
 from app.api.fair_share import MAX_REQUESTS_PER_USER
-from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.api.session import SESSION_COOKIE, configure_sessions, cookie_name
 from app.config import Settings, load_settings
 from app.domain.security_headers import security_headers
@@ -102,7 +102,7 @@ def test_uploads_pass_as_they_come_and_only_the_gateway_counts_them(server: Bloc
 def test_small_bodies_may_be_a_little_larger_than_the_gateway_takes(server: Block, path: str) -> None:
     """So that it is the gateway which refuses what is just too large, and nginx which refuses what is far too large."""
     limit = size(setting(server, path, "client_max_body_size")[0])
-    assert MAX_SMALL_BODY_BYTES < limit < 2 * MAX_SMALL_BODY_BYTES
+    assert MAX_FORM_BYTES < limit < 2 * MAX_FORM_BYTES
 
 
 def test_a_head_that_nginx_passes_on_is_one_that_gunicorn_takes(server: Block, gunicorn: dict[str, Any]) -> None:

@@ -11,17 +11,16 @@ import pytest
 from multipart import ParserLimitReached
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
-from app.streaming.events import MAX_PART_HEADER_BYTES, MAX_PART_HEADERS, MessageEvents
+from app.streaming.events import MAX_PART_HEADERS, MessageEvents
 from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import (
     JOIN_BELOW_BYTES,
     MAX_FIELD_BYTES,
-    MAX_NAME_BYTES,
     Recomposition,
     canonical_content_type,
     parse_boundary,
 )
-from app.streaming.part_headers import extended_filename
+from app.streaming.part_headers import MAX_NAME_BYTES, MAX_PART_HEADER_BYTES, require_readable
 from tests.corpus import readers
 from tests.corpus.giving import lent
 
@@ -270,6 +269,7 @@ def test_headers_are_limited_in_length_and_number() -> None:
         ("模型.onnx", "模型.onnx"),
         ("a\tb.onnx", "ab.onnx"),
         ("a;b.onnx", "a_b.onnx"),
+        ("a.onnx;", "a.onnx"),
         ("x" * 300 + ".onnx", "x" * 250 + ".onnx"),
     ],
 )
@@ -350,6 +350,10 @@ def test_preamble_and_epilogue_are_not_passed_on() -> None:
         ('Multipart/Form-Data; charset=utf-8; boundary="a b:c?d=e"', "a b:c?d=e"),
         ("multipart/form-data; boundary=" + "x" * 200, "x" * 200),
         ("multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxk", "----WebKitFormBoundary7MA4YWxk"),
+        ("multipart/form-data; boundary=*****", "*****"),
+        ("multipart/form-data;boundary={8a1c-44} ; charset=utf-8", "{8a1c-44}"),
+        ('multipart/form-data; boundary="|||~ # & @ ! % <>[]^`$"', "|||~ # & @ ! % <>[]^`$"),
+        ("multipart/form-data; boundary=a b", "a b"),
     ],
 )
 def test_a_usable_boundary_is_read(content_type: str, boundary: str) -> None:
@@ -375,7 +379,9 @@ def test_anything_but_form_data_is_unsupported(content_type: str | None) -> None
         '; boundary="a\nb"',
         "; boundary=ä",
         '; boundary="a\\"b"',
-        '; boundary="a<b"',
+        '; boundary=" a"',
+        "; boundary=a; boundary=b",
+        "; boundary*=UTF-8''a",
     ],
 )
 def test_form_data_without_a_usable_boundary_is_malformed(rest: str) -> None:
@@ -392,7 +398,7 @@ def test_every_refusal_is_the_callers() -> None:
 @pytest.mark.parametrize("control", ["\0", "\n", "\r", "\x1f", "\x7f"])
 def test_a_control_character_in_a_header_is_refused_whatever_the_parser_lets_through(control: str) -> None:
     with pytest.raises(InvalidRequestError, match="control character"):
-        extended_filename([("Content-Disposition", 'form-data; name="model"'), ("X-Other", f"a{control}b")])
+        require_readable([("Content-Disposition", 'form-data; name="model"'), ("X-Other", f"a{control}b")])
 
 
 def test_of_large_content_in_a_lent_buffer_only_the_ends_are_copied() -> None:

@@ -18,13 +18,20 @@ from app.domain.model import MAX_FILENAME_BYTES, MAX_NAME_CHARACTERS, clean_file
         ("e\u0301", "é"),
         ("x" * 200, "x" * 200),
         ("<b>&amp;</b>", "<b>&amp;</b>"),
+        ("a\u202egpj.exe\u2066", "agpj.exe"),
+        ("\ufeffa\u00adb\u200b", "ab"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
+        ("\u1100\u1161\u11a8" * 200, "각" * 200),
     ],
 )
 def test_a_display_name_is_trimmed_and_composed(text: str, name: str) -> None:
     assert clean_name(text) == name
 
 
-@pytest.mark.parametrize("text", ["", "   ", "x" * 201, "a\nb", "a\0", "\x7f", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "   ", "x" * 201, "a\nb", "a\0", "\x7f", "\ud800", "\u202e", "\u200d \u200c", "a" + "\u0301" * 800]
+)
 def test_what_cannot_be_shown_is_no_display_name(text: str) -> None:
     assert clean_name(text) is None
 
@@ -47,12 +54,17 @@ def test_a_clean_name_stays_as_it_is(text: str) -> None:
         ('a"b\r\nX: y.nef', "abX y.nef"),
         ("模型 檔.onnx", "模型 檔.onnx"),
         ("a\u202egpj.exe", "agpj.exe"),
-        ("..hidden..", "hidden"),
+        ("..hidden..", "file.hidden"),
         ("", "file"),
         ("...", "file"),
         ("/", "file"),
         ("a/..", "file"),
         (":*?", "file"),
+        ("?.onnx", "file.onnx"),
+        ("\u200d.onnx", "file.onnx"),
+        ("می\u200cخواهم.onnx", "می\u200cخواهم.onnx"),
+        ("e\u0301.onnx", "é.onnx"),
+        ("e\u0301" * 200 + ".onnx", "é" * 125 + ".onnx"),
         (" \t ", "file"),
     ],
 )

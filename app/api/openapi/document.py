@@ -49,7 +49,8 @@ def needs_session(operation: Operation) -> bool:
 
 def failures_of(operation: Operation) -> set[str]:
     """The codes of all failures that the operation may end in: its own, and what the guard refuses."""
-    codes = {"unsupported_media_type", *operation.failures}
+    # Of every operation: a header that is too long, and a body that is encoded.
+    codes = {"invalid_request", "unsupported_media_type", *operation.failures}
     if operation.rule not in HOSTLESS_PATHS:
         codes.add("bad_host")
     if needs_session(operation):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.api.announcement import MAX_FIELDS, MAX_FORM_BYTES
 from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.job import MAX_ERROR_CHARACTERS, STAGES, JobStatus
 from app.domain.model import MAX_NAME_CHARACTERS
@@ -273,7 +274,8 @@ def schemas() -> dict[str, Schema]:
         },
         "UploadQuestion": {
             "type": "object",
-            "description": "The fields of an upload, without its files.",
+            "description": "The fields of an upload, without its files: "
+            f"at most {MAX_FIELDS}, with {MAX_SMALL_BODY_BYTES} bytes in all.",
             "properties": {
                 "model_id": {"type": "string"},
                 "version": {"type": "string"},
@@ -289,8 +291,8 @@ def schemas() -> dict[str, Schema]:
                 "head": {
                     "type": "string",
                     "contentMediaType": "application/octet-stream",
-                    "description": "The model's first bytes, at most 4 MiB. The whole body may have "
-                    f"{MAX_SMALL_BODY_BYTES} bytes.",
+                    "description": "The model's first bytes, at most 4 MiB; in multipart/form-data only. The body "
+                    f"may then have {MAX_FORM_BYTES} bytes.",
                 },
             },
         },
