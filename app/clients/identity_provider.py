@@ -129,7 +129,7 @@ class IdentityProvider:
         reason = f"the token endpoint answered {answer.status}, {code}"
         if code == "invalid_grant":  # with 400 (RFC 6749, section 5.2), or with another status
             raise StaleSignInError(reason)
-        # Of the statuses, 401 alone says so. 403 may be a firewall's, which didn't like a code that an outsider invented.
+        # Of the statuses, 401 alone says so. 403 may be a firewall's that disliked a code which an outsider invented.
         if code in _OUR_FAULTS or answer.status == 401:
             raise IDPMisconfiguredError(reason)
         raise SignInFailedError(reason)

@@ -169,6 +169,26 @@ def test_a_published_key_may_leave_out_what_is_optional(world: World, provider: 
     assert provider.count("/keys") == 1
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [ECKey.generate_key("P-256").as_dict(private=False)],
+        [rsa_key("second").as_dict(private=False)],
+        [rsa_key("second").as_dict(private=False, use="enc", alg="RSA-OAEP")],
+        [{"kty": "AKP", "alg": "ML-DSA-44", "pub": "x"}, {"kty": "OKP", "crv": "X25519", "x": "AAAA"}],
+    ],
+    ids=["EC", "RSA", "enc", "unknown"],
+)
+def test_other_keys_may_share_the_id_of_the_one_that_signs(
+    world: World, provider: OIDCProvider, others: list[dict[str, Any]]
+) -> None:
+    """RFC 7517, section 4.5: keys of different types that stand for each other may have one id."""
+    provider.published_keys = [{**key, "kid": "first"} for key in others]
+    provider.published_keys.append(rsa_key("first").as_dict(private=False))
+    world.browser().signed_in()
+    assert provider.count("/keys") == 1
+
+
 def test_a_provider_may_change_its_algorithm_with_its_key(world: World, provider: OIDCProvider) -> None:
     """From RSA to EC, while discovery and keys are still kept: both are fetched again, once."""
     world.browser().signed_in()
