@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 import ssl
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -84,6 +86,28 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if is_usual else f":{parts.port}")
 
 
+def _plain(value: object) -> object:
+    """Refuse what shells, editors and secret stores leave around a value: it would only fail much later."""
+    if isinstance(value, str) and value:
+        # Control and format characters, and all that separate: line breaks, blanks, no-break spaces, byte order marks.
+        if any(unicodedata.category(end) in {"Cc", "Cf", "Zl", "Zp", "Zs"} for end in (value[0], value[-1])):
+            raise ValueError("must not begin or end with a blank, a line break or an invisible character")
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            raise ValueError("must not be enclosed in quotes")
+    return value
+
+
+def _list(value: object) -> object:
+    """The members of a comma-separated list; blanks after a comma are allowed."""
+    _plain(value)
+    if not isinstance(value, str):
+        return value
+    members = [member.strip(" ") for member in value.split(",")]
+    for member in members:
+        _plain(member)
+    return tuple(member for member in members if member)
+
+
 _NO_CERTIFICATES = "must name a readable file of PEM certificates"
 
 
@@ -98,7 +122,9 @@ def _holds_certificates(path: Path) -> bool:
 T = TypeVar("T")
 Credential = TypeVar("Credential", str, SecretStr, None)
 
-BaseURL = Annotated[str, AfterValidator(_base_url)]
+Text = Annotated[str, BeforeValidator(_plain)]
+Secret = Annotated[SecretStr, BeforeValidator(_plain)]
+BaseURL = Annotated[Text, AfterValidator(_base_url)]
 
 
 class Settings(BaseSettings):
@@ -113,26 +139,26 @@ class Settings(BaseSettings):
 
     # --- always required
     oidc_issuer: BaseURL
-    oidc_client_id: str = Field(min_length=1)
-    oidc_client_secret: SecretStr = Field(min_length=1)
+    oidc_client_id: Text = Field(min_length=1)
+    oidc_client_secret: Secret = Field(min_length=1)
     public_base_url: BaseURL
     #: The first signs; all verify. Comma-separated in the environment, so that keys can be rotated.
-    secret_key: Annotated[tuple[SecretStr, ...], NoDecode]
+    secret_key: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_list)]
 
     # --- conversion; enabled when both base URLs are set
     converter_base_url: BaseURL | None = None
     faa_base_url: BaseURL | None = None
     #: Where browsers reach the FAA; None means `faa_base_url`.
     faa_public_base_url: BaseURL | None = None
-    tenant_id: str | None = Field(default=None, validate_default=True)
-    service_client_id: str | None = Field(default=None, validate_default=True)
-    service_client_secret: SecretStr | None = Field(default=None, validate_default=True)
+    tenant_id: Text | None = Field(default=None, validate_default=True)
+    service_client_id: Text | None = Field(default=None, validate_default=True)
+    service_client_secret: Secret | None = Field(default=None, validate_default=True)
 
     # --- with defaults
     #: The certification authorities that upstreams are checked against, in PEM; None is the usual public ones.
     ca_file: Path | None = None
-    database_url: SecretStr = SecretStr(f"sqlite:///{ROOT / 'var' / 'visiona.db'}")
-    storage_url: str = (ROOT / "var" / "models").as_uri()
+    database_url: Secret = SecretStr(f"sqlite:///{ROOT / 'var' / 'visiona.db'}")
+    storage_url: Text = (ROOT / "var" / "models").as_uri()
     auto_migrate: bool = True
     session_seconds: int = Field(default=43_200, ge=60, le=30 * 86_400)
     request_deadline_seconds: float = Field(default=60, gt=0, le=3_600)
@@ -149,7 +175,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=2, ge=0, le=60)
     #: What one user's models may take in the library, in bytes; None is no limit.
     library_bytes_per_user: int | None = Field(default=None, ge=0)
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = ()
     #: Where each gunicorn master makes the directory of its workers' counts; None: in memory where that is possible.
     metrics_dir: Path | None = None
     log_format: Literal["json", "console"] = "json"
@@ -171,11 +197,6 @@ class Settings(BaseSettings):
             raise ValueError(_NO_CERTIFICATES)
         return value
 
-    @field_validator("secret_key", mode="before")
-    @classmethod
-    def _split_keys(cls, value: object) -> object:
-        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
-
     @field_validator("secret_key")
     @classmethod
     def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -184,13 +205,6 @@ class Settings(BaseSettings):
         if any(len(key.get_secret_value()) < _MIN_SECRET_CHARACTERS for key in keys):
             raise ValueError(f"each key needs at least {_MIN_SECRET_CHARACTERS} characters")
         return keys
-
-    @field_validator("allowed_origins", mode="before")
-    @classmethod
-    def _split_origins(cls, value: object) -> object:
-        return (
-            tuple(origin.strip() for origin in value.split(",") if origin.strip()) if isinstance(value, str) else value
-        )
 
     @field_validator("allowed_origins")
     @classmethod

@@ -233,12 +233,16 @@ def parse_url(url: str) -> URL:
 
     Raises ValueError, which does not repeat the URL, unless it is a SQLite file or a PostgreSQL database.
     """
+    # SQLAlchemy takes the first question mark for the beginning of a query, although a folder's name may have one.
+    scheme, _, path = url.partition(":///")
+    folder, slash, name = path.rpartition("/") if scheme == "sqlite" else ("", "", path)
     try:
-        parsed = make_url(url)
+        parsed = make_url(f"{scheme}:///{name}" if slash else url)
     except (ArgumentError, ValueError):
         raise ValueError("the database URL cannot be read") from None
     match parsed.drivername:
         case "sqlite":
+            parsed = parsed.set(database=f"{folder}{slash}{parsed.database or ''}")
             # A database in memory would be another one in every connection and every worker.
             if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
                 raise ValueError("the database URL must name a file: sqlite:////absolute/path")

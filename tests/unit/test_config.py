@@ -145,11 +145,11 @@ def test_plain_http_is_for_this_machine_only(url: str) -> None:
 
 def test_secret_keys_rotate_the_first_signs() -> None:
     new, old = "n" * 32, "o" * 32
-    assert load_settings(REQUIRED | {"VISIONA_SECRET_KEY": f" {new} ,, {old},"}).secret_keys == [new, old]
+    assert load_settings(REQUIRED | {"VISIONA_SECRET_KEY": f"{new} ,, {old},"}).secret_keys == [new, old]
     assert problems(REQUIRED | {"VISIONA_SECRET_KEY": f"{new},short"}) == [
         "VISIONA_SECRET_KEY each key needs at least 32 characters"
     ]
-    assert problems(REQUIRED | {"VISIONA_SECRET_KEY": " , "}) == ["VISIONA_SECRET_KEY is required"]
+    assert problems(REQUIRED | {"VISIONA_SECRET_KEY": ","}) == ["VISIONA_SECRET_KEY is required"]
 
 
 def test_origins_are_split_and_exact() -> None:
@@ -292,3 +292,55 @@ def test_one_warning_names_the_credentials_whose_encoding_matters(encoding: str)
 def test_an_encoding_of_credentials_that_there_is_not_is_a_problem() -> None:
     (problem,) = problems(REQUIRED | {"VISIONA_BASIC_CREDENTIALS": "base64"})
     assert problem.startswith("VISIONA_BASIC_CREDENTIALS ")
+
+
+#: What shells, editors and secret stores leave around a value.
+ODD_ENDS = ["\n", "\r\n", " ", "\t", "\u00a0", "\ufeff", "\u200b", "\u3000", "\u2028", "\x00", "\x7f"]
+GIVEN = {
+    **REQUIRED,
+    **CONVERSION,
+    "VISIONA_FAA_PUBLIC_BASE_URL": "https://files.example",
+    "VISIONA_DATABASE_URL": "postgresql://visiona:pass-s3cr3t@db/visiona",
+    "VISIONA_STORAGE_URL": "s3://bucket/prefix",
+    "VISIONA_ALLOWED_ORIGINS": "https://app.example",
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("end", ODD_ENDS, ids=lambda end: end.encode("unicode_escape").decode())
+def test_invisible_ends_of_a_value_are_refused_by_name(name: str, end: str) -> None:
+    sentence = f"{name} must not begin or end with a blank, a line break or an invisible character"
+    assert sentence in problems(GIVEN | {name: GIVEN[name] + end})
+    assert sentence in problems(GIVEN | {name: end + GIVEN[name]})
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_pair_of_quotes_around_a_value_is_refused_by_name(name: str, quote: str) -> None:
+    assert f"{name} must not be enclosed in quotes" in problems(GIVEN | {name: quote + GIVEN[name] + quote})
+
+
+@pytest.mark.parametrize("name", ["VISIONA_SECRET_KEY", "VISIONA_ALLOWED_ORIGINS"])
+def test_odd_ends_within_a_list_are_refused_as_well(name: str) -> None:
+    for odd in (
+        f"{GIVEN[name]}\u00a0,{GIVEN[name]}",
+        f"{GIVEN[name]},'{GIVEN[name]}'",
+        f"{GIVEN[name]},\n{GIVEN[name]}",
+    ):
+        assert len(problems(GIVEN | {name: odd})) == 1, odd
+
+
+@pytest.mark.parametrize(
+    "secret", ["'not a pair", 'not a pair"', 'a "quoted" word', "\"one pair'", "inner blanks, too", '"']
+)
+def test_quotes_and_blanks_that_belong_to_a_secret_stay(secret: str) -> None:
+    settings = load_settings(REQUIRED | {"VISIONA_OIDC_CLIENT_SECRET": secret})
+    assert settings.oidc_client_secret.get_secret_value() == secret
+
+
+@pytest.mark.parametrize("name", ["a%20b", "what?", "x?y=z", "a#b", "100%", "a b", "ü@:&;[x"])
+def test_folders_of_any_name_are_taken(name: str) -> None:
+    given = {"VISIONA_DATABASE_URL": f"sqlite:////srv/{name}/visiona.db", "VISIONA_STORAGE_URL": f"file:///srv/{name}"}
+    settings = load_settings(REQUIRED | given)
+    assert settings.database_url.get_secret_value() == given["VISIONA_DATABASE_URL"]
+    assert settings.storage_url == given["VISIONA_STORAGE_URL"]

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
 from app.library.database import MAX_REASON_CHARACTERS, Database, UniqueViolationError
 from app.library.leases import SQLLeases
+from app.library.migrating import migrate
 from app.library.tables import UTCDateTime, jobs, leases, revoked_sessions
 
 SECRET = "s3cret-pa55word"
@@ -125,6 +126,18 @@ def test_an_unusable_url_is_refused_without_being_repeated(url: str) -> None:
         Database(url)
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["a%20b", "what?", "x?y=z", "a#b", "100%", "a b", "ü@:&;[x"])
+def test_a_sqlite_file_may_lie_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "visiona.db"
+    url = f"sqlite:///{path}"
+    migrate(url)
+    database = Database(url, pool_size=1)
+    assert SQLLeases(database, clock=lambda: datetime.now(UTC)).acquire("a", "b", 60)
+    database.dispose()
+    assert [folder.name for folder in tmp_path.iterdir()] == [name]
+    assert path.stat().st_size > 0
 
 
 def test_a_plain_postgresql_url_gets_the_driver_that_we_ship() -> None:
@@ -332,6 +345,7 @@ from datetime import datetime, UTC
 from app.domain.job import Job, JobStatus
 from app.library.database import Database
 from app.library.leases import SQLLeases
+from app.library.migrating import migrate
 from app.library.ledger import SQLJobLedger
 from app.library.sessions import SQLRevokedSessions
 

@@ -188,13 +188,17 @@ def test_files_are_listed_with_key_size_and_time_and_strangers_are_passed_over(
     assert found["e"].modified_at == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
-def test_a_file_url_opens_the_folder_that_it_names_blanks_and_all(tmp_path: Path) -> None:
-    folder = tmp_path / "my #1 模型?"
-    put_into = open_storage(folder.as_uri())
-    with put_into.open_writer("a") as writer:
-        writer.write(b"1")
-        writer.commit()
-    assert (folder / "a").read_bytes() == b"1"
+@pytest.mark.parametrize("name", ["my #1 模型?", "a%20b", "what?", "x?y=z", "a#b", "100%", "a b", "ü@:&;[x"])
+def test_a_file_url_opens_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    # Only blanks and percent signs have to be encoded.
+    for number, url in enumerate([folder.as_uri(), f"file://{folder}".replace("%", "%25").replace(" ", "%20")]):
+        storage = open_storage(url)
+        with storage.open_writer(f"a{number}") as writer:
+            writer.write(b"1")
+            writer.commit()
+        assert (folder / f"a{number}").read_bytes() == b"1"
+    assert [found.name for found in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("url", ["", "file://relative/x", "file:relative", "ftp://host/x", "s3://", "/plain/path"])
