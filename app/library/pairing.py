@@ -123,7 +123,7 @@ class LibraryPair:
         """
         if self.state() is PairState.MISMATCH and not force:
             raise StorageMismatchError("the ids differ, or exist on one side only")
-        decided = self._write(self._storage.library_id() or uuid4().hex)
+        decided = self._write(self._storage.library_id() or uuid4().hex, replace=True)
         if self.state() is not PairState.PAIRED:
             raise StorageUnavailableError("the storage does not return the id that was written to it")
         return decided
@@ -151,13 +151,18 @@ class LibraryPair:
             return "the storage has files and the database has no records"
         return None
 
-    def _write(self, proposed: str) -> str:
+    def _write(self, proposed: str, *, replace: bool = False) -> str:
+        """Write one id to both sides and return it: the database's, or `proposed` if it has none.
+
+        An id that the storage has by now stays, unless `replace` is set: another database was faster.
+        """
         with self._database.write() as connection:
             connection.execute(
                 self._database.insert(library).values(only_row=_ROW, id=proposed).on_conflict_do_nothing()
             )
             decided: str = connection.execute(sa.select(library.c.id)).scalar_one()
-        if self._storage.library_id() != decided:
+        theirs = self._storage.library_id()
+        if theirs is None or (replace and theirs != decided):
             self._storage.write_library_id(decided)
         if self._storage.library_id() == decided:
             with self._database.write() as connection:

@@ -16,6 +16,7 @@ from app.errors import StorageMismatchError, StorageUnavailableError
 from app.library.database import Database
 from app.library.migrating import migrate
 from app.library.pairing import PairState
+from app.library.storage import StoredFile
 from app.library.storage_urls import open_storage
 from app.library.tables import library as library_table
 from tests.api.edge import ENVIRON
@@ -84,11 +85,11 @@ def test_a_misspelled_database_url_costs_no_file(place: Place) -> None:
         with place.opened(right.clock, database_url=place.other_database_url) as wrong:
             verify_alarm(wrong, "mismatch")
             with pytest.raises(StorageMismatchError):
-                wrong.gateway.checks.storage()
-            wrong.gateway.checks.database()
+                wrong.stores.checks.storage()
+            wrong.stores.checks.database()
             verify_alarm(wrong, "mismatch")
 
-        right.gateway.checks.storage()
+        right.stores.checks.storage()
         assert set(right.sweep_later().removed.values()) == {0}
         assert all(right.is_whole(model) for model in kept)
 
@@ -110,7 +111,7 @@ def test_a_wrong_storage_costs_neither_records_nor_files(place: Place, belongs_t
         with place.opened(right.clock, storage_url=place.other_storage_url) as wrong:
             verify_alarm(wrong, "mismatch")
             with pytest.raises(StorageMismatchError):
-                wrong.gateway.checks.storage()
+                wrong.stores.checks.storage()
 
         assert set(right.sweep_later().removed.values()) == {0}
         assert all(right.is_whole(model) for model in kept)
@@ -125,7 +126,7 @@ def test_a_bucket_that_does_not_exist_is_no_storage_without_an_id(tmp_path: Path
         assert report is not None
         assert (report.pair, report.failed) == (None, ["pairing"])
         with pytest.raises(StorageUnavailableError):
-            wrong.gateway.checks.storage()
+            wrong.stores.checks.storage()
 
 
 def test_a_first_start_with_a_misspelled_database_url_does_not_take_the_storage(place: Place) -> None:
@@ -133,7 +134,7 @@ def test_a_first_start_with_a_misspelled_database_url_does_not_take_the_storage(
     with place.opened() as right, place.opened(right.clock, database_url=place.other_database_url) as wrong:
         kept = [right.keep_model() for _ in range(3)]
         verify_alarm(wrong, "unpaired")
-        wrong.gateway.checks.storage()
+        wrong.stores.checks.storage()
         assert right.sweep().pair is PairState.PAIRED
         assert all(right.is_whole(model) for model in kept)
         verify_alarm(wrong, "mismatch")
@@ -185,7 +186,7 @@ def test_a_gateway_that_is_started_with_a_misspelled_database_url_says_so_and_sw
 def test_an_empty_pair_gets_one_id_on_both_sides_which_stays(place: Place) -> None:
     with place.opened() as library:
         assert state_of(library) is PairState.UNPAIRED
-        library.gateway.checks.storage()
+        library.stores.checks.storage()
         assert library.sweep().pair is PairState.PAIRED
         library_id, is_confirmed = library.stores.pair.database_id()
         assert is_confirmed
@@ -208,7 +209,7 @@ def test_an_existing_pair_in_which_a_file_is_missing_stays_ready_and_is_paired_b
     with place.opened() as library:
         kept, lost = [library.keep_model() for _ in range(3)], library.keep_model(with_file=False)
         verify_alarm(library, "unpaired")
-        library.gateway.checks.storage()
+        library.stores.checks.storage()
         assert library.stores.models.find("alice", lost.id) == lost
 
         shown = run_command("pairing", library)
@@ -319,7 +320,7 @@ def test_a_pairing_that_was_interrupted_is_no_mismatch_and_is_finished(place: Pl
 
         storage.write_library_id = interrupted  # type: ignore[method-assign]
         assert library.gateway.sweep.run() is not None
-        library.gateway.checks.storage()
+        library.stores.checks.storage()
         proposed = library.stores.pair.database_id()
         assert proposed[0] is not None
         assert not proposed[1]
@@ -342,12 +343,26 @@ def test_two_databases_that_take_one_empty_storage_at_once_lose_nothing(place: P
         assert winner.is_whole(model)
 
 
+def test_an_id_that_appears_while_the_records_are_compared_is_not_replaced(place: Place) -> None:
+    """Comparing a large library takes a while, in which the right database may have taken the storage."""
+    with place.opened() as library:
+        storage = library.stores.storage
+
+        def files() -> Iterator[StoredFile]:
+            storage.write_library_id("f" * 32)
+            return iter(())
+
+        storage.files = files  # type: ignore[method-assign]
+        assert library.sweep().pair is PairState.MISMATCH
+        assert storage.library_id() == "f" * 32
+
+
 def test_readiness_does_not_blame_the_storage_for_an_absent_database(tmp_path: Path) -> None:
     place = Place(f"sqlite:///{tmp_path}/a.db", (tmp_path / "models").as_uri(), "", "")
     with place.opened(FakeClock()) as library:
         library.sweep()
         (tmp_path / "a.db").write_bytes(b"not a database" * 1000)
-        library.gateway.checks.storage()
+        library.stores.checks.storage()
 
 
 # The commands
@@ -371,8 +386,8 @@ def run_command(name: str, library: Library, *arguments: str, **environment: str
 
 
 @pytest.mark.parametrize("name", ["pairing", "quarantine"])
-def test_the_commands_create_no_database_for_a_misspelled_url(place: Place, tmp_path: Path, name: str) -> None:
-    with place.opened() as library:
+def test_the_commands_create_no_database_for_a_misspelled_url(tmp_path: Path, name: str) -> None:
+    with open_library(f"sqlite:///{tmp_path}/visiona.db", (tmp_path / "models").as_uri()) as library:
         wrong = tmp_path / "no" / "such.db"
         failed = run_command(name, library, VISIONA_DATABASE_URL=f"sqlite:///{wrong}")
         assert failed.returncode == 1
@@ -381,7 +396,7 @@ def test_the_commands_create_no_database_for_a_misspelled_url(place: Place, tmp_
         assert run_command(name, library, VISIONA_OIDC_ISSUER="").returncode == 2
 
 
-def test_a_storage_of_another_kind_keeps_the_id_too(place: Place) -> None:
+def test_an_id_is_read_by_other_processes_and_is_no_file_of_the_library(place: Place) -> None:
     """What one process writes another one reads."""
     with place.opened() as library:
         library.stores.storage.write_library_id("a" * 32)
