@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,8 @@ from flask import json
 from app.domain.job import STAGES
 from app.domain.model import Model
 from app.services.conversions import JobView
+
+_TEXTS = ("version", "platform")
 
 
 def timestamp(moment: datetime | None) -> str | None:
@@ -36,7 +39,7 @@ def job_document(view: JobView) -> dict[str, Any]:
         "terminal": job.is_terminal,
         "created_at": timestamp(job.created_at or view.started_at),
         "updated_at": timestamp(job.updated_at),
-        "parameters": dict(job.parameters),
+        "parameters": _typed(job.parameters),
         "filename": view.filename,
         "size": view.size,
         "stages": [
@@ -52,10 +55,23 @@ def job_document(view: JobView) -> dict[str, Any]:
     if job.error is not None:
         document["error"] = job.error.as_dict()
     if view.model_id is not None:
+        document["library_model_id"] = view.model_id
+        # What it was called before. In an upload and in `parameters`, model_id is the number on the chip.
         document["model_id"] = view.model_id
     if view.model_sha256 is not None:
         document["model_sha256"] = view.model_sha256
     return document
+
+
+def _typed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, those of every upload in the types that are described, whatever the converter's are."""
+    typed = {name: str(value) if name in _TEXTS else value for name, value in parameters.items()}
+    if "model_id" in typed:
+        try:
+            typed["model_id"] = int(typed["model_id"])
+        except (ValueError, OverflowError):
+            del typed["model_id"]
+    return typed
 
 
 def model_document(model: Model) -> dict[str, Any]:

@@ -167,7 +167,8 @@ def test_a_job_that_has_ended_asks_for_no_further_poll(edge: Edge) -> None:
 
 def test_a_kept_result_shows_its_model(edge: Edge) -> None:
     edge.conversions.view = JobView(a_job(status=JobStatus.COMPLETED), "net.onnx", 5, "m1")
-    assert edge.client().get("/api/conversion/job-1").get_json()["model_id"] == "m1"
+    job = edge.client().get("/api/conversion/job-1").get_json()
+    assert job["library_model_id"] == job["model_id"] == "m1"
 
 
 def test_a_job_of_which_nothing_is_known_still_has_every_member(edge: Edge) -> None:

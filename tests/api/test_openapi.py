@@ -139,10 +139,31 @@ def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, 
         NOW,
         model_sha256="0" * 64,
     )
-    assert job_document(full).keys() == schemas["Job"]["properties"].keys()
+    # Older clients read `model_id`; described is the one name that has no other meaning.
+    assert job_document(full).keys() - {"model_id"} == schemas["Job"]["properties"].keys()
     assert job_document(JobView(a_job(), "net.onnx", None, None)).keys() == set(schemas["Job"]["required"])
     model = Model("id", "alice", "job", "name", "720", "net.nef", 1, "0" * 64, "application/x", "key", NOW)
     assert model_document(model).keys() == schemas["Model"]["properties"].keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (
+            {"model_id": 32769, "version": "0001", "platform": "720"},
+            {"model_id": 32769, "version": "0001", "platform": "720"},
+        ),
+        ({"model_id": "32769", "version": 1, "platform": 720}, {"model_id": 32769, "version": "1", "platform": "720"}),
+        ({"model_id": "none", "quantize": True}, {"quantize": True}),
+        ({}, {}),
+    ],
+)
+def test_parameters_have_the_described_types_whatever_the_converters_are(
+    document: dict[str, Any], told: dict[str, object], shown: dict[str, object]
+) -> None:
+    parameters = job_document(JobView(a_job(parameters=told), "net.onnx", None, None))["parameters"]
+    assert parameters == shown
+    jsonschema.validate(parameters, document["components"]["schemas"]["JobParameters"])
 
 
 def test_the_version_is_the_package_s(document: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> N
 
     stack.sandbox.complete(ids["job_id"])
     stack.wait_for_status(bob, ids["job_id"], "completed")
-    ids["model_id"] = ask("POST", "/api/conversion/{job_id}/promote-to-models", 201).json()["id"]
+    ids["library_model_id"] = ask("POST", "/api/conversion/{job_id}/promote-to-models", 201).json()["id"]
     ask("POST", "/api/conversion/{job_id}/promote-to-models", 200)
     # The worker that was not asked last may show for so long what it was before.
     time.sleep(FRESH_SECONDS)
@@ -120,14 +120,14 @@ def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> N
     assert ask("GET", "/api/conversion/jobs", 200).json()["jobs"] != []
     assert ask("GET", "/api/models", 200).json()["models"] != []
 
-    whole = ask("GET", "/api/models/{model_id}/file", 200)
-    ask("GET", "/api/models/{model_id}/file", 206, headers={"Range": "bytes=0-0"})
-    ask("GET", "/api/models/{model_id}/file", 304, headers={"If-None-Match": whole.headers["ETag"]})
-    ask("GET", "/api/models/{model_id}/file", 412, headers={"If-Match": '"another"'})
-    beyond = ask("GET", "/api/models/{model_id}/file", 416, headers={"Range": "bytes=999999999-"})
+    whole = ask("GET", "/api/models/{library_model_id}/file", 200)
+    ask("GET", "/api/models/{library_model_id}/file", 206, headers={"Range": "bytes=0-0"})
+    ask("GET", "/api/models/{library_model_id}/file", 304, headers={"If-None-Match": whole.headers["ETag"]})
+    ask("GET", "/api/models/{library_model_id}/file", 412, headers={"If-Match": '"another"'})
+    beyond = ask("GET", "/api/models/{library_model_id}/file", 416, headers={"Range": "bytes=999999999-"})
     assert beyond.headers["Content-Range"] == f"bytes */{len(whole.content)}"
-    ask("PATCH", "/api/models/{model_id}", 200, json={"name": "another"})
-    ask("DELETE", "/api/models/{model_id}", 204)
-    ask("GET", "/api/models/{model_id}", 404)
+    ask("PATCH", "/api/models/{library_model_id}", 200, json={"name": "another"})
+    ask("DELETE", "/api/models/{library_model_id}", 204)
+    ask("GET", "/api/models/{library_model_id}", 404)
     ask("POST", "/auth/logout", 200)
     ask("GET", "/api/me", 401)

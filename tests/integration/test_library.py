@@ -1,6 +1,7 @@
 """Promotion: the result is pulled from the file service into the caller's library, once."""
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_promote_is_201_and_then_200_with_the_same_model(stack: Stack, alice: Cl
     assert (model["source_job_id"], model["platform"]) == (job_id, "720")
     assert first.headers["Location"] == again.headers["Location"] == f"/api/models/{model['id']}"
     assert len(stack.sandbox.calls(FILE_ACCESS, "get_file")) == 1
-    assert alice.get(f"/api/conversion/{job_id}").json()["model_id"] == model["id"]
+    assert alice.get(f"/api/conversion/{job_id}").json()["library_model_id"] == model["id"]
 
 
 def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
@@ -83,7 +84,7 @@ def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> Non
 
 
 def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job_id: str) -> None:
-    """Whichever worker they reach, one is 201, the others 200, and the file is pulled once."""
+    """Whichever worker they reach, one is 201, and the file is pulled once. The others are 200, at once or repeated."""
     together = threading.Barrier(6)
 
     def ask(client: Client) -> requests.Response:
@@ -94,8 +95,13 @@ def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(ask, [alice.clone() for _ in range(6)]))
 
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 200, 201]
-    assert len({answer.json()["id"] for answer in answers}) == 1
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses[201] == 1
+    assert statuses.keys() <= {200, 201, 429}, "a user has two pulls at once on a host, those that wait included"
+    repeated = [promote(alice, job_id) for _ in answers]
+    assert {answer.status_code for answer in repeated} == {200}
+    kept = [answer for answer in [*answers, *repeated] if answer.status_code != 429]
+    assert len({answer.json()["id"] for answer in kept}) == 1
     assert len(stack.sandbox.calls(FILE_ACCESS, "get_file")) == 1
 
 

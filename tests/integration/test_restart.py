@@ -43,7 +43,7 @@ def test_completed_job_and_its_model_are_their_owners_after_a_crash(stack: Stack
 
     stack.restart_gateway(kill=True)
 
-    assert alice.get(f"/api/conversion/{job_id}").json()["model_id"] == model["id"]
+    assert alice.get(f"/api/conversion/{job_id}").json()["library_model_id"] == model["id"]
     assert alice.get("/api/conversion/jobs").json()["jobs"][0]["job_id"] == job_id
     assert alice.get(f"/api/models/{model['id']}").json() == model
     assert alice.get(f"/api/conversion/{job_id}/download").status_code == 302

@@ -20,7 +20,12 @@ OPENAPI = "3.1.0"
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 _PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "job_id": {"schema": {"type": "string", "pattern": ID_PATTERN}, "example": JOB_ID},
-    "model_id": {"schema": {"type": "string", "pattern": ID_PATTERN}, "example": MODEL_ID},
+    # Everywhere else `model_id` is the number that a model has on the chip.
+    "model_id": {
+        "name": "library_model_id",
+        "schema": {"type": "string", "pattern": ID_PATTERN},
+        "example": MODEL_ID,
+    },
     "version": {"schema": {"type": "string", "minLength": 1}, "example": "0123456789ab"},
     "name": {
         "schema": {"type": "string", "minLength": 1},
@@ -105,7 +110,8 @@ def build_document(settings: Settings) -> dict[str, Any]:
 
 def _path(rule: str) -> tuple[str, list[str]]:
     """OpenAPI's form of a Flask rule, and the names of the parameters in it."""
-    return _PLACEHOLDER.sub(r"{\1}", rule), _PLACEHOLDER.findall(rule)
+    path = _PLACEHOLDER.sub(lambda found: f"{{{_PATH_PARAMETERS[found[1]].get('name', found[1])}}}", rule)
+    return path, _PLACEHOLDER.findall(rule)
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

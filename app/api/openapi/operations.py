@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.api.openapi.schemas import CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE, reference
+from app.api.openapi.schemas import BINARY, CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE, reference
 
 JSON = "application/json"
 _PAGE: Mapping[str, Any] = {"text/html": {"schema": {"type": "string"}}}
-_BINARY: Mapping[str, Any] = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+# Any type may come. The first is for client generators that know no wildcard.
+_FILE: Mapping[str, Any] = {media_type: {"schema": BINARY} for media_type in ("application/octet-stream", "*/*")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ _RESULT = ("job_not_found", "job_not_completed", "job_failed", "promote_failed")
 _UNCACHED = ("Cache-Control",)
 _JOB_ANSWER = _json("Job", JOB_EXAMPLE)
 _DONE_EXAMPLE = {**JOB_EXAMPLE, "status": "completed", "stage": "nef", "stage_index": 2, "progress": 100.0}
-_DONE_EXAMPLE |= {"terminal": True, "updated_at": "2026-11-25T08:34:12.000Z", "model_id": MODEL_EXAMPLE["id"]}
+_DONE_EXAMPLE |= {"terminal": True, "updated_at": "2026-11-25T08:34:12.000Z", "library_model_id": MODEL_EXAMPLE["id"]}
 _MODEL_ANSWER = _json("Model", MODEL_EXAMPLE)
 _ONLY_NAVIGATION = (
     "For navigations only: a script (`Sec-Fetch-Mode` other than `navigate`) or a prefetch is refused, and HEAD is "
@@ -184,7 +185,8 @@ CONVERSION = (
             200: Answer("It was kept already.", _MODEL_ANSWER, ("Location", *_UNCACHED)),
             201: Answer("It is kept now.", _MODEL_ANSWER, ("Location", *_UNCACHED)),
         },
-        description="May be repeated: a job gives one model.",
+        description="May be repeated: a job gives one model. A user has two of these requests at once on a host; one "
+        "more is 429.",
         failures=(
             *_RESULT,
             "library_full",
@@ -284,18 +286,19 @@ MODELS = (
         {
             200: Answer(
                 "The whole file, in the type that the converter named, if any.",
-                {"*/*": _BINARY},
+                _FILE,
                 ("ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
             ),
             206: Answer(
                 "The bytes that were asked for.",
-                {"*/*": _BINARY},
+                _FILE,
                 ("Content-Range", "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition", *_UNCACHED),
             ),
             304: Answer("The caller has it already.", {}, ("ETag", *_UNCACHED)),
         },
         description="HEAD answers what GET would for the whole file, without its bytes. Whatever its type, "
-        "nothing in it runs: it comes as an attachment, in a sandbox.",
+        "nothing in it runs: it comes as an attachment, in a sandbox. A user has two downloads at once on a host; one "
+        "more is 429. A client that reads too slowly is disconnected, and may ask for the rest by Range.",
         parameters=("Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
         failures=(
             "model_not_found",

@@ -29,7 +29,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "terminal": False,
     "created_at": CREATED_AT,
     "updated_at": "2026-11-25T08:30:12.000Z",
-    "parameters": {"model_id": "32769", "version": "0001", "platform": "720"},
+    "parameters": {"model_id": 32_769, "version": "0001", "platform": "720"},
     "filename": "yolo.onnx",
     "size": 7_340_032,
     "stages": [
@@ -68,6 +68,22 @@ def nullable(schema: Schema) -> Schema:
 _MOMENT: Schema = {"type": "string", "format": "date-time"}
 _OPTIONAL_MOMENT: Schema = {"type": ["string", "null"], "format": "date-time"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+#: A file. `format` is OpenAPI 3.0's word, which client generators still go by; the media type is OpenAPI 3.1's.
+BINARY: Schema = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+# The number that a model has on the chip, as the converter takes it.
+_CHIP_MODEL_ID: Schema = {
+    "type": "integer",
+    "minimum": 32_768,
+    "maximum": 65_535,
+    "description": "The number that the model gets on the chip.",
+    "examples": [32_769],
+}
+_VERSION: Schema = {"type": "string", "description": "Four hexadecimal digits.", "examples": ["0001"]}
+_PLATFORM: Schema = {
+    "type": "string",
+    "description": "The chip: 520, 720, 530, 630 or 730.",
+    "examples": ["720"],
+}
 _CURSOR: Schema = {
     "type": ["string", "null"],
     "description": "Pass it as `cursor` for the page that follows; null: this is the last one. Opaque.",
@@ -92,11 +108,7 @@ def schemas() -> dict[str, Schema]:
                 "terminal": {"type": "boolean", "description": "True: the job has ended, and polling can stop."},
                 "created_at": _OPTIONAL_MOMENT,
                 "updated_at": _OPTIONAL_MOMENT,
-                "parameters": {
-                    "type": "object",
-                    "additionalProperties": {"type": ["string", "number", "boolean"]},
-                    "description": "What the converter tells of the fields of the upload.",
-                },
+                "parameters": reference("JobParameters"),
                 "filename": {"type": "string"},
                 "size": {"type": ["integer", "null"], "minimum": 0, "description": "The model's, in bytes."},
                 "stages": {
@@ -115,10 +127,11 @@ def schemas() -> dict[str, Schema]:
                     ),
                 },
                 "error": reference("JobError"),
-                "model_id": {
+                "library_model_id": {
                     "type": "string",
                     "pattern": ID_PATTERN,
-                    "description": "The model of the library that the result was kept as; absent until then.",
+                    "description": "The model of the library that the result was kept as; absent until then. The "
+                    "member `model_id`, which older clients read, says the same.",
                 },
                 "model_sha256": {
                     "type": "string",
@@ -126,8 +139,18 @@ def schemas() -> dict[str, Schema]:
                     "description": "Of the uploaded model; in the answer to an upload, where the gateway computes it.",
                 },
             },
-            optional=("error", "model_id", "model_sha256"),
+            optional=("error", "library_model_id", "model_sha256"),
         ),
+        "JobParameters": {
+            "type": "object",
+            "description": "What the converter tells of the fields of the upload.",
+            "properties": {
+                "model_id": {"type": "integer"},
+                "version": {"type": "string"},
+                "platform": {"type": "string"},
+            },
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        },
         "JobError": _object(
             {
                 "code": {"type": "string"},
@@ -248,38 +271,29 @@ def schemas() -> dict[str, Schema]:
             "type": "object",
             "description": "Further fields go to the converter as they are; what names a user or tenant is dropped.",
             "properties": {
-                "model_id": {
-                    "type": "string",
-                    "description": "The number that the model gets on the chip: 32768 to 65535.",
-                    "examples": ["32769"],
-                },
-                "version": {"type": "string", "description": "Four hexadecimal digits.", "examples": ["0001"]},
-                "platform": {
-                    "type": "string",
-                    "description": "The chip: 520, 720, 530, 630 or 730.",
-                    "examples": ["720"],
-                },
+                "model_id": _CHIP_MODEL_ID,
+                "version": _VERSION,
+                "platform": _PLATFORM,
                 "model": {
-                    "type": "string",
-                    "contentMediaType": "application/octet-stream",
+                    **BINARY,
                     "description": "The model's file. It is passed on while it arrives, so send small fields first.",
                 },
                 "ref_images": {
                     "type": "array",
-                    "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                    "items": BINARY,
                     "description": "Reference images, none or many.",
                 },
             },
-            "required": ["model"],
+            "required": ["model_id", "version", "platform", "model"],
         },
         "UploadQuestion": {
             "type": "object",
             "description": "The fields of an upload, without its files: "
             f"at most {MAX_FIELDS}, with {MAX_SMALL_BODY_BYTES} bytes in all.",
             "properties": {
-                "model_id": {"type": "string"},
-                "version": {"type": "string"},
-                "platform": {"type": "string"},
+                "model_id": _CHIP_MODEL_ID,
+                "version": _VERSION,
+                "platform": _PLATFORM,
                 "filename": {"type": "string"},
                 "size": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1, "description": "In bytes, all parts."},
                 "parts": {
@@ -289,8 +303,7 @@ def schemas() -> dict[str, Schema]:
                     "description": "How many parts the upload will have.",
                 },
                 "head": {
-                    "type": "string",
-                    "contentMediaType": "application/octet-stream",
+                    **BINARY,
                     "description": "The model's first bytes, at most 4 MiB; in multipart/form-data only. The body "
                     f"may then have {MAX_FORM_BYTES} bytes.",
                 },

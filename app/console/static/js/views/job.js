@@ -93,7 +93,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     setText(trouble, troubleOf(polling));
     trouble.classList.toggle("shown", Boolean(troubleOf(polling)));
     const isGone = polling.name === "gone";
-    const key = `${job.terminal}/${job.status}/${job.model_id ?? ""}/${isGone}`;
+    const key = `${job.terminal}/${job.status}/${job.library_model_id ?? ""}/${isGone}`;
     if (key !== shownOutcome) {
       shownOutcome = key;
       outcome.replaceChildren(...outcomeOf(watcher, { isUploading, onNew }));
@@ -256,7 +256,7 @@ function resultActions(watcher, { isUploading }, again) {
     onProblem: show,
   });
   return [
-    h("div", { class: "actions" }, download, job.model_id ? savedLink() : saveButton(watcher, show, clear), again),
+    h("div", { class: "actions" }, download, job.library_model_id ? savedLink() : saveButton(watcher, show, clear), again),
     problemPlace,
   ];
 }
@@ -280,7 +280,7 @@ function saveButton(watcher, show, clear) {
     setText(label, t("job.saving"));
     try {
       const { data } = await api.promote(watcher.job.job_id);
-      watcher.amend({ model_id: data.id });
+      watcher.amend({ library_model_id: data.id });
       toast(t("job.saved.said", { name: data.name }));
       tell("models");
       document.getElementById("saved")?.focus();
