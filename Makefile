@@ -117,6 +117,6 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): requirements-dev.txt scripts/make-venv
+$(STAMP): requirements-dev.txt scripts/make-venv deploy/web_concurrency.pth
 	PYTHON="$(PYTHON)" scripts/make-venv $(VENV) requirements-dev.txt
 	@touch $@

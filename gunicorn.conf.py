@@ -51,6 +51,9 @@ bind = "127.0.0.1:8000"
 GatewayWorker.drain_seconds = _settings.drain_seconds
 worker_class = choose_worker_class()
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+if workers < 1:  # what is no number, too (deploy/web_concurrency.pth)
+    sys.stderr.write("WEB_CONCURRENCY must be a whole number of workers, at least 1.\n")
+    sys.exit(1)
 threads = WORKER_THREADS
 
 # Connections are made after the fork, so every worker loads the application for itself.
