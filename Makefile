@@ -54,6 +54,7 @@ coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of 
 
 .PHONY: soak
 soak: $(STAMP) ## Run the long forms, and print their figures: 200 crashes, 500 jobs with faults, 10,000 database operations
+	@scripts/ensure-commands $(TEST_COMMANDS)
 	VISIONA_TEST_TURNS=13 $(BIN)/python -m pytest tests/unit/library/test_database.py -k 32_threads
 	$(BIN)/python -m pytest -m soak -s tests
 

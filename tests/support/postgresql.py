@@ -5,8 +5,9 @@
         with postgresql.frozen():
             ...
 
-The cluster ends with the test process, even if that is killed. It syncs nothing to disk and trusts everybody on this
-machine, so nothing but test data belongs in it. The fixtures are `postgresql` and `postgresql_url` (tests/conftest.py).
+The cluster ends with the test process, even if that is killed; only its folder is left then. It syncs nothing to disk
+and trusts everybody on this machine, so nothing but test data belongs in it. The fixtures are `postgresql` and
+`postgresql_url` (tests/conftest.py).
 """
 
 import os
