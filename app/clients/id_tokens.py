@@ -50,8 +50,8 @@ class _Registry(jws.JWSRegistry):
     # joserfc allows 512 bytes of header, which `x5c` exceeds, and 128,000 of payload. A token comes inside an answer,
     # whose size is bounded already.
     max_header_length = max_payload_length = max_signature_length = MAX_ANSWER_BYTES
-    # Only what is used can be wrong. Extensions that `crit` lists are not known here, so that they are refused
-    # (RFC 7515, section 4.1.11).
+    # Header parameters that are not used are not checked. Extensions that `crit` lists are refused, because none is known
+    # here (RFC 7515, section 4.1.11).
     default_header_registry = {name: JWS_HEADER_REGISTRY[name] for name in ("alg", "crit")}  # noqa: RUF012 - theirs
 
     def __init__(self, algorithms: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ def _read_key(entry: object) -> Iterator[VerificationKey]:
     try:
         key = JWKRegistry.import_key({name: entry[name] for name in _KEY_MATERIAL if entry.get(name) is not None})
     except Exception:  # noqa: BLE001
-        # Whatever a library makes of a key of any shape.
+        # The library raises all kinds of exceptions for keys of odd shapes.
         return
     yield VerificationKey(key, _name_in(entry, "kid"), _name_in(entry, "alg"))
 
@@ -103,7 +103,7 @@ def verify_signature(token: str, keys: Sequence[VerificationKey], algorithms: Se
             if isinstance(claims, dict):
                 return claims
     except Exception as error:  # noqa: BLE001
-        # Whatever a library makes of a text of any shape: it is no token of the provider's.
+        # The library raises all kinds of exceptions for texts of odd shapes. None of these is the provider's token.
         raise SignInFailedError(f"the ID token's signature: {type(error).__name__}") from None
     raise SignInFailedError("the ID token's signature: no key has made it, or it signs no claims")
 
@@ -149,7 +149,7 @@ def verify_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str, non
         # A claim that is null says as little as one that is missing.
         registry.validate({name: claims[name] for name in _CLAIMS if claims.get(name) is not None})
     except Exception as error:  # noqa: BLE001
-        # Whatever a library makes of claims of any shape: they are not verified.
+        # The library raises all kinds of exceptions for claims of odd shapes. None of these are verified.
         raise SignInFailedError(f"the ID token's claims: {_described(error)}") from None
     if claims["nonce"] != nonce:
         raise SignInFailedError("the ID token was made for another sign-in (nonce)")

@@ -81,11 +81,11 @@ class IdentityProvider:
         self._keys = Kept(self._fetch_keys, seconds=KEPT_SECONDS, monotonic=monotonic, wait=self._wait)
 
     def metadata(self, context: CallContext) -> Metadata:
-        """What discovery says. Raises IDPUnavailableError."""
+        """Return what discovery says. Raises IDPUnavailableError."""
         return self._get(self._metadata, context)
 
     def find_metadata(self) -> Metadata | None:
-        """What discovery said last, however long ago; None if it was never asked."""
+        """Return what discovery said last, at any time; None if it was never fetched."""
         return self._metadata.find()
 
     def identify(
@@ -151,7 +151,7 @@ class IdentityProvider:
     ) -> Mapping[str, Any]:
         """Add name and email from the userinfo endpoint, where the ID token leaves them to it (section 5.4).
 
-        They are texts for display, so that no failure here is worth failing the sign-in for.
+        They are only displayed, so a failure here does not fail the sign-in.
         """
         endpoint, access_token = self.metadata(context).userinfo_endpoint, tokens.get("access_token")
         if (claims.get("name") and claims.get("email")) or endpoint is None:
@@ -194,7 +194,7 @@ class IdentityProvider:
         return found
 
     def find_endpoint(self, document: Mapping[str, Any], name: str) -> str | None:
-        """An absolute URL of http(s), and of https where the issuer's is: nobody may talk us down."""
+        """Return an absolute URL of http(s), and of https only where the issuer uses https; None if it is another."""
         url = document.get(name)
         if not isinstance(url, str) or re.search(r"[\s\x00-\x1f\x7f\\]", url):
             return None
@@ -265,7 +265,7 @@ class IdentityProvider:
             raise IDPUnavailableError("waited for too long for another's call to MC") from None
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
-        """How callers wait for another's call: they hold a thread as the one who makes it does."""
+        """Wait for another caller's fetch, in the bulkhead: who waits holds a thread, too."""
         try:
             return self._retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].wait(SignInCall.SIGN_IN, event, seconds)
         except UpstreamFailure as failure:
@@ -273,10 +273,10 @@ class IdentityProvider:
 
 
 def error_code(code: object) -> str:
-    """An OAuth error code, or a word for what is none: in a callback anybody can write anything there."""
+    """Return an OAuth error code, or a phrase for anything else: anybody can write anything into a callback."""
     return code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else "an unknown error"
 
 
 def _name(method: str, url: str) -> str:
-    """Method and path of a call, for the log. A query may hold secrets."""
+    """Return method and path of a call, for the log. A query may hold secrets."""
     return f"{method} {urlsplit(url).path}"

@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """Keeps the value that `fetch` returned last. Thread-safe; failures are shared by those who wait and never kept."""
+    """Keeps the value that `fetch` returned last. Thread-safe. Callers that wait share a failure; it is never kept."""
 
     def __init__(
         self, fetch: Callable[[CallContext], T], *, seconds: float, monotonic: Callable[[], float], wait: Wait
     ) -> None:
-        """`wait` is how those wait who share another's fetch (see `SingleFlight`)."""
+        """`wait` is how callers wait for another's fetch (see `SingleFlight`)."""
         self._fetch = fetch
         self._seconds = seconds
         self._monotonic = monotonic
@@ -23,7 +23,7 @@ class Kept(Generic[T]):
         self._kept: tuple[T, float] | None = None
 
     def get(self, context: CallContext, *, instead_of: T | None = None) -> T:
-        """Return the value, fetched at most `seconds` ago, and not the one that turned out to be of no use.
+        """Return the value, fetched at most `seconds` ago; fetch again if it is `instead_of`, a useless one.
 
         Raises what `fetch` raises, and DeadlineExceededError where the caller's time runs out while it waits.
         """
@@ -31,7 +31,7 @@ class Kept(Generic[T]):
         return fresh if fresh is not None else self._flights.run("", context, lambda: self._renew(context, instead_of))
 
     def find(self) -> T | None:
-        """The value as it was fetched last, however long ago; None if it never was."""
+        """Return the value that was fetched last, at any time; None if there is none."""
         kept = self._kept
         return None if kept is None else kept[0]
 

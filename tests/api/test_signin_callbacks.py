@@ -105,7 +105,7 @@ def test_a_repeated_callback_fails_where_no_session_lives(world: World, clock: F
 def test_a_failure_that_is_not_staleness_is_shown_although_a_session_lives(
     world: World, provider: OIDCProvider
 ) -> None:
-    """Whoever wanted to sign in as somebody else must not believe to have done so."""
+    """A person who tried to sign in as somebody else is told that it failed."""
     browser = world.browser().signed_in()
     provider.claims = {"nonce": "another"}
     assert browser.sign_in("/models").status_code == 400
