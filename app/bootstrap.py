@@ -110,7 +110,7 @@ class Stores:
 def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Stores:
     """The stores that the settings name. Connects to nothing yet."""
     database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS + _BACKGROUND_THREADS)
-    storage = open_storage(settings.storage_url)
+    storage = open_storage(settings.storage_url, deadline_seconds=settings.request_deadline_seconds)
     models = SQLModelStore(database)
     pair = LibraryPair(database, storage, models, clock=clock)
 

@@ -9,10 +9,10 @@ code is deliberately not used for writing: it reads from a file or a pool of thr
 part at a time. It copies objects, though: S3 cannot rename them, and large ones have to be copied in parts.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import Any, Protocol
 
 import structlog
@@ -37,10 +37,9 @@ PART_BYTES = 8 * 1024 * 1024
 #: An upload says when it was begun, not when it was last written to; younger ones may be slow rather than dead.
 MIN_STALE_SECONDS = 86_400.0
 
-_CONNECT_TIMEOUT_SECONDS = 5
-_READ_TIMEOUT_SECONDS = 30
-_ATTEMPTS = 3
-_POOL_CONNECTIONS = 32
+#: The object that `ping` writes, and for how long a write that went well is not repeated.
+PROBE_NAME = ".write-probe"
+PROBE_EVERY_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -75,18 +74,29 @@ class S3Storage:
         prefix: str = "",
         *,
         client: S3Client | None = None,
+        deadline_seconds: float = 60.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep files in `bucket` under `prefix/`. Connects to nothing.
 
-        `client` is made from the environment unless it is given. Raises RuntimeError if boto3 is not installed.
+        A bucket that hangs fails a call in less than half of `deadline_seconds`, unless another `client` is given.
+        Raises RuntimeError if boto3 is not installed.
         """
+        try:
+            from app.library.s3_client import FAILURES, make_client  # noqa: PLC0415 - boto3 is an extra
+        except ModuleNotFoundError:
+            raise RuntimeError(
+                "an s3:// storage needs boto3: pip install --require-hashes -r requirements-s3.txt"
+            ) from None
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._client = _make_client() if client is None else client
+        self._client: S3Client = make_client(deadline_seconds) if client is None else client
         # OSError too: what happens below botocore comes through it in more than one form.
-        self._failures: tuple[type[Exception], ...] = (OSError, *_botocore_failures())
+        self._failures: tuple[type[Exception], ...] = (OSError, *FAILURES)
         self._clock = clock
+        self._monotonic = monotonic
+        self._written_at: float | None = None
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator["S3Writer"]:
@@ -126,7 +136,17 @@ class S3Storage:
         self._call(self._client.delete_object, **self._object(key))
 
     def ping(self) -> None:
-        """Return if the bucket answers and we may see it. Nothing is written: every probe would cost money."""
+        """Return if the bucket is there and takes a write. It writes at most once a minute: each write costs money.
+
+        A write that failed is repeated by the next call.
+        """
+        self._require_bucket()
+        now = self._monotonic()
+        if self._written_at is None or now - self._written_at >= PROBE_EVERY_SECONDS:
+            self._call(self._client.put_object, Bucket=self._bucket, Key=self._prefix + PROBE_NAME, Body=b"")
+            self._written_at = now
+
+    def _require_bucket(self) -> None:
         self._call(self._client.head_bucket, Bucket=self._bucket)
 
     def library_id(self) -> str | None:
@@ -137,7 +157,7 @@ class S3Storage:
         except self._failures as error:
             if _status(error) != 404:
                 raise _unavailable(error) from error
-            self.ping()  # a missing bucket is a failure, and not a storage without an id
+            self._require_bucket()  # a missing bucket is a failure, and not a storage without an id
             return None
         return bytes(self._call(answer["Body"].read)).decode("ascii", "replace").strip()
 
@@ -230,7 +250,7 @@ class S3Storage:
         except self._failures as error:
             if _status(error) != 404:
                 raise _unavailable(error) from error
-            self.ping()
+            self._require_bucket()
             return False
         self._call(self._client.delete_object, Bucket=self._bucket, Key=source)
         return True
@@ -247,7 +267,7 @@ class S3Storage:
                 raise _unavailable(error) from error
         # A bucket that is not there says 404 as well, and must never be taken for one from which all files are gone:
         # a sweep would remove their records.
-        self.ping()
+        self._require_bucket()
         raise FileNotFoundError(2, "no such file", key)
 
     def _chunks(self, body: Any, length: int) -> Iterator[bytes]:
@@ -335,30 +355,6 @@ class S3Writer:
     def _check_open(self) -> None:
         if self._is_done:
             raise ValueError("the file is committed or closed")
-
-
-def _make_client() -> S3Client:
-    try:
-        boto3, config = import_module("boto3"), import_module("botocore.config")
-    except ModuleNotFoundError:
-        raise RuntimeError(
-            "an s3:// storage needs boto3: pip install --require-hashes -r requirements-s3.txt"
-        ) from None
-    client: S3Client = boto3.client(
-        "s3",
-        config=config.Config(
-            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            read_timeout=_READ_TIMEOUT_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            max_pool_connections=_POOL_CONNECTIONS,
-        ),
-    )
-    return client
-
-
-def _botocore_failures() -> tuple[type[Exception], ...]:
-    exceptions = import_module("botocore.exceptions")
-    return (exceptions.BotoCoreError, exceptions.ClientError)
 
 
 def _status(error: Exception) -> int | None:

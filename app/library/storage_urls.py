@@ -7,8 +7,10 @@ from app.library.local import LocalStorage
 from app.library.storage import SweepableStorage
 
 
-def open_storage(url: str) -> SweepableStorage:
+def open_storage(url: str, *, deadline_seconds: float = 60.0) -> SweepableStorage:
     """The storage that `file:///absolute/folder` or `s3://bucket/prefix` names. Connects to nothing.
+
+    Where the storage is remote, its waits fit into a request's deadline.
 
     Raises ValueError for other URLs, and RuntimeError if boto3 is needed and not installed.
     """
@@ -19,5 +21,5 @@ def open_storage(url: str) -> SweepableStorage:
     if parts.scheme == "s3" and parts.netloc:
         from app.library.s3 import S3Storage  # noqa: PLC0415 - boto3 is an extra
 
-        return S3Storage(parts.netloc, parts.path.strip("/"))
+        return S3Storage(parts.netloc, parts.path.strip("/"), deadline_seconds=deadline_seconds)
     raise ValueError("the storage URL must be file:///absolute/folder or s3://bucket/prefix")

@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,45 +15,16 @@ from app.clients.transport import NotConnectedFailure, Timeouts, Upstream, Upstr
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
 from tests.clients.upstreams import WATCHDOG, LocalServer, Wire, answer
+from tests.support.addresses import Resolve, resolve, unanswering
 from tests.support.certificates import write_certificate
 from tests.support.processes import wait_until
 
 CONNECT_SECONDS = 0.6
 TIMEOUTS = Timeouts(CONNECT_SECONDS, idle_seconds=20, total_seconds=20)
 
-Resolve = Callable[..., None]
+__all__ = ["resolve"]  # a fixture
+
 Ask = Callable[[str], object]
-
-
-@pytest.fixture
-def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """Gives a name its addresses; everything else is resolved as usual."""
-    real = socket.getaddrinfo
-
-    def resolve(name: str, *addresses: str) -> None:
-        def resolved(host: object, port: int, *arguments: object, **named: object) -> object:
-            if host != name:
-                return real(host, port, *arguments, **named)  # type: ignore[arg-type]
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-        monkeypatch.setattr(socket, "getaddrinfo", resolved)
-
-    return resolve
-
-
-@contextlib.contextmanager
-def unanswering(*addresses: str, port: int = 0) -> Iterator[int]:
-    """A port at which these addresses take no connection and refuse none: their queues are full."""
-    with contextlib.ExitStack() as opened:
-        for address in addresses:
-            listener = opened.enter_context(socket.create_server((address, port), backlog=0))
-            port = listener.getsockname()[1]
-            for _ in range(3):
-                filler = opened.enter_context(socket.socket())
-                filler.setblocking(False)
-                with contextlib.suppress(BlockingIOError):
-                    filler.connect((address, port))
-        yield port
 
 
 def call(url: str, ca_file: Path | None = None) -> object:

@@ -1,0 +1,121 @@
+"""A database or a bucket that takes connections and answers nothing: bounded waits for requests that need it."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.support.aftermath import Aftermath
+from tests.support.multipart_bodies import model_upload
+from tests.support.postgresql import PostgreSQL
+from tests.support.processes import wait_until
+from tests.support.s3_server import S3Server
+from tests.support.scaled_stack import ScaledStack
+from tests.support.slow_uploads import SlowUpload
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("engine", ["servers"], indirect=True, scope="module")]
+
+LIMIT_SECONDS = 5.0
+DEADLINE_SECONDS = 15
+FROZEN_SECONDS = 12.0
+#: More than the threads of both workers.
+PROBES = 80
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """A short deadline, which the waits for a bucket follow."""
+    return {"VISIONA_REQUEST_DEADLINE_SECONDS": str(DEADLINE_SECONDS)}
+
+
+def timed(ask: Callable[[], requests.Response]) -> tuple[float, requests.Response]:
+    started = time.monotonic()
+    answer = ask()
+    return time.monotonic() - started, answer
+
+
+def checks(stack: ScaledStack) -> dict[str, str]:
+    answer: dict[str, str] = requests.get(f"{stack.url}/readyz", timeout=20).json()["checks"]
+    return answer
+
+
+def test_while_the_database_is_frozen_known_people_poll_and_all_else_fails_within_five_seconds(
+    stack: ScaledStack, postgresql: PostgreSQL
+) -> None:
+    known, stranger = stack.person("known"), stack.person("stranger")
+    job_id = stack.upload(known)
+    poll = f"/api/conversion/{job_id}"
+    for _ in range(20):  # so that both workers know the session
+        with known.clone() as one:
+            assert one.get(poll).status_code == 200
+    polls: list[tuple[float, requests.Response]] = []
+    with postgresql.frozen(), ThreadPoolExecutor(4) as pool:
+        unfreeze_at = time.monotonic() + FROZEN_SECONDS
+        refused = [pool.submit(timed, lambda: stranger.get("/api/models")) for _ in range(2)]
+        upload = pool.submit(timed, lambda: stack.send(stranger, model_upload()))
+        while time.monotonic() < unfreeze_at:
+            polls.append(timed(lambda: known.get(poll)))
+        assert checks(stack)["database"] in {"timeout", "model_store_unavailable"}
+    assert {answer.status_code for _, answer in polls} == {200}
+    assert max(seconds for seconds, _ in polls) < LIMIT_SECONDS
+    assert len(polls) > 100, "after the first wait polls are answered at once"
+    for seconds, answer in [*(one.result() for one in refused), upload.result()]:
+        assert (answer.status_code, answer.json()["code"]) == (500, "model_store_unavailable")
+        assert seconds < LIMIT_SECONDS
+    wait_until(lambda: checks(stack)["database"] == "ok", "the database is ready again", seconds=10)
+    wait_until(lambda: stack.send(stranger, model_upload()).status_code == 201, "the stranger may upload", seconds=5)
+
+
+def test_a_lease_that_could_not_be_released_is_released_once_the_database_answers(
+    stack: ScaledStack, postgresql: PostgreSQL
+) -> None:
+    """Its holder may upload again at once, and not only when the lease expires after 150 s."""
+    person, aftermath = stack.person("locked-out"), Aftermath(stack)
+    lease = "upload:locked-out"
+    with SlowUpload(stack.url, person) as upload:
+        wait_until(lambda: lease in [one.name for one in aftermath.leases()], "the upload holds its lease")
+        postgresql.freeze()
+        try:
+            # The upload ends here, with the job that the converter has made; its lease can't be released.
+            answer = upload.finish()
+        finally:
+            postgresql.thaw()
+    assert answer.status in {201, 500}
+    wait_until(lambda: lease not in [one.name for one in aftermath.leases()], "the lease is released", seconds=10)
+
+
+def test_while_the_bucket_is_frozen_probes_leave_the_threads_to_everybody_else(
+    stack: ScaledStack, s3_server: S3Server
+) -> None:
+    person = stack.person("poller")
+    poll = f"/api/conversion/{stack.upload(person)}"
+    assert person.get(poll).status_code == 200
+    with s3_server.frozen(), ThreadPoolExecutor(PROBES) as pool:
+        probes = [pool.submit(timed, lambda: requests.get(f"{stack.url}/readyz", timeout=20)) for _ in range(PROBES)]
+        others = [timed(lambda: requests.get(f"{stack.url}/healthz", timeout=20)) for _ in range(10)]
+        others += [timed(lambda: person.get(poll)) for _ in range(10)]
+        answered = [probe.result() for probe in probes]
+        later = [timed(lambda: requests.get(f"{stack.url}/readyz", timeout=20)) for _ in range(4)]
+    assert {answer.status_code for _, answer in others} == {200}
+    assert max(seconds for seconds, _ in others) < 1
+    assert {answer.status_code for _, answer in later} == {503}
+    assert {answer.json()["checks"]["storage"] for _, answer in later} == {"timeout"}
+    assert max(seconds for seconds, _ in answered + later) < LIMIT_SECONDS
+    wait_until(lambda: checks(stack)["storage"] == "ok", "the storage is ready again", seconds=20)
+
+
+def test_a_promote_that_meets_a_frozen_bucket_ends_within_the_deadline_of_a_request(
+    stack: ScaledStack, s3_server: S3Server
+) -> None:
+    person = stack.person("keeper")
+    job_id = stack.completed_job(person, b"a result")
+    promote = f"/api/conversion/{job_id}/promote-to-models"
+    with s3_server.frozen():
+        seconds, answer = timed(lambda: person.post(promote, timeout=60))
+    assert (answer.status_code, answer.json()["code"]) == (500, "storage_unavailable")
+    assert seconds < DEADLINE_SECONDS
+    assert person.post(promote).status_code == 201
+    aftermath = Aftermath(stack)
+    assert not aftermath.models_without_file()
