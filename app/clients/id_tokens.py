@@ -50,8 +50,8 @@ class _Registry(jws.JWSRegistry):
     # joserfc allows 512 bytes of header, which `x5c` exceeds, and 128,000 of payload. A token comes inside an answer,
     # whose size is bounded already.
     max_header_length = max_payload_length = max_signature_length = MAX_ANSWER_BYTES
-    # Header parameters that are not used are not checked. Extensions that `crit` lists are refused, because none is known
-    # here (RFC 7515, section 4.1.11).
+    # Header parameters that are not used are not checked. Extensions that `crit` lists are refused, because none is
+    # known here (RFC 7515, section 4.1.11).
     default_header_registry = {name: JWS_HEADER_REGISTRY[name] for name in ("alg", "crit")}  # noqa: RUF012 - theirs
 
     def __init__(self, algorithms: Sequence[str]) -> None:
