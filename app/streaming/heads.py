@@ -28,13 +28,15 @@ class Head(enum.Enum):
     ENDED = enum.auto()
 
 
-def read_head(sock: socket.socket, buffer: io.BytesIO) -> Head:
+def read_head(sock: socket.socket, buffer: io.BytesIO, *, is_continued: bool = False) -> Head:
     """Add to `buffer` what a non-blocking socket has ready, until a whole head is there; never waits.
 
-    What follows the head (a body, a further request) may come along, a few KB of it.
+    What follows the head (a body, a further request) may come along, a few KB of it. With `is_continued` an earlier
+    call has found a part of a head in the buffer, which is then not looked through again: a head that comes byte by
+    byte would cost the square of its size.
     """
     size = buffer.seek(0, io.SEEK_END)
-    if size and _END in buffer.getvalue():
+    if size and not is_continued and _END in buffer.getvalue():
         return Head.WHOLE
     while size < MAX_HEAD_BYTES:
         try:

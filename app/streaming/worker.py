@@ -254,7 +254,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             conn.sock.setblocking(False)
             conn.parser.unreader.buf = first
             return head
-        return read_head(conn.sock, conn.parser.unreader.buf)
+        return read_head(conn.sock, conn.parser.unreader.buf, is_continued=conn in self._half_heads)
 
     def _note_busy(self, requests: int) -> None:
         self._busy = requests

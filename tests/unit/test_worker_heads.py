@@ -53,7 +53,7 @@ def test_wherever_it_is_split_it_is_whole_with_its_last_byte(cuts: set[int]) -> 
         for start, end in itertools.pairwise(edges):
             client.sendall(message[start:end])
             arrived = end
-            if read_head(server, parser.unreader.buf) is Head.WHOLE:
+            if read_head(server, parser.unreader.buf, is_continued=start > 0) is Head.WHOLE:
                 break
         assert arrived >= len(HEAD) > edges[edges.index(arrived) - 1]
         client.sendall(message[arrived:])
