@@ -159,7 +159,7 @@ def test_converter_that_fails_is_found_at_the_upload(stack: Stack) -> None:
 
     run = smoke(stack, alice(stack))
 
-    assert failed_step(run).startswith("upload: expected 201, got 502 converter_unavailable (request ")
+    assert failed_step(run).startswith("upload: expected 201, got 502 upload_outcome_unknown (request ")
 
 
 def test_conversion_that_fails_says_why(stack: Stack, tmp_path: Path) -> None:

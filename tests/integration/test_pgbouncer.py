@@ -55,7 +55,7 @@ def test_many_clients_do_everything_that_requests_do(databases: list[Database]) 
             upload, job = f"upload-{number}-{turn}", f"job-{number}-{turn}"
             assert leases.acquire(f"upload:{user}", upload, 60)
             ledger.open_upload(upload, user, now())
-            ledger.assign_job(upload, Job(job, JobStatus.RUNNING), filename="m.onnx", size=1)
+            ledger.assign_job(user, upload, Job(job, JobStatus.RUNNING), filename="m.onnx", size=1)
             ledger.record_job(user, Job(job, JobStatus.COMPLETED))
             assert not sessions.is_revoked(upload)
             record = ledger.find_job(user, job)
