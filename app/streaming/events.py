@@ -33,6 +33,8 @@ _REST_OF_LINE = re.compile(rb"[ \t]{0,200}\r?(\n?)")
 _COMPLETE = getattr(multipart, "_COMPLETE", None)
 # And its state between a part's header and the next boundary.
 _BODY = getattr(multipart, "_BODY", None)
+# And within a part's header.
+_HEADER = getattr(multipart, "_HEADER", None)
 
 
 #: What the parser gets at once where there is a boundary or a header.
@@ -74,7 +76,7 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
                     chunk = chunk[content:]
                     continue
             step, chunk = bytes(chunk[:STEP_BYTES]), chunk[STEP_BYTES:]
-            if _BODY is not None and self._state is not _BODY:
+            if _HEADER is not None and self._state is _HEADER:
                 self._line_begun += step
                 if b"\n" not in step and len(self._line_begun) <= self.max_header_size:
                     continue
