@@ -91,9 +91,12 @@ def _our_origin() -> str:
 
 
 def _origin() -> str | None:
-    """Return the Origin header in its normal form, or None without one."""
-    scheme, separator, host = request.headers.get("Origin", "").lower().partition("://")
-    return scheme + separator + _without_default_port(host, scheme) or None
+    """Return the Origin header in its normal form, or None without one. An empty one is no origin of ours."""
+    given = request.headers.get("Origin")
+    if given is None:
+        return None
+    scheme, separator, host = given.lower().partition("://")
+    return scheme + separator + _without_default_port(host, scheme)
 
 
 def _without_default_port(host: str, scheme: str) -> str:

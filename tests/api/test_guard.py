@@ -103,6 +103,7 @@ CROSS_SITE = [
     {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
+    {"Origin": ""},
     {"Origin": "http://localhost:8000"},
 ]
 OWN_SITE = [
