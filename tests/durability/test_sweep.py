@@ -225,6 +225,10 @@ def test_sweep_that_was_skipped_is_tried_again_when_the_lease_is_over(library: L
         wait_until(lambda: not list(library.stores.storage.files()), "the orphan is swept")
     finally:
         schedule.stop()
+        # What follows the files in the sweep has to give its connection back before the database is closed.
+        for thread in threading.enumerate():
+            if thread.name == "sweep":
+                thread.join(10)
 
 
 def test_sweep_that_was_killed_blocks_the_next_one_for_its_lease_only(library: Library) -> None:
