@@ -31,6 +31,7 @@ LEDGER, LEASE = "ledger", "lease"
 class _Write:
     kind: str
     write: Callable[[], object]
+    is_slow: bool = False
 
 
 class DeferredWrites:
@@ -81,26 +82,30 @@ class DeferredWrites:
                     self._replace(key, None)
                 return True
 
-    def add(self, kind: str, key: str, write: Callable[[], object]) -> bool:
+    def add(self, kind: str, key: str, write: Callable[[], object], *, is_slow: bool = False) -> bool:
         """Queue a write. Return False if the queue is full: the write will not happen then.
 
-        A queued write of the same `key` is replaced. `key` names the write in the log if it is lost.
+        A queued write of the same `key` is replaced. `key` names the write in the log if it is lost. A slow write waits
+        for an upstream; the others don't wait for it, except for one that has begun.
         """
         with self._changed:
             if key not in self._writes and len(self._writes) >= self._most:
                 self._count_lost(kind, key, "the queue is full")
                 return False
-            self._replace(key, _Write(kind, write))
+            self._replace(key, _Write(kind, write, is_slow))
             self._changed.notify()
         return True
 
     def flush(self) -> bool:
-        """Try each queued write once, until one fails; return whether the queue is empty."""
+        """Try each queued write once, the slow ones last, until one fails; return whether the queue is empty.
+
+        No slow write begins after another write was queued.
+        """
         with self._flushing:
             with self._changed:
-                waiting = list(self._writes.items())
+                waiting = sorted(self._writes.items(), key=lambda item: item[1].is_slow)
             for key, queued in waiting:
-                if not self._try(key, queued):
+                if (queued.is_slow and self._has_quick()) or not self._try(key, queued):
                     break
         return not self._writes
 
@@ -115,6 +120,10 @@ class DeferredWrites:
 
     def __len__(self) -> int:
         return len(self._writes)
+
+    def _has_quick(self) -> bool:
+        with self._changed:
+            return not all(queued.is_slow for queued in self._writes.values())
 
     def _try(self, key: str, queued: _Write) -> bool:
         try:

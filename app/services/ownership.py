@@ -165,8 +165,7 @@ class JobOwnership:
         except OwnershipMismatchError:
             self._owners.forget(job.job_id)
             return
-        # Behind the notes in the queue, which must not wait for the converter.
-        self._writes.add(LEDGER, f"look at {job.job_id}", lambda: self._note_state(user_id, job.job_id))
+        self._writes.add(LEDGER, f"look at {job.job_id}", lambda: self._note_state(user_id, job.job_id), is_slow=True)
 
     def _note_state(self, user_id: str, job_id: str) -> None:
         try:

@@ -67,6 +67,24 @@ def test_a_round_ends_with_the_first_failure_so_that_a_database_that_is_down_is_
     assert database.tries == 1
 
 
+def test_a_write_that_is_queued_during_a_slow_one_waits_for_no_other_slow_one(
+    writes: DeferredWrites, database: Database
+) -> None:
+    """A lease is released although the converter lets each of many questions wait."""
+    database.is_down = False
+
+    def ask_slowly() -> None:
+        database.write("first")
+        writes.add(LEASE, "lease", lambda: database.write("lease"))
+
+    writes.add(LEDGER, "first", ask_slowly, is_slow=True)
+    writes.add(LEDGER, "second", lambda: database.write("second"), is_slow=True)
+    writes.add(LEDGER, "note", lambda: database.write("note"))
+    while not writes.flush():
+        pass
+    assert database.written == ["note", "first", "lease", "second"]
+
+
 def test_a_write_that_always_fails_holds_up_no_other(writes: DeferredWrites, database: Database) -> None:
     database.is_down = False
     writes.add(LEASE, "bad", fail)
