@@ -94,7 +94,7 @@ class MemberCenterClient:
         """Have MC sign a token with which `user_id` may GET this one object.
 
         Raises ServiceClientUnauthorizedError (401 or 403 to a fresh service token; one that is refused is dropped),
-        IDPUnavailableError (to another one), DownloadTokenFailedError (other 4xx), MCTokenUnavailableError (5xx,
+        IDPUnavailableError (to another one), DownloadTokenFailedError (other 4xx), MCTokenUnavailableError (5xx, 429,
         network, unusable answer), DeadlineExceededError, and whatever getting the service token raises, unchanged.
         """
         request = {
@@ -132,6 +132,7 @@ class MemberCenterClient:
                 lambda answer: answer.refuses_token,
                 is_repeatable=False,
             )
+            _require_not_limited(answer)
             if 400 <= answer.status < 500:
                 raise DownloadTokenFailedError(f"download-tokens answered {answer.status}")
             download = self._read_download_token(answer, expires_in_seconds)
@@ -173,6 +174,7 @@ class MemberCenterClient:
         try:
             # A token's life is counted from before it was asked for: the answer's way must not lengthen it.
             answer, asked_at = self._retrier.run(Call.TOKEN, context.deadline, attempt)
+            _require_not_limited(answer)
             if answer.status in {401, 403}:
                 _log_event("endpoint_error", "token", scope, status=answer.status)
                 raise ServiceClientUnauthorizedError(f"the token endpoint answered {answer.status}")
@@ -225,6 +227,14 @@ def parse_seconds(value: object) -> float | None:
         return None
     # Bounded before it becomes a float: JSON's integers may be larger than any float.
     return float(min(value, _MAX_LIFE_SECONDS)) if value > 0 else None
+
+
+def _require_not_limited(answer: Answer) -> None:
+    """Raise ServerFailure if MC asks us to wait (429): nothing is wrong with the request. It is not retried at once."""
+    if answer.status == 429:
+        failure = ServerFailure("status 429", status=429)
+        failure.retry_after_seconds = answer.retry_after_seconds
+        raise failure
 
 
 def _read_service_token(answer: Answer, asked_at: float) -> IssuedToken:

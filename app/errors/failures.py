@@ -317,7 +317,7 @@ class ServiceClientUnauthorizedError(IDPMisconfiguredError):
 
 
 class IDPUnavailableError(GatewayError):
-    """The token endpoint cannot be reached, answers 5xx or something unusable, or has revoked a token that we kept."""
+    """The token endpoint cannot be reached, answers 5xx, 429 or something unusable, or revoked a token that we kept."""
 
     code = "idp_unavailable"
     default_retry_after_seconds = 5
@@ -330,7 +330,7 @@ class DownloadTokenFailedError(GatewayError):
 
 
 class MCTokenUnavailableError(GatewayError):
-    """MC's download-token endpoint cannot be reached, answers 5xx, or answers something unusable."""
+    """MC's download-token endpoint cannot be reached, answers 5xx or 429, or something unusable."""
 
     code = "mc_token_unavailable"
 

@@ -285,7 +285,7 @@ def test_a_download_token_that_is_none_or_breaks_lines_is_unusable(
         (403, ServiceClientUnauthorizedError),
         (404, DownloadTokenFailedError),
         (422, DownloadTokenFailedError),
-        (429, DownloadTokenFailedError),
+        (429, MCTokenUnavailableError),
         (500, MCTokenUnavailableError),
         (503, MCTokenUnavailableError),
         (302, MCTokenUnavailableError),
@@ -353,6 +353,7 @@ def test_a_delegation_with_a_revoked_token_can_be_tried_again(mc: responses.Requ
     assert [call.request.url for call in mc.calls] == [TOKEN, DOWNLOAD_TOKENS] * 2
 
 
+@pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -362,9 +363,9 @@ def test_a_delegation_with_a_revoked_token_can_be_tried_again(mc: responses.Requ
     ],
 )
 def test_mcs_word_on_when_to_come_back_is_passed_on(
-    mc: responses.RequestsMock, clients: Clients, headers: dict[str, str], seconds: float
+    mc: responses.RequestsMock, clients: Clients, headers: dict[str, str], seconds: float, status: int
 ) -> None:
-    mc.post(TOKEN, status=503, headers=headers)
+    mc.post(TOKEN, status=status, headers=headers)
     with pytest.raises(IDPUnavailableError) as caught:
         clients.member_center.tokens.service_token("a", call_context())
     assert caught.value.retry_after_seconds == seconds

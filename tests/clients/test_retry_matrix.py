@@ -96,9 +96,11 @@ UNAVAILABLE: dict[Call, str] = {
 }
 
 STATUSES: dict[Call, dict[int, str]] = {
-    Call.TOKEN: dict.fromkeys((400, 401, 403, 404, 409, 410, 413, 418, 422, 429), "idp_misconfigured"),
-    Call.DOWNLOAD_TOKEN: dict.fromkeys((400, 404, 409, 410, 413, 418, 422, 429), "download_token_failed")
-    | dict.fromkeys((401, 403), "idp_misconfigured"),
+    Call.TOKEN: dict.fromkeys((400, 401, 403, 404, 409, 410, 413, 418, 422), "idp_misconfigured")
+    | {429: "idp_unavailable"},
+    Call.DOWNLOAD_TOKEN: dict.fromkeys((400, 404, 409, 410, 413, 418, 422), "download_token_failed")
+    | dict.fromkeys((401, 403), "idp_misconfigured")
+    | {429: "mc_token_unavailable"},
     Call.GET_JOB: dict.fromkeys((400, 409, 410, 413, 418, 422), "converter_unavailable")
     | {404: "job_not_found", 429: "converter_busy"},
     Call.LIST_JOBS: dict.fromkeys((400, 404, 409, 410, 413, 418, 422), "converter_unavailable")

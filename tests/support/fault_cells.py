@@ -373,6 +373,8 @@ def _code_of_status(call: Call, fault: Fault, status: int) -> str:
         # A redirect is not followed; where section 5 does not name it, it is "an unusable answer".
         return _DOWN[call]
     match call:
+        case Call.TOKEN | Call.DOWNLOAD_TOKEN if status == 429:
+            return _DOWN[call]
         case Call.TOKEN:
             return "idp_misconfigured"  # "the token endpoint's other 4xx"
         case Call.DOWNLOAD_TOKEN:
