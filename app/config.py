@@ -89,6 +89,9 @@ def _origin(value: str) -> str:
 def _plain(value: object) -> object:
     """Refuse what shells, editors and secret stores leave around a value: it would only fail much later."""
     if isinstance(value, str) and value:
+        # Other bytes come as surrogates from the environment. What signs, sends or opens the value would crash.
+        if any(unicodedata.category(character) == "Cs" for character in value):
+            raise ValueError("must be UTF-8")
         # Control and format characters, and all that separate: line breaks, blanks, no-break spaces, byte order marks.
         if any(unicodedata.category(end) in {"Cc", "Cf", "Zl", "Zp", "Zs"} for end in (value[0], value[-1])):
             raise ValueError("must not begin or end with a blank, a line break or an invisible character")

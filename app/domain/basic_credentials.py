@@ -31,11 +31,7 @@ def is_encoded_differently(text: str) -> bool:
 
 
 def find_problem(text: str, encoding: Encoding, *, is_id: bool) -> str | None:
-    """Return why this id or secret cannot be sent, as a phrase that doesn't quote it; None if it can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "must be UTF-8"
+    """Return why this id or secret (valid Unicode) cannot be sent, as a phrase without it; None if it can."""
     # RFC 7617, section 2: neither may hold control characters, and the id no colon.
     if encoding == "raw" and _CONTROL.search(text):
         return "must not hold control characters, because both are sent raw"

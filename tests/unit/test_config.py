@@ -315,6 +315,12 @@ def test_invisible_ends_of_a_value_are_refused_by_name(name: str, end: str) -> N
 
 
 @pytest.mark.parametrize("name", GIVEN)
+def test_bytes_that_are_not_utf_8_are_refused_by_name(name: str) -> None:
+    """They come as surrogates from the environment, and a key of them ended the worker in a traceback."""
+    assert f"{name} must be UTF-8" in problems(GIVEN | {name: GIVEN[name] + "\udcff"})
+
+
+@pytest.mark.parametrize("name", GIVEN)
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_a_pair_of_quotes_around_a_value_is_refused_by_name(name: str, quote: str) -> None:
     assert f"{name} must not be enclosed in quotes" in problems(GIVEN | {name: quote + GIVEN[name] + quote})
