@@ -107,8 +107,9 @@ class JobOwnership:
             recorded = remembered | dict(self._ledger.owners_of(unnamed))
         pending = self._ledger.pending_uploads(user_id) if recorded.keys() < set(unnamed) else ()
         accepted = jobs_of(user_id, jobs, recorded, pending)
+        accepted_ids = {job.job_id for job in accepted}
         for job in jobs:
-            if job not in accepted:
+            if job.job_id not in accepted_ids:
                 metrics.OWNERSHIP("unattributed").inc()
                 log.warning("ownership.not_the_callers", job_id=job.job_id, is_named=job.user_id is not None)
         return accepted
