@@ -230,12 +230,13 @@ ONLY_FOR: Mapping[Call, tuple[Fault, ...]] = {
         _token_fault("words", Kind.LACKING, "soon"),
         _token_fault("negative", Kind.LACKING, -300),
         _token_fault("zero", Kind.LACKING, 0),
-        _token_fault("null", Kind.LACKING, None),
         _token_fault("true", Kind.LACKING, True),
         _token_fault("list", Kind.LACKING, [300]),
         _body("expires_in_infinite", Kind.LACKING, '{"access_token": "at", "expires_in": 1e999}'),
         # As text it is no nonsense, and whatever is larger than can be says clearly that the token is good now.
         _token_fault("digits", Kind.HARMLESS, "10"),
+        # Optional (RFC 6749, section 5.1).
+        _token_fault("null", Kind.HARMLESS, None),
         _token_fault("huge", Kind.HARMLESS, 10**40),
     ),
     Call.DOWNLOAD_TOKEN: (
