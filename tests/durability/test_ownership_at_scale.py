@@ -10,6 +10,7 @@ from secrets import token_hex
 
 import pytest
 
+from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.domain.call import CallContext, Deadline
 from sandbox.settings import CONVERTER
 from tests.durability.conftest import SCALED
@@ -61,15 +62,14 @@ def test_guessing_1000_ids_costs_the_converter_one_list_call_in_five_seconds(sta
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_60_callers_of_active_cost_one_list_call_in_each_worker(stack: ScaledStack, turn: int) -> None:
-    """As many as there are threads wait for the first one's call, and all get its answer."""
+def test_all_requests_of_a_user_for_active_cost_one_list_call_in_each_worker(stack: ScaledStack, turn: int) -> None:
+    """As many requests as one user may have at once wait for the first one's call, and all get its answer."""
     user_id = f"crowd-{turn}"
     person = stack.person(user_id)
     job_id = stack.upload(person)
     before = list_calls(stack, user_id)
     stack.sandbox.fault(CONVERTER, call="list_jobs", when="after", delay_seconds=0.6, user=user_id)
-    # 32 threads a worker: more callers would wait for a thread, and come after the first call.
-    with Spread(stack, each=30) as spread:
+    with Spread(stack, each=MAX_REQUESTS_PER_USER) as spread:
         answers = all_at_once(
             [
                 lambda connection=connection: ask(connection, person, "GET", "/api/conversion/active")  # type: ignore[misc]
