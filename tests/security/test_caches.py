@@ -102,7 +102,7 @@ def test_a_poll_that_has_not_changed_is_told_apart_too(edge: Edge) -> None:
 def test_a_preflight_of_another_site_is_granted_nothing(edge: Edge) -> None:
     """Neither at the API, nor at the sign-in, nor anywhere else."""
     for path in ("/api/conversion/init", "/api/models/m", "/auth/logout", "/", "/healthz"):
-        for origin in ("https://evil.example", "null", f"{FRONTEND}.evil.example", FRONTEND.upper()):
+        for origin in ("https://evil.example", "null", f"{FRONTEND}.evil.example", f"{FRONTEND}:8443"):
             headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
             answer = edge.client(None).options(path, headers=headers)
             assert not [name for name, _ in answer.headers if name.startswith("Access-Control-Allow")], (path, origin)

@@ -47,13 +47,15 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 @pytest.fixture(scope="module")
 def upstream_port() -> Iterator[int]:
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(_answer, "127.0.0.1", 0, backlog=1_000))
+    # A loop of its own thread: another test's browser may keep one running in this thread.
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+    listening = asyncio.start_server(_answer, "127.0.0.1", 0, backlog=1_000)
+    server = asyncio.run_coroutine_threadsafe(listening, loop).result(10)
     yield server.sockets[0].getsockname()[1]
-    server.close()
 
     async def finish() -> None:
+        server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
