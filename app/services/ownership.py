@@ -35,8 +35,8 @@ MISS_SECONDS = 5.0
 _MOST_MISSES = 10_000
 #: How long an upload's answer may wait for the database to take the note of its job.
 _NOTE_SECONDS = 2.0
-#: How long the background may ask the converter how a job stands.
-_LOOK_SECONDS = 10.0
+#: How long the background may ask the converter how a job stands: a worker that ends asks for each late note.
+_LOOK_SECONDS = 2.0
 
 
 class JobOwnership:
