@@ -10,6 +10,7 @@ import os
 import struct
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 _FILE = "slots.lock"
@@ -31,15 +32,14 @@ class HostSlots:
 
     def acquire(self, name: str, slots: int) -> Callable[[], None] | None:
         """Take one of the `slots` of this name. Return what releases it, or None if all are taken."""
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        for number in range(slots):
-            digest = hashlib.sha256(f"{number} {name}".encode()).digest()
-            offset = int.from_bytes(digest[:_OFFSET_BYTES])
-            lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-            try:
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
-            except BlockingIOError:
-                continue
-            return lambda: os.close(descriptor)
-        os.close(descriptor)
+        with ExitStack() as held:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            held.callback(os.close, descriptor)
+            for number in range(slots):
+                digest = hashlib.sha256(f"{number} {name}".encode()).digest()
+                offset = int.from_bytes(digest[:_OFFSET_BYTES])
+                lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+                with suppress(BlockingIOError):
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+                    return held.pop_all().close
         return None

@@ -1,5 +1,7 @@
 """Slots that the processes of a host share: counted exactly, and free again whatever ends their holder."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 import time
@@ -68,6 +70,22 @@ def test_a_slot_is_taken_for_other_processes_until_its_holder_is_killed(tmp_path
             holder.kill()
             holder.communicate(timeout=10)
     assert is_removed or [path.name for path in directory.iterdir()] == ["slots.lock"]
+
+
+def test_neither_a_refusal_nor_a_failure_leaves_a_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    slots, files = HostSlots(None), Path("/proc/self/fd")
+    release = slots.acquire("alice", 1)
+    assert release is not None
+    open_files = len(list(files.iterdir()))
+    assert slots.acquire("alice", 1) is None
+    monkeypatch.setattr(fcntl, "fcntl", fail)
+    with pytest.raises(OSError, match="no locks"):
+        slots.acquire("bob", 1)
+    assert len(list(files.iterdir())) == open_files
+    release()
 
 
 def test_taking_a_slot_costs_far_less_than_a_request() -> None:
