@@ -8,7 +8,7 @@ it, is for each caller to say.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -31,7 +31,8 @@ LEDGER, LEASE = "ledger", "lease"
 class _Write:
     kind: str
     write: Callable[[], object]
-    is_slow: bool = False
+    #: It is slow, or has failed before.
+    comes_last: bool = False
 
 
 class DeferredWrites:
@@ -97,15 +98,15 @@ class DeferredWrites:
         return True
 
     def flush(self) -> bool:
-        """Try each queued write once, the slow ones last, until one fails; return whether the queue is empty.
+        """Try each queued write once, until one fails; return whether the queue is empty.
 
-        No slow write begins after another write was queued.
+        Those that are slow or have failed before come last. None of them begins after a new write was queued.
         """
         with self._flushing:
             with self._changed:
-                waiting = sorted(self._writes.items(), key=lambda item: item[1].is_slow)
+                waiting = sorted(self._writes.items(), key=lambda item: item[1].comes_last)
             for key, queued in waiting:
-                if (queued.is_slow and self._has_quick()) or not self._try(key, queued):
+                if (queued.comes_last and self._has_new()) or not self._try(key, queued):
                     break
         return not self._writes
 
@@ -121,9 +122,10 @@ class DeferredWrites:
     def __len__(self) -> int:
         return len(self._writes)
 
-    def _has_quick(self) -> bool:
+    def _has_new(self) -> bool:
         with self._changed:
-            return not all(queued.is_slow for queued in self._writes.values())
+            newest = next(reversed(self._writes.values()), None)
+        return newest is not None and not newest.comes_last
 
     def _try(self, key: str, queued: _Write) -> bool:
         try:
@@ -134,7 +136,7 @@ class DeferredWrites:
                 if self._writes.get(key) is queued:
                     # To the end of the queue, so that a write that always fails holds up no other.
                     del self._writes[key]
-                    self._writes[key] = queued
+                    self._writes[key] = replace(queued, comes_last=True)
             return False
         except Exception:
             # A bug. To try it again would be the same bug again.

@@ -93,6 +93,10 @@ def test_a_write_that_always_fails_holds_up_no_other(writes: DeferredWrites, dat
     writes.flush()
     writes.flush()
     assert database.written == ["one", "two"]
+    writes.add(LEDGER, "slow", lambda: database.write("slow"), is_slow=True)
+    writes.flush()
+    writes.flush()
+    assert database.written == ["one", "two", "slow"]
     assert len(writes) == 1
 
 
