@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from app.clients.id_tokens import ALGORITHMS, VerificationKey, read_keys, verify_claims, verify_signature
 from app.clients.kept import Kept
 from app.clients.retry import Retrier, SignInCall, count_failure
-from app.clients.transport import Answer, ServerFailure, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
+from app.clients.transport import Answer, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
 from app.domain.call import CallContext
 from app.domain.identity import Identity, identity_from_claims
 from app.errors import (
@@ -244,13 +244,15 @@ class IdentityProvider:
             )
             # A redirect is not followed: it would carry the code, the verifier and our secret to wherever it points.
             if answer.status == 429 or not (200 <= answer.status < 300 or answer.status >= 400):
-                raise ServerFailure(f"status {answer.status}", status=answer.status)
+                raise answer.as_failure()
             return answer
 
         try:
             return self._retrier.run(SignInCall.SIGN_IN, context.deadline, attempt)
         except (UpstreamFailure, DeadlineExceededError) as failure:
-            raise IDPUnavailableError(f"{_name(method, url)}: {failure}") from None
+            raise IDPUnavailableError(
+                f"{_name(method, url)}: {failure}", retry_after_seconds=failure.retry_after_seconds
+            ) from None
 
     @staticmethod
     def _unusable(failure: UnusableAnswerFailure, what: str) -> IDPUnavailableError:

@@ -232,9 +232,7 @@ def parse_seconds(value: object) -> float | None:
 def _require_not_limited(answer: Answer) -> None:
     """Raise ServerFailure if MC asks us to wait (429): nothing is wrong with the request. It is not retried at once."""
     if answer.status == 429:
-        failure = ServerFailure("status 429", status=429)
-        failure.retry_after_seconds = answer.retry_after_seconds
-        raise failure
+        raise answer.as_failure()
 
 
 def _read_service_token(answer: Answer, asked_at: float) -> IssuedToken:

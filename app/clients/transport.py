@@ -114,6 +114,12 @@ class Answer:
         now = _http_date(self.headers.get("Date", "")) or datetime.now(UTC)
         return min(max(0.0, (until - now).total_seconds()), _MAX_RETRY_AFTER_SECONDS)
 
+    def as_failure(self) -> ServerFailure:
+        """Return the failure that this answer is by its status, with how long to wait."""
+        failure = ServerFailure(f"status {self.status}", status=self.status)
+        failure.retry_after_seconds = self.retry_after_seconds
+        return failure
+
     def json(self) -> Any:
         """The decoded body; raises UnusableAnswerFailure where it is not JSON."""
         try:
@@ -201,9 +207,7 @@ class Upstream:
             with response, translated(guard, is_reading_body=True):
                 answer = read_answer(response, guard)
         if answer.status >= 500:
-            failure = ServerFailure(f"status {answer.status}", status=answer.status)
-            failure.retry_after_seconds = answer.retry_after_seconds
-            raise failure
+            raise answer.as_failure()
         return answer
 
     def open(

@@ -15,6 +15,7 @@ from authlib.common.errors import AuthlibBaseError
 from flask import g
 from joserfc import jwt
 from joserfc.jwk import OctKey
+from werkzeug.test import TestResponse
 from werkzeug.wrappers import Request, Response
 
 from app.api.signin_states import SignInStates, begin_sign_in
@@ -54,7 +55,7 @@ def world(provider: OIDCProvider, clock: FakeClock) -> World:
     return make_world(provider.issuer, clock, provider=provider)
 
 
-def refused(browser: Browser, status: int, code: str) -> None:
+def refused(browser: Browser, status: int, code: str) -> TestResponse:
     """The sign-in fails like this, and leaves the browser as it was: neither in nor with more cookies."""
     login = browser.get("/auth/login", query_string={"next": "/models"})
     response = login if login.status_code != 302 else browser.get(browser.at_provider(login.headers["Location"]))
@@ -62,6 +63,7 @@ def refused(browser: Browser, status: int, code: str) -> None:
     assert response.mimetype == "application/problem+json"
     assert browser.cookies() == {}
     assert browser.me().status_code == 401
+    return response
 
 
 # --- what the callback brings
@@ -198,6 +200,16 @@ def test_a_token_endpoint_that_gives_no_usable_answer(
     provider.answers["/token"] = answering(status, body, Location=f"{provider.issuer}/elsewhere")
     refused(world.browser(), 503, "idp_unavailable")
     assert provider.count("/elsewhere") == 0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("path", [DISCOVERY, "/token"])
+def test_mcs_word_on_when_to_come_back_is_passed_on(
+    world: World, provider: OIDCProvider, path: str, status: int
+) -> None:
+    provider.answers[path] = answering(status, "", **{"Retry-After": "17"})
+    answer = refused(world.browser(), 503, "idp_unavailable")
+    assert answer.headers["Retry-After"] == "17"
 
 
 # --- discovery and keys
