@@ -132,7 +132,7 @@ class LocalStorage:
         try:
             with os.scandir(folder) as scan:
                 entries = [entry for entry in scan if SEGMENT.fullmatch(entry.name)]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # gone, or a file that is not ours, such as .DS_Store
             return
         for entry in entries:
             key = prefix + entry.name
@@ -165,8 +165,9 @@ class LocalStorage:
     def restore(self, file: QuarantinedFile) -> bool:
         """Move a file back from quarantine. False, and nothing changes, if the library has a file of this key."""
         path = self._path(file.key)
-        if path.exists():
-            return False
+        with _translated():
+            if path.exists():
+                return False
         return self._move(self._root / quarantine_name(file.key, file.quarantined_at), path)
 
     def remove_quarantined(self, file: QuarantinedFile) -> None:

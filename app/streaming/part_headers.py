@@ -19,16 +19,17 @@ MAX_PART_HEADER_BYTES = 8 * 1024
 MAX_NAME_BYTES = 1024
 
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
-_VALUE = rf'"[^"\\]*+(?:\\.[^"\\]*+)*"|{_WORD}'
+# JavaScript's encodeURIComponent leaves '()* as they are, and many programs write `filename*` by it.
+_VALUE = rf'"[^"\\]*+(?:\\.[^"\\]*+)*"|(?>(?<=\*=)[A-Za-z0-9!#$%&\'()*+.^_`|~-]++|{_WORD})'
 _PARAMETER = re.compile(rf";[ \t]*+({_WORD})[ \t]*+=[ \t]*+({_VALUE})[ \t]*+")
 _DISPOSITION = re.compile(rf"form-data[ \t]*+(?:{_PARAMETER.pattern})*;?[ \t]*+", re.IGNORECASE)
 #: What nearly every client writes, and nothing in it can be read in two ways.
 _PLAIN = re.compile(r'form-data; name="[^"\\\x00-\x1f\x7f]*"(?:; filename="[^"\\\x00-\x1f\x7f]*")?')
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# RFC 8187, section 3.2.1; RFC 5987 has ISO-8859-1, too. Some clients put quotes around all of it, and then leave blanks
-# and the like as they are.
+# RFC 8187, section 3.2.1, and '()* as above; RFC 5987 has ISO-8859-1, too. Some clients put quotes around all of it,
+# and then leave blanks and the like as they are.
 _EXTENDED_VALUE = re.compile(
-    r"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[A-Za-z0-9!#$&+.^_`|~-]|%[0-9A-Fa-f]{2})*)"
+    r"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[A-Za-z0-9!#$&'()*+.^_`|~-]|%[0-9A-Fa-f]{2})*)"
     r"|\"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[ !#$&-:<-\[\]-~]|%[0-9A-Fa-f]{2})*)\""
 )
 #: An encoded word (RFC 2047, section 2), and the blanks between two of them, which are none of the text (section 6.2).

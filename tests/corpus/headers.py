@@ -273,6 +273,13 @@ _FILE_NAMES = [
         passes(Part("a", b"1", "模 (1).onnx")),
     ),
     Case(
+        "file-name-extended-as-javascript-encodes-it",
+        upload(disposition('name="a"; filename="a.onnx"; filename*=UTF-8\'\'it\'s%20a%20copy!%20(1).onnx')),
+        passes(Part("a", b"1", "it's a copy! (1).onnx")),
+        "encodeURIComponent leaves !'()* as they are",
+    ),
+    Case("name-in-parentheses", upload(disposition("name=a(b)")), refused(), "a comment for readers of mail"),
+    Case(
         "file-name-extended-in-latin-1",
         upload(disposition("name=\"a\"; filename*=ISO-8859-1'en'caf%E9.onnx")),
         passes(Part("a", b"1", "café.onnx")),

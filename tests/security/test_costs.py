@@ -261,7 +261,9 @@ PART_HEADERS = [
         [" ", "\t", ";", "; ", ' ;a="', ";a=b", "; a*0=b", ';a="\\"', "\\"],
         ["x", ""],
     ),
-    *product(["Content-Disposition: form-data; name=a; filename*=UTF-8''"], ["%41", "%", "a", "'"], [""]),
+    *product(
+        ["Content-Disposition: form-data; name=a; filename*=UTF-8''"], ["%41", "%", "a", "'", "(", ";a*=b"], ["", "\\"]
+    ),
     *product(
         ['Content-Disposition: form-data; name="a"\r\nContent-Type: '], [" ", ";", ';a="', ";a=b", "a/"], ["x", ""]
     ),

@@ -233,3 +233,13 @@ def test_a_temporary_file_that_somebody_removed_is_not_committed(storage: LocalS
         with pytest.raises(StorageUnavailableError):
             writer.commit()
     assert not (root / KEY).exists()
+
+
+def test_a_foreign_file_in_the_quarantine_folder_does_not_hide_what_is_in_quarantine(
+    storage: LocalStorage, root: Path
+) -> None:
+    put(storage, KEY, b"x")
+    storage.quarantine(KEY, datetime(2026, 1, 2, tzinfo=UTC))
+    (root / ".quarantine" / ".DS_Store").write_bytes(b"")
+
+    assert [file.key for file in storage.quarantined()] == [KEY]
