@@ -145,6 +145,9 @@ class JobOwnership:
         """
         user_id = upload.user_id
         self.check_answer(user_id, job)
+        if job.user_id is None and self._owners.owner_of(job.job_id) not in {None, user_id}:
+            # The ledger may not have the note of it yet.
+            raise OwnershipMismatchError("this process knows another owner")
 
         def write() -> None:
             with self._agreeing(user_id, job):

@@ -250,6 +250,17 @@ def test_a_job_that_the_ledger_has_as_another_users_is_not_reassigned(bench: Ben
     assert bench.ledger.owners_of(["job-1"]) == {"job-1": "bob"}
 
 
+def test_a_job_that_this_process_knows_as_another_users_is_not_reassigned_while_the_database_is_away(
+    bench: Bench,
+) -> None:
+    bench.database_failure = ModelStoreUnavailableError("down")
+    note_started(bench, "bob", a_job("job-1"))
+    bench.ledger.failing = bench.database_failure = None
+    with pytest.raises(OwnershipMismatchError):
+        note_started(bench, "alice", a_job("job-1"))
+    assert is_owner(bench, "bob", "job-1")
+
+
 def test_a_late_note_that_the_ledger_contradicts_is_given_up(bench: Bench) -> None:
     bench.database_failure = ModelStoreUnavailableError("down")
     note_started(bench, "alice", a_job("job-1"))
