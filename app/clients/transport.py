@@ -402,6 +402,9 @@ def bounded_connection(base: type[HTTPConnection], watchdog: Watchdog) -> type[H
                 guard = self._while_connecting.enter_context(watchdog.limit(cast(float, self.timeout)))
                 try:
                     super().connect()
+                except TimeoutError as error:
+                    # urllib3 would take the end of a wait within the TLS handshake for one for the answer.
+                    raise urllib3.exceptions.ConnectTimeoutError(self, "TLS took too long") from error
                 except Exception:
                     if not guard.has_fired:
                         raise

@@ -102,6 +102,18 @@ def test_a_handshake_that_drips_in_takes_no_longer_than_connecting_may(
         assert seconds_until_not_connected(lambda: ask(url, certificate)) < 2 * CONNECT_SECONDS
 
 
+def test_a_handshake_that_never_begins_is_a_connection_that_was_not_made() -> None:
+    """Nothing was sent, also where the socket's own time-out ends the wait before the watchdog does."""
+    ended = threading.Event()
+    server = LocalServer(lambda _wire: ended.wait(10) and None)
+    url = server.url.replace("http://", "https://")
+    upstream = Upstream("converter", url, pool_size=1, watchdog=Watchdog(monotonic=lambda: 0.0))
+    with contextlib.closing(server), contextlib.closing(upstream):
+        asked = seconds_until_not_connected(lambda: upstream.call("GET", "/x", timeouts=TIMEOUTS, headers={}))
+        ended.set()
+    assert asked < 2 * CONNECT_SECONDS
+
+
 def test_a_limit_does_not_reach_a_connection_that_has_gone_back_to_the_pool() -> None:
     """Its next user has a limit of its own, although the one before has not looked at its clock since."""
     asked, may_answer = threading.Event(), threading.Event()

@@ -101,7 +101,8 @@ def test_while_the_bucket_is_frozen_probes_leave_the_threads_to_everybody_else(
     assert {answer.status_code for _, answer in others} == {200}
     assert max(seconds for seconds, _ in others) < 1
     assert {answer.status_code for _, answer in later} == {503}
-    assert {answer.json()["checks"]["storage"] for _, answer in later} == {"timeout"}
+    # A check that has hung for long enough ends with the failure of its call.
+    assert {answer.json()["checks"]["storage"] for _, answer in later} <= {"timeout", "storage_unavailable"}
     assert max(seconds for seconds, _ in answered + later) < LIMIT_SECONDS
     wait_until(lambda: checks(stack)["storage"] == "ok", "the storage is ready again", seconds=20)
 
