@@ -83,7 +83,7 @@ class LibraryPair:
     def require_match(self) -> None:
         """Raise StorageMismatchError if the ids differ or exist on one side only. Two sides without an id may be used.
 
-        Where the database fails, return: whoever needs it hears of that anyway.
+        Return if the database fails: the caller that needs it gets the failure anyway.
         """
         try:
             state = self.state()

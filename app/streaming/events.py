@@ -58,7 +58,7 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         self._parts = 0
         self._header_lines = 0
         self._is_utf8 = True
-        # Of a header line that has not come to its end: the original would look through it anew for each piece of it.
+        # Unfinished header lines are held back: the base class would search them again for each piece that arrives.
         self._line_begun = bytearray()
         self._scanner = Scanner(b"\r\n--" + boundary.encode())
 
@@ -101,7 +101,7 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         return segment
 
     def _on_segment_headerline(self, line: bytes) -> None:
-        # The original reads a header anew for each line of it.
+        # The base class parses all of a header again for each line of it.
         self._header_lines += 1
         if self._header_lines > _MAX_HEADER_LINES:
             raise ParserLimitReached("Too many segment header lines")

@@ -35,7 +35,7 @@ def stack(module_stack: Stack) -> Stack:
 def test_polls_of_others_go_on_while_ten_callers_wait_for_a_slow_upstream(
     stack: Stack, service: str, call: str, path: str, status: int
 ) -> None:
-    """Ten callers wait five seconds for one kind of call; whoever polls meanwhile gets each answer."""
+    """Ten callers wait five seconds for one kind of call; another user who polls meanwhile gets each answer."""
     alice, bob = stack.signed_in("alice"), stack.signed_in("bob")
     polled, finished = stack.upload(bob), stack.completed_job(alice)
     assert alice.get(path.format(finished)).status_code == status

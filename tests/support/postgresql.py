@@ -103,7 +103,7 @@ class PostgreSQL:
         return self._url_of(name)
 
     def drop_database(self, url: str) -> None:
-        """Drop a database, whoever is still connected to it."""
+        """Drop a database, also while somebody is connected to it."""
         name = url.rpartition("/")[2]
         self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
