@@ -144,10 +144,12 @@ def test_storage_that_is_gone_fails_at_readiness(stack: Stack) -> None:
     moved = stack.storage_path.rename(stack.directory / "moved")
     try:
         stack.storage_path.write_text("no folder")
+        stack.outlast_readiness()
         run = smoke(stack, BASE=stack.direct_url, PUBLIC_HOST=public_host)
     finally:
         stack.storage_path.unlink()
         moved.rename(stack.storage_path)
+        stack.outlast_readiness()
 
     assert failed_step(run).startswith("readiness: not ready: ")
     assert '"storage":"storage_unavailable"' in run.stderr

@@ -11,12 +11,14 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import requests
 
+from app.services.readiness import KEEP_SECONDS
 from tests.support.certificates import write_certificate
 from tests.support.clients import Client, RawConnection
 from tests.support.leaks import find_leaks
@@ -223,6 +225,11 @@ class Stack:
 
         wait_until(has_all, "every worker has accepted a connection", seconds=20)
         return found
+
+    @staticmethod
+    def outlast_readiness() -> None:
+        """Wait until no worker answers `/readyz` with the result of a check from before: each keeps it for so long."""
+        time.sleep(KEEP_SECONDS)
 
     def _is_ready(self) -> bool:
         try:

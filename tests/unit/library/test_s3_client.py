@@ -87,7 +87,8 @@ def test_a_store_that_freezes_while_a_file_is_written_fails_the_request_within_i
 
 def test_a_store_that_freezes_while_a_file_is_read_ends_the_reading(storage: S3Storage, s3_server: S3Server) -> None:
     """Reading may take as long as it takes, but not without a byte."""
-    s3_server.client.put_object(Bucket=storage._bucket, Key=f"library/{KEY}", Body=bytes(4 * PART_BYTES))
+    # More than the kernel's buffers hold.
+    s3_server.client.put_object(Bucket=storage._bucket, Key=f"library/{KEY}", Body=bytes(8 * PART_BYTES))
 
     def read_slowly() -> None:
         with storage.open_reader(KEY) as chunks:
