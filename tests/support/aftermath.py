@@ -93,8 +93,11 @@ class Aftermath:
 
 
 @contextmanager
-def opened_gateway(stack: Stack, *, later: timedelta = timedelta()) -> Iterator[Gateway]:
-    """The gateway's services in this process, on the stack's database, files and sandbox, at a later time of day."""
+def opened_gateway(stack: Stack, *, later: timedelta = timedelta(), try_seconds: float = 2.0) -> Iterator[Gateway]:
+    """Open the gateway's services in this process, on the stack's database, files and sandbox, at a later time of day.
+
+    No try of an upstream call takes longer than `try_seconds`.
+    """
     environment = stack.environment()
     settings = load_settings(environment)
 
@@ -106,7 +109,7 @@ def opened_gateway(stack: Stack, *, later: timedelta = timedelta()) -> Iterator[
         for name in filter(lambda name: name.startswith("AWS_"), environment):
             ours.setenv(name, environment[name])
         stores = open_stores(settings, clock)
-    retrier = Retrier(scaled(MATRIX, try_seconds=2.0, wait_factor=0.02))
+    retrier = Retrier(scaled(MATRIX, try_seconds=try_seconds, wait_factor=0.02))
     try:
         yield build_gateway(settings, stores=stores, retrier=retrier, clock=clock)
     finally:
