@@ -1,6 +1,7 @@
 """How gunicorn runs the gateway. `--bind`, WEB_CONCURRENCY and every other option of gunicorn work as usual."""
 
 import faulthandler
+import itertools
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from app.errors import GatewayError
 from app.library.migrating import migrate, pending_migrations
 from app.log import configure_logging
 from app.metrics import worker_started
-from app.metrics_files import keep_counts_of_ended_workers, prepare_directory, restore_directory
+from app.metrics_files import count_as, forget_gauges, prepare_directory, restore_directory
 from app.services.sweep import SweepSchedule
 from app.streaming.memory import keep_freed_chunks
 from app.streaming.refusals import answer_refusals
@@ -111,18 +112,21 @@ def on_starting(_server):
         sys.exit(1)
 
 
-def pre_fork(_server, _worker):
-    """In the master, before each worker: its counts need a place, even if somebody has tidied it away."""
+def pre_fork(server, worker):
+    """In the master, before each worker: give it the lowest number that no other worker has; it counts under it."""
     restore_directory()
+    taken = {other.number for other in server.WORKERS.values()}
+    worker.number = next(number for number in itertools.count(1) if number not in taken)
 
 
-def child_exit(server, _worker):
-    """In the master, after each worker: what it has counted stays, what it was doing goes."""
-    try:
-        keep_counts_of_ended_workers()
-    except OSError as error:
-        # Tried again with the next one. Until then its counts are where they were.
-        server.log.warning("The counts of a worker that has ended could not be put away: %s", error.strerror)
+def post_fork(_server, worker):
+    """In each worker, first of all: continue the counts of the workers that had this number before."""
+    count_as(worker.number)
+
+
+def child_exit(_server, worker):
+    """In the master, after each worker: remove its gauges. Its counters stay."""
+    forget_gauges(worker.number)
 
 
 def post_worker_init(worker):

@@ -15,16 +15,16 @@ inherit.
 import platform
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import structlog
 
-from app.metrics_files import readable_files, reading, shared_directory
+from app.metrics_files import shared_directory
 from app.version import VERSION
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 log = structlog.get_logger(__name__)
 
@@ -354,6 +354,7 @@ def exposition(accept: str, *, is_one_of_several: bool) -> tuple[bytes, str]:
     """
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     encode, content_type = choose_encoder(accept)
     directory = shared_directory()
@@ -362,17 +363,5 @@ def exposition(accept: str, *, is_one_of_several: bool) -> tuple[bytes, str]:
             raise IncompleteMetricsError
         return encode(cast(Any, _registry())), content_type
     registry = CollectorRegistry()
-    registry.register(cast(Any, _AllWorkers()))
-    with reading(directory):
-        return encode(cast(Any, registry)), content_type
-
-
-class _AllWorkers:
-    """Collects from the files of all workers."""
-
-    def collect(self) -> "Iterator[Metric]":
-        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
-
-        directory = shared_directory()
-        if directory is not None:
-            yield from MultiProcessCollector.merge(readable_files(directory), accumulate=True)
+    MultiProcessCollector(registry, str(directory))
+    return encode(cast(Any, registry)), content_type

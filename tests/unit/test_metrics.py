@@ -11,7 +11,6 @@ from app import metrics
 from app.clients.retry import Call, Retrier
 from app.clients.tokens import ServiceTokens
 from app.errors import Blame, catalogue
-from app.metrics_files import VARIABLE
 from tests.support.counts import Counts, increase
 from tests.support.fakes import FakeTokenSource
 
@@ -155,8 +154,3 @@ def test_every_alert_asks_for_metrics_labels_and_values_that_there_are(rule: dic
     by = re.findall(r"by \(([^)]*)\)", rule["expr"])
     labels = {label for family in families.values() for label in family.labels} | {"instance", "le"}
     assert {word.strip() for clause in by for word in clause.split(",")} <= labels
-
-
-def test_without_a_place_to_add_up_no_worker_tells_anything_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
-    assert list(metrics._AllWorkers().collect()) == []
