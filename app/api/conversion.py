@@ -13,7 +13,7 @@ from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 from app.streaming.draining import is_draining
 from app.streaming.inbound import InboundLimits, RequestBody, announced_length, too_large
 from app.streaming.interruption import Interruption

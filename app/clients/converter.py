@@ -32,7 +32,7 @@ from app.errors import (
     PromoteFailedError,
     UploadOutcomeUnknownError,
 )
-from app.streaming.multipart import Recomposition, canonical_content_type
+from app.streaming.multipart import UploadMessage, canonical_content_type
 
 SCOPE_WRITE = "converter:job.write"
 SCOPE_READ = "converter:job.read"
@@ -75,7 +75,7 @@ class ConverterClient:
         self._tokens = tokens
         self._retrier = retrier
 
-    def create_job(self, message: Recomposition, context: CallContext, *, announced_bytes: int | None = None) -> Job:
+    def create_job(self, message: UploadMessage, context: CallContext, *, announced_bytes: int | None = None) -> Job:
         """Stream one upload to the converter and return the job that it started.
 
         `announced_bytes` is the size of the client's message, where it is known. Tried again only while no connection
@@ -230,7 +230,7 @@ def _busy(answer: Answer) -> ConverterBusyError:
     return ConverterBusyError("the converter answered 429", retry_after_seconds=answer.retry_after_seconds)
 
 
-def _no_outcome(message: Recomposition, reason: str) -> GatewayError:
+def _no_outcome(message: UploadMessage, reason: str) -> GatewayError:
     """What it means that an upload's answer says neither that there is a job nor that there is none."""
     return UploadOutcomeUnknownError(reason) if message.is_whole else ConverterUnavailableError(reason)
 

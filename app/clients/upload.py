@@ -29,7 +29,7 @@ from app.clients.transport import (
 )
 from app.clients.upload_connection import upload_connection_class
 from app.clients.watchdog import Watchdog
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 from app.streaming.interruption import Interruption
 
 

@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection
 
 from app.clients.transport import WholeHeaderResponse, bounded_connection
 from app.clients.watchdog import Watchdog
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 from app.streaming.interruption import Interruption, StreamInterruptedError
 
 _READ_BYTES = 16 * 1024

@@ -29,9 +29,9 @@ from app.services.leases import HeldLease, LeaseKeeper
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import Transfer, TransferKind, TransferSlots
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 from app.streaming.interruption import Interruption
-from app.streaming.multipart import Recomposition, UploadFacts
+from app.streaming.multipart import UploadFacts, UploadMessage
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class UploadRunner:
             interruption = Interruption()
             # Closed here and not when it is forgotten: what reads the body may hold the connection until then.
             with contextlib.closing(_kept_alive(open_body, lease, interruption, transfer)) as source:
-                message = Recomposition(
+                message = UploadMessage(
                     source,
                     boundary,
                     user_id,
@@ -141,7 +141,7 @@ class UploadRunner:
         self,
         user_id: str,
         upload_id: str,
-        message: Recomposition,
+        message: UploadMessage,
         context: CallContext,
         announced_bytes: int | None,
     ) -> Job:

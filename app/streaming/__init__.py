@@ -1,5 +1,8 @@
-"""Bytes on their way through: reading a request body safely, and re-composing multipart messages.
+"""Request bodies and multipart messages on their way through: bytes, parts, digests, limits."""
 
-What relies on the inside of gunicorn or glibc stands alone here, is feature-checked and falls back; correctness never
-depends on it.
-"""
+#: Some bytes of a stream. A view is lent: it shows a buffer that the next chunk overwrites, so copy what is needed for
+#: longer than that.
+Chunk = bytes | memoryview
+
+#: Chunks of less than this are copied out of a lent buffer: it costs little, and the receiver may keep them.
+LENT_FROM_BYTES = 64 * 1024

@@ -5,7 +5,7 @@ from typing import Any
 
 from requests_toolbelt.multipart.encoder import MultipartEncoder, Part
 
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 
 # toolbelt asks for `.len` only to learn whether anything is left.
 _UNKNOWN_LENGTH = 1 << 62

@@ -10,7 +10,7 @@ import multipart
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
-from app.streaming.chunk import LENT_FROM_BYTES, Chunk
+from app.streaming import LENT_FROM_BYTES, Chunk
 from app.streaming.part_headers import (
     MAX_PART_HEADER_BYTES,
     decode_text,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
-from app.streaming.chunk import LENT_FROM_BYTES, Chunk
+from app.streaming import LENT_FROM_BYTES, Chunk
 from app.streaming.interruption import HearingSocket, Interruption, StreamInterruptedError, is_tls
 from app.streaming.rate import RateFloor
 

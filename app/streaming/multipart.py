@@ -5,7 +5,7 @@ part headers, so that no difference between our parser and the upstream's can sm
 is the caller's `user_id`, from the session; every part of the client's that claims to be one is dropped and counted.
 
 The closing boundary is composed only after the inbound message has ended as it should: a failure in between
-raises out of `Recomposition.chunks`, and what the upstream then holds is visibly incomplete (RFC 9112, section 8).
+raises out of `UploadMessage.chunks`, and what the upstream then holds is visibly incomplete (RFC 9112, section 8).
 """
 
 import re
@@ -19,7 +19,7 @@ from multipart import MultipartSegment
 from app.domain.identity import claims_identity
 from app.domain.model import clean_filename
 from app.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 from app.streaming.digest import BackgroundDigest
 from app.streaming.encoder import LazyEncoder, PartBody
 from app.streaming.events import MessageEvents, parts
@@ -99,7 +99,7 @@ def _the_boundary(content_type: str) -> str:
     return value[1:-1] if value.startswith('"') else value
 
 
-class Recomposition:
+class UploadMessage:
     """One upload's message, re-composed for the upstream. For one thread, once.
 
     `source` gives the inbound body and must raise, rather than end, when that body is cut off. Use `content_type` as

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 
 #: CPU seconds a byte beyond which memmem is given up for a message: parts of the needle everywhere make it slow.
 _MOST_SECONDS_PER_BYTE = 0.5e-9

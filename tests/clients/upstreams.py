@@ -19,7 +19,7 @@ from app.clients.transport import Timeouts, Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
 from app.domain.basic_credentials import basic_authorization
-from app.streaming.multipart import Recomposition
+from app.streaming.multipart import UploadMessage
 from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
 from tests.support.fakes import FakeTokenSource
 
@@ -261,10 +261,10 @@ class MockedAdapter(HTTPAdapter):
 MOCKED_SEND = f"{__name__}.MockedAdapter.send"
 
 
-def message(data: bytes = b"model bytes", source: Iterator[bytes] | None = None) -> Recomposition:
+def message(data: bytes = b"model bytes", source: Iterator[bytes] | None = None) -> UploadMessage:
     """An upload of alice's that is ready to be sent."""
     body = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m.onnx"\r\n\r\n' + data + b"\r\n--b--\r\n"
-    return Recomposition(source if source is not None else iter([body]), "b", "alice", max_parts=10)
+    return UploadMessage(source if source is not None else iter([body]), "b", "alice", max_parts=10)
 
 
 @dataclass

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.errors import GatewayError
-from app.streaming.chunk import Chunk
-from app.streaming.multipart import Recomposition, parse_boundary
+from app.streaming import Chunk
+from app.streaming.multipart import UploadMessage, parse_boundary
 from tests.corpus.case import MAX_PARTS, USER_ID
 
 
@@ -34,7 +34,7 @@ def give(content_type: str, arrivals: Iterable[Chunk]) -> Given:
         boundary = parse_boundary(content_type)
     except GatewayError as failure:
         return Given("", b"", is_whole=False, code=failure.entry.code)
-    recomposition = Recomposition(arrivals, boundary, USER_ID, max_parts=MAX_PARTS)
+    recomposition = UploadMessage(arrivals, boundary, USER_ID, max_parts=MAX_PARTS)
     given: list[bytes] = []
     code = None
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.streaming.multipart import Recomposition
+from app.streaming.multipart import UploadMessage
 from tests.corpus.case import MAX_PARTS, USER_ID
 from tests.corpus.giving import cut
 from tests.corpus.judgement import assert_every_reader_sees
@@ -71,7 +71,7 @@ def test_content_arrives_byte_for_byte_in_process(name: str) -> None:
     body, expected = message(CONTENTS[name])
 
     for seed in range(5):
-        recomposition = Recomposition(
+        recomposition = UploadMessage(
             arrivals(body.as_bytes(), seed), BOUNDARY, USER_ID, max_parts=MAX_PARTS, wants_digest=True
         )
         out = b"".join(recomposition.chunks())
@@ -83,7 +83,7 @@ def test_content_arrives_byte_for_byte_in_process(name: str) -> None:
 def test_thousand_reference_images_arrive_byte_for_byte_in_process() -> None:
     body, expected = message(CONTENTS["random"], images=IMAGES)
 
-    recomposition = Recomposition(arrivals(body.as_bytes(), 1), BOUNDARY, USER_ID, max_parts=MAX_PARTS)
+    recomposition = UploadMessage(arrivals(body.as_bytes(), 1), BOUNDARY, USER_ID, max_parts=MAX_PARTS)
     out = b"".join(recomposition.chunks())
 
     assert hashes(read_by_multipart(recomposition.content_type, out)[1:]) == hashes(expected)

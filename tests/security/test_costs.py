@@ -21,7 +21,7 @@ from app.domain.identity import claims_identity
 from app.domain.model import clean_filename, clean_name
 from app.errors import GatewayError
 from app.streaming.heads import MAX_HEAD_BYTES, Head, read_head
-from app.streaming.multipart import Recomposition, parse_boundary
+from app.streaming.multipart import UploadMessage, parse_boundary
 from tests.api.edge import Edge, make_edge
 
 #: `large_client_header_buffers 4 8k` in deploy/nginx.conf: of one name in all, and of a request's line.
@@ -299,7 +299,7 @@ def test_no_multipart_form_costs_much(edge: Edge, megabytes: float) -> None:
 
 def recompose(body: Iterable[bytes]) -> None:
     with suppress(GatewayError):
-        for _ in Recomposition(body, "b", "alice", max_parts=2_000).chunks():
+        for _ in UploadMessage(body, "b", "alice", max_parts=2_000).chunks():
             pass
 
 

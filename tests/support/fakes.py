@@ -21,7 +21,7 @@ from app.domain.model import Model
 from app.domain.stages import StageTime
 from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
 from app.services.ports import PageKey
-from app.streaming.multipart import Recomposition
+from app.streaming.multipart import UploadMessage
 
 
 def call_context(seconds: float = 60, **correlation: str) -> CallContext:
@@ -270,7 +270,7 @@ class FakeConverter:
     failing: GatewayError | None = None
     promotion: Promotion | GatewayError = field(default_factory=lambda: Promotion("a/b", "r.nef", None, None, None))
     before: Callable[[str], None] = lambda name: None
-    create: Callable[[Recomposition], Job] | None = None
+    create: Callable[[UploadMessage], Job] | None = None
     calls: list[str] = field(default_factory=list)
     sent: bytes = b""
 
@@ -299,7 +299,7 @@ class FakeConverter:
             raise self.promotion
         return self.promotion
 
-    def create_job(self, message: Recomposition, context: CallContext, *, announced_bytes: int | None = None) -> Job:
+    def create_job(self, message: UploadMessage, context: CallContext, *, announced_bytes: int | None = None) -> Job:
         self.calls.append("create")
         if self.create is not None:
             return self.create(message)

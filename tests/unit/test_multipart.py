@@ -16,7 +16,7 @@ from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import (
     JOIN_BELOW_BYTES,
     MAX_FIELD_BYTES,
-    Recomposition,
+    UploadMessage,
     canonical_content_type,
     parse_boundary,
 )
@@ -41,16 +41,16 @@ def inbound(*parts: bytes, boundary: bytes = b"b", end: bytes = b"--\r\n") -> by
 
 def recompose(
     data: bytes | Iterable[bytes], *, boundary: str = "b", max_parts: int = 100
-) -> tuple[Recomposition, bytes]:
-    message = Recomposition([data] if isinstance(data, bytes) else data, boundary, "alice", max_parts=max_parts)
+) -> tuple[UploadMessage, bytes]:
+    message = UploadMessage([data] if isinstance(data, bytes) else data, boundary, "alice", max_parts=max_parts)
     return message, b"".join(message.chunks())
 
 
-def outbound_boundary(message: Recomposition) -> str:
+def outbound_boundary(message: UploadMessage) -> str:
     return message.content_type.partition("boundary=")[2]
 
 
-def read_by_multipart(message: Recomposition, data: bytes) -> list[Part]:
+def read_by_multipart(message: UploadMessage, data: bytes) -> list[Part]:
     return [(one.name, one.filename, one.content) for one in readers.read_by_multipart(message.content_type, data)]
 
 
@@ -83,7 +83,7 @@ def test_what_arrived_goes_out_before_more_is_asked_for(size: int) -> None:
             yield b"x" * size
         yield b"\r\n--b--\r\n"
 
-    for chunk in Recomposition(source(), "b", "alice", max_parts=10).chunks():
+    for chunk in UploadMessage(source(), "b", "alice", max_parts=10).chunks():
         given_out += chunk.count(b"x")
     assert given_out >= 100 * size
 
@@ -91,7 +91,7 @@ def test_what_arrived_goes_out_before_more_is_asked_for(size: int) -> None:
 def test_a_large_arrival_goes_out_as_it_is_and_is_not_copied() -> None:
     arrival = b"x" * (1 << 20)
     source = [b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n', arrival, b"\r\n--b--\r\n"]
-    chunks = list(Recomposition(source, "b", "alice", max_parts=10).chunks())
+    chunks = list(UploadMessage(source, "b", "alice", max_parts=10).chunks())
     assert next(chunk for chunk in chunks if len(chunk) == len(arrival)) is arrival
 
 
@@ -99,7 +99,7 @@ def test_the_digest_is_of_what_a_lent_buffer_held_and_not_of_what_it_holds_by_th
     pieces = [bytes([number]) * 300_000 for number in range(40)]
     head = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
     source = lent([head, *pieces, b"\r\n--b--\r\n"])
-    message = Recomposition(source, "b", "alice", max_parts=10, wants_digest=True)
+    message = UploadMessage(source, "b", "alice", max_parts=10, wants_digest=True)
     for _ in message.chunks():
         pass
     assert message.facts.model_sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
@@ -107,7 +107,7 @@ def test_the_digest_is_of_what_a_lent_buffer_held_and_not_of_what_it_holds_by_th
 
 def test_tiny_parts_at_hand_go_out_together() -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="ref_images[]"; filename="i"\r\n\r\n1\r\n'
-    chunks = list(Recomposition([part * 1000 + b"--b--\r\n"], "b", "alice", max_parts=1000).chunks())
+    chunks = list(UploadMessage([part * 1000 + b"--b--\r\n"], "b", "alice", max_parts=1000).chunks())
     assert len(chunks) < 20
 
 
@@ -163,7 +163,7 @@ def test_a_name_that_parsers_read_differently_is_refused(name: str) -> None:
     ],
 )
 def test_a_malformed_message_is_refused_and_its_end_never_given_out(data: bytes) -> None:
-    message = Recomposition([data] if data else [], "b", "alice", max_parts=10)
+    message = UploadMessage([data] if data else [], "b", "alice", max_parts=10)
     given: list[bytes] = []
     with pytest.raises(InvalidRequestError):
         given.extend(message.chunks())
@@ -181,7 +181,7 @@ def test_when_the_source_fails_its_failure_comes_out_and_no_end(failure: Excepti
             yield data[:cut]
         raise failure
 
-    message = Recomposition(source(), "b", "alice", max_parts=10)
+    message = UploadMessage(source(), "b", "alice", max_parts=10)
     given: list[bytes] = []
     with pytest.raises(type(failure)) as caught:
         given.extend(message.chunks())
@@ -200,7 +200,7 @@ def test_a_message_cut_anywhere_near_its_end_is_never_whole(cut: int) -> None:
     if cut <= 2:
         assert recompose(data[: len(data) - cut])[0].is_whole
         return
-    message = Recomposition([data[: whole - cut + 2]], "b", "alice", max_parts=10)
+    message = UploadMessage([data[: whole - cut + 2]], "b", "alice", max_parts=10)
     with pytest.raises(InvalidRequestError):
         list(message.chunks())
     assert not message.is_whole

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.streaming.chunk import Chunk
+from app.streaming import Chunk
 from app.streaming.scanning import Scanner
 
 NEEDLE = b"\r\n--b"

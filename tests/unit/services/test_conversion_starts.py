@@ -14,7 +14,7 @@ from app.errors import (
     UploadCapacityError,
     UploadInProgressError,
 )
-from app.streaming.multipart import Recomposition
+from app.streaming.multipart import UploadMessage
 from tests.support.fakes import a_job, call_context
 from tests.unit.services.bench import Bench, a_body
 
@@ -24,8 +24,8 @@ def test_init_shows_the_job_that_it_started(bench: Bench) -> None:
     assert (view.job.job_id, view.filename, view.size, view.model_id) == ("new-job", "net.onnx", 11, None)
 
 
-def conflict(job: Job | None) -> Callable[[Recomposition], Job]:
-    def create(message: Recomposition) -> Job:
+def conflict(job: Job | None) -> Callable[[UploadMessage], Job]:
+    def create(message: UploadMessage) -> Job:
         raise ConverterConflictError(job)
 
     return create
@@ -80,7 +80,7 @@ def test_the_converters_conflict_with_an_earlier_uploads_job_shows_it(bench: Ben
 
 
 def test_a_conflict_without_its_job_asks_which_it_is(bench: Bench) -> None:
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         bench.has_job("job-8", "alice")
         raise ConverterConflictError(None)
 
@@ -89,7 +89,7 @@ def test_a_conflict_without_its_job_asks_which_it_is(bench: Bench) -> None:
 
 
 def test_a_conflict_whose_job_cannot_be_asked_for_is_still_a_conflict(bench: Bench) -> None:
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         bench.converter.failing = ConverterUnavailableError("down")
         raise ConverterConflictError(None)
 

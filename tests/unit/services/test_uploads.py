@@ -26,7 +26,7 @@ from app.errors import (
     UploadTimeoutError,
 )
 from app.streaming.inbound import IncompleteBodyError
-from app.streaming.multipart import Recomposition
+from app.streaming.multipart import UploadMessage
 from tests.support.fakes import a_job, call_context
 from tests.unit.services.bench import BODY, Bench, a_body
 
@@ -56,7 +56,7 @@ def test_a_whole_upload_starts_a_job_that_is_its_owners(bench: Bench) -> None:
 
 
 def test_the_row_is_written_before_the_body_is_sent_and_the_lease_is_held(bench: Bench) -> None:
-    def look(message: Recomposition) -> Job:
+    def look(message: UploadMessage) -> Job:
         assert row_of(bench) == PENDING
         assert list(bench.leases.holders) == ["upload:alice"]
         assert bench.slots.free == bench.places - 1
@@ -66,8 +66,8 @@ def test_the_row_is_written_before_the_body_is_sent_and_the_lease_is_held(bench:
     assert upload(bench) == "new-job"
 
 
-def raising(failure: GatewayError, *, after_body: bool) -> Callable[[Recomposition], Job]:
-    def create(message: Recomposition) -> Job:
+def raising(failure: GatewayError, *, after_body: bool) -> Callable[[UploadMessage], Job]:
+    def create(message: UploadMessage) -> Job:
         if after_body:
             for _ in message.chunks():
                 pass
@@ -130,7 +130,7 @@ def test_a_message_without_its_end_leaves_no_row(bench: Bench) -> None:
 
 
 def test_a_bug_leaves_the_row_to_be_matched_and_everything_else_at_rest(bench: Bench) -> None:
-    def crash(message: Recomposition) -> Job:
+    def crash(message: UploadMessage) -> Job:
         raise ValueError("a bug")
 
     bench.converter.create = crash
@@ -146,7 +146,7 @@ def test_a_bug_leaves_the_row_to_be_matched_and_everything_else_at_rest(bench: B
 def losing_the_answer(bench: Bench, *, job_id: str | None) -> None:
     """The converter starts the job, or does not, and its answer never comes."""
 
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         for _ in message.chunks():
             pass
         if job_id is not None:
@@ -173,7 +173,7 @@ def test_a_lost_answer_that_the_list_does_not_explain_stays_unknown_and_pending(
 
 
 def test_a_list_that_fails_too_leaves_it_unknown(bench: Bench) -> None:
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         bench.converter.failing = ConverterUnavailableError("down")
         raise UploadOutcomeUnknownError("lost")
 
@@ -186,7 +186,7 @@ def test_a_list_that_fails_too_leaves_it_unknown(bench: Bench) -> None:
 def test_the_look_for_a_lost_answer_has_time_of_its_own(bench: Bench) -> None:
     """The request's own time was spent while the body streamed."""
 
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         bench.monotonic.advance(10_000)
         bench.has_job("job-7", "alice")
         raise UploadOutcomeUnknownError("lost")
@@ -239,7 +239,7 @@ def test_a_converter_that_cannot_say_whether_a_job_runs_gets_no_body(bench: Benc
 def test_a_second_upload_of_the_same_user_is_refused_in_whatever_worker(bench: Bench) -> None:
     other_worker = Bench(converter=bench.converter, ledger=bench.ledger, leases=bench.leases)
 
-    def meanwhile(message: Recomposition) -> Job:
+    def meanwhile(message: UploadMessage) -> Job:
         with pytest.raises(UploadInProgressError):
             upload(other_worker)
         return a_job("new-job")
@@ -315,7 +315,7 @@ def test_the_body_is_let_go_at_once_when_the_upload_fails_between_two_reads(benc
 def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(bench: Bench) -> None:
     sent = bytearray()
 
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         for chunk in message.chunks():
             sent.extend(chunk)
         return a_job("new-job")
@@ -331,7 +331,7 @@ def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(
 
 
 def test_a_job_that_was_started_is_told_also_when_the_ledger_fails_meanwhile(bench: Bench) -> None:
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         for _ in message.chunks():
             pass
         bench.ledger.failing = ModelStoreUnavailableError("down")
@@ -345,7 +345,7 @@ def test_a_job_that_was_started_is_told_also_when_the_ledger_fails_meanwhile(ben
 def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal_and_is_discarded_later(bench: Bench) -> None:
     """A row that stayed would be taken for an upload that has lost its answer."""
 
-    def create(message: Recomposition) -> Job:
+    def create(message: UploadMessage) -> Job:
         bench.ledger.failing = ModelStoreUnavailableError("down")
         raise ConverterRejectedError("bad", "no")
 
@@ -392,7 +392,7 @@ def test_looking_whether_there_is_room_takes_none(bench: Bench) -> None:
 def test_a_job_that_the_converter_calls_somebody_elses_is_not_given_out(bench: Bench) -> None:
     """What became of the upload is unknown then; the row stays for the converter's list to settle."""
 
-    def start(message: Recomposition) -> Job:
+    def start(message: UploadMessage) -> Job:
         b"".join(message.chunks())
         bench.has_job("new-job", "bob", user_id="bob")
         return bench.converter.jobs["new-job"]
@@ -418,7 +418,7 @@ def test_a_job_that_the_ledger_has_as_another_users_is_not_given_out(bench: Benc
 
 
 def test_the_job_that_the_list_shows_counts_where_the_answer_has_another_users(bench: Bench) -> None:
-    def start(message: Recomposition) -> Job:
+    def start(message: UploadMessage) -> Job:
         b"".join(message.chunks())
         bench.knows_job("job-1", "bob")
         bench.has_job("job-2", "alice")
@@ -431,7 +431,7 @@ def test_the_job_that_the_list_shows_counts_where_the_answer_has_another_users(b
 def test_a_lost_uploads_job_is_not_taken_for_one_that_was_known_before(bench: Bench) -> None:
     """Two jobs run where one should: the one that has a row of its own is another upload's."""
 
-    def lose(message: Recomposition) -> Job:
+    def lose(message: UploadMessage) -> Job:
         b"".join(message.chunks())
         bench.knows_job("earlier", "alice")
         bench.has_job("later", "alice")
