@@ -16,7 +16,7 @@ from app.clients.file_access import FileAccessClient
 from app.clients.health import UpstreamHealth
 from app.clients.identity_provider import IdentityProvider
 from app.clients.member_center import SCOPE_DELEGATE_DOWNLOADS, MemberCenterClient
-from app.clients.retry import SIGN_IN_PLACES, Retrier
+from app.clients.retry import SIGN_IN_SLOTS, Retrier
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
@@ -195,7 +195,7 @@ def build_identity_provider(
 ) -> IdentityProvider:
     """MC as people sign in at it."""
     return IdentityProvider(
-        Upstream("identity_provider", "", pool_size=SIGN_IN_PLACES, watchdog=Watchdog(), ca_file=settings.ca_file),
+        Upstream("identity_provider", "", pool_size=SIGN_IN_SLOTS, watchdog=Watchdog(), ca_file=settings.ca_file),
         retrier,
         issuer=settings.oidc_issuer,
         client_id=settings.oidc_client_id,

@@ -21,7 +21,7 @@ from app.clients.transport import UpstreamFailure
 HANGING_SHARE = 0.2
 
 
-class CrowdedFailure(UpstreamFailure):
+class BulkheadFullFailure(UpstreamFailure):
     """Too many callers wait for this upstream already; nothing was sent. Never retried."""
 
     kind = "crowded"
@@ -55,7 +55,7 @@ class Bulkhead:
 
     @contextmanager
     def entered(self, kind: str) -> Iterator[None]:
-        """Make a call of `kind` in the block. Raises CrowdedFailure if there is no place for it."""
+        """Make a call of `kind` in the block. Raises BulkheadFullFailure if there is no place for it."""
         ticket = object()
         with self._changed:
             until = self._monotonic() + self._patience_seconds
@@ -78,8 +78,8 @@ class Bulkhead:
     def wait(self, kind: str, event: threading.Event, seconds: float) -> bool:
         """Wait for another thread's call of `kind` to end, as `event.wait` does; True if it has.
 
-        Raises CrowdedFailure, before or while this thread waits, if that kind hangs and there are more threads here
-        than places.
+        Raises BulkheadFullFailure, before or while this thread waits, if that kind hangs and more threads are here than
+        there are slots.
         """
         ticket, until = object(), self._monotonic() + seconds
         with self._changed:
@@ -98,7 +98,7 @@ class Bulkhead:
             with self._changed:
                 del self._inside[ticket]
 
-    def is_crowded(self, kind: str) -> bool:
+    def is_full(self, kind: str) -> bool:
         """Return whether another call of `kind` would be refused at once."""
         with self._changed:
             return not self._has_place(kind) and self._hangs(kind)
@@ -113,5 +113,5 @@ class Bulkhead:
         hang = [came_at <= since for other, came_at in self._inside.values() if other == kind]
         return any(hang) and 2 * sum(hang) >= len(hang)
 
-    def _failure(self) -> CrowdedFailure:
-        return CrowdedFailure(f"{len(self._inside)} threads wait for this upstream already")
+    def _failure(self) -> BulkheadFullFailure:
+        return BulkheadFullFailure(f"{len(self._inside)} threads wait for this upstream already")

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from app.clients.object_keys import is_safe_object_key
 from app.clients.retry import Call, Retrier, count_failure
 from app.clients.tokens import FRESH_SECONDS, ServiceTokens
-from app.clients.transport import Answer, UnusableAnswerFailure, Upstream, UpstreamFailure
+from app.clients.transport import UnusableResponseFailure, Upstream, UpstreamFailure, UpstreamResponse
 from app.clients.upload import UploadTransport
 from app.domain.call import CallContext
 from app.domain.job import Job, bounded_text, parse_job, parse_job_error
@@ -87,7 +87,7 @@ class ConverterClient:
         """
         chunks = message.chunks()
 
-        def with_token(token: str) -> Answer:
+        def with_token(token: str) -> UpstreamResponse:
             headers = {
                 "Authorization": f"Bearer {token}",
                 "Content-Type": message.content_type,
@@ -128,7 +128,7 @@ class ConverterClient:
             _require_success(answer)
             job = _read_job(answer)
             if job.job_id != job_id:
-                raise UnusableAnswerFailure("the answer is about another job", status=answer.status)
+                raise UnusableResponseFailure("the answer is about another job", status=answer.status)
             return job
 
     def list_jobs(self, user_id: str, context: CallContext) -> list[Job]:
@@ -143,7 +143,7 @@ class ConverterClient:
             payload = answer.json()
             entries = payload.get("jobs") if isinstance(payload, dict) else payload
             if not isinstance(entries, list):
-                raise UnusableAnswerFailure("the answer is not a list of jobs", status=answer.status)
+                raise UnusableResponseFailure("the answer is not a list of jobs", status=answer.status)
             return [job for entry in entries if (job := parse_job(entry)) is not None]
 
     def promote(self, job_id: str, *, tenant_id: str, user_id: str, context: CallContext) -> Promotion:
@@ -191,10 +191,10 @@ class ConverterClient:
         *,
         query: Mapping[str, str] | None = None,
         json: Any = None,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Make a call with a service token; a refused token is dropped and the call made once more with a new one."""
 
-        def with_token(token: str) -> Answer:
+        def with_token(token: str) -> UpstreamResponse:
             headers = {"Authorization": f"Bearer {token}", **context.correlation}
             return self._retrier.run(
                 call,
@@ -219,14 +219,14 @@ def _unavailable(call: Call | None = None) -> Iterator[None]:
         raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
 
 
-def _require_success(answer: Answer) -> None:
+def _require_success(answer: UpstreamResponse) -> None:
     if answer.status == 429:
         raise _busy(answer)
     if not 200 <= answer.status < 300:
         raise ConverterUnavailableError(f"an unexpected status: {answer.status}")
 
 
-def _busy(answer: Answer) -> ConverterBusyError:
+def _busy(answer: UpstreamResponse) -> ConverterBusyError:
     return ConverterBusyError("the converter answered 429", retry_after_seconds=answer.retry_after_seconds)
 
 
@@ -235,7 +235,7 @@ def _no_outcome(message: UploadMessage, reason: str) -> GatewayError:
     return UploadOutcomeUnknownError(reason) if message.is_whole else ConverterUnavailableError(reason)
 
 
-def _refusal(answer: Answer) -> GatewayError | None:
+def _refusal(answer: UpstreamResponse) -> GatewayError | None:
     """What the answer to an upload means if it says that no job has started; None if it doesn't say that."""
     if answer.status == 409:
         return ConverterConflictError(parse_job(_lenient_object(answer).get("active_job")))
@@ -249,18 +249,18 @@ def _refusal(answer: Answer) -> GatewayError | None:
     return _busy(answer) if answer.status == 429 else None
 
 
-def _lenient_object(answer: Answer) -> dict[str, Any]:
+def _lenient_object(answer: UpstreamResponse) -> dict[str, Any]:
     """The JSON object of a refusal, or an empty one: the status alone says enough."""
     try:
         return answer.json_object()
-    except UnusableAnswerFailure:
+    except UnusableResponseFailure:
         return {}
 
 
-def _read_job(answer: Answer) -> Job:
+def _read_job(answer: UpstreamResponse) -> Job:
     job = parse_job(answer.json())
     if job is None:
-        raise UnusableAnswerFailure("there is no job in the answer", status=answer.status)
+        raise UnusableResponseFailure("there is no job in the answer", status=answer.status)
     return job
 
 

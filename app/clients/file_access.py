@@ -19,10 +19,10 @@ from app.clients.object_keys import object_path
 from app.clients.retry import Call, Retrier
 from app.clients.tokens import ServiceTokens
 from app.clients.transport import (
-    AnswerLostFailure,
+    ResponseLostFailure,
     ServerFailure,
     Timeouts,
-    UnusableAnswerFailure,
+    UnusableResponseFailure,
     Upstream,
     UpstreamFailure,
     translated,
@@ -162,7 +162,7 @@ class _Pull:
         if status in {404, 410}:
             raise ResultMissingError(f"the FAA answered {status}")
         if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
-            raise UnusableAnswerFailure("the file is encoded, although identity was asked for", status=status)
+            raise UnusableResponseFailure("the file is encoded, although identity was asked for", status=status)
         if status == 206 and self._offset:
             self._check_continuation(response)
             return
@@ -185,7 +185,7 @@ class _Pull:
     def _doubt(self, reason: str, status: int) -> NoReturn:
         """What we have is of another file than what is there now: the next try begins anew."""
         self._etag = None
-        raise AnswerLostFailure(reason, status=status)
+        raise ResponseLostFailure(reason, status=status)
 
     def _read(self, response: requests.Response) -> None:
         floor = RateFloor(MIN_BYTES_PER_SECOND)
@@ -201,9 +201,9 @@ class _Pull:
             self._offset += len(data)
             self._receiver.write(data)
             if floor.is_broken_by(len(data), waited):
-                raise AnswerLostFailure("the file comes too slowly", is_timeout=True)
+                raise ResponseLostFailure("the file comes too slowly", is_timeout=True)
         if self._size is not None and self._offset != self._size:
-            raise AnswerLostFailure(f"{self._offset} of {self._size} bytes came")
+            raise ResponseLostFailure(f"{self._offset} of {self._size} bytes came")
 
     def _start_again(self) -> None:
         self._offset, self._etag, self._size = 0, None, None

@@ -16,7 +16,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.registry import JWS_HEADER_REGISTRY
 
-from app.clients.transport import MAX_ANSWER_BYTES
+from app.clients.transport import MAX_RESPONSE_BYTES
 from app.errors import SignInFailedError
 
 #: How far the provider's clock may be off, in seconds.
@@ -49,7 +49,7 @@ class VerificationKey:
 class _Registry(jws.JWSRegistry):
     # joserfc allows 512 bytes of header, which `x5c` exceeds, and 128,000 of payload. A token comes inside an answer,
     # whose size is bounded already.
-    max_header_length = max_payload_length = max_signature_length = MAX_ANSWER_BYTES
+    max_header_length = max_payload_length = max_signature_length = MAX_RESPONSE_BYTES
     # Header parameters that are not used are not checked. Extensions that `crit` lists are refused, because none is
     # known here (RFC 7515, section 4.1.11).
     default_header_registry = {name: JWS_HEADER_REGISTRY[name] for name in ("alg", "crit")}  # noqa: RUF012 - theirs

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from app.clients.id_tokens import ALGORITHMS, VerificationKey, read_keys, verify_claims, verify_signature
 from app.clients.kept import Kept
 from app.clients.retry import Retrier, SignInCall, count_failure
-from app.clients.transport import Answer, Timeouts, UnusableAnswerFailure, Upstream, UpstreamFailure
+from app.clients.transport import Timeouts, UnusableResponseFailure, Upstream, UpstreamFailure, UpstreamResponse
 from app.domain.call import CallContext
 from app.domain.identity import Identity, identity_from_claims
 from app.errors import (
@@ -119,7 +119,7 @@ class IdentityProvider:
         is_success = 200 <= answer.status < 300
         try:
             tokens = answer.json_object()
-        except UnusableAnswerFailure as failure:
+        except UnusableResponseFailure as failure:
             if is_success:
                 raise self._unusable(failure, "the token endpoint's answer") from None
             tokens = {}
@@ -220,7 +220,7 @@ class IdentityProvider:
             raise IDPUnavailableError(f"{_name('GET', url)}: status {answer.status}")
         try:
             return answer.json_object()
-        except UnusableAnswerFailure as failure:
+        except UnusableResponseFailure as failure:
             raise self._unusable(failure, _name("GET", url)) from None
 
     def _call(
@@ -231,10 +231,10 @@ class IdentityProvider:
         *,
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Make one call; what it returns has a status of 2xx or 4xx. Raises IDPUnavailableError."""
 
-        def attempt(timeouts: Timeouts) -> Answer:
+        def attempt(timeouts: Timeouts) -> UpstreamResponse:
             answer = self._upstream.call(
                 method,
                 url,
@@ -255,7 +255,7 @@ class IdentityProvider:
             ) from None
 
     @staticmethod
-    def _unusable(failure: UnusableAnswerFailure, what: str) -> IDPUnavailableError:
+    def _unusable(failure: UnusableResponseFailure, what: str) -> IDPUnavailableError:
         count_failure(SignInCall.SIGN_IN, failure)
         return IDPUnavailableError(f"{what}: {failure}")
 

@@ -20,14 +20,14 @@ from app import metrics
 from app.clients.retry import Call, Retrier, count_failure
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.clients.transport import (
-    Answer,
     BodyCutFailure,
     NotJSONFailure,
     ServerFailure,
     Timeouts,
-    UnusableAnswerFailure,
+    UnusableResponseFailure,
     Upstream,
     UpstreamFailure,
+    UpstreamResponse,
 )
 from app.domain.call import CallContext
 from app.domain.job import parse_timestamp
@@ -105,11 +105,11 @@ class MemberCenterClient:
             "expires_in_seconds": expires_in_seconds,
         }
 
-        def with_token(service_token: str) -> Answer:
+        def with_token(service_token: str) -> UpstreamResponse:
             metrics.DOWNLOAD_TOKENS("asked").inc()
 
             @_observed("download-tokens", SCOPE_DELEGATE_DOWNLOADS)
-            def attempt(timeouts: Timeouts) -> Answer:
+            def attempt(timeouts: Timeouts) -> UpstreamResponse:
                 return self._upstream.call(
                     "POST",
                     "/file-access/download-tokens",
@@ -159,7 +159,7 @@ class MemberCenterClient:
 
     def _fetch_service_token(self, scope: str, context: CallContext) -> IssuedToken:
         @_observed("token", scope)
-        def attempt(timeouts: Timeouts) -> tuple[Answer, float]:
+        def attempt(timeouts: Timeouts) -> tuple[UpstreamResponse, float]:
             asked_at = self._monotonic()
             answer = self._upstream.call(
                 "POST",
@@ -198,16 +198,16 @@ class MemberCenterClient:
         )
         return token
 
-    def _read_download_token(self, answer: Answer, default_seconds: float) -> DownloadToken:
+    def _read_download_token(self, answer: UpstreamResponse, default_seconds: float) -> DownloadToken:
         if not 200 <= answer.status < 300:
-            raise UnusableAnswerFailure(f"status {answer.status}", status=answer.status)
+            raise UnusableResponseFailure(f"status {answer.status}", status=answer.status)
         payload = answer.json_object()
         token = payload.get("token")
         if not isinstance(token, str) or not 0 < len(token) <= _MAX_TOKEN_CHARACTERS or re.search(r"[\r\n\0]", token):
-            raise UnusableAnswerFailure("there is no usable token in the answer", status=answer.status)
+            raise UnusableResponseFailure("there is no usable token in the answer", status=answer.status)
         seconds = self._life(payload, default_seconds)
         if seconds <= 0:
-            raise UnusableAnswerFailure("the token has already expired", status=answer.status)
+            raise UnusableResponseFailure("the token has already expired", status=answer.status)
         return DownloadToken(token, seconds)
 
     def _life(self, payload: dict[str, Any], default_seconds: float) -> float:
@@ -229,22 +229,22 @@ def parse_seconds(value: object) -> float | None:
     return float(min(value, _MAX_LIFE_SECONDS)) if value > 0 else None
 
 
-def _require_not_limited(answer: Answer) -> None:
+def _require_not_limited(answer: UpstreamResponse) -> None:
     """Raise ServerFailure if MC asks us to wait (429): nothing is wrong with the request. It is not retried at once."""
     if answer.status == 429:
         raise answer.as_failure()
 
 
-def _read_service_token(answer: Answer, asked_at: float) -> IssuedToken:
+def _read_service_token(answer: UpstreamResponse, asked_at: float) -> IssuedToken:
     if not 200 <= answer.status < 300:
-        raise UnusableAnswerFailure(f"status {answer.status}", status=answer.status)
+        raise UnusableResponseFailure(f"status {answer.status}", status=answer.status)
     payload = answer.json_object()
     access_token, life = payload.get("access_token"), payload.get("expires_in")
     expires_in = DEFAULT_TOKEN_SECONDS if life is None else parse_seconds(life)
     if not isinstance(access_token, str) or len(access_token) > _MAX_TOKEN_CHARACTERS:
-        raise UnusableAnswerFailure("there is no usable access_token in the answer", status=answer.status)
+        raise UnusableResponseFailure("there is no usable access_token in the answer", status=answer.status)
     if not _HEADER_SAFE.fullmatch(access_token) or expires_in is None:
-        raise UnusableAnswerFailure("access_token or expires_in is unusable", status=answer.status)
+        raise UnusableResponseFailure("access_token or expires_in is unusable", status=answer.status)
     return IssuedToken(access_token, issued_at=asked_at, expires_in=expires_in)
 
 
@@ -274,14 +274,14 @@ def _event_of(failure: UpstreamFailure) -> str:
         return "endpoint_error"
     if isinstance(failure, BodyCutFailure):
         return "body_read_failed"
-    return "invalid_shape" if isinstance(failure, UnusableAnswerFailure) else "network_error"
+    return "invalid_shape" if isinstance(failure, UnusableResponseFailure) else "network_error"
 
 
 def _log_given_up(endpoint: str, scope: str, failure: UpstreamFailure) -> None:
     if isinstance(failure, NotJSONFailure):
         event = "parse_failed"
     else:
-        event = "invalid_shape" if isinstance(failure, UnusableAnswerFailure) else "retry_exhausted"
+        event = "invalid_shape" if isinstance(failure, UnusableResponseFailure) else "retry_exhausted"
     _log_event(event, endpoint, scope, kind=failure.kind, status=failure.status)
 
 

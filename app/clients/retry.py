@@ -17,15 +17,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.stop import stop_base
 
 from app import metrics
-from app.clients.bulkhead import Bulkhead, CrowdedFailure
+from app.clients.bulkhead import Bulkhead, BulkheadFullFailure
 from app.clients.health import ANSWERED, UpstreamHealth
 from app.clients.transport import (
-    AnswerLostFailure,
     BodyCutFailure,
     NotConnectedFailure,
+    ResponseLostFailure,
     ServerFailure,
     Timeouts,
-    UnusableAnswerFailure,
+    UnusableResponseFailure,
     UpstreamFailure,
 )
 from app.config import WORKER_THREADS
@@ -82,7 +82,7 @@ class SignInCall(UpstreamCall):
 #: The upstreams, in the order of the calls.
 UPSTREAMS = tuple(dict.fromkeys(call.upstream for call in Call))
 
-_TRANSIENT = (NotConnectedFailure, AnswerLostFailure, ServerFailure)
+_TRANSIENT = (NotConnectedFailure, ResponseLostFailure, ServerFailure)
 _WAITS = (1.0, 2.0)
 
 
@@ -123,14 +123,19 @@ MATRIX: Mapping[UpstreamCall, RetryPolicy] = {
 _KINDS = tuple(
     failure.kind
     for failure in (
-        NotConnectedFailure, AnswerLostFailure, BodyCutFailure, ServerFailure, UnusableAnswerFailure, CrowdedFailure
+        NotConnectedFailure,
+        ResponseLostFailure,
+        BodyCutFailure,
+        ServerFailure,
+        UnusableResponseFailure,
+        BulkheadFullFailure,
     )
-)  # fmt: skip
+)
 
 #: Threads of a worker that may wait for one upstream's control calls; the rest are for all other requests.
-PLACES = WORKER_THREADS * 5 // 8
+SLOTS = WORKER_THREADS * 5 // 8
 #: The same for sign-ins.
-SIGN_IN_PLACES = WORKER_THREADS // 4
+SIGN_IN_SLOTS = WORKER_THREADS // 4
 
 
 class Retrier:
@@ -150,7 +155,7 @@ class Retrier:
         self._sleep = sleep
         self._monotonic = monotonic
         self.bulkheads: Mapping[str, Bulkhead] = {
-            name: Bulkhead(SIGN_IN_PLACES if name == SignInCall.SIGN_IN.bulkhead else PLACES, limits)
+            name: Bulkhead(SIGN_IN_SLOTS if name == SignInCall.SIGN_IN.bulkhead else SLOTS, limits)
             for name, limits in _control_limits(matrix).items()
         }
         self.health = UpstreamHealth(monotonic)
@@ -175,7 +180,7 @@ class Retrier:
         bulkhead = None if is_streamed else self.bulkheads[call.bulkhead]
         stop: stop_base = stop_after_attempt(policy.tries) | _StopWhenWaitOutlives(deadline, has_begun)
         if bulkhead is not None:
-            stop |= _StopWhenCrowded(bulkhead, call)
+            stop |= _StopWhenFull(bulkhead, call)
         retrying = Retrying(
             stop=stop,
             wait=wait_chain(*(wait_fixed(seconds) for seconds in policy.waits_seconds or (0.0,))),
@@ -188,7 +193,7 @@ class Retrier:
             with nullcontext() if bulkhead is None else bulkhead.entered(call):
                 return retrying(lambda: self._observed(call, attempt, self._clipped(policy.timeouts, deadline)))
         except UpstreamFailure as failure:
-            # Crowded, it was not even tried.
+            # With a full bulkhead it was not even tried.
             count_failure(call, failure)
             metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, failure.kind).inc()
             log.warning(
@@ -241,8 +246,8 @@ class _StopWhenWaitOutlives(stop_base):
         return retry_state.upcoming_sleep >= self._deadline.remaining_seconds()
 
 
-class _StopWhenCrowded(stop_base):
-    """Stop when so many calls of this kind hang that a retry would only keep a thread from other requests."""
+class _StopWhenFull(stop_base):
+    """Stop when so many calls of this kind hang that a retry would only hold a thread that other requests need."""
 
     def __init__(self, bulkhead: Bulkhead, call: UpstreamCall) -> None:
         self._bulkhead = bulkhead
@@ -250,7 +255,7 @@ class _StopWhenCrowded(stop_base):
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         del retry_state
-        return self._bulkhead.is_crowded(self._call)
+        return self._bulkhead.is_full(self._call)
 
 
 def _control_limits(matrix: Mapping[UpstreamCall, RetryPolicy]) -> dict[str, dict[str, float]]:

@@ -49,7 +49,7 @@ class SingleFlight(Generic[T]):
                 if flight is None:
                     flight = self._flights[key] = _Flight()
             if is_leader:
-                return self._lead(key, flight, fetch, shares_failure=not context.is_hurried)
+                return self._lead(key, flight, fetch, shares_failure=not context.has_short_deadline)
             if not self._wait(flight.landed, context.deadline.remaining_seconds()):
                 raise DeadlineExceededError("waited for another caller's fetch until the deadline")
             if flight.value:

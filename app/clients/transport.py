@@ -31,7 +31,7 @@ from app.clients.watchdog import Guard, Watchdog
 from app.connecting import ConnectsInTime
 
 #: Answers to control calls are small; what is larger is not an answer.
-MAX_ANSWER_BYTES = 1024 * 1024
+MAX_RESPONSE_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _MAX_RETRY_AFTER_SECONDS = 3_600.0
 
@@ -57,13 +57,13 @@ class NotConnectedFailure(UpstreamFailure):
     kind = "not_connected"
 
 
-class AnswerLostFailure(UpstreamFailure):
+class ResponseLostFailure(UpstreamFailure):
     """The connection failed, stalled or was cut off before the answer was whole."""
 
     kind = "answer_lost"
 
 
-class BodyCutFailure(AnswerLostFailure):
+class BodyCutFailure(ResponseLostFailure):
     """The status line and headers came, the whole body did not."""
 
     kind = "body_cut"
@@ -75,18 +75,18 @@ class ServerFailure(UpstreamFailure):
     kind = "server_error"
 
 
-class UnusableAnswerFailure(UpstreamFailure):
+class UnusableResponseFailure(UpstreamFailure):
     """The answer is whole but makes no sense: too large, not JSON, of another shape, encoded unasked."""
 
     kind = "unusable"
 
 
-class NotJSONFailure(UnusableAnswerFailure):
+class NotJSONFailure(UnusableResponseFailure):
     """The answer is whole but is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpstreamResponse:
     """A whole answer to a control call."""
 
     status: int
@@ -121,17 +121,17 @@ class Answer:
         return failure
 
     def json(self) -> Any:
-        """The decoded body; raises UnusableAnswerFailure where it is not JSON."""
+        """The decoded body; raises UnusableResponseFailure where it is not JSON."""
         try:
             return jsonlib.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             raise NotJSONFailure("the answer is not JSON", status=self.status) from None
 
     def json_object(self) -> dict[str, Any]:
-        """The decoded body; raises UnusableAnswerFailure where it is not a JSON object."""
+        """The decoded body; raises UnusableResponseFailure where it is not a JSON object."""
         decoded = self.json()
         if not isinstance(decoded, dict):
-            raise UnusableAnswerFailure("the answer is not a JSON object", status=self.status)
+            raise UnusableResponseFailure("the answer is not a JSON object", status=self.status)
         return decoded
 
 
@@ -188,7 +188,7 @@ class Upstream:
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         json: Any = None,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Make one try of a control call and return the whole answer, whatever its status.
 
         Raises an UpstreamFailure; ServerFailure for every 5xx.
@@ -205,7 +205,7 @@ class Upstream:
                 stream=True,
             )
             with response, translated(guard, is_reading_body=True):
-                answer = read_answer(response, guard)
+                answer = read_response(response, guard)
         if answer.status >= 500:
             raise answer.as_failure()
         return answer
@@ -227,7 +227,7 @@ class Upstream:
             )
             if guard.has_fired:
                 response.close()
-                raise AnswerLostFailure("the header took too long", is_timeout=True)
+                raise ResponseLostFailure("the header took too long", is_timeout=True)
             return response
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
@@ -239,22 +239,22 @@ class Upstream:
         self.session.close()
 
 
-def read_answer(response: requests.Response, guard: Guard | None) -> Answer:
+def read_response(response: requests.Response, guard: Guard | None) -> UpstreamResponse:
     """Read a bounded answer to its end; to be called inside `translated`."""
     if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         response.close()
-        raise UnusableAnswerFailure(
+        raise UnusableResponseFailure(
             "the answer is encoded, although identity was asked for", status=response.status_code
         )
     body = bytearray()
     while chunk := response.raw.read(_READ_BYTES, decode_content=False):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > MAX_RESPONSE_BYTES:
             response.close()
-            raise UnusableAnswerFailure("the answer is too large", status=response.status_code)
+            raise UnusableResponseFailure("the answer is too large", status=response.status_code)
     if guard is not None and guard.has_fired:
         raise BodyCutFailure("the answer took too long", is_timeout=True)
-    return Answer(response.status_code, response.headers, bytes(body))
+    return UpstreamResponse(response.status_code, response.headers, bytes(body))
 
 
 @contextlib.contextmanager
@@ -266,7 +266,7 @@ def translated(guard: Guard | None = None, *, is_reading_body: bool = False) -> 
         raise
     except _FOREIGN as error:
         failure = _failure_for(error, has_fired=guard is not None and guard.has_fired)
-        if is_reading_body and not isinstance(failure, UnusableAnswerFailure):
+        if is_reading_body and not isinstance(failure, UnusableResponseFailure):
             failure = BodyCutFailure(str(failure), is_timeout=failure.is_timeout)
         raise failure from error
 
@@ -295,8 +295,8 @@ def _failure_for(error: Exception, *, has_fired: bool) -> UpstreamFailure:
     if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
         return NotConnectedFailure(names, is_timeout=is_timeout)
     if any(isinstance(cause, _OUR_OWN) for cause in causes):
-        return UnusableAnswerFailure(names)
-    return AnswerLostFailure(names, is_timeout=is_timeout)
+        return UnusableResponseFailure(names)
+    return ResponseLostFailure(names, is_timeout=is_timeout)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

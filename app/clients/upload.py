@@ -17,14 +17,14 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
 from app.clients.transport import (
-    Answer,
-    AnswerLostFailure,
     NotConnectedFailure,
+    ResponseLostFailure,
     ServerFailure,
     Timeouts,
+    UpstreamResponse,
     make_session,
     pool_class,
-    read_answer,
+    read_response,
     translated,
 )
 from app.clients.upload_connection import upload_connection_class
@@ -49,13 +49,13 @@ class UploadTransport:
         timeouts: Timeouts,
         headers: Mapping[str, str],
         interruption: Interruption | None = None,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Send `chunks` and return the answer, which may come before all are sent.
 
         `interruption` is told of the connection, so that `chunks` need not be waited for once there is an answer.
         What iterating `chunks` raises passes through, and the connection is closed without the final chunk; it
-        must not be an OSError. Raises NotConnectedFailure only if no chunk was taken, else AnswerLostFailure;
-        ServerFailure for 5xx; UnusableAnswerFailure.
+        must not be an OSError. Raises NotConnectedFailure only if no chunk was taken, else ResponseLostFailure;
+        ServerFailure for 5xx; UnusableResponseFailure.
         """
         body = _Sending(chunks, interruption or Interruption())
         with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog, self._tls)) as session:
@@ -73,7 +73,7 @@ class UploadTransport:
             except NotConnectedFailure as failure:
                 # TLS may also fail in the middle, which looks the same but is not: bytes are gone.
                 if body.has_begun:
-                    raise AnswerLostFailure(str(failure), is_timeout=failure.is_timeout) from failure
+                    raise ResponseLostFailure(str(failure), is_timeout=failure.is_timeout) from failure
                 raise
             with (
                 response,
@@ -81,7 +81,7 @@ class UploadTransport:
                 translated(guard, is_reading_body=True),
             ):
                 guard.watch(getattr(response.raw.connection, "answering_socket", None))
-                answer = read_answer(response, guard)
+                answer = read_response(response, guard)
         if answer.status >= 500:
             raise ServerFailure(f"status {answer.status}", status=answer.status)
         return answer

@@ -30,11 +30,11 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Goes from the edge to every upstream call: the deadline, and the headers that correlate (X-Request-ID, …).
+    """Carries a request's deadline and its correlation headers (X-Request-ID, …) from the edge to every upstream call.
 
-    `is_hurried` says that the deadline is much shorter than a request's, so that a failure may be the hurry's fault.
+    `has_short_deadline` means that the deadline is much shorter than a request's, so a call may fail for lack of time.
     """
 
     deadline: Deadline
     correlation: Mapping[str, str] = field(default_factory=dict)
-    is_hurried: bool = False
+    has_short_deadline: bool = False

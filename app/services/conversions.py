@@ -186,7 +186,9 @@ class ConversionService:
         the ledger has it.
         """
         stale = [job for job in jobs if not job.is_terminal][:_MOST_REFRESHES]
-        budget = CallContext(Deadline(context.deadline.clip(_REFRESH_SECONDS)), context.correlation, is_hurried=True)
+        budget = CallContext(
+            Deadline(context.deadline.clip(_REFRESH_SECONDS)), context.correlation, has_short_deadline=True
+        )
         current: dict[str, Job] = {}
         for job in stale:
             try:

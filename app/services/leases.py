@@ -78,12 +78,12 @@ class LeaseKeeper:
         self._sleep = sleep
 
     @contextmanager
-    def held(self, name: str, holder: str, *, taken: type[GatewayError]) -> Iterator[HeldLease]:
-        """Hold a lease for the length of the block; raises `taken` if somebody else has it, or takes it meanwhile."""
+    def held(self, name: str, holder: str, *, error: type[GatewayError]) -> Iterator[HeldLease]:
+        """Hold a lease for the length of the block; raises `error` if another holder has it or takes it over."""
         if not self._acquire(name, holder):
             _count(name, "busy")
-            raise taken("somebody else holds the lease")
-        yield from self._guarded(name, holder, taken)
+            raise error("somebody else holds the lease")
+        yield from self._guarded(name, holder, error)
 
     @contextmanager
     def awaited(self, name: str, holder: str, deadline: Deadline) -> Iterator[HeldLease]:

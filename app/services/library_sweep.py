@@ -119,7 +119,7 @@ class LibrarySweep:
         """Do the work while no promote and no delete of the job is under way; False, without it, if one is."""
         lease.keep()
         try:
-            with self.leases.held(lease_name(job_id), uuid.uuid4().hex, taken=_JobBusyError):
+            with self.leases.held(lease_name(job_id), uuid.uuid4().hex, error=_JobBusyError):
                 return work()
         except _JobBusyError:
             return False

@@ -173,7 +173,7 @@ class JobOwnership:
 
     def _note_state(self, user_id: str, job_id: str) -> None:
         try:
-            job = self._converter.get_job(job_id, CallContext(Deadline(_LOOK_SECONDS), is_hurried=True))
+            job = self._converter.get_job(job_id, CallContext(Deadline(_LOOK_SECONDS), has_short_deadline=True))
             self.check_answer(user_id, job)
         except GatewayError as failure:
             # Polls and the history ask again.

@@ -87,7 +87,7 @@ class Sweep:
     def run(self) -> SweepReport | None:
         """Sweep once and say what was removed; None where another process is at it, or the database is down."""
         try:
-            with self._leases.held(_LEASE, uuid.uuid4().hex, taken=UploadInProgressError) as lease:
+            with self._leases.held(_LEASE, uuid.uuid4().hex, error=UploadInProgressError) as lease:
                 return self._run(lease)
         except GatewayError as failure:
             metrics.SWEEPS("skipped").inc()
@@ -138,7 +138,7 @@ class Sweep:
         for user_id in self._ledger.users_with_pending_uploads(started_before=now):
             lease.keep()
             try:
-                self._ownership.running_jobs(user_id, CallContext(Deadline(_MATCH_SECONDS), is_hurried=True))
+                self._ownership.running_jobs(user_id, CallContext(Deadline(_MATCH_SECONDS), has_short_deadline=True))
             except GatewayError as failure:
                 log.info("sweep.match_failed", code=failure.code)
                 failures += 1

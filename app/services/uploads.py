@@ -95,7 +95,7 @@ class UploadRunner:
         upload_id = uuid.uuid4().hex
         with (
             self._slots.transfer(TransferKind.UPLOAD, user_id) as transfer,
-            self._leases.held(lease_name(user_id), upload_id, taken=UploadInProgressError) as lease,
+            self._leases.held(lease_name(user_id), upload_id, error=UploadInProgressError) as lease,
         ):
             self.require_no_running_job(user_id, context)
             interruption = Interruption()

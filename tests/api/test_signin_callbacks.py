@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from app.clients.retry import SIGN_IN_PLACES
+from app.clients.retry import SIGN_IN_SLOTS
 from app.domain.call import CallContext, Deadline
 from app.errors import IDPUnavailableError
 from tests.api.oidc_provider import (
@@ -180,7 +180,7 @@ def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
 ) -> None:
     """As many as the sign-in's bulkhead has places; the others hear within a moment that MC does not answer."""
     world = make_world(provider.issuer, clock, provider=provider, seconds=4.0)
-    browsers = [world.browser() for _ in range(3 * SIGN_IN_PLACES)]
+    browsers = [world.browser() for _ in range(3 * SIGN_IN_SLOTS)]
     states = [query_of(browser.begin())["state"] for browser in browsers]
     calls, provider.answers["/token"] = provider.count("/token"), provider.hang
 
@@ -192,9 +192,9 @@ def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
     with ThreadPoolExecutor(len(browsers)) as pool:
         answers = list(pool.map(call_back, browsers, states))
     assert {status for status, _ in answers} == {503}
-    assert provider.count("/token") - calls == SIGN_IN_PLACES
+    assert provider.count("/token") - calls == SIGN_IN_SLOTS
     quick = [seconds for _, seconds in answers if seconds < 3.5]
-    assert len(quick) == len(browsers) - SIGN_IN_PLACES
+    assert len(quick) == len(browsers) - SIGN_IN_SLOTS
 
 
 def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, clock: FakeClock) -> None:
@@ -202,7 +202,7 @@ def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, cl
     world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
     provider.answers["/.well-known/openid-configuration"] = provider.hang
     ended: list[float] = []
-    began, everybody = time.monotonic(), 3 * SIGN_IN_PLACES
+    began, everybody = time.monotonic(), 3 * SIGN_IN_SLOTS
 
     def log_in(_: int) -> int:
         status = world.browser().get("/auth/login").status_code
@@ -212,7 +212,7 @@ def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, cl
     with ThreadPoolExecutor(everybody) as pool:
         assert set(pool.map(log_in, range(everybody))) == {503}
     assert provider.count("/.well-known/openid-configuration") <= 2
-    assert len([seconds for seconds in ended if seconds < 5]) >= everybody - SIGN_IN_PLACES
+    assert len([seconds for seconds in ended if seconds < 5]) >= everybody - SIGN_IN_SLOTS
 
 
 def test_who_waits_for_discovery_longer_than_its_request_may_take_hears_that_mc_does_not_answer(

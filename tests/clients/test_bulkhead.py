@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.clients.bulkhead import Bulkhead, CrowdedFailure
-from app.clients.retry import MATRIX, PLACES, SIGN_IN_PLACES, Call, Retrier, SignInCall, UpstreamCall
-from app.clients.transport import AnswerLostFailure, NotConnectedFailure, Timeouts
+from app.clients.bulkhead import Bulkhead, BulkheadFullFailure
+from app.clients.retry import MATRIX, SIGN_IN_SLOTS, SLOTS, Call, Retrier, SignInCall, UpstreamCall
+from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts
 from app.config import WORKER_THREADS
 from app.domain.call import Deadline
 
@@ -50,7 +50,7 @@ def is_refused(bulkhead: Bulkhead, kind: str) -> bool:
     try:
         with bulkhead.entered(kind):
             return False
-    except CrowdedFailure:
+    except BulkheadFullFailure:
         return True
 
 
@@ -77,7 +77,7 @@ def test_a_kind_of_call_leaves_places_to_the_others_however_slow_it_is(
     enter(inside, bulkhead, one, 6)
     clock.now += seconds_inside
     assert is_refused(bulkhead, one)
-    assert not bulkhead.is_crowded(other)
+    assert not bulkhead.is_full(other)
     enter(inside, bulkhead, other, 2)
     assert is_refused(bulkhead, other)
 
@@ -86,7 +86,7 @@ def test_a_call_finds_a_place_beside_any_number_of_calls_that_hang(clock: Clock,
     bulkhead = impatient(clock)
     enter(inside, bulkhead, "quick", 5)
     clock.now += 600
-    assert not bulkhead.is_crowded("quick")
+    assert not bulkhead.is_full("quick")
     assert not is_refused(bulkhead, "quick")
 
 
@@ -97,11 +97,11 @@ def test_what_hangs_is_judged_by_the_time_limit_of_the_call(
     bulkhead = impatient(clock)
     enter(inside, bulkhead, kind, 6)
     clock.now += seconds - 0.001
-    assert not bulkhead.is_crowded(kind)
+    assert not bulkhead.is_full(kind)
     clock.now += 0.001
-    assert bulkhead.is_crowded(kind)
+    assert bulkhead.is_full(kind)
     inside.close()
-    assert not bulkhead.is_crowded(kind)
+    assert not bulkhead.is_full(kind)
 
 
 def test_calls_that_have_just_begun_do_not_count_as_hanging(clock: Clock, inside: ExitStack) -> None:
@@ -109,9 +109,9 @@ def test_calls_that_have_just_begun_do_not_count_as_hanging(clock: Clock, inside
     enter(inside, bulkhead, "quick", 2)
     clock.now += 10
     enter(inside, bulkhead, "quick", 4)
-    assert not bulkhead.is_crowded("quick")  # most of them come to an end soon
+    assert not bulkhead.is_full("quick")  # most of them come to an end soon
     clock.now += 2
-    assert bulkhead.is_crowded("quick")
+    assert bulkhead.is_full("quick")
 
 
 @pytest.mark.parametrize("_turn", range(3))
@@ -189,7 +189,7 @@ def test_once_a_call_hangs_only_as_many_stay_waiting_as_there_are_places(_turn: 
     def wait() -> None:
         try:
             stayed.append(bulkhead.wait("only", event, 30))
-        except CrowdedFailure:
+        except BulkheadFullFailure:
             left.append(1)
             settled.release()
 
@@ -198,7 +198,7 @@ def test_once_a_call_hangs_only_as_many_stay_waiting_as_there_are_places(_turn: 
         thread.start()
     for _ in range(15):
         assert settled.acquire(timeout=30)
-    with pytest.raises(CrowdedFailure):
+    with pytest.raises(BulkheadFullFailure):
         bulkhead.wait("only", event, 30)
     event.set()
     for thread in threads:
@@ -247,16 +247,16 @@ def test_never_more_are_inside_than_there_are_places(_turn: int) -> None:
 
 
 def test_a_stalled_upstream_leaves_threads_for_others() -> None:
-    assert PLACES < WORKER_THREADS
+    assert SLOTS < WORKER_THREADS
     assert set(Retrier().bulkheads) == {"mc", "converter", "mc.sign_in"}
 
 
 def test_sign_ins_that_hang_take_no_places_of_the_calls_for_people_who_are_signed_in(inside: ExitStack) -> None:
     retrier = Retrier()
-    for _ in range(SIGN_IN_PLACES):
+    for _ in range(SIGN_IN_SLOTS):
         inside.enter_context(retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].entered(SignInCall.SIGN_IN))
     assert retrier.run(Call.TOKEN, Deadline(60), lambda _timeouts: "token") == "token"
-    assert SIGN_IN_PLACES + PLACES < WORKER_THREADS
+    assert SIGN_IN_SLOTS + SLOTS < WORKER_THREADS
 
 
 def test_a_call_of_a_sign_in_is_made_once() -> None:
@@ -277,8 +277,8 @@ def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging:
     bulkhead = Retrier().bulkheads[hanging.bulkhead]
     bulkhead._patience_seconds = 0
     with ExitStack() as inside:
-        with pytest.raises(CrowdedFailure):
-            enter(inside, bulkhead, hanging, PLACES)
+        with pytest.raises(BulkheadFullFailure):
+            enter(inside, bulkhead, hanging, SLOTS)
         for other in CONTROL_CALLS:
             if other is not hanging and other.bulkhead == hanging.bulkhead:
                 enter(inside, bulkhead, other, 2)
@@ -297,15 +297,15 @@ def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(
     def stalls(_timeouts: Timeouts) -> None:
         tries.append(1)
         clock.now += 10
-        raise AnswerLostFailure("stalled", is_timeout=True)
+        raise ResponseLostFailure("stalled", is_timeout=True)
 
-    with pytest.raises(AnswerLostFailure):
+    with pytest.raises(ResponseLostFailure):
         retrier.run(call, Deadline(60, clock), stalls)
     assert (len(tries), waits) == (1, [])  # it had hung for long itself, so it did not hang on
 
     enter(inside, bulkhead, call)
     clock.now += 10
-    with pytest.raises(CrowdedFailure):
+    with pytest.raises(BulkheadFullFailure):
         retrier.run(call, Deadline(60, clock), stalls)
     assert len(tries) == 1
 

@@ -9,7 +9,7 @@ import pytest
 import responses
 
 from app.clients.converter import ConverterConflictError
-from app.clients.transport import Answer
+from app.clients.transport import UpstreamResponse
 from app.domain.job import JobStatus
 from app.errors import (
     ConverterBusyError,
@@ -47,9 +47,9 @@ class Uploads:
     """Answers every upload with one answer."""
 
     def __init__(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.answer = Answer(status, headers or {}, body)
+        self.answer = UpstreamResponse(status, headers or {}, body)
 
-    def post(self, path: str, chunks: Iterator[bytes], **_: object) -> Answer:
+    def post(self, path: str, chunks: Iterator[bytes], **_: object) -> UpstreamResponse:
         for _chunk in chunks:
             pass
         return self.answer

@@ -4,7 +4,7 @@ import pytest
 
 from app.clients.health import Experience, UpstreamHealth
 from app.clients.retry import Call, Retrier, count_failure
-from app.clients.transport import NotConnectedFailure, ServerFailure, Timeouts, UnusableAnswerFailure, UpstreamFailure
+from app.clients.transport import NotConnectedFailure, ServerFailure, Timeouts, UnusableResponseFailure, UpstreamFailure
 from app.domain.call import Deadline
 from app.errors import ActiveJobConflictError
 from tests.support.clocks import FakeMonotonic, FakeSleep
@@ -70,7 +70,7 @@ def test_what_the_client_did_is_not_the_upstreams_failure() -> None:
 
 def test_a_failure_that_passes_several_hands_is_counted_once() -> None:
     failures = increase("visiona_upstream_failures_total", kind="unusable", **LABELS)
-    failure = UnusableAnswerFailure("not a job")
+    failure = UnusableResponseFailure("not a job")
     count_failure(Call.GET_JOB, failure)
     count_failure(Call.GET_JOB, failure)
     assert failures() == 1

@@ -9,7 +9,7 @@ import pytest
 import responses
 from structlog.testing import capture_logs
 
-from app.clients.bulkhead import CrowdedFailure
+from app.clients.bulkhead import BulkheadFullFailure
 from app.clients.member_center import DownloadToken
 from app.clients.retry import Call
 from app.errors import (
@@ -442,7 +442,7 @@ def test_waiting_for_anothers_token_at_a_crowded_mc_is_mcs_failure(clients: Clie
     class Crowded:
         def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
             assert call is Call.TOKEN
-            raise CrowdedFailure("too many calls hang")
+            raise BulkheadFullFailure("too many calls hang")
 
     clients.member_center._retrier.bulkheads[Call.TOKEN.upstream] = Crowded()  # type: ignore[index,assignment]
     with pytest.raises(IDPUnavailableError, match="too many calls hang"):

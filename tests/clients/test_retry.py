@@ -5,11 +5,11 @@ from structlog.testing import capture_logs
 
 from app.clients.retry import MATRIX, Call, Retrier
 from app.clients.transport import (
-    AnswerLostFailure,
     NotConnectedFailure,
+    ResponseLostFailure,
     ServerFailure,
     Timeouts,
-    UnusableAnswerFailure,
+    UnusableResponseFailure,
     UpstreamFailure,
 )
 from app.domain.call import Deadline
@@ -74,16 +74,16 @@ def test_no_wait_is_begun_that_cannot_end_within_the_deadline(call: Call, second
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
 def test_a_time_out_at_the_deadline_is_the_deadlines(call: Call) -> None:
-    _, sleep, failure = run(call, seconds=3, takes=3, failure=AnswerLostFailure("late", is_timeout=True))
+    _, sleep, failure = run(call, seconds=3, takes=3, failure=ResponseLostFailure("late", is_timeout=True))
     assert isinstance(failure, DeadlineExceededError)
-    assert isinstance(failure.__cause__, AnswerLostFailure)
+    assert isinstance(failure.__cause__, ResponseLostFailure)
     assert sleep.waits == []
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
 def test_a_time_out_before_the_deadline_is_the_upstreams(call: Call) -> None:
-    upstream, sleep, failure = run(call, seconds=60, takes=10, failure=AnswerLostFailure("late", is_timeout=True))
-    assert isinstance(failure, AnswerLostFailure)
+    upstream, sleep, failure = run(call, seconds=60, takes=10, failure=ResponseLostFailure("late", is_timeout=True))
+    assert isinstance(failure, ResponseLostFailure)
     assert len(upstream.timeouts) == 3
     assert sleep.waits == [1.0, 2.0]
 
@@ -105,14 +105,14 @@ def test_a_spent_deadline_makes_no_try_at_all(call: Call) -> None:
 def test_a_stream_that_has_begun_is_retried_past_the_deadline() -> None:
     clock = FakeMonotonic()
     sleep = FakeSleep(clock)
-    upstream = Upstream(clock, 100, AnswerLostFailure("cut"))
-    with pytest.raises(AnswerLostFailure):
+    upstream = Upstream(clock, 100, ResponseLostFailure("cut"))
+    with pytest.raises(ResponseLostFailure):
         Retrier(sleep=sleep).run(Call.GET_FILE, Deadline(60, clock), upstream, has_begun=lambda: True)
     assert sleep.waits == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("call", Call)
-@pytest.mark.parametrize("failure", [UnusableAnswerFailure("what?"), JobNotFoundError(), ValueError("a bug")])
+@pytest.mark.parametrize("failure", [UnusableResponseFailure("what?"), JobNotFoundError(), ValueError("a bug")])
 def test_what_is_in_no_row_passes_through_at_once(call: Call, failure: Exception) -> None:
     sleep = FakeSleep()
     tries = []

@@ -14,13 +14,13 @@ import urllib3
 
 from app.clients.retry import MATRIX, Call, SignInCall
 from app.clients.transport import (
-    Answer,
-    AnswerLostFailure,
     NotConnectedFailure,
+    ResponseLostFailure,
     ServerFailure,
     Timeouts,
-    UnusableAnswerFailure,
+    UnusableResponseFailure,
     UpstreamFailure,
+    UpstreamResponse,
 )
 from app.errors import GatewayError
 from tests.clients.upstreams import JOB, MOCKED_SEND, Clients, MockedAdapter, Sink, message
@@ -151,11 +151,11 @@ LOST = {
 class ScriptedUploads:
     """Stands for the upload transport, which makes a session of its own for each try."""
 
-    def __init__(self, outcome: UpstreamFailure | Answer) -> None:
+    def __init__(self, outcome: UpstreamFailure | UpstreamResponse) -> None:
         self.outcome = outcome
         self.tries = 0
 
-    def post(self, path: str, chunks: Iterator[bytes], **_: object) -> Answer:
+    def post(self, path: str, chunks: Iterator[bytes], **_: object) -> UpstreamResponse:
         self.tries += 1
         if not isinstance(self.outcome, NotConnectedFailure):
             for _chunk in chunks:
@@ -174,7 +174,7 @@ def clients() -> Iterator[Clients]:
 
 
 def outcome_of(
-    clients: Clients, call: Call, reply: responses.Response, uploads: UpstreamFailure | Answer
+    clients: Clients, call: Call, reply: responses.Response, uploads: UpstreamFailure | UpstreamResponse
 ) -> tuple[object, int]:
     """What the call came to (a result or the code of a failure), and how many tries it took."""
     if call is Call.CREATE_JOB:
@@ -213,7 +213,7 @@ def test_every_row_says_what_section_6_says(call: Call) -> None:
     assert policy.tries == row.retries + 1
     assert policy.timeouts == row.timeouts
     assert set(policy.retried_on) == (
-        {NotConnectedFailure} if row.only_unsent else {NotConnectedFailure, AnswerLostFailure, ServerFailure}
+        {NotConnectedFailure} if row.only_unsent else {NotConnectedFailure, ResponseLostFailure, ServerFailure}
     )
 
 
@@ -224,7 +224,7 @@ def test_no_call_is_forgotten(table: dict[Call, object]) -> None:
 
 @pytest.mark.parametrize("call", Call)
 def test_a_good_answer_takes_one_try_and_no_wait(call: Call, clients: Clients) -> None:
-    result, tries = outcome_of(clients, call, reply_to(call, body=GOOD[call]), Answer(201, {}, GOOD[call]))
+    result, tries = outcome_of(clients, call, reply_to(call, body=GOOD[call]), UpstreamResponse(201, {}, GOOD[call]))
     assert not isinstance(result, str) or result == "at"
     assert tries == 1
     assert clients.sleep.waits == []
@@ -242,7 +242,7 @@ def test_a_failure_to_connect_is_retried_by_every_row(call: Call, failure: str, 
 @pytest.mark.parametrize("failure", LOST)
 @pytest.mark.parametrize("call", Call)
 def test_a_lost_answer_is_retried_unless_a_body_was_sent(call: Call, failure: str, clients: Clients) -> None:
-    result, tries = outcome_of(clients, call, reply_to(call, body=LOST[failure]()), AnswerLostFailure(failure))
+    result, tries = outcome_of(clients, call, reply_to(call, body=LOST[failure]()), ResponseLostFailure(failure))
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == expected_tries(call, was_sent=True)
     assert clients.sleep.waits == list(SECTION_6[call].waits[: tries - 1])
@@ -263,7 +263,7 @@ def test_a_5xx_is_retried_unless_a_body_was_sent(call: Call, status: int, client
 @pytest.mark.parametrize("call", [call for call in Call if call is not Call.CREATE_JOB])
 def test_a_body_cut_off_while_reading_is_retried(call: Call, received: bytes, clients: Clients) -> None:
     reply = reply_to(call, body=received, headers={"Content-Length": "100"}, auto_calculate_content_length=False)
-    result, tries = outcome_of(clients, call, reply, AnswerLostFailure(""))
+    result, tries = outcome_of(clients, call, reply, ResponseLostFailure(""))
     assert result == UNAVAILABLE[call]
     assert tries == expected_tries(call, was_sent=True)
     assert clients.sleep.waits == list(SECTION_6[call].waits)
@@ -274,7 +274,10 @@ def test_a_body_cut_off_while_reading_is_retried(call: Call, received: bytes, cl
 def test_a_redirect_is_neither_followed_nor_retried(call: Call, status: int, clients: Clients) -> None:
     headers = {"Location": "http://elsewhere.test/"}
     result, tries = outcome_of(
-        clients, call, reply_to(call, body=GOOD[call], status=status, headers=headers), Answer(status, headers, b"")
+        clients,
+        call,
+        reply_to(call, body=GOOD[call], status=status, headers=headers),
+        UpstreamResponse(status, headers, b""),
     )
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == 1
@@ -286,7 +289,9 @@ def test_a_redirect_is_neither_followed_nor_retried(call: Call, status: int, cli
     [(call, status, code) for call in Call for status, code in STATUSES[call].items()],
 )
 def test_a_4xx_has_its_own_meaning_and_is_not_retried(call: Call, status: int, code: str, clients: Clients) -> None:
-    result, tries = outcome_of(clients, call, reply_to(call, body=b"no", status=status), Answer(status, {}, b"no"))
+    result, tries = outcome_of(
+        clients, call, reply_to(call, body=b"no", status=status), UpstreamResponse(status, {}, b"no")
+    )
     assert result == code
     assert tries == 1
     assert clients.sleep.waits == []
@@ -295,7 +300,9 @@ def test_a_4xx_has_its_own_meaning_and_is_not_retried(call: Call, status: int, c
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("call", [Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.GET_FILE])
 def test_a_refused_token_is_fetched_anew_and_the_call_made_once_more(call: Call, status: int, clients: Clients) -> None:
-    result, tries = outcome_of(clients, call, reply_to(call, body=b"no", status=status), Answer(status, {}, b""))
+    result, tries = outcome_of(
+        clients, call, reply_to(call, body=b"no", status=status), UpstreamResponse(status, {}, b"")
+    )
     assert result == "idp_misconfigured"
     assert tries == 2
     assert len(clients.token_source.scopes) == 2
@@ -323,7 +330,7 @@ NONSENSE = {
 @pytest.mark.parametrize("call", [call for call in Call if call is not Call.GET_FILE])
 def test_a_whole_but_unusable_answer_is_not_retried(call: Call, nonsense: str, clients: Clients) -> None:
     body = NONSENSE[nonsense]
-    uploads = UnusableAnswerFailure("too large") if len(body) > 1 << 20 else Answer(200, {}, body)
+    uploads = UnusableResponseFailure("too large") if len(body) > 1 << 20 else UpstreamResponse(200, {}, body)
     result, tries = outcome_of(clients, call, reply_to(call, body=body), uploads)
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == 1
@@ -334,7 +341,7 @@ def test_a_whole_but_unusable_answer_is_not_retried(call: Call, nonsense: str, c
 @pytest.mark.parametrize("call", [call for call in Call if call is not Call.CREATE_JOB])
 def test_an_encoded_answer_is_refused_unread(call: Call, encoding: str, clients: Clients) -> None:
     reply = reply_to(call, body=b"\x1f\x8b", headers={"Content-Encoding": encoding})
-    result, tries = outcome_of(clients, call, reply, Answer(200, {}, b""))
+    result, tries = outcome_of(clients, call, reply, UpstreamResponse(200, {}, b""))
     assert result == UNAVAILABLE[call]
     assert tries == 1
 

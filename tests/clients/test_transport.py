@@ -15,16 +15,16 @@ import urllib3
 
 from app.clients import transport
 from app.clients.transport import (
-    MAX_ANSWER_BYTES,
-    Answer,
-    AnswerLostFailure,
+    MAX_RESPONSE_BYTES,
     BodyCutFailure,
     NotConnectedFailure,
     NotJSONFailure,
+    ResponseLostFailure,
     ServerFailure,
     Timeouts,
-    UnusableAnswerFailure,
+    UnusableResponseFailure,
     UpstreamFailure,
+    UpstreamResponse,
 )
 from app.clients.watchdog import Guard, Watchdog
 from tests.clients.upstreams import Script, Talk, Wire, answer, refusing_url, serving, upstream
@@ -33,7 +33,7 @@ SOON = Timeouts(connect_seconds=5, idle_seconds=5, total_seconds=5)
 SHORT = Timeouts(connect_seconds=0.3, idle_seconds=0.3, total_seconds=0.3)
 
 
-def call(url: str, timeouts: Timeouts = SOON) -> Answer:
+def call(url: str, timeouts: Timeouts = SOON) -> UpstreamResponse:
     client = upstream(url)
     try:
         return client.call("GET", "/x", timeouts=timeouts, headers={})
@@ -114,23 +114,25 @@ def test_an_upstream_that_speaks_no_tls_is_a_connection_that_was_not_made() -> N
 @pytest.mark.parametrize(
     ("talk", "kind"),
     [
-        pytest.param(resetting(b""), AnswerLostFailure, id="reset before the header"),
-        pytest.param(resetting(b"HTTP/1.1 200 OK\r\nConte"), AnswerLostFailure, id="reset within the header"),
-        pytest.param(saying(b"HTTP/1.1 200 OK"), AnswerLostFailure, id="closed after the status"),
-        pytest.param(saying(b"HTTP/1.1 200 OK\r\nX: y\r\n"), AnswerLostFailure, id="closed between headers"),
-        pytest.param(saying(HEADER[:-2]), AnswerLostFailure, id="closed before the empty line"),
+        pytest.param(resetting(b""), ResponseLostFailure, id="reset before the header"),
+        pytest.param(resetting(b"HTTP/1.1 200 OK\r\nConte"), ResponseLostFailure, id="reset within the header"),
+        pytest.param(saying(b"HTTP/1.1 200 OK"), ResponseLostFailure, id="closed after the status"),
+        pytest.param(saying(b"HTTP/1.1 200 OK\r\nX: y\r\n"), ResponseLostFailure, id="closed between headers"),
+        pytest.param(saying(HEADER[:-2]), ResponseLostFailure, id="closed before the empty line"),
         pytest.param(resetting(HEADER), BodyCutFailure, id="reset after the header"),
         pytest.param(resetting(HEADER + b"half"), BodyCutFailure, id="reset within the body"),
-        pytest.param(saying(b""), AnswerLostFailure, id="closed before the header"),
+        pytest.param(saying(b""), ResponseLostFailure, id="closed before the header"),
         pytest.param(saying(HEADER), BodyCutFailure, id="closed after the header"),
         pytest.param(saying(HEADER + b"x" * 99), BodyCutFailure, id="closed one byte before the end"),
         pytest.param(saying(CHUNKED + b"5\r\nhel"), BodyCutFailure, id="closed within a chunk"),
         pytest.param(saying(CHUNKED + b"5\r\nhello\r\n"), BodyCutFailure, id="closed before the last chunk"),
         pytest.param(saying(CHUNKED + b"zz\r\nhello\r\n"), BodyCutFailure, id="a chunk size that is none"),
-        pytest.param(saying(b"\x16\x03\x01\x00garbage\r\n\r\n"), AnswerLostFailure, id="no HTTP at all"),
-        pytest.param(saying(b"HTTP/1.1 abc\r\n\r\n"), AnswerLostFailure, id="a status that is none"),
-        pytest.param(saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), AnswerLostFailure, id="a line without end"),
-        pytest.param(saying(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), AnswerLostFailure, id="200 headers"),
+        pytest.param(saying(b"\x16\x03\x01\x00garbage\r\n\r\n"), ResponseLostFailure, id="no HTTP at all"),
+        pytest.param(saying(b"HTTP/1.1 abc\r\n\r\n"), ResponseLostFailure, id="a status that is none"),
+        pytest.param(saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), ResponseLostFailure, id="a line without end"),
+        pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), ResponseLostFailure, id="200 headers"
+        ),
         pytest.param(saying(answer(b"no", 500)), ServerFailure, id="500"),
         pytest.param(saying(answer(b"no", 999)), ServerFailure, id="999"),
     ],
@@ -146,12 +148,12 @@ def test_every_broken_answer_has_its_kind_and_no_foreign_exception_escapes(
 @pytest.mark.parametrize(
     ("talk", "kind"),
     [
-        pytest.param(stalling(b""), AnswerLostFailure, id="a stall before the header"),
-        pytest.param(stalling(b"HTTP/1.1 2"), AnswerLostFailure, id="a stall within the header"),
+        pytest.param(stalling(b""), ResponseLostFailure, id="a stall before the header"),
+        pytest.param(stalling(b"HTTP/1.1 2"), ResponseLostFailure, id="a stall within the header"),
         pytest.param(stalling(HEADER + b"half"), BodyCutFailure, id="a stall within the body"),
-        pytest.param(dripping(b"HTTP/1.1 200 OK\r\nX: ", b"x"), AnswerLostFailure, id="a header line that drips"),
-        pytest.param(dripping(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"), AnswerLostFailure, id="header lines that drip"),
-        pytest.param(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), AnswerLostFailure, id="100 Continue for ever"),
+        pytest.param(dripping(b"HTTP/1.1 200 OK\r\nX: ", b"x"), ResponseLostFailure, id="a header line that drips"),
+        pytest.param(dripping(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"), ResponseLostFailure, id="header lines that drip"),
+        pytest.param(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), ResponseLostFailure, id="100 Continue for ever"),
         pytest.param(dripping(HEADER, b"x"), BodyCutFailure, id="a body that drips"),
         pytest.param(dripping(CHUNKED, b"1\r\nx\r\n"), BodyCutFailure, id="chunks that drip"),
         pytest.param(dripping(b"HTTP/1.1 200 OK\r\n\r\n", b"x"), BodyCutFailure, id="a body without length that drips"),
@@ -187,7 +189,7 @@ def test_an_answer_that_comes_in_time_after_others_were_late_is_unharmed() -> No
                     client.call("GET", "/late", timeouts=SHORT, headers={})
                     return False
                 return client.call("GET", "/good", timeouts=SOON, headers={}).json() == {"a": 1}
-            except AnswerLostFailure as failure:
+            except ResponseLostFailure as failure:
                 return failure.is_timeout
 
         with ThreadPoolExecutor(20) as pool:
@@ -208,7 +210,7 @@ def test_a_pooled_connection_is_watched_too() -> None:
     with serving(talk) as server:
         client = upstream(server.url)
         assert client.call("GET", "/1", timeouts=SOON, headers={}).status == 200
-        with pytest.raises(AnswerLostFailure) as caught:
+        with pytest.raises(ResponseLostFailure) as caught:
             client.call("GET", "/2", timeouts=SHORT, headers={})
         client.close()
         assert caught.value.is_timeout
@@ -257,14 +259,14 @@ def test_fifty_megabytes_of_json_are_not_read_to_their_end() -> None:
             wire.send(b"[" * 65_536)
             sent += 65_536
 
-    assert isinstance(failure_of(talk), UnusableAnswerFailure)
+    assert isinstance(failure_of(talk), UnusableResponseFailure)
     assert sent < 25 * 1024 * 1024
 
 
 def test_an_answer_of_exactly_the_limit_is_whole_and_one_byte_more_is_refused() -> None:
-    with serving(saying(answer(b"x" * MAX_ANSWER_BYTES))) as server:
-        assert len(call(server.url).body) == MAX_ANSWER_BYTES
-    assert isinstance(failure_of(saying(answer(b"x" * (MAX_ANSWER_BYTES + 1)))), UnusableAnswerFailure)
+    with serving(saying(answer(b"x" * MAX_RESPONSE_BYTES))) as server:
+        assert len(call(server.url).body) == MAX_RESPONSE_BYTES
+    assert isinstance(failure_of(saying(answer(b"x" * (MAX_RESPONSE_BYTES + 1)))), UnusableResponseFailure)
 
 
 def test_bytes_after_the_announced_length_are_not_read() -> None:
@@ -275,19 +277,19 @@ def test_bytes_after_the_announced_length_are_not_read() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b'{"a": Infinity}', b"[" * 100_000, b"\xff", b"9" * 5_000])
 def test_what_is_not_json_is_said_to_be_none(body: bytes) -> None:
     with pytest.raises(NotJSONFailure):
-        Answer(200, {}, body).json()
+        UpstreamResponse(200, {}, body).json()
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"a"', b"true"])
 def test_json_of_another_shape_is_no_object(body: bytes) -> None:
-    with pytest.raises(UnusableAnswerFailure, match="not a JSON object"):
-        Answer(200, {}, body).json_object()
+    with pytest.raises(UnusableResponseFailure, match="not a JSON object"):
+        UpstreamResponse(200, {}, body).json_object()
 
 
 def test_no_failure_repeats_anything_of_the_body_or_the_url() -> None:
     with serving(saying(answer(b"secret-of-the-upstream", headers={"Content-Encoding": "gzip"}))) as server:
         client = upstream(server.url)
-        with pytest.raises(UnusableAnswerFailure) as caught:
+        with pytest.raises(UnusableResponseFailure) as caught:
             client.call("GET", "/x", timeouts=SOON, headers={}, query={"q": "secret-query"})
         client.close()
     assert "secret" not in str(caught.value)
@@ -400,7 +402,7 @@ def test_an_exception_that_is_ours_passes_the_translation_unchanged() -> None:
     ],
 )
 def test_a_time_out_is_seen_through_every_wrapping(make: Callable[[], Exception]) -> None:
-    with pytest.raises(AnswerLostFailure) as caught, transport.translated():
+    with pytest.raises(ResponseLostFailure) as caught, transport.translated():
         raise make()
     assert caught.value.is_timeout
 
@@ -436,7 +438,7 @@ def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
     with serving(saying(answer(b"late"))) as server:
         client = upstream(server.url)
         client._watchdog = Fired()  # type: ignore[assignment]
-        with pytest.raises(AnswerLostFailure) as caught:
+        with pytest.raises(ResponseLostFailure) as caught:
             client.open("/x", timeouts=SOON, header_seconds=5, headers={})
         client.close()
     assert caught.value.is_timeout
@@ -445,4 +447,4 @@ def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
 def test_a_status_line_that_is_none_is_no_answer() -> None:
     """http.client lets go of the connection by itself then."""
     failure = failure_of(saying(b"HTTP/1.1 fine OK\r\nContent-Length: 0\r\n\r\n"))
-    assert type(failure) is AnswerLostFailure
+    assert type(failure) is ResponseLostFailure

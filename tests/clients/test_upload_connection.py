@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 
-from app.clients.transport import Answer, AnswerLostFailure, NotConnectedFailure, Timeouts
+from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts, UpstreamResponse
 from app.clients.upload import UploadTransport
 from app.clients.upload_connection import _Sender, _TLSSender
 from app.streaming.interruption import Interruption
@@ -41,7 +41,7 @@ class Far:
         self.server = LocalServer(talk, context)
         self.transport = UploadTransport(self.server.url, WATCHDOG, certificate)
 
-    def post(self, chunks: Iterator[bytes], idle_seconds: float = IDLE_SECONDS) -> Answer:
+    def post(self, chunks: Iterator[bytes], idle_seconds: float = IDLE_SECONDS) -> UpstreamResponse:
         return self.transport.post("/jobs", chunks, timeouts=Timeouts(5, idle_seconds, None), headers={})
 
 
@@ -141,7 +141,7 @@ def test_an_upstream_that_takes_nothing_is_given_up_after_the_idle_time(reach: R
         wire.read_head()
         heard.wait(30)
 
-    with pytest.raises(AnswerLostFailure) as failure:
+    with pytest.raises(ResponseLostFailure) as failure:
         reach(talk).post(endless(), idle_seconds=0.5)
     heard.set()
     assert failure.value.is_timeout
@@ -151,7 +151,7 @@ def test_an_upstream_that_closes_without_a_word_has_lost_the_answer(reach: Reach
     def talk(wire: Wire) -> None:
         wire.read_head()
 
-    with pytest.raises(AnswerLostFailure) as failure:
+    with pytest.raises(ResponseLostFailure) as failure:
         reach(talk).post(endless())
     assert not isinstance(failure.value, NotConnectedFailure)
 
@@ -161,7 +161,7 @@ def test_a_reset_in_the_middle_has_lost_the_answer(reach: Reach) -> None:
         wire.read_head()
         wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
-    with pytest.raises(AnswerLostFailure):
+    with pytest.raises(ResponseLostFailure):
         reach(talk).post(endless())
 
 
@@ -268,7 +268,7 @@ def test_tls_that_breaks_after_bytes_are_gone_is_no_connection_that_was_not_made
 
     far = Far(lambda wire: wire.wait_for_end(), certificate)
     try:
-        with pytest.raises(AnswerLostFailure):
+        with pytest.raises(ResponseLostFailure):
             far.transport.post(
                 "/jobs", iter([BLOCK]), timeouts=Timeouts(5, 5, None), headers={}, interruption=Breaking()
             )

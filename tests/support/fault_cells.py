@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from app.clients.retry import MATRIX, Call
-from app.clients.transport import AnswerLostFailure, NotConnectedFailure, ServerFailure
+from app.clients.transport import NotConnectedFailure, ResponseLostFailure, ServerFailure
 from app.errors import catalogue
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER, SERVICE_CLIENT_ID, SERVICE_CLIENT_SECRET
 from tests.support.clients import Client
@@ -339,7 +339,7 @@ def kind_for(call: Call, fault: Fault) -> Kind:
 
 
 def _tries(call: Call, fault: Fault, kind: Kind) -> int:
-    failure = {Kind.NOT_CONNECTED: NotConnectedFailure, Kind.LOST: AnswerLostFailure}.get(kind)
+    failure = {Kind.NOT_CONNECTED: NotConnectedFailure, Kind.LOST: ResponseLostFailure}.get(kind)
     if fault.status is not None and fault.status >= 500:
         failure = ServerFailure
     if failure is not None and issubclass(failure, MATRIX[call].retried_on):

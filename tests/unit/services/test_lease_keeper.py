@@ -36,17 +36,17 @@ def keeper(leases: MemoryLeases, writes: DeferredWrites, clock: FakeMonotonic, s
 
 
 def hold(keeper: LeaseKeeper) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+    with keeper.held("upload:alice", "one", error=UploadInProgressError):
         pass
 
 
 def fail_inside(keeper: LeaseKeeper) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+    with keeper.held("upload:alice", "one", error=UploadInProgressError):
         raise ValueError("a bug")
 
 
 def test_a_lease_is_held_for_the_block_and_given_back(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+    with keeper.held("upload:alice", "one", error=UploadInProgressError):
         assert leases.holders == {"upload:alice": "one"}
         assert keeper.is_held("upload:alice")
     assert leases.holders == {}
@@ -69,7 +69,7 @@ def test_somebody_elses_lease_is_refused_and_left_alone(keeper: LeaseKeeper, lea
 def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
     keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+    with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         clock.advance(19.999)
         lease.keep()
         assert len(leases.renewals) == 0
@@ -87,7 +87,7 @@ def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
 def test_a_lost_lease_is_the_failure_that_taking_it_would_have_been(
     keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+    with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.holders["upload:alice"] = "another"
         lease.keep()  # not due yet: nobody has looked
         clock.advance(20)
@@ -100,7 +100,7 @@ def test_a_lost_lease_is_the_failure_that_taking_it_would_have_been(
 def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
     keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+    with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.failing = ModelStoreUnavailableError("down")
         clock.advance(149.999)
         lease.keep()
@@ -114,7 +114,7 @@ def test_a_failed_renewal_waits_before_its_next_try(
     keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     """A body that arrives in many small chunks must not ask a database that is down for each of them."""
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError) as lease:
+    with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.failing = ModelStoreUnavailableError("down")
         before = leases.calls.count("renew")
         clock.advance(20)
@@ -138,7 +138,7 @@ def test_a_lease_that_cannot_be_released_is_released_in_the_background(
     keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
     """The work's outcome is not hidden, and its user is not locked out until the lease expires."""
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+    with keeper.held("upload:alice", "one", error=UploadInProgressError):
         leases.failing = ModelStoreUnavailableError("down")
     assert not writes.flush()
     assert leases.holders == {"upload:alice": "one"}
@@ -150,7 +150,7 @@ def test_a_lease_that_cannot_be_released_is_released_in_the_background(
 def test_a_late_release_leaves_the_next_holder_alone(
     keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
-    with keeper.held("upload:alice", "one", taken=UploadInProgressError):
+    with keeper.held("upload:alice", "one", error=UploadInProgressError):
         leases.failing = ModelStoreUnavailableError("down")
     leases.failing = None
     leases.holders["upload:alice"] = "another"

@@ -39,7 +39,7 @@ def a_promotion(**fields: object) -> Promotion:
 def keep(bench: Bench, promotion: Promotion | None = None, user_id: str = "alice", source: str = "net.onnx") -> object:
     job = a_job("job-1", "completed", parameters={"platform": "730"})
     with (
-        bench.keeper.held("job:job-1", "holder", taken=DeadlineExceededError) as lease,
+        bench.keeper.held("job:job-1", "holder", error=DeadlineExceededError) as lease,
         bench.slots.transfer(TransferKind.PULL, user_id) as transfer,
     ):
         return bench.results.keep(
