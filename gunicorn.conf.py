@@ -16,10 +16,10 @@ from app.library.migrating import migrate, pending_migrations
 from app.log import configure_logging
 from app.metrics import worker_started
 from app.metrics_files import count_as, forget_gauges, prepare_directory, restore_directory
+from app.server.memory import keep_freed_chunks
+from app.server.refusals import answer_refusals
+from app.server.worker import GatewayWorker, choose_worker_class
 from app.services.sweep import SweepSchedule
-from app.streaming.memory import keep_freed_chunks
-from app.streaming.refusals import answer_refusals
-from app.streaming.worker import GatewayWorker, choose_worker_class
 
 try:
     _settings = load_settings()
@@ -48,7 +48,7 @@ class _StructuredLogger(Logger):
 bind = "127.0.0.1:8000"
 
 # Threads, because the work is waiting for upstreams; few processes, because caches and single flight are theirs.
-# Ours is gunicorn's gthread with an end that loses no request (app/streaming/worker.py).
+# Ours is gunicorn's gthread with an end that loses no request (app/server/worker.py).
 GatewayWorker.drain_seconds = _settings.drain_seconds
 worker_class = choose_worker_class()
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))

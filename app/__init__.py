@@ -1,7 +1,7 @@
 """The visionA conversion gateway: the one door between the visionA frontend and the conversion services.
 
 `create_app` is all that a server needs. The rooms, from the top down: `console` (the page), `api` (the edge),
-`bootstrap` (the composition root), `services`, `clients` and `library`, `streaming`, `domain`, `errors`.
+`bootstrap` (the composition root), `services`, `clients` and `library`, `server`, `streaming`, `domain`, `errors`.
 """
 
 from collections.abc import Callable

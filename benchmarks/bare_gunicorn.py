@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.streaming.memory import keep_freed_chunks
+from app.server.memory import keep_freed_chunks
 
 _ours = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
 exec(compile(_ours.read_text(encoding="utf-8"), str(_ours), "exec"))

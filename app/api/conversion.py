@@ -11,10 +11,10 @@ from app.api.documents import JobBodies, job_document, model_document, timestamp
 from app.api.preconditions import is_unchanged
 from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
+from app.server.draining import is_draining
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
 from app.streaming import Chunk
-from app.streaming.draining import is_draining
 from app.streaming.inbound import InboundLimits, RequestBody, announced_length, too_large
 from app.streaming.interruption import Interruption
 from app.streaming.multipart import parse_boundary

@@ -7,8 +7,8 @@ from app import metrics
 from app.api.context import gateway
 from app.clients.health import Experience
 from app.clients.retry import UPSTREAMS
+from app.server.draining import is_draining
 from app.services.readiness import OK
-from app.streaming.draining import is_draining
 
 log = structlog.get_logger(__name__)
 

@@ -20,7 +20,7 @@ from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.identity import claims_identity
 from app.domain.model import clean_filename, clean_name
 from app.errors import GatewayError
-from app.streaming.heads import MAX_HEAD_BYTES, Head, read_head
+from app.server.heads import MAX_HEAD_BYTES, Head, read_head
 from app.streaming.multipart import UploadMessage, parse_boundary
 from tests.api.edge import Edge, make_edge
 

@@ -19,7 +19,7 @@ from app.api.session import SESSION_COOKIE, configure_sessions, cookie_name
 from app.config import Settings, load_settings
 from app.domain.security_headers import security_headers
 from app.errors import TooManyRequestsError
-from app.streaming.heads import MAX_HEAD_BYTES
+from app.server.heads import MAX_HEAD_BYTES
 from tests.api.edge import CONVERSION, ENVIRON, Edge, make_edge
 from tests.support.nginx import CONFIGURATION
 from tests.support.nginx_directives import Block, parse, seconds, size

@@ -26,7 +26,8 @@ from app.bootstrap import build_gateway
 from app.clients.retry import MATRIX, Retrier, RetryPolicy, UpstreamCall
 from app.clients.transport import Timeouts
 from app.config import load_settings
-from app.streaming import answering, rate, worker
+from app.server import answering, worker
+from app.streaming import rate
 
 DEFAULT_TRY_SECONDS = 1.0
 DEFAULT_WAIT_FACTOR = 0.02

@@ -14,8 +14,8 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import InvalidResponseHeader
 
 from app.api.models import PIECE_BYTES
-from app.streaming import answering
-from app.streaming.answering import OneSendResponse, send_heads_with_bodies
+from app.server import answering
+from app.server.answering import OneSendResponse, send_heads_with_bodies
 from tests.support.clocks import FakeMonotonic
 
 

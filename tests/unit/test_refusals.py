@@ -7,7 +7,7 @@ import pytest
 from gunicorn import util
 
 from app.domain.security_headers import security_headers
-from app.streaming.refusals import answer_refusals, refusal
+from app.server.refusals import answer_refusals, refusal
 
 HEADERS = security_headers(is_https=True)
 

@@ -9,8 +9,8 @@ import pytest
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
-from app.streaming.lingering import Discarder
-from app.streaming.worker import GatewayWorker, choose_worker_class
+from app.server.lingering import Discarder
+from app.server.worker import GatewayWorker, choose_worker_class
 
 
 def test_our_worker_is_taken_on_this_version_of_gunicorn() -> None:

@@ -11,7 +11,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.streaming.heads import MAX_HEAD_BYTES, Head, read_head
+from app.server.heads import MAX_HEAD_BYTES, Head, read_head
 
 HEAD = b"POST /api/conversion/init HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
 BODY = b"body"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.streaming.lingering import TURN_BYTES, Discarder, DiscardLimits
+from app.server.lingering import TURN_BYTES, Discarder, DiscardLimits
 from tests.support.clocks import FakeMonotonic
 
 LIMITS = DiscardLimits(max_bytes=10_000_000, idle_seconds=2, total_seconds=30)

@@ -30,11 +30,11 @@ from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from app import metrics
-from app.streaming import answering
-from app.streaming.draining import begin_draining
-from app.streaming.heads import MAX_HEAD_BYTES, Head, read_head
+from app.server import answering
+from app.server.draining import begin_draining
+from app.server.heads import MAX_HEAD_BYTES, Head, read_head
+from app.server.lingering import Discarder, DiscardLimits
 from app.streaming.inbound import SERVER_READS_ON_BYTES
-from app.streaming.lingering import Discarder, DiscardLimits
 
 #: How long a head may take from its first byte to its end.
 HEAD_SECONDS = 15.0
