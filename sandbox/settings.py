@@ -116,7 +116,7 @@ class URLs:
         return {MEMBER_CENTER: self.member_center, CONVERTER: self.converter, FILE_ACCESS: self.file_access}[service]
 
     def gateway_environment(self, gateway: str = DEFAULT_GATEWAY) -> dict[str, str]:
-        """The `VISIONA_*` variables (DESIGN.md, section 4) that point a gateway at this sandbox."""
+        """Return the `VISIONA_*` variables that point a gateway at this sandbox."""
         return {
             "VISIONA_OIDC_ISSUER": self.member_center,
             "VISIONA_OIDC_CLIENT_ID": WEB_CLIENT_ID,

@@ -1,7 +1,7 @@
 """The converter: starting, watching, listing and promoting conversion jobs.
 
-Answers are read liberally (section 3 of the design). Every failure leaves as a GatewayError; which one, is decided
-here and nowhere else.
+Responses are read liberally (docs/upstreams.md has the contract). Every failure leaves as a GatewayError; this module
+alone decides which one.
 """
 
 import contextlib

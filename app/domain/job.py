@@ -1,7 +1,7 @@
 """Conversion jobs: their ids, states and stages, and how a converter's answer is read.
 
-Reading is liberal (section 3 of the design): what is missing or odd becomes None, an unknown status counts as
-running. Only an answer without a usable job id is no job at all.
+Reading is liberal (docs/upstreams.md): a missing or odd value becomes None, and an unknown status counts as running.
+Only a response without a usable job id is not a job.
 """
 
 import math

@@ -28,7 +28,7 @@ from app.streaming.interruption import Interruption
 MAX_FIELD_BYTES = 1024 * 1024
 #: Smaller pieces are joined, as long as more is at hand: a send has its price, and so has a copy.
 JOIN_BELOW_BYTES = 16 * 1024
-#: The part whose file is the model (upstream contract, section 3).
+#: The part whose file is the model (docs/upstreams.md).
 MODEL_PART = "model"
 
 _MAX_REMEMBERED_VALUE_BYTES = 200
