@@ -1,3 +1,3 @@
-"""Which version of the gateway this is. Stated here and nowhere else; `setup.cfg` reads it."""
+"""The version of the gateway (Semantic Versioning). `setup.cfg` reads it from here; CHANGELOG.md describes it."""
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"
