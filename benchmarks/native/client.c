@@ -7,7 +7,6 @@
  * at once: HEAD, PREFIX, FILLED bytes of BLOCK over and over, TAIL. CHUNK is 0, or the size of the chunks of a chunked
  * body. For each it prints the answer's status, the seconds from the first byte sent to the whole answer, the size of
  * the answer's body, and the number after "received_bytes" in it (-1 without one); then the seconds for all together.
- * The environment's BENCH_SEND_RATE paces it, in bytes a second and connection.
  *
  * `poll` keeps one connection a thread and sends REQUEST again whenever it is answered and PAUSE is over. It prints the
  * number of answers, how many were not 200, the seconds in all, and the median, the 99th percentile and the largest of
@@ -30,7 +29,6 @@
 #define BUFFER (512 * 1024)
 #define PATIENCE_SECONDS 120
 #define MOST_POLLS 2000000
-#define PACED_PIECE ((size_t)256 * 1024)
 
 struct file {
     char *data;
@@ -46,7 +44,6 @@ static int port;
 static struct file prefix, block, tail, request;
 static long long filled;
 static size_t chunk;
-static double rate; /* bytes a second and connection; 0 is as fast as it goes */
 static pthread_barrier_t all_connected;
 
 static double now(void) {
@@ -110,14 +107,10 @@ static int put_body(int fd, const char *data, size_t bytes) {
 static int put_request(int fd, struct file head) {
     if (!put(fd, head.data, head.bytes, prefix.bytes || filled ? MSG_MORE : 0)) return 0;
     if (!put_body(fd, prefix.data, prefix.bytes)) return 0;
-    size_t most = rate > 0 && block.bytes > PACED_PIECE ? PACED_PIECE : block.bytes;
-    double began = now();
     for (long long left = filled; left > 0;) {
-        size_t here = left < (long long)most ? (size_t)left : most;
+        size_t here = left < (long long)block.bytes ? (size_t)left : block.bytes;
         if (!put_body(fd, block.data, here)) return 0;
         left -= (long long)here;
-        double ahead = rate > 0 ? (double)(filled - left) / rate - (now() - began) : 0;
-        if (ahead > 0) usleep((useconds_t)(ahead * 1e6));
     }
     return put_body(fd, tail.data, tail.bytes) && (!chunk || put(fd, "0\r\n\r\n", 5, 0));
 }
@@ -266,7 +259,6 @@ int main(int count, char **arguments) {
         filled = atoll(arguments[5]);
         tail = load(arguments[6]);
         chunk = (size_t)atoll(arguments[7]);
-        rate = getenv("BENCH_SEND_RATE") ? atof(getenv("BENCH_SEND_RATE")) : 0;
         return send_all(count - 8, arguments + 8);
     }
     if (count == 7 && !strcmp(arguments[1], "poll")) {
