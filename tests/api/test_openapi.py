@@ -46,7 +46,7 @@ def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str
 
 def address(operation: Operation) -> str:
     """An address that the operation's route matches."""
-    given = operation.rule.replace("<path:name>", "console.css")
+    given = operation.rule.replace("<path:name>", "css/base.css")
     for placeholder in ("<job_id>", "<model_id>", "<version>"):
         given = given.replace(placeholder, "some-id")
     return given

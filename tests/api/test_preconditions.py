@@ -11,7 +11,7 @@ FILE = "/api/models/model-1/file"
 TAGGED = (
     "/openapi.json",
     "/console/errors.json",
-    f"/console/{VERSION}/console.css",
+    f"/console/{VERSION}/css/base.css",
     "/api/conversion/job-1",
     FILE,
 )

@@ -7,7 +7,7 @@ import pytest
 from tests.support.clients import Client
 from tests.support.stack import Stack
 
-PUBLIC = ["/openapi.json", "/docs", "/console/errors.json", "/console/any/js/console.js", "/console/any/console.css"]
+PUBLIC = ["/openapi.json", "/docs", "/console/errors.json", "/console/any/js/console.js", "/console/any/css/base.css"]
 OF_A_PERSON = [
     "/",
     "/?lang=en",

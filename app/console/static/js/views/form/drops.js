@@ -1,0 +1,36 @@
+// Files that are dropped on the page.
+
+/** The whole page takes files: nobody has to hit the frame, and a miss does not open the file instead. */
+export function takeDrops(element, onFiles) {
+  let depth = 0;
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const show = () => element.classList.toggle("dropping", depth > 0);
+  const listeners = {
+    dragenter: (event) => {
+      if (!hasFiles(event)) return;
+      depth += 1;
+      show();
+    },
+    dragleave: (event) => {
+      if (!hasFiles(event)) return;
+      depth = Math.max(0, depth - 1);
+      show();
+    },
+    dragover: (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "copy";
+    },
+    drop: (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      depth = 0;
+      show();
+      onFiles([...event.dataTransfer.files]);
+    },
+  };
+  for (const [name, listener] of Object.entries(listeners)) window.addEventListener(name, listener);
+  return () => {
+    for (const [name, listener] of Object.entries(listeners)) window.removeEventListener(name, listener);
+  };
+}
