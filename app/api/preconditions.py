@@ -5,8 +5,9 @@ a response, cannot tell a failed If-Match from a copy that is still good: a down
 """
 
 from datetime import datetime
+from http import HTTPStatus
 
-from flask import request
+from flask import Response, request
 from werkzeug.http import is_resource_modified
 
 from app.errors import PreconditionFailedError
@@ -33,3 +34,14 @@ def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool
         raise PreconditionFailedError("If-Unmodified-Since")
     asked = {name: value for name, value in environ.items() if name not in _DEMANDS}
     return not is_resource_modified(asked, etag=entity_tag, last_modified=last_modified)
+
+
+def conditional(response: Response, entity_tag: str) -> Response:
+    """Give the response its ETag, and make it a 304 if the caller's copy is current.
+
+    Raises PreconditionFailedError like `is_unchanged`.
+    """
+    response.set_etag(entity_tag)
+    if is_unchanged(entity_tag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+    return response

@@ -1,25 +1,18 @@
 """The console's routes. None of them needs a session: without one the page says where to sign in."""
 
 import hashlib
-from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, Response, current_app, json, render_template
 
 from app.api.context import gateway
 from app.api.documents import timestamp
-from app.api.openapi.views import described_document
-from app.api.preconditions import is_unchanged
+from app.api.preconditions import conditional
 from app.api.session import current_session
 from app.api.signin import LANGUAGE_COOKIE
-from app.console import docs
 from app.console.assets import VERSION, find_asset, module_names
-from app.console.preferences import (
-    MAX_AGE_SECONDS,
-    asked_language,
-    reading_language,
-    theme,
-)
+from app.console.docs import render_reference
+from app.console.preferences import MAX_AGE_SECONDS, asked_language, reading_language, theme
 from app.console.texts import texts
 from app.domain.identity import Session
 from app.errors import LANGUAGES, ModelStoreUnavailableError, NotFoundError, UnauthenticatedError, catalogue
@@ -72,7 +65,7 @@ def errors() -> Response:
     body = json.dumps(document, separators=(",", ":")).encode()
     response = Response(body, mimetype="application/json")
     response.headers["Cache-Control"] = f"public, max-age={CATALOGUE_SECONDS}"
-    return _conditional(response, hashlib.sha256(body).hexdigest()[:32])
+    return conditional(response, hashlib.sha256(body).hexdigest()[:32])
 
 
 @blueprint.get("/console/<version>/<path:name>")
@@ -84,31 +77,15 @@ def asset(version: str, name: str) -> Response:
     response = Response(found.body, content_type=found.content_type)
     is_current = version == VERSION
     response.headers["Cache-Control"] = f"public, max-age={ASSET_SECONDS}, immutable" if is_current else "no-cache"
-    return _conditional(response, found.etag)
+    return conditional(response, found.etag)
 
 
 def _rendered_reference(language: str) -> str:
-    """The part of `/docs` that is the same for everybody. It costs twenty times the rest, so it is rendered once."""
+    """Return the reference in this language. It is slow to render, so that is done once."""
     rendered: dict[str, str] = current_app.extensions.setdefault(_REFERENCES, {})
     if language not in rendered:
-        document = described_document()
-        rendered[language] = render_template(
-            "console/reference.html",
-            text=texts(language),
-            document=document,
-            sections=docs.sections(document, language),
-            schemas=docs.schemas(document),
-            prose=docs.prose,
-            inline=docs.inline,
-        )
+        rendered[language] = render_reference(gateway().settings, language)
     return rendered[language]
-
-
-def _conditional(response: Response, entity_tag: str) -> Response:
-    response.set_etag(entity_tag)
-    if is_unchanged(entity_tag):
-        response.status_code = HTTPStatus.NOT_MODIFIED
-    return response
 
 
 def _page(template: str, **values: Any) -> Response:

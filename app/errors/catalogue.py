@@ -37,6 +37,7 @@ class Entry:
     retryable: bool
     title: Mapping[str, str]
     detail: Mapping[str, str]
+    retry_after_seconds: float | None = None
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -71,9 +72,9 @@ def _texts(code: str, field: str, table: Mapping[str, object]) -> Mapping[str, s
 
 
 def _entry(code: str, table: Mapping[str, object]) -> Entry:
-    status, retryable = table["status"], table["retryable"]
-    if not isinstance(status, int) or not isinstance(retryable, bool):
-        raise TypeError(f"catalogue entry {code!r}: status is a number, retryable a boolean")
+    status, retryable, seconds = table["status"], table["retryable"], table.get("retry_after_seconds")
+    if not isinstance(status, int) or not isinstance(retryable, bool) or not isinstance(seconds, int | None):
+        raise TypeError(f"catalogue entry {code!r}: status and retry_after_seconds are numbers, retryable a boolean")
     return Entry(
         code=code,
         status=status,
@@ -82,6 +83,7 @@ def _entry(code: str, table: Mapping[str, object]) -> Entry:
         retryable=retryable,
         title=_texts(code, "title", table),
         detail=_texts(code, "detail", table),
+        retry_after_seconds=seconds,
     )
 
 

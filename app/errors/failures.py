@@ -42,7 +42,6 @@ class GatewayError(Exception):
     """
 
     code: ClassVar[str] = "internal_error"
-    default_retry_after_seconds: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class GatewayError(Exception):
         super().__init__(reason or self.code)
         self.reason = reason
         self.retry_after_seconds = (
-            self.default_retry_after_seconds if retry_after_seconds is None else retry_after_seconds
+            self.entry.retry_after_seconds if retry_after_seconds is None else retry_after_seconds
         )
         self.extensions: Mapping[str, Any] = dict(extensions or {})
         self.texts: Mapping[str, str] = dict(texts or {})
@@ -154,14 +153,12 @@ class UploadInProgressError(GatewayError):
     """The caller is already uploading, in whichever worker."""
 
     code = "upload_in_progress"
-    default_retry_after_seconds = 5
 
 
 class JobNotCompletedError(GatewayError):
     """A result was asked for before the job has completed."""
 
     code = "job_not_completed"
-    default_retry_after_seconds = 5
 
 
 class JobFailedError(GatewayError):
@@ -227,7 +224,6 @@ class TooManyRequestsError(GatewayError):
     """The user already has as many requests or transfers in progress as one user may have."""
 
     code = "too_many_requests"
-    default_retry_after_seconds = 5
 
 
 class UploadTimeoutError(GatewayError):
@@ -240,14 +236,12 @@ class UploadCapacityError(GatewayError):
     """No place for a long transfer is free in this worker."""
 
     code = "upload_capacity"
-    default_retry_after_seconds = 5
 
 
 class DrainingError(GatewayError):
     """The server is shutting down and takes no new uploads."""
 
     code = "draining"
-    default_retry_after_seconds = 5
 
 
 class ConverterRejectedError(GatewayError):
@@ -267,7 +261,6 @@ class ConverterBusyError(GatewayError):
     """The converter answered 429."""
 
     code = "converter_busy"
-    default_retry_after_seconds = 5
 
 
 class ConverterUnavailableError(GatewayError):
@@ -320,7 +313,6 @@ class IDPUnavailableError(GatewayError):
     """The token endpoint cannot be reached, answers 5xx, 429 or something unusable, or revoked a token that we kept."""
 
     code = "idp_unavailable"
-    default_retry_after_seconds = 5
 
 
 class DownloadTokenFailedError(GatewayError):

@@ -17,8 +17,8 @@ from app.api.documents import job_document, model_document
 from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
 from app.api.openapi import build_document, documented_statuses
-from app.api.openapi.document import failures_of, needs_session
-from app.api.openapi.operations import OPERATIONS, TAGS, Operation
+from app.api.openapi.operation import Operation
+from app.api.openapi.operations import OPERATIONS
 from app.api.requests import MAX_HEADER_BYTES
 from app.domain.job import JobError, JobStatus
 from app.domain.model import Model
@@ -125,7 +125,8 @@ def test_nothing_is_named_that_does_not_exist_nor_kept_that_nobody_names(documen
     for part in written.split('"$ref": "#/components/')[1:]:
         kind, name = part.split('"', 1)[0].split("/")
         assert name in document["components"][kind]
-    assert {operation.tag for operation in OPERATIONS} == set(TAGS)
+    used = {tag for _, _, operation in operations_of(document) for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
 
 
 def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, Any]) -> None:
@@ -273,8 +274,8 @@ def test_a_header_that_is_too_long_is_refused_as_described(shared_edge: Edge, op
 @each_operation
 def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: Operation) -> None:
     """Where a session is needed, one request more than a user may have in progress is refused with 429."""
-    assert needs_session(operation) == (429 in documented_statuses()[operation.method, operation.rule])
-    if needs_session(operation):
+    assert operation.needs_session == (429 in documented_statuses()[operation.method, operation.rule])
+    if operation.needs_session:
         answer = ask(busy_edge, operation)
         assert (answer.status_code, code_of(answer, operation)) in {(429, "too_many_requests"), (429, None)}
 
@@ -291,6 +292,6 @@ def test_what_is_not_configured_answers_as_described(disabled_edge: Edge, operat
 def test_a_lost_database_answers_as_described(forgetful_edge: Edge, operation: Operation) -> None:
     """Where a session is needed and cannot be looked up, 500 is the answer; everything else goes on without it."""
     answer = ask(forgetful_edge, operation, operation.operation_id)
-    assert (answer.status_code == 500) == ("model_store_unavailable" in failures_of(operation))
+    assert (answer.status_code == 500) == ("model_store_unavailable" in operation.codes)
     if answer.status_code == 500:
         assert code_of(answer, operation) in {"model_store_unavailable", None}

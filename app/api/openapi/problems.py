@@ -1,20 +1,20 @@
-"""The failures of an operation as responses of its description, made from the one catalogue.
+"""The failures of an operation as OpenAPI responses, made from the error catalog.
 
-An operation names codes; statuses, texts, keys and whether a retry may help are the catalogue's, so that nothing is
-told twice.
+An operation names codes. Their statuses, texts and keys come from the catalog.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.api.openapi.schemas import JOB_EXAMPLE, reference
-from app.errors import LANGUAGES, ActiveJobConflictError, Entry, GatewayError, catalogue
+from app.api.openapi.operation import Operation
+from app.api.openapi.schemas import JOB_EXAMPLE, header_references, reference
+from app.errors import LANGUAGES, Entry, catalogue
 
-#: What fills the placeholders of detail texts in the examples.
+#: Values for the placeholders of detail texts in the examples.
 _EXAMPLE_TEXTS = {
     "problem": "limit must be a number from 1 to 100",
     "limit": "at most 5368709120 bytes in total",
-    "upstream_message": "The model has an operator that this chip does not know.",
+    "upstream_message": "This chip doesn't support an operator in the model.",
 }
 #: The members that failures add to the problem document (RFC 9457, section 3.2).
 _EXAMPLE_EXTENSIONS: Mapping[str, Mapping[str, Any]] = {
@@ -35,9 +35,9 @@ _OWN_HEADERS = {
 
 
 def by_status(codes: Iterable[str]) -> dict[int, list[Entry]]:
-    """The catalogue's entries for these codes, by status, in the catalogue's order.
+    """Return the catalog's entries for these codes by status, in the catalog's order.
 
-    Raises KeyError for a code that the catalogue does not have.
+    Raises KeyError for a code that the catalog doesn't have.
     """
     wanted = {catalogue()[code].code for code in codes}
     found: dict[int, list[Entry]] = {}
@@ -47,35 +47,43 @@ def by_status(codes: Iterable[str]) -> dict[int, list[Entry]]:
     return dict(sorted(found.items()))
 
 
-def problem_response(entries: list[Entry], *, has_body: bool, is_page_possible: bool) -> dict[str, Any]:
-    """The response for one status: `entries` are all the failures with that status that the operation has."""
-    names = ["X-Request-ID", "Cache-Control", "Content-Language"]
-    if any(entry.code in _codes_with_retry_after() for entry in entries):
+def header_names(entries: list[Entry]) -> list[str]:
+    """Return the headers that a response with one of these failures may have."""
+    names = ["Cache-Control", "Content-Language"]
+    if any(entry.retry_after_seconds is not None for entry in entries):
         names.append("Retry-After")
-    names += [_OWN_HEADERS[entry.code] for entry in entries if entry.code in _OWN_HEADERS]
+    return names + [_OWN_HEADERS[entry.code] for entry in entries if entry.code in _OWN_HEADERS]
+
+
+def problem_response(operation: Operation, entries: list[Entry]) -> dict[str, Any]:
+    """Return the OpenAPI response for one status; `entries` are all failures of the operation with that status."""
     response: dict[str, Any] = {
         "description": "\n".join(f"- `{entry.code}`: {entry.title[LANGUAGES[0]]}" for entry in entries),
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "headers": header_references(header_names(entries)),
     }
-    if has_body:
-        response["content"] = {
-            "application/problem+json": {
-                "schema": {
-                    "allOf": [reference("Problem")],
-                    "properties": {
-                        "status": {"const": entries[0].status},
-                        "code": {"enum": [entry.code for entry in entries]},
-                    },
+    if operation.method == "HEAD":
+        return response
+    response["content"] = {
+        "application/problem+json": {
+            "schema": {
+                "allOf": [reference("Problem")],
+                "properties": {
+                    "status": {"const": entries[0].status},
+                    "code": {"enum": [entry.code for entry in entries]},
                 },
-                "examples": {
-                    f"{entry.code}.{language}": {"summary": entry.title[language], "value": _example(entry, language)}
-                    for entry in entries
-                    for language in LANGUAGES
-                },
-            }
+            },
+            "examples": {
+                f"{entry.code}.{language}": {"summary": entry.title[language], "value": _example(entry, language)}
+                for entry in entries
+                for language in LANGUAGES
+            },
         }
-        if is_page_possible:
-            response["content"]["text/html"] = {"schema": {"type": "string"}}
+    }
+    # A browser that fails to sign in gets a page.
+    if operation.rule.startswith("/auth/") and any(
+        entry.code in {"sign_in_failed", "idp_unavailable"} for entry in entries
+    ):
+        response["content"]["text/html"] = {"schema": {"type": "string"}}
     return response
 
 
@@ -84,17 +92,3 @@ def _example(entry: Entry, language: str) -> dict[str, Any]:
         **entry.as_problem(language, texts=_EXAMPLE_TEXTS, request_id=_REQUEST_ID),
         **_EXAMPLE_EXTENSIONS.get(entry.code, {}),
     }
-
-
-def _codes_with_retry_after() -> frozenset[str]:
-    # A conflict gets its Retry-After where it is raised, the others in the tree.
-    return frozenset(
-        {failure.code for failure in _tree(GatewayError) if failure.default_retry_after_seconds is not None}
-        | {ActiveJobConflictError.code}
-    )
-
-
-def _tree(root: type[GatewayError]) -> Iterator[type[GatewayError]]:
-    yield root
-    for child in root.__subclasses__():
-        yield from _tree(child)

@@ -1,0 +1,165 @@
+"""The operations below `/api/conversion`."""
+
+from app.api.openapi.operation import Body, Operation, ResponseDescription, json_content, no_head
+from app.api.openapi.schemas import CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE
+
+# Failures of any call to an upstream: MC for a token, the converter for the job, the deadline for both.
+_CONVERTER = ("idp_unavailable", "idp_misconfigured", "converter_busy", "converter_unavailable", "deadline_exceeded")
+# Reasons why a job has no result to offer.
+_RESULT = ("job_not_found", "job_not_completed", "job_failed", "promote_failed")
+# Reasons to refuse an upload before it is sent.
+_UPLOAD = (
+    "invalid_request",
+    "payload_too_large",
+    "draining",
+    "upload_capacity",
+    "upload_in_progress",
+    "active_job_conflict",
+)
+
+_JOB = json_content("Job", JOB_EXAMPLE)
+_MODEL = json_content("Model", MODEL_EXAMPLE)
+_COMPLETED_EXAMPLE = JOB_EXAMPLE | {
+    "status": "completed",
+    "stage": "nef",
+    "stage_index": 2,
+    "progress": 100.0,
+    "terminal": True,
+    "updated_at": "2026-11-25T08:34:12.000Z",
+    "library_model_id": MODEL_EXAMPLE["id"],
+}
+ONLY_NAVIGATION = (
+    "Follow this as a link. Requests by scripts (`Sec-Fetch-Mode` other than `navigate`), prefetches and HEAD are "
+    "refused, so that nothing starts without the user's action."
+)
+
+CONVERSION = (
+    Operation(
+        "POST",
+        "/api/conversion/init",
+        "startConversion",
+        {"en": "Upload a model and start its conversion", "zh-TW": "上傳模型並開始轉換"},
+        {201: ResponseDescription("The job that was started.", _JOB, ("Location", "Cache-Control"))},
+        description="The body streams through to the converter as it arrives. The owner of the upload is the "
+        "signed-in user, whatever the fields say. The response may come before the whole body has been sent; the "
+        "gateway then closes the connection.",
+        body=Body(
+            "Upload",
+            ("multipart/form-data",),
+            details={
+                "encoding": {
+                    "model": {"contentType": "application/octet-stream"},
+                    "ref_images": {"contentType": "image/png, image/jpeg, application/octet-stream"},
+                }
+            },
+        ),
+        failures=(*_UPLOAD, "upload_timeout", "converter_rejected", "upload_outcome_unknown", *_CONVERTER),
+    ),
+    Operation(
+        "POST",
+        "/api/conversion/check",
+        "checkUpload",
+        {"en": "Check whether an upload would be accepted", "zh-TW": "檢查現在是否可以上傳"},
+        {
+            200: ResponseDescription(
+                "The upload would be accepted.",
+                json_content(
+                    "UploadCheck", {"ok": True, "max_upload_bytes": 5_368_709_120, "session_expires_at": CREATED_AT}
+                ),
+            )
+        },
+        description="Responds with the failure that the upload would end in. Stores nothing and starts nothing.",
+        body=Body("UploadQuestion", ("application/x-www-form-urlencoded", "multipart/form-data"), is_required=False),
+        failures=(*_UPLOAD, *_CONVERTER),
+    ),
+    Operation(
+        "GET",
+        "/api/conversion/active",
+        "getActiveJob",
+        {"en": "Get the running job", "zh-TW": "取得進行中的工作"},
+        {
+            200: ResponseDescription(
+                "The job, or null. If there is a job, Retry-After says when to poll it.",
+                json_content("ActiveJob", {"active_job": JOB_EXAMPLE}),
+                ("Retry-After", "Cache-Control"),
+            )
+        },
+        failures=_CONVERTER,
+    ),
+    Operation(
+        "GET",
+        "/api/conversion/jobs",
+        "listJobs",
+        {"en": "List jobs, newest first", "zh-TW": "列出工作，新的在前"},
+        {
+            200: ResponseDescription(
+                "A page of jobs. While the converter is unavailable, jobs are shown in their last known state.",
+                json_content("JobPage", {"jobs": [_COMPLETED_EXAMPLE], "next_cursor": None}),
+            )
+        },
+        parameters=("limit", "cursor"),
+        failures=("invalid_request",),
+    ),
+    Operation(
+        "GET",
+        "/api/conversion/<job_id>",
+        "getJob",
+        {"en": "Poll a job", "zh-TW": "查詢工作進度"},
+        {
+            200: ResponseDescription("The current state of the job.", _JOB, ("ETag", "Retry-After", "Cache-Control")),
+            304: ResponseDescription(
+                "The job has not changed since the ETag in If-None-Match.", {}, ("ETag", "Retry-After", "Cache-Control")
+            ),
+        },
+        description="Wait for the time in Retry-After between polls. When the job has ended, there is no Retry-After.",
+        parameters=("If-None-Match", "If-Match"),
+        failures=("job_not_found", "precondition_failed", *_CONVERTER),
+    ),
+    Operation(
+        "POST",
+        "/api/conversion/<job_id>/promote-to-models",
+        "promoteToModels",
+        {"en": "Save a job's result to the library", "zh-TW": "將轉換結果儲存到模型庫"},
+        {
+            200: ResponseDescription("The result was already in the library.", _MODEL, ("Location", "Cache-Control")),
+            201: ResponseDescription("The result is now in the library.", _MODEL, ("Location", "Cache-Control")),
+        },
+        description="Safe to repeat: a job becomes at most one model. Each user can have two of these requests running "
+        "on a host; a further one gets 429.",
+        failures=(
+            *_RESULT,
+            "library_full",
+            "upload_capacity",
+            "file_service_unavailable",
+            "result_missing",
+            "result_corrupt",
+            "storage_unavailable",
+            *_CONVERTER,
+        ),
+    ),
+    Operation(
+        "GET",
+        "/api/conversion/<job_id>/download",
+        "downloadResult",
+        {"en": "Download a job's result", "zh-TW": "下載轉換結果"},
+        {
+            200: ResponseDescription(
+                "With `check=1`: the result can be downloaded.",
+                json_content("DownloadCheck", {"ready": True, "filename": "yolo.nef", "size": 5_242_880}),
+            ),
+            302: ResponseDescription(
+                "A redirect to the file, with a token that is valid for a few minutes. There is no body.",
+                {},
+                ("Location", "Referrer-Policy", "Cache-Control"),
+            ),
+        },
+        description=ONLY_NAVIGATION,
+        parameters=("check",),
+        failures=("navigation_required", *_RESULT, "download_token_failed", "mc_token_unavailable", *_CONVERTER),
+    ),
+    no_head(
+        "/api/conversion/<job_id>/download",
+        "downloadResultHead",
+        {"en": "Not allowed, because it would issue a download token", "zh-TW": "不允許，因為會產生下載權杖"},
+    ),
+)
