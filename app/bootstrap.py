@@ -41,7 +41,7 @@ from app.services.library_sweep import LibrarySweep
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
-from app.services.polls import JobPoller
+from app.services.polls import polled_jobs
 from app.services.ports import RevokedSessions
 from app.services.quota import LibraryQuota
 from app.services.readiness import Readiness
@@ -267,7 +267,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         files=files,
         member_center=member_center,
         ownership=ownership,
-        poller=JobPoller(converter, monotonic=monotonic),
+        polled_jobs=polled_jobs(converter, monotonic=monotonic),
         uploads=uploads,
         results=ResultKeeper(
             files,

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from app.clients.id_tokens import ALGORITHMS, VerificationKey, read_keys, verify_claims, verify_signature
-from app.clients.kept import Kept
 from app.clients.retry import Retrier, SignInCall, count_failure
+from app.clients.single_flight import SingleFlightCache
 from app.clients.transport import Timeouts, UnusableResponseFailure, Upstream, UpstreamFailure, UpstreamResponse
 from app.domain.call import CallContext
 from app.domain.identity import Identity, identity_from_claims
@@ -34,7 +34,8 @@ from app.errors import (
 
 T = TypeVar("T")
 
-KEPT_SECONDS = 3_600.0
+#: How long discovery and keys are cached.
+CACHE_SECONDS = 3_600.0
 
 _BEARER_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _ERROR_CODE = re.compile(r"[a-z_]{1,64}")
@@ -77,16 +78,21 @@ class IdentityProvider:
         self._client_id = client_id
         self._authorization = authorization
         self._clock = clock
-        self._metadata = Kept(self._fetch_metadata, seconds=KEPT_SECONDS, monotonic=monotonic, wait=self._wait)
-        self._keys = Kept(self._fetch_keys, seconds=KEPT_SECONDS, monotonic=monotonic, wait=self._wait)
+        self._last_metadata: Metadata | None = None
+        self._metadata = SingleFlightCache(
+            self._fetch_metadata, seconds=CACHE_SECONDS, max_entries=1, wait=self._wait, monotonic=monotonic
+        )
+        self._keys = SingleFlightCache(
+            self._fetch_keys, seconds=CACHE_SECONDS, max_entries=1, wait=self._wait, monotonic=monotonic
+        )
 
     def metadata(self, context: CallContext) -> Metadata:
         """Return what discovery says. Raises IDPUnavailableError."""
-        return self._get(self._metadata, context)
+        return self._get(self._metadata, self._issuer, context)
 
     def find_metadata(self) -> Metadata | None:
         """Return what discovery said last, at any time; None if it was never fetched."""
-        return self._metadata.find()
+        return self._last_metadata
 
     def identify(
         self, code: str, *, code_verifier: str, nonce: str, redirect_uri: str, context: CallContext
@@ -135,13 +141,14 @@ class IdentityProvider:
         raise SignInFailedError(reason)
 
     def _verified_claims(self, unverified_id_token: str, nonce: str, context: CallContext) -> Mapping[str, Any]:
-        metadata, keys = self.metadata(context), self._get(self._keys, context)
+        metadata = self.metadata(context)
+        keys = self._get(self._keys, metadata.jwks_uri, context)
         try:
             claims = verify_signature(unverified_id_token, keys, metadata.algorithms)
         except SignInFailedError:
             # MC may have changed its keys, with or without a new key id, or its algorithm. Both are fetched once more.
-            metadata = self._get(self._metadata, context, instead_of=metadata)
-            keys = self._get(self._keys, context, instead_of=keys)
+            metadata = self._get(self._metadata, self._issuer, context, instead_of=metadata)
+            keys = self._get(self._keys, metadata.jwks_uri, context, instead_of=keys)
             claims = verify_signature(unverified_id_token, keys, metadata.algorithms)
         verify_claims(claims, issuer=metadata.issuer, client_id=self._client_id, nonce=nonce, now=self._clock())
         return claims
@@ -168,16 +175,16 @@ class IdentityProvider:
         shown = {key: found.get(key) for key in ("name", "preferred_username", "email")}
         return {**shown, **{key: value for key, value in claims.items() if value}}
 
-    def _fetch_metadata(self, context: CallContext) -> Metadata:
-        document = self._fetch_json(self._issuer + "/.well-known/openid-configuration", context)
-        issuer = document.get("issuer")
+    def _fetch_metadata(self, issuer: str, context: CallContext) -> Metadata:
+        document = self._fetch_json(issuer + "/.well-known/openid-configuration", context)
+        announced_issuer = document.get("issuer")
         # OpenID Connect Discovery, section 4.3. The settings drop a slash at the end; MC's tokens may have it.
-        if not isinstance(issuer, str) or issuer.rstrip("/") != self._issuer:
+        if not isinstance(announced_issuer, str) or announced_issuer.rstrip("/") != issuer:
             raise IDPUnavailableError("discovery: it describes another issuer")
         announced = document.get("id_token_signing_alg_values_supported")
         announced = announced if isinstance(announced, list) else []
-        return Metadata(
-            issuer=issuer,
+        self._last_metadata = Metadata(
+            issuer=announced_issuer,
             authorization_endpoint=self._endpoint(document, "authorization_endpoint"),
             token_endpoint=self._endpoint(document, "token_endpoint"),
             jwks_uri=self._endpoint(document, "jwks_uri"),
@@ -186,6 +193,7 @@ class IdentityProvider:
             algorithms=tuple(name for name in announced if isinstance(name, str) and name in ALGORITHMS) or ("RS256",),
             is_issuer_sent=document.get("authorization_response_iss_parameter_supported") is True,
         )
+        return self._last_metadata
 
     def _endpoint(self, document: Mapping[str, Any], name: str) -> str:
         found = self.find_endpoint(document, name)
@@ -206,8 +214,8 @@ class IdentityProvider:
         schemes = {"https"} if self._issuer.startswith("https://") else {"https", "http"}
         return url if parts.scheme in schemes and parts.hostname and "@" not in parts.netloc else None
 
-    def _fetch_keys(self, context: CallContext) -> tuple[VerificationKey, ...]:
-        keys = read_keys(self._fetch_json(self.metadata(context).jwks_uri, context))
+    def _fetch_keys(self, jwks_uri: str, context: CallContext) -> tuple[VerificationKey, ...]:
+        keys = read_keys(self._fetch_json(jwks_uri, context))
         if not keys:
             raise IDPUnavailableError("jwks: no usable key")
         return keys
@@ -260,9 +268,9 @@ class IdentityProvider:
         return IDPUnavailableError(f"{what}: {failure}")
 
     @staticmethod
-    def _get(kept: Kept[T], context: CallContext, *, instead_of: T | None = None) -> T:
+    def _get(cache: SingleFlightCache[str, T], key: str, context: CallContext, *, instead_of: T | None = None) -> T:
         try:
-            return kept.get(context, instead_of=instead_of)
+            return cache.get(key, context, accepts=lambda value: value is not instead_of)
         except DeadlineExceededError:
             raise IDPUnavailableError("waited for too long for another's call to MC") from None
 

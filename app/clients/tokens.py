@@ -1,7 +1,7 @@
-"""Service tokens: one cache a process, one entry a scope, one fetch at a time for each.
+"""Service tokens: one cache per process, with one token per scope.
 
-A token is given out until 15 s before it expires; then the next caller fetches a new one while those who come
-meanwhile wait for that fetch and share its outcome, also its failure. Failures are never remembered.
+A token is used until 15 s before it expires. The next caller fetches a new one, and the callers who come meanwhile wait
+for it.
 
 MC may revoke a token before it expires, by a restart or with its keys. So an upstream that refuses a cached token says
 nothing about our configuration; only the refusal of a fresh token does.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from app import metrics
-from app.clients.singleflight import SingleFlight, Wait
+from app.clients.single_flight import SingleFlightCache, Wait
 from app.domain.call import CallContext
 from app.errors import GatewayError, IDPUnavailableError, ServiceClientUnauthorizedError
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 SKEW_SECONDS = 15.0
 #: How long after it was issued a token counts as fresh.
 FRESH_SECONDS = 60.0
+#: MC's tokens are believed to live no longer.
+MAX_LIFE_SECONDS = 86_400.0
+#: More than there are scopes.
+_MAX_SCOPES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,9 @@ class IssuedToken:
 
 
 class ServiceTokens:
-    """The cache of service tokens. Thread-safe; a slow scope does not hold up another.
+    """Gives out service tokens, and drops those that are refused. Thread-safe; a slow scope does not delay another.
 
-    `fetch` gets a new token from MC; it raises a GatewayError of its own, which passes through unchanged.
+    `fetch` gets a new token from MC. Its GatewayError passes through unchanged.
     """
 
     def __init__(
@@ -49,15 +53,15 @@ class ServiceTokens:
         *,
         wait: Wait = threading.Event.wait,
     ) -> None:
-        """`wait` is how those wait who share another's fetch (see `SingleFlight`)."""
+        """`wait` is how a caller waits for another's fetch (see `SingleFlightCache`)."""
         self._fetch = fetch
         self._monotonic = monotonic
-        self._flights: SingleFlight[IssuedToken] = SingleFlight(wait)
-        self._lock = threading.Lock()
-        self._tokens: dict[str, IssuedToken] = {}
+        self._cache = SingleFlightCache(
+            self._fetch_counted, seconds=MAX_LIFE_SECONDS, max_entries=_MAX_SCOPES, wait=wait, monotonic=monotonic
+        )
 
     def begin_to_count(self, scopes: Iterable[str]) -> None:
-        """Count from nought on for scopes that will be asked for."""
+        """Let the counters of these scopes start from zero."""
         for scope in scopes:
             for event in ("hit", "refreshed", "failed", "dropped"):
                 metrics.SERVICE_TOKENS(scope, event)
@@ -65,7 +69,7 @@ class ServiceTokens:
     def service_token(self, scope: str, context: CallContext) -> str:
         """Return an access token for `scope`, from the cache or fetched within the caller's deadline.
 
-        A token that lives 15 s or less is used by those who waited for it and not kept.
+        A token that lives for 15 s or less goes only to those who waited for it.
         """
         return self._obtain(scope, context, math.inf)[0].access_token
 
@@ -73,24 +77,24 @@ class ServiceTokens:
         self,
         scope: str,
         context: CallContext,
-        attempt: Callable[[str], T],
+        send: Callable[[str], T],
         is_refused: Callable[[T], bool],
         *,
         is_repeatable: bool = True,
         max_age_seconds: float = math.inf,
     ) -> T:
-        """Return what `attempt` gives for a token of `scope`.
+        """Return what `send` returns for a token of `scope`.
 
-        A refused token is dropped, and a repeatable call is made once more with another one. An older token than
-        `max_age_seconds` is renewed first, if MC answers. Raises ServiceClientUnauthorizedError if the last token was
-        fresh, and IDPUnavailableError if it was not: the next request fetches another one.
+        A refused token is dropped, and a repeatable call is made once more with another one. A token older than
+        `max_age_seconds` is renewed first, if MC can be reached. Raises ServiceClientUnauthorizedError if the last
+        token was fresh, and IDPUnavailableError if it was not: the next request fetches another one.
         """
         for is_repeated in (False, True) if is_repeatable else (False,):
             token, was_fetched = self._obtain(scope, context, max_age_seconds)
-            outcome = attempt(token.access_token)
+            outcome = send(token.access_token)
             if not is_refused(outcome):
                 return outcome
-            # What another caller has fetched since the first refusal is as good as fetched for this call.
+            # A token that another caller has fetched since the first refusal counts as fetched for this call.
             is_fresh = (was_fetched or is_repeated) and self._age(token) <= FRESH_SECONDS
             self._drop(scope, token, is_fresh=is_fresh)
             if is_fresh and is_repeated >= is_repeatable:
@@ -99,55 +103,45 @@ class ServiceTokens:
 
     def _obtain(self, scope: str, context: CallContext, max_age_seconds: float) -> tuple[IssuedToken, bool]:
         """Return a token, and whether it was fetched for this call and not taken from the cache."""
-        token = self._cached(scope, max_age_seconds)
-        if token is not None:
-            return token, False
+        cached = self._find_usable(scope)
         try:
-            return self._flights.run(scope, context, lambda: self._refresh(scope, context, max_age_seconds)), True
+            token = self._cache.get(
+                scope, context, accepts=lambda token: self._is_usable(token) and self._age(token) <= max_age_seconds
+            )
         except GatewayError:
-            # One that was only to be renewed is still good.
-            token = self._cached(scope, math.inf)
-            if token is None:
+            # A token that was only to be renewed is still good.
+            cached = self._find_usable(scope)
+            if cached is None:
                 raise
-            return token, False
+            token = cached
+        if token is cached:
+            metrics.SERVICE_TOKENS(scope, "hit").inc()
+        return token, token is not cached
 
-    def _cached(self, scope: str, max_age_seconds: float) -> IssuedToken | None:
-        with self._lock:
-            token = self._tokens.get(scope)
-        if token is None or not self._is_usable(token) or self._age(token) > max_age_seconds:
-            return None
-        metrics.SERVICE_TOKENS(scope, "hit").inc()
-        return token
+    def _find_usable(self, scope: str) -> IssuedToken | None:
+        token = self._cache.find(scope)
+        return token if token is not None and self._is_usable(token) else None
 
     def _drop(self, scope: str, token: IssuedToken, *, is_fresh: bool) -> None:
-        """Forget a refused token, unless somebody has fetched a newer one meanwhile.
+        """Drop a refused token, unless another caller has replaced it already.
 
-        MC seldom revokes a single token, so with one that is not fresh all others are forgotten, too: an upload that
-        asks for the list first must not find that out again after its body.
+        MC seldom revokes a single token. So if the refused one is not fresh, the other scopes' tokens are dropped as
+        well: an upload that has passed the check of running jobs must not find out after its body.
         """
-        with self._lock:
-            if self._tokens.get(scope) is not token:
-                return
-            for dropped in [scope] if is_fresh else list(self._tokens):
-                del self._tokens[dropped]
-                metrics.SERVICE_TOKENS(dropped, "dropped").inc()
+        if not self._cache.forget(scope, token):
+            return
+        metrics.SERVICE_TOKENS(scope, "dropped").inc()
+        for other in [] if is_fresh else self._cache.keys():
+            if self._cache.forget(other):
+                metrics.SERVICE_TOKENS(other, "dropped").inc()
 
-    def _refresh(self, scope: str, context: CallContext, max_age_seconds: float) -> IssuedToken:
-        # Between this caller's look at the cache and its becoming the leader, another flight may have landed.
-        token = self._cached(scope, max_age_seconds)
-        if token is not None:
-            return token
+    def _fetch_counted(self, scope: str, context: CallContext) -> IssuedToken:
         try:
             token = self._fetch(scope, context)
         except GatewayError:
             metrics.SERVICE_TOKENS(scope, "failed").inc()
             raise
         metrics.SERVICE_TOKENS(scope, "refreshed").inc()
-        with self._lock:
-            if self._is_usable(token):
-                self._tokens[scope] = token
-            else:
-                self._tokens.pop(scope, None)
         return token
 
     def _age(self, token: IssuedToken) -> float:

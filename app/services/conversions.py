@@ -33,7 +33,7 @@ from app.services.leases import LeaseKeeper
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
 from app.services.paging import decode_cursor, encode_cursor
-from app.services.polls import JobPoller
+from app.services.polls import PolledJobs
 from app.services.ports import JobLedger, ModelStore
 from app.services.results import ResultKeeper, lease_name
 from app.services.transfers import TransferKind, TransferSlots
@@ -79,7 +79,7 @@ class ConversionParts:
     files: FileAccessClient
     member_center: MemberCenterClient
     ownership: JobOwnership
-    poller: JobPoller
+    polled_jobs: PolledJobs
     uploads: UploadRunner
     results: ResultKeeper
     ledger: JobLedger
@@ -128,7 +128,7 @@ class ConversionService:
             started = self._parts.uploads.run(user_id, boundary, open_body, context, announced_bytes=announced_bytes)
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
-        self._parts.poller.forget(started.job.job_id)
+        self._parts.polled_jobs.forget(started.job.job_id)
         return JobView(started.job, started.filename, started.size, model_id=None, model_sha256=started.model_sha256)
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
@@ -269,7 +269,7 @@ class ConversionService:
         job = self._owned_job(user_id, job_id, context)
         if not job.is_terminal:
             # The cache may be a second behind what another worker has just told the caller.
-            self._parts.poller.forget(job_id)
+            self._parts.polled_jobs.forget(job_id)
             job = self._owned_job(user_id, job_id, context)
         if job.status is JobStatus.COMPLETED:
             return job
@@ -282,7 +282,7 @@ class ConversionService:
     def _owned_job(self, user_id: str, job_id: str, context: CallContext) -> Job:
         self._require_owned(user_id, job_id, context)
         try:
-            job = self._parts.poller.get_job(job_id, context)
+            job = self._parts.polled_jobs.get(job_id, context)
         except JobNotFoundError:
             record = self._parts.notes.find_record(user_id, job_id)
             remembered = self._remembered(record) if record else None

@@ -21,7 +21,7 @@ from cachetools import TTLCache
 from app import metrics
 from app.clients.converter import ConverterClient
 from app.clients.retry import Call
-from app.clients.singleflight import SingleFlight
+from app.clients.single_flight import SingleFlightCache
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord
 from app.domain.ownership import CLOCK_SKEW, OwnershipMap, UserLocks, jobs_of, may_have_started
@@ -57,7 +57,9 @@ class JobOwnership:
         self._clock = clock
         self._owners = OwnershipMap()
         self._locks = UserLocks()
-        self._lists: SingleFlight[Sequence[Job]] = SingleFlight(partial(converter.wait, Call.LIST_JOBS))
+        self._lists = SingleFlightCache(
+            self._rebuild, seconds=0, max_entries=1, wait=partial(converter.wait, Call.LIST_JOBS), monotonic=monotonic
+        )
         self._misses: TTLCache[str, bool] = TTLCache(_MOST_MISSES, MISS_SECONDS, timer=monotonic)
         self._misses_guard = threading.Lock()
 
@@ -92,7 +94,7 @@ class JobOwnership:
 
         Concurrent callers of one user share one call. An upload whose answer was lost is matched on the way.
         """
-        return self._lists.run(user_id, context, lambda: self._rebuild(user_id, context))
+        return self._lists.get(user_id, context)
 
     def accept(self, user_id: str, jobs: Sequence[Job]) -> list[Job]:
         """Return those of the converter's jobs that are the user's, and log the others.

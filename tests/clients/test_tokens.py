@@ -1,4 +1,4 @@
-"""Service tokens: when they are fetched, by whom, and who else hears of it."""
+"""Service tokens: when they are fetched and renewed, and what their refusal means."""
 
 import threading
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.clients.singleflight import SingleFlight
 from app.clients.tokens import IssuedToken, ServiceTokens
-from app.domain.call import CallContext, Deadline
+from app.domain.call import CallContext
 from app.errors import DeadlineExceededError, GatewayError, IDPUnavailableError, ServiceClientUnauthorizedError
 from tests.support.clocks import FakeMonotonic
 from tests.support.fakes import call_context
+from tests.support.waiting import CountedWait
 
 THREE_TIMES = pytest.mark.parametrize("round_", range(3))
 
@@ -46,8 +46,13 @@ def source(clock: FakeMonotonic) -> Source:
 
 
 @pytest.fixture
-def tokens(source: Source, clock: FakeMonotonic) -> ServiceTokens:
-    return ServiceTokens(source, clock)
+def waiting() -> CountedWait:
+    return CountedWait()
+
+
+@pytest.fixture
+def tokens(source: Source, clock: FakeMonotonic, waiting: CountedWait) -> ServiceTokens:
+    return ServiceTokens(source, clock, wait=waiting)
 
 
 def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:
@@ -63,20 +68,6 @@ def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))
-
-
-def waiters(flights: SingleFlight[IssuedToken], scope: str) -> int:
-    """How many threads wait for the flight of this scope (0 when there is none)."""
-    flight = flights._flights.get(scope)
-    return len(flight.landed._cond._waiters) if flight else 0  # type: ignore[attr-defined]
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    for _ in range(10_000):
-        if is_true():
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("it never became true")
 
 
 def test_a_token_is_used_again_until_fifteen_seconds_before_it_expires(
@@ -113,121 +104,21 @@ def test_each_scope_has_its_own_token(tokens: ServiceTokens, source: Source) -> 
 
 
 @THREE_TIMES
-def test_a_hundred_threads_make_one_request(tokens: ServiceTokens, source: Source, round_: int) -> None:
-    source.before = lambda *_: wait_until(lambda: waiters(tokens._flights, "a") == 99)
+def test_a_hundred_threads_make_one_request(
+    tokens: ServiceTokens, source: Source, waiting: CountedWait, round_: int
+) -> None:
+    source.before = lambda *_: waiting.until(99)
     assert in_parallel(100, lambda _: tokens.service_token("a", call_context())) == ["token-1"] * 100
     assert source.scopes == ["a"]
 
 
 @THREE_TIMES
-def test_a_hundred_threads_make_one_request_also_for_a_token_that_is_not_kept(
-    tokens: ServiceTokens, source: Source, round_: int
+def test_a_hundred_threads_make_one_request_also_for_a_token_that_lives_too_briefly_to_be_cached(
+    tokens: ServiceTokens, source: Source, waiting: CountedWait, round_: int
 ) -> None:
     source.expires_in = 15
-    source.before = lambda *_: wait_until(lambda: waiters(tokens._flights, "a") == 99)
+    source.before = lambda *_: waiting.until(99)
     assert in_parallel(100, lambda _: tokens.service_token("a", call_context())) == ["token-1"] * 100
-
-
-@THREE_TIMES
-def test_a_hundred_threads_share_one_failure_and_each_gets_an_exception_of_its_own(
-    tokens: ServiceTokens, source: Source, round_: int
-) -> None:
-    def fail(number: int, scope: str, context: CallContext) -> None:
-        wait_until(lambda: waiters(tokens._flights, "a") == 99)
-        raise IDPUnavailableError("server_error: status 503", retry_after_seconds=7)
-
-    source.before = fail
-    failures = in_parallel(100, lambda _: tokens.service_token("a", call_context()))
-    assert source.scopes == ["a"]
-    assert {type(failure) for failure in failures} == {IDPUnavailableError}
-    assert {(f.reason, f.retry_after_seconds) for f in failures} == {("server_error: status 503", 7)}  # type: ignore[attr-defined]
-    assert len({id(failure) for failure in failures}) == 100
-
-
-def test_a_failure_is_not_remembered(tokens: ServiceTokens, source: Source) -> None:
-    def fail_first(number: int, scope: str, context: CallContext) -> None:
-        if number == 1:
-            raise IDPUnavailableError("down")
-
-    source.before = fail_first
-    with pytest.raises(IDPUnavailableError):
-        tokens.service_token("a", call_context())
-    assert tokens.service_token("a", call_context()) == "token-2"
-
-
-@THREE_TIMES
-@pytest.mark.parametrize(
-    "misfortune", [DeadlineExceededError("the leader's own"), RuntimeError("a bug"), KeyboardInterrupt()]
-)
-def test_a_waiter_takes_over_from_a_leader_that_came_to_grief(
-    tokens: ServiceTokens, source: Source, misfortune: BaseException, round_: int
-) -> None:
-    leading = threading.Event()
-
-    def fail_first(number: int, scope: str, context: CallContext) -> None:
-        if number == 1:
-            leading.set()
-            wait_until(lambda: waiters(tokens._flights, "a") == 9)
-            raise misfortune
-
-    source.before = fail_first
-
-    def lead() -> BaseException:
-        with pytest.raises(type(misfortune)) as caught:
-            tokens.service_token("a", call_context())
-        return caught.value
-
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(lead)
-        assert leading.wait(10)
-        assert in_parallel(9, lambda _: tokens.service_token("a", call_context())) == ["token-2"] * 9
-        assert leader.result() is misfortune
-    assert source.scopes == ["a", "a"]
-
-
-@THREE_TIMES
-def test_a_waiter_whose_own_time_runs_out_leaves_without_harm_to_the_others(
-    tokens: ServiceTokens, source: Source, round_: int
-) -> None:
-    leading, go_on = threading.Event(), threading.Event()
-
-    def wait(*_: object) -> None:
-        leading.set()
-        assert go_on.wait(10)
-
-    source.before = wait
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(tokens.service_token, "a", call_context())
-        assert leading.wait(10)
-        spent = CallContext(Deadline(0.0))
-        with pytest.raises(DeadlineExceededError):
-            tokens.service_token("a", spent)
-        go_on.set()
-        assert leader.result() == "token-1"
-
-
-@THREE_TIMES
-def test_a_slow_scope_does_not_hold_up_another(tokens: ServiceTokens, source: Source, round_: int) -> None:
-    slow, go_on = threading.Event(), threading.Event()
-
-    def wait(number: int, scope: str, context: CallContext) -> None:
-        if scope == "slow":
-            slow.set()
-            assert go_on.wait(10)
-
-    source.before = wait
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(tokens.service_token, "slow", call_context())
-        assert slow.wait(10)
-        assert tokens.service_token("quick", call_context()) == "token-2"
-        assert not waiting.done()
-        go_on.set()
-        assert waiting.result() == "token-1"
-
-
-def test_a_cached_token_is_given_out_while_nobody_may_fetch(tokens: ServiceTokens) -> None:
-    tokens.service_token("a", call_context())
-    assert tokens.service_token("a", CallContext(Deadline(0.0))) == "token-1"
 
 
 def refused(tokens: ServiceTokens, scope: str, *, is_repeatable: bool = False, **options: float) -> GatewayError:
@@ -284,7 +175,7 @@ def test_with_a_fresh_token_that_is_refused_those_of_other_scopes_stay(tokens: S
 
 
 def test_a_newer_token_than_the_refused_one_stays(tokens: ServiceTokens, source: Source) -> None:
-    """Somebody else has fetched it meanwhile."""
+    """Another caller has fetched it meanwhile."""
     tokens.service_token("a", call_context())
 
     def attempt(token: str) -> int:
@@ -338,11 +229,11 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end(
 
 @THREE_TIMES
 def test_fifty_threads_renew_a_token_once(
-    tokens: ServiceTokens, source: Source, clock: FakeMonotonic, round_: int
+    tokens: ServiceTokens, source: Source, clock: FakeMonotonic, waiting: CountedWait, round_: int
 ) -> None:
     tokens.service_token("a", call_context())
     clock.now = 61
-    source.before = lambda *_: wait_until(lambda: waiters(tokens._flights, "a") == 49)
+    source.before = lambda *_: waiting.until(49)
     assert in_parallel(50, lambda _: used_for(tokens, "a", max_age_seconds=60)) == ["token-2"] * 50
 
 
@@ -358,7 +249,7 @@ def test_a_refused_call_is_made_once_more_with_a_fresh_token(tokens: ServiceToke
     assert tokens.service_token("a", call_context()) == "token-2"
 
 
-def test_a_call_that_is_refused_twice_is_ours_to_mend_and_leaves_no_token(tokens: ServiceTokens) -> None:
+def test_a_call_that_is_refused_twice_is_a_misconfiguration_and_leaves_no_token(tokens: ServiceTokens) -> None:
     used = []
 
     def attempt(token: str) -> int:
@@ -391,9 +282,3 @@ def test_fifty_threads_whose_token_was_refused_fetch_one_new_token(
 
 def test_no_token_shows_when_its_holder_is_printed() -> None:
     assert "s3cret" not in repr(IssuedToken("s3cret", 0.0, 60.0))
-
-
-def test_flights_leave_nothing_behind(tokens: ServiceTokens, source: Source) -> None:
-    for number in range(50):
-        tokens.service_token(f"scope-{number}", call_context())
-    assert tokens._flights._flights == {}

@@ -22,6 +22,7 @@ from app.domain.stages import StageTime
 from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
 from app.services.ports import PageKey
 from app.streaming.multipart import UploadMessage
+from tests.support.waiting import CountedWait
 
 
 def call_context(seconds: float = 60, **correlation: str) -> CallContext:
@@ -273,9 +274,10 @@ class FakeConverter:
     create: Callable[[UploadMessage], Job] | None = None
     calls: list[str] = field(default_factory=list)
     sent: bytes = b""
+    waiting: CountedWait = field(default_factory=CountedWait)
 
     def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
-        return event.wait(seconds)
+        return self.waiting(event, seconds)
 
     def _called(self, name: str) -> None:
         self.calls.append(name)

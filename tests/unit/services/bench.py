@@ -14,7 +14,7 @@ from app.services.leases import LeaseKeeper
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
-from app.services.polls import JobPoller
+from app.services.polls import polled_jobs
 from app.services.quota import LibraryQuota
 from app.services.results import ResultKeeper
 from app.services.transfers import TransferSlots
@@ -99,7 +99,7 @@ class Bench:
             clock=self.clock,
             monotonic=self.monotonic,
         )
-        self.poller = JobPoller(self.converter, monotonic=self.monotonic)  # type: ignore[arg-type]
+        self.polled_jobs = polled_jobs(self.converter, monotonic=self.monotonic)  # type: ignore[arg-type]
         self.uploads = UploadRunner(
             self.converter,  # type: ignore[arg-type]
             self.ownership,
@@ -128,7 +128,7 @@ class Bench:
                 files=self.files,  # type: ignore[arg-type]
                 member_center=self.member_center,  # type: ignore[arg-type]
                 ownership=self.ownership,
-                poller=self.poller,
+                polled_jobs=self.polled_jobs,
                 uploads=self.uploads,
                 results=self.results,
                 ledger=self.ledger,

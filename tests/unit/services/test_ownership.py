@@ -26,16 +26,6 @@ from tests.unit.services.bench import Bench, in_parallel
 THREE_TIMES = pytest.mark.parametrize("round_", range(3))
 
 
-def wait_until_waited_for(bench: Bench, user_id: str, waiters: int) -> None:
-    """Return when so many threads wait for the outcome of this user's list."""
-    landed = bench.ownership._lists._flights[user_id].landed
-    for _ in range(10_000):
-        if len(landed._cond._waiters) == waiters:  # type: ignore[attr-defined]
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("they never came")
-
-
 def is_owner(bench: Bench, user_id: str, job_id: str) -> bool:
     try:
         bench.ownership.require(user_id, job_id, call_context())
@@ -162,7 +152,7 @@ def test_different_users_are_rebuilt_side_by_side(bench: Bench, round_: int) -> 
 
 @THREE_TIMES
 def test_a_failing_list_is_one_call_and_each_callers_failure(bench: Bench, round_: int) -> None:
-    bench.converter.before = lambda name: wait_until_waited_for(bench, "alice", 19)
+    bench.converter.before = lambda name: bench.converter.waiting.until(19)
     bench.converter.failing = ConverterUnavailableError("down")
     failures = in_parallel(20, lambda _: bench.ownership.require("alice", "job-1", call_context()))
     assert bench.converter.calls == ["list alice"]

@@ -13,12 +13,12 @@ from tests.unit.services.bench import Bench, in_parallel
 
 def test_a_job_is_asked_for_once_a_second(bench: Bench) -> None:
     bench.has_job("job-1", "alice")
-    bench.poller.get_job("job-1", call_context())
+    bench.polled_jobs.get("job-1", call_context())
     bench.monotonic.advance(0.999)
-    bench.poller.get_job("job-1", call_context())
+    bench.polled_jobs.get("job-1", call_context())
     assert bench.converter.calls == ["get job-1"]
     bench.monotonic.advance(0.001)
-    bench.poller.get_job("job-1", call_context())
+    bench.polled_jobs.get("job-1", call_context())
     assert bench.converter.calls == ["get job-1"] * 2
 
 
@@ -35,7 +35,7 @@ def test_a_hundred_polls_at_once_make_one_call(bench: Bench, round_: int) -> Non
 
     def poll(_: int) -> str:
         asked.release()
-        return bench.poller.get_job("job-1", call_context()).job_id
+        return bench.polled_jobs.get("job-1", call_context()).job_id
 
     assert in_parallel(100, poll) == ["job-1"] * 100
     assert bench.converter.calls == ["get job-1"]
@@ -53,10 +53,10 @@ def test_a_slow_job_does_not_hold_up_another(bench: Bench, round_: int) -> None:
             assert go_on.wait(10)
 
     bench.converter.before = hold_up
-    slow = threading.Thread(target=lambda: bench.poller.get_job("slow", call_context()))
+    slow = threading.Thread(target=lambda: bench.polled_jobs.get("slow", call_context()))
     slow.start()
     assert in_call.wait(10)
-    assert bench.poller.get_job("quick", call_context()).job_id == "quick"
+    assert bench.polled_jobs.get("quick", call_context()).job_id == "quick"
     go_on.set()
     slow.join(10)
 
@@ -66,17 +66,17 @@ def test_failures_are_not_cached(bench: Bench, failure: ConverterUnavailableErro
     bench.has_job("job-1", "alice")
     bench.converter.failing = failure
     with pytest.raises(type(failure)):
-        bench.poller.get_job("job-1", call_context())
+        bench.polled_jobs.get("job-1", call_context())
     bench.converter.failing = None
-    assert bench.poller.get_job("job-1", call_context()).job_id == "job-1"
+    assert bench.polled_jobs.get("job-1", call_context()).job_id == "job-1"
 
 
 def test_what_is_forgotten_is_asked_for_again(bench: Bench) -> None:
     bench.has_job("job-1", "alice")
-    bench.poller.get_job("job-1", call_context())
-    bench.poller.forget("job-1")
-    bench.poller.forget("job-1")
-    bench.poller.get_job("job-1", call_context())
+    bench.polled_jobs.get("job-1", call_context())
+    bench.polled_jobs.forget("job-1")
+    bench.polled_jobs.forget("job-1")
+    bench.polled_jobs.get("job-1", call_context())
     assert bench.converter.calls == ["get job-1"] * 2
 
 
@@ -159,15 +159,3 @@ def test_the_facts_of_an_upload_are_read_once_they_are_known_and_by_their_owner_
         assert (note.filename, note.size, note.started_at) == ("job-1.onnx", 11, bench.clock())
     assert len(bench.ledger.calls) == before + 1
     assert bench.notes.upload_of("bob", "job-1").filename == ""
-
-
-def test_who_becomes_the_leader_after_the_answer_has_landed_asks_nobody(bench: Bench) -> None:
-    """Between a look at the cache and the call, another thread's call may end; its answer is a second old at most."""
-    bench.has_job("job-1", "alice")
-    poller = bench.poller
-    misses = iter([None])
-    look = poller._cached
-    poller._cached = lambda job_id: next(misses, look(job_id))  # type: ignore[method-assign]
-    poller._jobs["job-1"] = bench.converter.jobs["job-1"]
-    assert poller.get_job("job-1", call_context()).job_id == "job-1"
-    assert bench.converter.calls == []
