@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Two commands do everything on a fresh Debian machine: `make run` and `make test`.
+# `make` alone lists the targets. On a fresh Debian machine `make run` and `make test` are all you need.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,34 +6,34 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements-dev
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
-# Slow tests run side by side; a file's tests stay together, because they share the processes that they start.
+# Two processes run the tests. The tests of a file stay together, because they share the servers that they start.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
-# What the whole suite runs beside Python. Playwright's own node needs the library.
+# Programs that the whole suite needs beside Python. Playwright's own node needs the library.
 TEST_COMMANDS := curl nginx node=18 npm chromium libatomic.so.1 systemd-analyze postgres pgbouncer
 
 SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-node-packages scripts/make-venv scripts/smoke scripts/try-fresh-debian
 
 .DEFAULT_GOAL := help
 
-##@ Using it
+##@ Use
 
 .PHONY: run
-run: $(STAMP) ## Start the sandbox and the gateway, and print where it is, who may sign in and what to try
+run: $(STAMP) ## Start the sandbox and the gateway; print the address, the accounts and what to try
 	@exec $(BIN)/python -m sandbox.demo
 
 .PHONY: venv
 venv: $(STAMP) ## Prepare .venv from the hashed pins
 
 .PHONY: smoke
-smoke: ## Walk through a deployed gateway: make smoke BASE=https://… with COOKIE=name=value in the environment
-	@# Both reach the script by the environment: a command line would show the cookie to everybody on this machine.
+smoke: ## Check a deployed gateway: make smoke BASE=https://… with COOKIE=name=value in the environment
+	@# The script reads both from the environment: a command line would show the cookie to every user of the machine.
 	@scripts/smoke
 
-##@ Checking it
+##@ Check
 
 .PHONY: test
-test: $(STAMP) ## Run the whole suite; installs what it needs beside Python where it may
+test: $(STAMP) ## Run the whole suite; as root, install the programs that it needs
 	@scripts/ensure-commands $(TEST_COMMANDS)
 	@scripts/ensure-node-packages tests/node
 	$(PYTEST) --whole-suite tests
@@ -44,7 +44,7 @@ test-unit: $(STAMP) ## Run the quick tests only
 	$(PYTEST) tests/unit tests/clients tests/api
 
 .PHONY: coverage
-coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of app/ nothing went through
+coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of app/ no test executes
 	@scripts/ensure-commands $(TEST_COMMANDS)
 	@scripts/ensure-node-packages tests/node
 	$(BIN)/coverage erase
@@ -53,18 +53,18 @@ coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of 
 	$(BIN)/coverage report
 
 .PHONY: soak
-soak: $(STAMP) ## Run the long forms, and print their figures: 200 crashes, 500 jobs with faults, 10,000 database operations
+soak: $(STAMP) ## Run the long tests and print their figures: 200 crashes, 500 jobs with faults, 10,000 database operations
 	@scripts/ensure-commands $(TEST_COMMANDS)
 	VISIONA_TEST_TURNS=13 $(BIN)/python -m pytest tests/unit/library/test_database.py -k 32_threads
 	$(BIN)/python -m pytest -m soak -s tests
 
 .PHONY: bench
-bench: $(STAMP) ## Measure how fast it is beside nginx and others, in under five minutes; writes var/bench.json
+bench: $(STAMP) ## Compare the speed with nginx and others, in under five minutes; writes var/bench.json
 	@scripts/ensure-commands nginx curl cc >&2
 	@$(BIN)/python -m benchmarks
 
 .PHONY: bench-smoke
-bench-smoke: $(STAMP) ## The same in small, in under a minute: one name=ratio a line
+bench-smoke: $(STAMP) ## The same in under a minute: one name=ratio per line
 	@scripts/ensure-commands nginx curl cc >&2
 	@$(BIN)/python -m benchmarks --smoke
 
@@ -80,33 +80,33 @@ lint: $(STAMP) ## Check format, style, types, the direction of imports, shell sc
 	$(BIN)/hadolint deploy/Dockerfile
 
 .PHONY: format
-format: $(STAMP) ## Format, and mend what can be mended without thinking
+format: $(STAMP) ## Format, and apply the safe fixes of the linter
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-##@ Keeping it
+##@ Maintain
 
 .PHONY: pins
-pins: $(STAMP) ## Compile the requirements anew, taking the newest versions
+pins: $(STAMP) ## Compile the requirements again with the newest versions
 	$(COMPILE) --upgrade --output-file requirements.txt requirements.in
 	$(COMPILE) --upgrade --output-file requirements-s3.txt requirements-s3.in
 	$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 
 .PHONY: audit
-audit: $(STAMP) ## Ask the advisory service about every pin; says so where it cannot be asked
+audit: $(STAMP) ## Ask the advisory service about every pin; exit status 2 if it cannot be asked
 	@AUDIT="$(BIN)/pip-audit" scripts/audit requirements.txt requirements-s3.txt requirements-dev.txt
 
 .PHONY: sbom
-sbom: $(STAMP) ## Write what the gateway consists of to var/sbom.json (CycloneDX)
+sbom: $(STAMP) ## Write a bill of materials to var/sbom.json (CycloneDX)
 	@mkdir -p var
 	$(BIN)/cyclonedx-py requirements --output-reproducible --of JSON --output-file var/sbom.json requirements.txt
 
 .PHONY: hooks
-hooks: $(STAMP) ## Have git check each commit as `make lint` would (.pre-commit-config.yaml)
+hooks: $(STAMP) ## Let git check each commit as `make lint` does (.pre-commit-config.yaml)
 	$(BIN)/pre-commit install
 
 .PHONY: docs
-docs: $(STAMP) ## Write the pages that are made from the code
+docs: $(STAMP) ## Write the pages that are generated from code
 	$(BIN)/python -m scripts.errors_page
 
 .PHONY: clean
