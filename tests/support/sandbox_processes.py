@@ -1,7 +1,6 @@
 """The sandbox as processes, one for each service, and its control API."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import requests
 from sandbox.data_directory import DataDirectory
 from sandbox.member_center.register import Register
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER, SERVICES, URLs
-from tests.support.processes import Child, wait_until
+from tests.support.processes import Child, PythonChild, wait_until
 
 CONTROL_SECONDS = 10.0
 
@@ -129,9 +128,8 @@ class SandboxProcesses:
         self._ready_file(service).unlink(missing_ok=True)
         options = {"only": service, service: self._addresses[service], "data": self.data, "gateway": self._gateway_url}
         options |= {"ready-file": self._ready_file(service), **self._options}
-        command = [sys.executable, "-m", "sandbox"]
-        command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        self._children[service] = Child(service, command, self.log_paths[service])
+        command = ["sandbox", *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())]
+        self._children[service] = PythonChild(service, command, self.log_paths[service])
 
     def _await(self, service: str) -> None:
         ready_file = self._ready_file(service)

@@ -24,7 +24,7 @@ from tests.support.clients import Client, RawConnection
 from tests.support.leaks import find_leaks
 from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
 from tests.support.nginx import Nginx
-from tests.support.processes import Child, free_port, sockets_of, wait_until
+from tests.support.processes import Child, PythonChild, free_port, sockets_of, wait_until
 from tests.support.sandbox_processes import SandboxProcesses
 from tests.support.seen_statuses import note_log
 from tests.support.stores import LocalStores, Stores
@@ -139,11 +139,11 @@ class Stack:
     ) -> Child:
         """Start the gateway on its port and wait until all its workers can serve."""
         assert self.gateway is None, "the gateway is running"
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application]
+        command = ["gunicorn", "-c", "gunicorn.conf.py", self.application]
         command += ["--bind", f"127.0.0.1:{self.port}"]
         if self._own_certificate is not None:
             command += ["--certfile", str(self._own_certificate), "--keyfile", str(self.directory / "gateway.key")]
-        self.gateway = Child(
+        self.gateway = PythonChild(
             "gateway",
             command,
             self.log_path,
