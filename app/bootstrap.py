@@ -30,7 +30,7 @@ from app.library.models import SQLModelStore
 from app.library.pairing import LibraryPair
 from app.library.quarantine import Quarantine
 from app.library.sessions import SQLRevokedSessions
-from app.library.storage import SweepableStorage
+from app.library.storage import FileStorage
 from app.library.storage_urls import open_storage
 from app.metrics_files import shared_directory
 from app.services.conversions import ConversionParts, ConversionService
@@ -100,7 +100,7 @@ class Stores:
     leases: SQLLeases
     revoked_sessions: RevokedSessions
     models: SQLModelStore
-    storage: SweepableStorage
+    storage: FileStorage
     pair: LibraryPair
     quarantine: Quarantine
     checks: ReadinessChecks

@@ -7,8 +7,8 @@ from datetime import datetime
 
 MAX_NAME_CHARACTERS = 200
 MAX_FILENAME_BYTES = 255
-#: Every file of the library has a key of this form; a key of any other form is not ours.
-_STORAGE_KEY = re.compile(r"([A-Za-z0-9_-]{1,128})/[0-9a-f]{32}")
+#: Every file of the library has a key of the first form, or of the second one if an older version made it.
+_STORAGE_KEY = re.compile(r"[0-9a-f]{32}-([A-Za-z0-9_-]{1,128})|([A-Za-z0-9_-]{1,128})/[0-9a-f]{32}")
 # At most so many characters become one in NFC. Longer texts are refused or cut before: to put marks in order takes a
 # time that grows with the square of their number.
 _MAX_DECOMPOSED = 4
@@ -37,13 +37,13 @@ class Model:
 
 def storage_key_of(job_id: str, model_id: str) -> str:
     """Return the key of a model's file. `model_id` is a UUID in 32 hexadecimal digits, so a key is never reused."""
-    return f"{job_id}/{model_id}"
+    return f"{model_id}-{job_id}"
 
 
 def job_of_storage_key(key: str) -> str | None:
     """Return the job that a file was made from, or None if the gateway does not make keys of this form."""
     found = _STORAGE_KEY.fullmatch(key)
-    return found[1] if found else None
+    return found[1] or found[2] if found else None
 
 
 def clean_name(text: str) -> str | None:

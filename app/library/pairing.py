@@ -28,7 +28,7 @@ from app.errors import GatewayError, ModelStoreUnavailableError, StorageMismatch
 from app.library.database import Database
 from app.library.migrating import pending_migrations
 from app.library.models import SQLModelStore
-from app.library.storage import SweepableStorage, has_file
+from app.library.storage import FileStorage
 from app.library.storage_urls import open_storage
 from app.library.tables import library
 
@@ -58,7 +58,7 @@ class LibraryPair:
     def __init__(
         self,
         database: Database,
-        storage: SweepableStorage,
+        storage: FileStorage,
         models: SQLModelStore,
         *,
         clock: Callable[[], datetime],
@@ -138,7 +138,7 @@ class LibraryPair:
         """All records whose file is missing from the storage."""
         for model in self._models.all(batch_size=_BATCH, progress=progress):
             # Deleting a model removes its record first: look again, so that one deleted now is not a loss.
-            if not has_file(self._storage, model.storage_key) and self._models.find(model.user_id, model.id):
+            if not self._storage.has_file(model.storage_key) and self._models.find(model.user_id, model.id):
                 yield model
 
     def _problem(self, progress: Callable[[], None]) -> str | None:
@@ -172,7 +172,7 @@ class LibraryPair:
 
 
 @contextmanager
-def opened_library(settings: Settings) -> Iterator[tuple[Database, SweepableStorage, LibraryPair]]:
+def opened_library(settings: Settings) -> Iterator[tuple[Database, FileStorage, LibraryPair]]:
     """Open what the settings name, for a command.
 
     Raises ModelStoreUnavailableError if the database is not at this version's schema; a missing SQLite file is not

@@ -16,7 +16,7 @@ from app.domain.model import Model
 from app.library.database import Database
 from app.library.models import SQLModelStore
 from app.library.pairing import opened_library, run_command
-from app.library.storage import SweepableStorage, has_file
+from app.library.storage import FileStorage
 from app.library.tables import models, quarantined_models
 
 #: How long something stays in quarantine.
@@ -32,7 +32,7 @@ class Quarantine:
     does.
     """
 
-    def __init__(self, database: Database, storage: SweepableStorage, store: SQLModelStore) -> None:
+    def __init__(self, database: Database, storage: FileStorage, store: SQLModelStore) -> None:
         """Keep records in `database` and files in `storage`."""
         self._database = database
         self._storage = storage
@@ -81,7 +81,7 @@ class Quarantine:
                 count += self._storage.restore(file)
         for model, _ in self.records():
             progress()
-            if has_file(self._storage, model.storage_key):
+            if self._storage.has_file(model.storage_key):
                 count += self.restore_record(model)
         return count
 
@@ -95,14 +95,14 @@ class Quarantine:
                 count += 1
         for model, since in self.records():
             progress()
-            if since < than and not (has_file(self._storage, model.storage_key) and self.restore_record(model)):
+            if since < than and not (self._storage.has_file(model.storage_key) and self.restore_record(model)):
                 with self._database.write() as connection:
                     connection.execute(sa.delete(quarantined_models).where(quarantined_models.c.id == model.id))
                 count += 1
         return count
 
     def _is_needed(self, key: str) -> bool:
-        return bool(self._store.known_storage_keys([key])) and not has_file(self._storage, key)
+        return bool(self._store.known_storage_keys([key])) and not self._storage.has_file(key)
 
 
 def _work(arguments: argparse.Namespace, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from app.errors import GatewayError
 from app.library.models import SQLModelStore
 from app.library.pairing import LibraryPair, PairState
 from app.library.quarantine import QUARANTINE_TIME, Quarantine
-from app.library.storage import SweepableStorage, has_file
+from app.library.storage import FileStorage
 from app.services.leases import HeldLease, LeaseKeeper
 from app.services.results import lease_name
 
@@ -40,7 +40,7 @@ class LibrarySweep:
     """Sweeps one library. For the holder of the sweep's lease, which each step keeps."""
 
     models: SQLModelStore
-    storage: SweepableStorage
+    storage: FileStorage
     pair: LibraryPair
     quarantine: Quarantine
     leases: LeaseKeeper
@@ -98,7 +98,7 @@ class LibrarySweep:
         before = self.clock() - timedelta(seconds=UNTOUCHED_SECONDS)
         for model in self.models.all(batch_size=_BATCH, progress=lease.keep):
             seen += 1
-            if model.created_at < before and not has_file(self.storage, model.storage_key):
+            if model.created_at < before and not self.storage.has_file(model.storage_key):
                 missing.append(model)
         if len(missing) > max(_MOST_REMNANTS, seen * _MOST_REMNANTS_SHARE):
             metrics.SWEEP_ALARMS("storage").inc()
@@ -108,7 +108,7 @@ class LibrarySweep:
 
     def _quarantine_record(self, model: Model, lease: HeldLease) -> bool:
         def move() -> bool:
-            if has_file(self.storage, model.storage_key) or not self.quarantine.add_record(model, self.clock()):
+            if self.storage.has_file(model.storage_key) or not self.quarantine.add_record(model, self.clock()):
                 return False
             log.warning("sweep.quarantined", remnant="record", key=model.storage_key)
             return True

@@ -160,7 +160,7 @@ def test_a_gateway_that_is_started_with_a_misspelled_database_url_says_so_and_sw
         alice = stack.signed_in("alice")
         job_id = stack.completed_job(alice, b"kept")
         model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
-        [path] = [path for path in stack.storage_path.glob("*/*") if path.parent.name != ".tmp"]
+        [path] = [path for path in stack.storage_path.iterdir() if not path.name.startswith(".")]
         stamp = time.time() - 2 * HOUR
         os.utime(path, (stamp, stamp))
         stack.stop_gateway()

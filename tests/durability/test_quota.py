@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.model import job_of_storage_key
 from sandbox.data_directory import DataDirectory
 from sandbox.settings import CONVERTER, FILE_ACCESS
 from tests.durability.conftest import ON_BOTH_ENGINES
@@ -96,7 +97,7 @@ def test_two_promotes_at_once_that_fit_singly_are_not_both_kept(stack: ScaledSta
     assert answers[refused].json()["code"] == "library_full"
     aftermath = Aftermath(stack)
     [row] = aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"greedy-{turn}")
-    assert [key for key in aftermath.stored() if key.split("/")[0] in jobs] == [row["storage_key"]]
+    assert [key for key in aftermath.stored() if job_of_storage_key(key) in jobs] == [row["storage_key"]]
     assert not aftermath.temporaries()
     assert person.delete(f"/api/models/{row['id']}").status_code == 204
     assert person.post(promote_path(jobs[refused])).status_code == 201

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from app.domain.model import job_of_storage_key
 from sandbox.settings import CONVERTER, FILE_ACCESS
 from tests.durability.conftest import ON_BOTH_ENGINES
 from tests.support.aftermath import Aftermath
@@ -60,7 +61,7 @@ def test_two_promotes_at_once_in_two_processes_make_one_model(stack: ScaledStack
     aftermath = Aftermath(stack)
     kept = [row["storage_key"] for row in aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"twice-{turn}")]
     assert len(kept) == 1
-    assert [key for key in aftermath.stored() if key.startswith(f"{job_id}/")] == kept
+    assert [key for key in aftermath.stored() if job_of_storage_key(key) == job_id] == kept
     assert not aftermath.temporaries()
 
 
@@ -93,7 +94,9 @@ def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn:
     rows = aftermath.rows("SELECT id, storage_key FROM models WHERE user_id = ?", user_id)
     # A promote that made a new model came after the delete; one that found the old one came before it.
     assert [row["id"] for row in rows] == ([promoted.json()["id"]] if promoted.status == 201 else [])
-    assert [key for key in aftermath.stored() if key.startswith(f"{job_id}/")] == [row["storage_key"] for row in rows]
+    assert [key for key in aftermath.stored() if job_of_storage_key(key) == job_id] == [
+        row["storage_key"] for row in rows
+    ]
     assert person.get(f"/api/models/{model_id}").status_code == 404
 
 

@@ -227,12 +227,13 @@ def _range_not_satisfiable(scene: Scene) -> Answer:
 def _storage_unavailable(scene: Scene) -> Answer:
     client = scene.person()
     job_id = scene.completed_job(client)
-    # A file where the job's folder should be: root may write anywhere, and cannot write there.
-    blocked = scene.stack.storage_path / job_id
-    blocked.parent.mkdir(exist_ok=True)
-    blocked.touch()
+    # A file where a folder should be: the tests may run as root, who may write to any folder.
+    folder = scene.stack.storage_path / ".tmp"
+    moved = folder.rename(folder.with_name(".moved"))
+    folder.touch()
     answer = scene.promote(client, job_id)
-    blocked.unlink()
+    folder.unlink()
+    moved.rename(folder)
     assert scene.promote(client, job_id).status_code == 201
     return answer
 

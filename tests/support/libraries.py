@@ -13,7 +13,6 @@ from app.bootstrap import Gateway, Stores, build_gateway, open_stores
 from app.config import load_settings
 from app.domain.model import Model, storage_key_of
 from app.library.migrating import migrate
-from app.library.storage import has_file
 from app.services.sweep import SweepReport
 from tests.api.edge import ENVIRON
 from tests.support.clocks import FakeClock
@@ -70,7 +69,7 @@ class Library:
         return key
 
     def has_file(self, key: str) -> bool:
-        return has_file(self.stores.storage, key)
+        return self.stores.storage.has_file(key)
 
     def is_whole(self, model: Model) -> bool:
         """Is the model's record there, and its file too?"""

@@ -126,7 +126,7 @@ def a_model(clock: FakeClock) -> Callable[..., Model]:
             "size": 6 * 1024**3,
             "sha256": "0" * 64,
             "content_type": "application/octet-stream",
-            "storage_key": f"{job_id}/{id_}",
+            "storage_key": f"{id_}-{job_id}",
             "created_at": clock(),
         }
         return Model(**(values | fields))  # type: ignore[arg-type]

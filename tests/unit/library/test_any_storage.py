@@ -1,4 +1,4 @@
-"""What holds for every storage: on a folder, and on an S3 server."""
+"""What every storage does, in a folder and on an S3 server."""
 
 import os
 from collections.abc import Callable
@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 
 from app.errors import StorageUnavailableError
 from app.library.s3 import PART_BYTES, PROBE_NAME
-from app.library.storage import MAX_CHUNK_BYTES, SweepableStorage
+from app.library.storage import MAX_CHUNK_BYTES, FileStorage
 from app.library.storage_urls import open_storage
 
-KEY = "job-1/model_1"
+KEY = "model_1-job-1"
+#: Keys of the present form, and of the form that older versions made.
+KEYS = [KEY, "job-1/model_1"]
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @dataclass
 class Place:
-    """A storage, and a look at everything that is really there, drafts included."""
+    """A storage, and the names of everything in it, unfinished files included."""
 
-    storage: SweepableStorage
+    storage: FileStorage
     contents: Callable[[], set[str]]
 
 
@@ -38,7 +41,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def storage(place: Place) -> SweepableStorage:
+def storage(place: Place) -> FileStorage:
     return place.storage
 
 
@@ -52,14 +55,14 @@ def names_in(client: Any, bucket: str) -> set[str]:
     return {found["Key"].removeprefix("library/") for found in [*objects, *uploads]}
 
 
-def put(storage: SweepableStorage, key: str, data: bytes) -> None:
+def put(storage: FileStorage, key: str, data: bytes) -> None:
     with storage.open_writer(key) as writer:
         for start in range(0, len(data), 1_000_003):
             writer.write(data[start : start + 1_000_003])
         writer.commit()
 
 
-def read(storage: SweepableStorage, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+def read(storage: FileStorage, key: str, *, start: int = 0, length: int | None = None) -> bytes:
     with storage.open_reader(key, start=start, length=length) as chunks:
         return b"".join(chunks)
 
@@ -77,9 +80,7 @@ def test_a_committed_file_is_read_back_in_bounded_chunks(place: Place, size: int
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(start=st.integers(0, 1000), length=st.none() | st.integers(0, 1000))
-def test_a_range_gives_exactly_its_bytes_or_is_refused_whole(
-    storage: SweepableStorage, start: int, length: int | None
-) -> None:
+def test_a_range_returns_exactly_its_bytes_or_fails(storage: FileStorage, start: int, length: int | None) -> None:
     data = bytes(range(256)) * 2
     put(storage, KEY, data)
     end = len(data) if length is None else start + length
@@ -91,21 +92,22 @@ def test_a_range_gives_exactly_its_bytes_or_is_refused_whole(
 
 
 @pytest.mark.parametrize(("start", "length"), [(-1, None), (0, -1)])
-def test_a_negative_range_is_a_mistake_of_the_caller(storage: SweepableStorage, start: int, length: int | None) -> None:
+def test_a_negative_range_is_a_value_error(storage: FileStorage, start: int, length: int | None) -> None:
     put(storage, KEY, b"abc")
     with pytest.raises(ValueError):
         read(storage, KEY, start=start, length=length)
 
 
-@pytest.mark.parametrize("key", ["absent", "job-1/absent", "job-1", f"{KEY}/below"])
-def test_reading_what_is_not_there_raises_file_not_found_on_entering(storage: SweepableStorage, key: str) -> None:
+@pytest.mark.parametrize("key", ["absent", "job-1/absent", "job-2/absent"])
+def test_reading_an_absent_file_raises_file_not_found_on_entering_the_block(storage: FileStorage, key: str) -> None:
     put(storage, KEY, b"abc")
+    put(storage, "job-1/model_1", b"abc")
     with pytest.raises(FileNotFoundError), storage.open_reader(key):
         pytest.fail("the block was entered")
 
 
 @pytest.mark.parametrize("size", [3, PART_BYTES])
-def test_nothing_is_visible_before_the_commit(storage: SweepableStorage, size: int) -> None:
+def test_nothing_is_visible_before_the_commit(storage: FileStorage, size: int) -> None:
     with storage.open_writer(KEY) as writer:
         writer.write(bytes(size))
         assert list(storage.files()) == []
@@ -124,7 +126,7 @@ def test_leaving_without_commit_leaves_nothing(place: Place, size: int) -> None:
 
 @pytest.mark.parametrize("size", [3, PART_BYTES])
 def test_an_exception_of_the_caller_leaves_nothing_and_passes_unchanged(place: Place, size: int) -> None:
-    """What `requests` raises is an OSError too, and must not be taken for a failure of the storage."""
+    """The exceptions of `requests` are OSErrors too, and must not become failures of the storage."""
 
     def write_and_fail() -> None:
         with place.storage.open_writer(KEY) as writer:
@@ -139,7 +141,7 @@ def test_an_exception_of_the_caller_leaves_nothing_and_passes_unchanged(place: P
         raise ConnectionResetError
 
 
-def test_an_uncommitted_rewrite_keeps_the_old_file_and_a_committed_one_replaces_it(storage: SweepableStorage) -> None:
+def test_only_a_committed_writer_replaces_an_existing_file(storage: FileStorage) -> None:
     put(storage, KEY, b"old")
     with storage.open_writer(KEY) as writer:
         writer.write(bytes(PART_BYTES))
@@ -148,14 +150,15 @@ def test_an_uncommitted_rewrite_keeps_the_old_file_and_a_committed_one_replaces_
     assert read(storage, KEY) == b"new"
 
 
-def test_a_reader_of_a_file_that_is_deleted_meanwhile_gets_all_of_it(storage: SweepableStorage) -> None:
-    put(storage, KEY, b"abc")
-    with storage.open_reader(KEY) as chunks:
-        storage.delete(KEY)
+@pytest.mark.parametrize("key", KEYS)
+def test_a_reader_reads_a_file_to_its_end_even_if_it_is_deleted_meanwhile(storage: FileStorage, key: str) -> None:
+    put(storage, key, b"abc")
+    with storage.open_reader(key) as chunks:
+        storage.delete(key)
         assert b"".join(chunks) == b"abc"
 
 
-def test_a_writer_takes_nothing_more_once_it_is_committed_or_closed(storage: SweepableStorage) -> None:
+def test_a_writer_that_is_committed_or_closed_raises_value_error(storage: FileStorage) -> None:
     with storage.open_writer(KEY) as writer:
         writer.commit()
         with pytest.raises(ValueError):
@@ -173,9 +176,26 @@ def test_a_writer_takes_nothing_more_once_it_is_committed_or_closed(storage: Swe
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/", "a/", "/a", "a//b", ".", "..", "a/../b", ".tmp/x", "a b", "a\n", "模型", "a\0", "a" * 129, "a/b/c/d/e"],
+    [
+        "",
+        "/",
+        "a/",
+        "/a",
+        "a//b",
+        ".",
+        "..",
+        "a/../b",
+        ".tmp/x",
+        "a b",
+        "a\n",
+        "模型",
+        "a\0",
+        "a" * 201,
+        "a/b/c",
+        "a+b",
+    ],
 )
-def test_a_key_that_could_lead_elsewhere_is_refused_everywhere(place: Place, key: str) -> None:
+def test_every_method_refuses_a_key_that_could_lead_elsewhere(place: Place, key: str) -> None:
     with pytest.raises(ValueError), place.storage.open_writer(key):
         pass
     with pytest.raises(ValueError), place.storage.open_reader(key):
@@ -188,9 +208,11 @@ def test_a_key_that_could_lead_elsewhere_is_refused_everywhere(place: Place, key
 def test_deleting_removes_one_file_and_may_be_repeated(place: Place) -> None:
     put(place.storage, "a/b", b"1")
     put(place.storage, "a/c", b"2")
-    for key in ("a/c", "a/c", "a/b/c", "a", "absent"):
+    put(place.storage, "d", b"3")
+    put(place.storage, "e", b"4")
+    for key in ("a/c", "a/c", "d", "d", "absent", "f/absent"):
         place.storage.delete(key)
-    assert place.contents() == {"a/b"}
+    assert place.contents() == {"a/b", "e"}
     assert read(place.storage, "a/b") == b"1"
 
 
@@ -200,18 +222,68 @@ def test_ping_leaves_no_file_of_the_library(place: Place) -> None:
     assert place.contents() <= {PROBE_NAME}
 
 
-def test_files_are_listed_with_key_size_and_time_and_drafts_are_not(storage: SweepableStorage) -> None:
-    put(storage, "a/b/c/d", b"1234")
+def test_files_are_listed_with_key_size_and_time_and_unfinished_ones_are_not(storage: FileStorage) -> None:
+    put(storage, "a/b", b"1234")
     put(storage, "e", b"")
     with storage.open_writer("f") as writer:
         writer.write(bytes(PART_BYTES))
         found = {file.key: file for file in storage.files()}
-    assert {key: file.size for key, file in found.items()} == {"a/b/c/d": 4, "e": 0}
+    assert {key: file.size for key, file in found.items()} == {"a/b": 4, "e": 0}
     for file in found.values():
-        # S3 tells whole seconds.
+        # S3 reports whole seconds.
         assert timedelta(seconds=-1) <= datetime.now(UTC) - file.modified_at < timedelta(minutes=1)
 
 
-def test_a_storage_that_was_never_used_has_no_files_and_nothing_to_remove(storage: SweepableStorage) -> None:
+def test_a_storage_that_was_never_used_has_no_files_and_nothing_to_remove(storage: FileStorage) -> None:
     assert list(storage.files()) == []
     assert storage.remove_stale_temporaries(older_than_seconds=0, is_in_use=lambda _: False) == 0
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_quarantined_file_is_no_file_of_the_library_until_it_is_restored(place: Place, key: str) -> None:
+    storage = place.storage
+    put(storage, key, b"abc")
+    storage.quarantine(key, AT)
+    assert list(storage.files()) == []
+    assert not storage.has_file(key)
+    [file] = storage.quarantined()
+    assert (file.key, file.size, file.quarantined_at) == (key, 3, AT)
+    assert storage.restore(file)
+    assert read(storage, key) == b"abc"
+    assert place.contents() == {key}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_names_in_quarantine_are_flat_whatever_the_key(place: Place, key: str) -> None:
+    put(place.storage, key, b"abc")
+    place.storage.quarantine(key, AT)
+    assert place.contents() == {".quarantine/20260102T030405Z+" + key.replace("/", "+")}
+
+
+def test_a_quarantined_file_never_replaces_a_file_of_the_library(storage: FileStorage) -> None:
+    put(storage, KEY, b"old")
+    storage.quarantine(KEY, AT)
+    put(storage, KEY, b"new")
+    [file] = storage.quarantined()
+    assert not storage.restore(file)
+    assert read(storage, KEY) == b"new"
+    assert list(storage.quarantined()) == [file]
+
+
+def test_what_is_not_in_quarantine_can_be_neither_restored_nor_removed(storage: FileStorage) -> None:
+    put(storage, KEY, b"abc")
+    storage.quarantine(KEY, AT)
+    [file] = storage.quarantined()
+    storage.remove_quarantined(file)
+    storage.remove_quarantined(file)
+    assert not storage.restore(file)
+    storage.quarantine("absent", AT)
+    assert list(storage.quarantined()) == []
+
+
+def test_the_library_id_is_no_file_and_can_be_replaced(storage: FileStorage) -> None:
+    assert storage.library_id() is None
+    for library_id in ("first", "second"):
+        storage.write_library_id(library_id)
+        assert storage.library_id() == library_id
+    assert list(storage.files()) == []

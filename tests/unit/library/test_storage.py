@@ -1,4 +1,4 @@
-"""The storage in a folder, beyond what holds for every storage: files are ours alone, and failures of the disk."""
+"""The storage in a folder, beyond what every storage does: private files, and failures of the disk."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from app.errors import StorageUnavailableError
 from app.library.local import LocalStorage
 from app.library.storage_urls import open_storage
 
-KEY = "job-1/model_1"
+KEY = "model_1-job-1"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def everything_below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.name != ".tmp"}
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_a_failure_not_a_short_answer(
+def test_a_file_that_shrinks_while_it_is_read_is_a_failure_and_not_a_short_read(
     storage: LocalStorage, root: Path
 ) -> None:
     put(storage, KEY, b"abc")
@@ -50,31 +50,29 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_failure_not_a_short_answer(
             next(chunks)
 
 
-def test_files_and_folders_are_ours_alone(storage: LocalStorage, root: Path) -> None:
+def test_files_and_folders_are_private(storage: LocalStorage, root: Path) -> None:
     put(storage, KEY, b"abc")
     assert stat.S_IMODE((root / KEY).stat().st_mode) == 0o600
-    for folder in (root, root / "job-1", root / ".tmp"):
+    storage.quarantine(KEY, datetime.now(UTC))
+    for folder in (root.parent, root, root / ".quarantine", root / ".tmp"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_deleting_removes_the_file_and_the_folders_that_it_empties(storage: LocalStorage, root: Path) -> None:
-    put(storage, "a/b/c", b"1")
-    put(storage, "a/d", b"2")
-    storage.delete("a/b/c")
-    assert everything_below(root) == {"a", "a/d"}
-    storage.delete("a/d")
+def test_a_file_is_directly_in_the_root_and_deleting_it_leaves_nothing(storage: LocalStorage, root: Path) -> None:
+    put(storage, KEY, b"1")
+    assert everything_below(root) == {KEY}
+    storage.delete(KEY)
     assert everything_below(root) == set()
-    assert root.is_dir()
 
 
-def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(storage: LocalStorage) -> None:
+def test_concurrent_writers_and_deleters_do_not_disturb_each_other(storage: LocalStorage) -> None:
     together = threading.Barrier(8)
 
     def work(number: int) -> None:
         together.wait()
         for _ in range(100):
-            put(storage, f"a/b/{number}", b"x")
-            storage.delete(f"a/b/{number}")
+            put(storage, f"{number}", b"x")
+            storage.delete(f"{number}")
 
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(work, number) for number in range(8)]:
@@ -82,7 +80,7 @@ def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(storage: L
     assert list(storage.files()) == []
 
 
-def test_ping_says_whether_files_can_be_written_and_leaves_none(storage: LocalStorage, root: Path) -> None:
+def test_ping_fails_if_no_file_can_be_written_and_leaves_none(storage: LocalStorage, root: Path) -> None:
     storage.ping()
     assert everything_below(root) == set()
     root.joinpath(".tmp").rmdir()
@@ -91,7 +89,7 @@ def test_ping_says_whether_files_can_be_written_and_leaves_none(storage: LocalSt
         storage.ping()
 
 
-def test_a_root_that_cannot_be_made_is_our_storages_failure(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_made_is_a_failure_of_the_storage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     storage = LocalStorage(tmp_path / "file" / "models")
     with pytest.raises(StorageUnavailableError), storage.open_writer(KEY):
@@ -109,40 +107,39 @@ storage = LocalStorage(Path(sys.argv[1]))
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
 try:
-    with storage.open_writer("a/b") as writer:
+    with storage.open_writer("b") as writer:
         while True:
             writer.write(bytes(30_000))
 except StorageUnavailableError as error:
     print(error.reason)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-with storage.open_writer("a/c") as writer:
+with storage.open_writer("c") as writer:
     writer.write(bytes(200_000))
     writer.commit()
 """
 
 
-def test_a_full_disk_is_our_failure_leaves_nothing_and_passes(
+def test_a_full_disk_is_a_failure_of_the_storage_and_leaves_nothing(
     storage: LocalStorage, root: Path, repository_root: Path
 ) -> None:
     run = subprocess.run(
         [sys.executable, "-c", FILLS_THE_DISK, root], cwd=repository_root, check=True, capture_output=True, text=True
     )
     assert run.stdout.startswith("EFBIG")
-    assert everything_below(root) == {"a", "a/c"}
+    assert everything_below(root) == {"c"}
 
 
-@pytest.mark.parametrize("call", ["write", "fsync", "replace", "close", "open"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_whatever_fails_on_the_way_is_our_storages_failure_and_leaves_no_temporary(
+def test_a_failing_system_call_is_a_failure_of_the_storage_and_leaves_no_temporary_file(
     storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, "the disk's own words")
 
     storage.ping()
-    real_close = os.close
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, (lambda fd: (real_close(fd), fail())) if call == "close" else fail)
+        patch.setattr(os, call, fail)
         with pytest.raises(StorageUnavailableError) as caught:
             put(storage, KEY, b"abc")
     assert caught.value.reason.startswith(errno.errorcode[code])
@@ -154,13 +151,13 @@ KILLED_BEFORE_COMMIT = """
 import os, signal, sys
 from pathlib import Path
 from app.library.local import LocalStorage
-with LocalStorage(Path(sys.argv[1])).open_writer("a/b") as writer:
+with LocalStorage(Path(sys.argv[1])).open_writer("b") as writer:
     writer.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_process_killed_before_its_commit_leaves_nothing_visible_and_the_sweep_gets_the_rest(
+def test_a_process_killed_before_its_commit_leaves_a_temporary_file_for_the_sweep(
     storage: LocalStorage, root: Path, repository_root: Path
 ) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_COMMIT, root], cwd=repository_root, check=False)
@@ -173,25 +170,23 @@ def test_a_process_killed_before_its_commit_leaves_nothing_visible_and_the_sweep
     assert not temporary.exists()
 
 
-def test_files_are_listed_with_key_size_and_time_and_strangers_are_passed_over(
-    storage: LocalStorage, root: Path
-) -> None:
-    put(storage, "a/b/c/d", b"1234")
+def test_foreign_files_and_links_are_not_listed(storage: LocalStorage, root: Path) -> None:
+    put(storage, "a/b", b"1234")
     put(storage, "e", b"")
     os.utime(root / "e", (1_700_000_000, 1_700_000_000))
-    (root / "stranger.txt").write_text("not ours")
+    (root / "foreign.txt").write_text("not ours")
     (root / "a" / "link").symlink_to(root / "e")
     with storage.open_writer("f"):
         found = {file.key: file for file in storage.files()}
-    assert set(found) == {"a/b/c/d", "e"}
-    assert found["a/b/c/d"].size == 4
+    assert set(found) == {"a/b", "e"}
+    assert found["a/b"].size == 4
     assert found["e"].modified_at == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
 @pytest.mark.parametrize("name", ["my #1 模型?", "a%20b", "what?", "x?y=z", "a#b", "100%", "a b", "ü@:&;[x"])
 def test_a_file_url_opens_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
-    # Only blanks and percent signs have to be encoded.
+    # Only blanks and percent signs need to be encoded.
     for number, url in enumerate([folder.as_uri(), f"file://{folder}".replace("%", "%25").replace(" ", "%20")]):
         storage = open_storage(url)
         with storage.open_writer(f"a{number}") as writer:
@@ -202,21 +197,21 @@ def test_a_file_url_opens_a_folder_of_any_name(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("url", ["", "file://relative/x", "file:relative", "ftp://host/x", "s3://", "/plain/path"])
-def test_an_unusable_url_is_refused(url: str) -> None:
+def test_a_url_of_another_form_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError):
         open_storage(url)
 
 
-def test_a_file_that_cannot_be_opened_is_the_storages_failure(storage: LocalStorage, root: Path) -> None:
-    """A link that leads to itself is there, and is no file."""
-    (root / "job-1").mkdir(parents=True)
+def test_a_file_that_cannot_be_opened_is_a_failure_of_the_storage(storage: LocalStorage, root: Path) -> None:
+    """A link to itself exists and cannot be read."""
+    root.mkdir(parents=True)
     (root / KEY).symlink_to(root / KEY)
     with pytest.raises(StorageUnavailableError), storage.open_reader(KEY):
         pass
 
 
 def test_folders_deeper_than_any_key_are_not_looked_into(storage: LocalStorage, root: Path) -> None:
-    """Nothing of ours is there; whatever somebody has unpacked below the root must not be walked through for ever."""
+    """They hold nothing of ours, and a large foreign tree must not slow down every sweep."""
     put(storage, KEY, b"x")
     deep = root.joinpath(*["d"] * 12)
     deep.mkdir(parents=True)
@@ -224,8 +219,7 @@ def test_folders_deeper_than_any_key_are_not_looked_into(storage: LocalStorage, 
     assert [file.key for file in storage.files()] == [KEY]
 
 
-def test_a_temporary_file_that_somebody_removed_is_not_committed(storage: LocalStorage, root: Path) -> None:
-    """The name must not appear, and the failure is the storage's."""
+def test_committing_fails_if_the_temporary_file_is_gone(storage: LocalStorage, root: Path) -> None:
     with storage.open_writer(KEY) as writer:
         writer.write(b"x")
         for path in (root / ".tmp").iterdir():
@@ -235,11 +229,10 @@ def test_a_temporary_file_that_somebody_removed_is_not_committed(storage: LocalS
     assert not (root / KEY).exists()
 
 
-def test_a_foreign_file_in_the_quarantine_folder_does_not_hide_what_is_in_quarantine(
-    storage: LocalStorage, root: Path
-) -> None:
+def test_foreign_files_in_the_quarantine_folder_are_passed_over(storage: LocalStorage, root: Path) -> None:
     put(storage, KEY, b"x")
     storage.quarantine(KEY, datetime(2026, 1, 2, tzinfo=UTC))
-    (root / ".quarantine" / ".DS_Store").write_bytes(b"")
+    for name in (".DS_Store", "notes", "20260102T000000Z+a b", "yesterday+model"):
+        (root / ".quarantine" / name).write_bytes(b"")
 
     assert [file.key for file in storage.quarantined()] == [KEY]

@@ -69,7 +69,7 @@ def test_a_result_becomes_a_model_with_its_bytes(bench: Bench) -> None:
         "created_at": bench.clock(),
     }
     assert {name: getattr(model, name) for name in expected} == expected
-    assert model.storage_key == f"job-1/{model.id}"  # type: ignore[attr-defined]
+    assert model.storage_key == f"{model.id}-job-1"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
