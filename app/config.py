@@ -1,7 +1,7 @@
-"""The settings: every environment variable that the gateway reads, in one place, with its unit and its default.
+"""The settings: every environment variable that the gateway reads, with its unit and its default.
 
-`load_settings` reports all problems at once, by variable name and never by value, because values hold secrets. What
-each variable means to an operator stands in `.env.example`.
+`load_settings` reports all problems at once. It names variables and never shows values, because some are secret.
+`.env.example` explains each variable to operators.
 """
 
 import difflib
@@ -16,7 +16,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -24,7 +26,6 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.domain.basic_credentials import Encoding, find_problem, is_encoded_differently
 from app.domain.job import is_job_id
@@ -40,7 +41,7 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ConfigurationError(Exception):
-    """The environment does not make a gateway. `problems` has one sentence a problem, naming variables only."""
+    """The settings are invalid. `problems` has one sentence per problem, with names of variables and no values."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("The configuration has problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
@@ -48,11 +49,11 @@ class ConfigurationError(Exception):
 
 
 def _split(value: str) -> SplitResult:
-    """The parts of a URL; the standard library's own complaint would repeat the value, which may hold a password."""
+    """Split a URL. The standard library's own message would repeat the value, which may contain a password."""
     try:
         return urlsplit(value)
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a URL") from None
 
 
 def _base_url(value: str) -> str:
@@ -64,14 +65,14 @@ def _base_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an absolute http or https URL")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must not hold credentials, a query or a fragment")
+        raise ValueError("must not contain credentials, a query or a fragment")
     if re.search(r"[\s\x00-\x1f\\]", value):
-        raise ValueError("must not hold blanks, control characters or backslashes")
+        raise ValueError("must not contain whitespace, control characters or backslashes")
     return value.rstrip("/")
 
 
 def _origin(value: str) -> str:
-    """An origin in the form in which browsers send it (RFC 6454, section 6): lower case, without the usual port."""
+    """Return an origin as browsers send it (RFC 6454, section 6): lower case, without the scheme's default port."""
     url = _base_url(value)
     parts = urlsplit(url)
     if parts.path:
@@ -79,29 +80,29 @@ def _origin(value: str) -> str:
     try:
         host = (parts.hostname or "").encode("idna").decode("ascii")
     except UnicodeError:
-        raise ValueError("has a host that cannot be") from None
+        raise ValueError("has an invalid host name") from None
     if ":" in host:
         host = f"[{host}]"
-    is_usual = parts.port in {None, 443 if parts.scheme == "https" else 80}
-    return f"{parts.scheme}://{host}" + ("" if is_usual else f":{parts.port}")
+    is_default = parts.port in {None, 443 if parts.scheme == "https" else 80}
+    return f"{parts.scheme}://{host}" + ("" if is_default else f":{parts.port}")
 
 
 def _plain(value: object) -> object:
-    """Refuse what shells, editors and secret stores leave around a value: it would only fail much later."""
+    """Refuse characters that shells, editors and secret stores leave around a value. They would cause errors later."""
     if isinstance(value, str) and value:
-        # Other bytes come as surrogates from the environment. What signs, sends or opens the value would crash.
+        # Bytes that are not UTF-8 come from the environment as surrogates, which cannot be encoded again.
         if any(unicodedata.category(character) == "Cs" for character in value):
             raise ValueError("must be UTF-8")
-        # Control and format characters, and all that separate: line breaks, blanks, no-break spaces, byte order marks.
+        # Control, format and separator characters: line breaks, all kinds of spaces, byte order marks.
         if any(unicodedata.category(end) in {"Cc", "Cf", "Zl", "Zp", "Zs"} for end in (value[0], value[-1])):
-            raise ValueError("must not begin or end with a blank, a line break or an invisible character")
+            raise ValueError("must not begin or end with a space, a line break or an invisible character")
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             raise ValueError("must not be enclosed in quotes")
     return value
 
 
 def _list(value: object) -> object:
-    """The members of a comma-separated list; blanks after a comma are allowed."""
+    """Return the members of a comma-separated list. Spaces after a comma are allowed."""
     _plain(value)
     if not isinstance(value, str):
         return value
@@ -111,13 +112,13 @@ def _list(value: object) -> object:
     return tuple(member for member in members if member)
 
 
-_NO_CERTIFICATES = "must name a readable file of PEM certificates"
+_NO_CERTIFICATES = "must be the path of a readable file with PEM certificates"
 
 
 def _holds_certificates(path: Path) -> bool:
     try:
         ssl.create_default_context(cafile=str(path))
-    except OSError:  # ssl.SSLError is one, too
+    except OSError:  # the base class of ssl.SSLError
         return False
     return True
 
@@ -130,14 +131,12 @@ Secret = Annotated[SecretStr, BeforeValidator(_plain)]
 BaseURL = Annotated[Text, AfterValidator(_base_url)]
 
 
-class Settings(BaseSettings):
-    """The whole configuration, checked. Immutable; make it with `load_settings`."""
+class Settings(BaseModel):
+    """The whole configuration, checked. Immutable; create it with `load_settings`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    #: How ids and secrets of clients are sent to MC. It stands first because they are checked against it.
+    #: How client ids and secrets are sent to MC. It comes first because their validation depends on it.
     basic_credentials: Encoding = "rfc6749"
 
     # --- always required
@@ -145,20 +144,20 @@ class Settings(BaseSettings):
     oidc_client_id: Text = Field(min_length=1)
     oidc_client_secret: Secret = Field(min_length=1)
     public_base_url: BaseURL
-    #: The first signs; all verify. Comma-separated in the environment, so that keys can be rotated.
-    secret_key: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_list)]
+    #: The first key signs and all keys verify, so that keys can be rotated.
+    secret_key: Annotated[tuple[SecretStr, ...], BeforeValidator(_list)]
 
     # --- conversion; enabled when both base URLs are set
     converter_base_url: BaseURL | None = None
     faa_base_url: BaseURL | None = None
-    #: Where browsers reach the FAA; None means `faa_base_url`.
+    #: The FAA's address for browsers; None means `faa_base_url`.
     faa_public_base_url: BaseURL | None = None
     tenant_id: Text | None = Field(default=None, validate_default=True)
     service_client_id: Text | None = Field(default=None, validate_default=True)
     service_client_secret: Secret | None = Field(default=None, validate_default=True)
 
     # --- with defaults
-    #: The certification authorities that upstreams are checked against, in PEM; None is the usual public ones.
+    #: PEM file with the certificate authorities to trust for upstreams; None means the public ones.
     ca_file: Path | None = None
     database_url: Secret = SecretStr(f"sqlite:///{ROOT / 'var' / 'visiona.db'}")
     storage_url: Text = (ROOT / "var" / "models").as_uri()
@@ -167,19 +166,19 @@ class Settings(BaseSettings):
     request_deadline_seconds: float = Field(default=60, gt=0, le=3_600)
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
     max_parts: int = Field(default=2_000, ge=2, le=100_000)
-    #: Long transfers at once, a worker; None leaves a quarter of the worker's threads to everything else.
+    #: Concurrent long transfers per worker; None means three quarters of the worker's threads.
     upload_slots: int | None = Field(default=None, ge=1, le=WORKER_THREADS)
-    #: Well below the upload lease's life (150 s), which is renewed as bytes arrive.
+    #: Well below the upload lease's lifetime (150 s), which is renewed as bytes arrive.
     upload_idle_seconds: float = Field(default=60, gt=0, le=120)
     upload_min_bytes_per_second: int = Field(default=1_024, ge=0)
-    #: Hash each model while it streams; its digest is in init's answer and in the log.
+    #: Hash each model while it streams; the digest goes into the response to the upload and into the log.
     upload_digest: Literal["none", "sha256"] = "none"
-    #: How long a worker that is told to stop still accepts, in seconds, so that everybody hears of it.
+    #: How many seconds a worker that is shutting down still accepts connections, to announce that it is draining.
     drain_seconds: float = Field(default=2, ge=0, le=60)
-    #: What one user's models may take in the library, in bytes; None is no limit.
+    #: Quota of each user's models in the library, in bytes; None means no limit.
     library_bytes_per_user: int | None = Field(default=None, ge=0)
-    allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = ()
-    #: Where each gunicorn master makes the directory of its workers' counts; None: in memory where that is possible.
+    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+    #: Where the gunicorn master creates the directory for its workers' metrics; None means in memory if possible.
     metrics_dir: Path | None = None
     log_format: Literal["json", "console"] = "json"
 
@@ -206,7 +205,7 @@ class Settings(BaseSettings):
         if not keys:
             raise ValueError("is required")
         if any(len(key.get_secret_value()) < _MIN_SECRET_CHARACTERS for key in keys):
-            raise ValueError(f"each key needs at least {_MIN_SECRET_CHARACTERS} characters")
+            raise ValueError(f"must have at least {_MIN_SECRET_CHARACTERS} characters in each key")
         return keys
 
     @field_validator("allowed_origins")
@@ -217,7 +216,7 @@ class Settings(BaseSettings):
     @field_validator("tenant_id", "service_client_id", "service_client_secret")
     @classmethod
     def _required_for_conversion(cls, value: T, info: ValidationInfo) -> T:
-        # Base URLs that are themselves wrong are absent from `info.data`, and get their own sentence.
+        # Base URLs that are invalid are absent from `info.data`, and are reported themselves.
         if value is None and info.data.get("converter_base_url") and info.data.get("faa_base_url"):
             raise ValueError("is required, because conversion is enabled")
         return value
@@ -226,7 +225,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_tenant(cls, value: str | None) -> str | None:
         if value is not None and not is_job_id(value):
-            raise ValueError("may hold letters, digits, _ and - only (at most 128)")
+            raise ValueError("must contain only letters, digits, _ and - (at most 128)")
         return value
 
     @field_validator("public_base_url")
@@ -235,7 +234,7 @@ class Settings(BaseSettings):
         origin = _origin(value)
         parts = urlsplit(origin)
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK_HOSTS:
-            raise ValueError("must be https (plain http is for localhost only)")
+            raise ValueError("must be https (http is allowed for localhost only)")
         return origin
 
     @field_validator("storage_url")
@@ -256,7 +255,7 @@ class Settings(BaseSettings):
         if scheme not in {"sqlite", "postgresql", "postgresql+psycopg"}:
             raise ValueError("must begin with sqlite:/// or postgresql://")
         if scheme == "sqlite" and (parts.netloc or parts.path in {"", "/", "/:memory:"}):
-            raise ValueError("must name a file: sqlite:////absolute/path")
+            raise ValueError("must name a file, such as sqlite:////absolute/path")
         try:
             _ = parts.port
         except ValueError:
@@ -270,41 +269,41 @@ class Settings(BaseSettings):
 
     @property
     def is_https(self) -> bool:
-        """Do browsers reach us by https?"""
+        """Do browsers connect by https?"""
         return self.public_base_url.startswith("https://")
 
     @property
     def public_host(self) -> str:
-        """The value that a Host header must have, lower case, with the port where it is not the scheme's."""
+        """The required Host header, in lower case, with the port unless it is the scheme's default."""
         return urlsplit(self.public_base_url).netloc.lower()
 
     @property
     def secret_keys(self) -> list[str]:
-        """The signing keys in the clear, the signing one first."""
+        """The session keys in the clear; the first one signs."""
         return [key.get_secret_value() for key in self.secret_key]
 
     @property
     def secrets(self) -> list[str]:
-        """Every secret in the clear, for the log's redactor and for nothing else."""
+        """Every secret in the clear. Only for the log's redactor."""
         holders = (*self.secret_key, self.oidc_client_secret, self.service_client_secret)
         database_password = urlsplit(self.database_url.get_secret_value()).password or ""
         spellings = [database_password, unquote(database_password)]
         return [holder.get_secret_value() for holder in holders if holder is not None] + spellings
 
     def require_what_it_names(self) -> None:
-        """Raise ConfigurationError if a file that the settings name is not what it was when the process started.
+        """Raise ConfigurationError if a file that the settings name is no longer valid.
 
-        What is running goes on; but the next worker could not start, and connections that are made anew would fail.
+        Running requests are not affected, but the next worker could not start, and new connections would fail.
         """
         if self.ca_file is not None and not _holds_certificates(self.ca_file):
             raise ConfigurationError([f"{PREFIX}CA_FILE {_NO_CERTIFICATES}"])
 
-    def warnings(self, environ: Mapping[str, str] | None = None) -> list[str]:
-        """Sentences about what is allowed but probably not meant."""
+    def warnings(self, environ: Mapping[str, str] = os.environ) -> list[str]:
+        """Return a sentence about each setting that is valid but probably a mistake."""
         found = []
         if (self.converter_base_url is None) != (self.faa_base_url is None):
             missing = "CONVERTER_BASE_URL" if self.converter_base_url is None else "FAA_BASE_URL"
-            found.append(f"Conversion is disabled because {PREFIX}{missing} is not set; it needs both base URLs.")
+            found.append(f"Conversion is disabled because {PREFIX}{missing} is not set; both base URLs are required.")
         credentials = {
             "OIDC_CLIENT_ID": self.oidc_client_id,
             "OIDC_CLIENT_SECRET": self.oidc_client_secret.get_secret_value(),
@@ -315,53 +314,34 @@ class Settings(BaseSettings):
         if differing:
             other = "raw" if self.basic_credentials == "rfc6749" else "rfc6749"
             found.append(
-                f"{', '.join(differing)} would be sent differently if {PREFIX}BASIC_CREDENTIALS were {other} "
-                f"(it is {self.basic_credentials}). If Member Center refuses the client, change it."
+                f"{', '.join(differing)} would be sent differently with {PREFIX}BASIC_CREDENTIALS={other} "
+                f"(it is {self.basic_credentials}). If Member Center refuses the client, try {other}."
             )
         known = {PREFIX + name.upper() for name in type(self).model_fields}
-        for name in sorted(set(os.environ if environ is None else environ) - known):
+        for name in sorted(set(environ) - known):
             if name.startswith(PREFIX):
                 close = difflib.get_close_matches(name, known, n=1)
                 found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
         return found
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read and check the environment (or `environ` instead, in tests).
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check the settings. A variable that is empty counts as not set.
 
-    Raises ConfigurationError, which names every problem at once and no value.
+    Raises ConfigurationError, which names all problems and shows no values.
     """
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+    values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
     try:
-        if environ is None:
-            return Settings()
-        given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
-        values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
-        return _FromMapping(**values)
+        return Settings(**values)
     except ValidationError as error:
         raise ConfigurationError([_sentence(problem) for problem in error.errors(include_input=False)]) from None
 
 
-class _FromMapping(Settings):
-    """The same settings read from keyword arguments alone, deaf to the process's environment."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
-
-
 def _sentence(problem: ErrorDetails) -> str:
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] == "missing":
         message = "is required"
     if problem["type"] == "string_unicode":
         message = "must be UTF-8"
-    name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
-    return f"{name} {message}".strip()
+    return f"{PREFIX}{str(problem['loc'][0]).upper()} {message}"

@@ -147,7 +147,7 @@ def test_secret_keys_rotate_the_first_signs() -> None:
     new, old = "n" * 32, "o" * 32
     assert load_settings(REQUIRED | {"VISIONA_SECRET_KEY": f"{new} ,, {old},"}).secret_keys == [new, old]
     assert problems(REQUIRED | {"VISIONA_SECRET_KEY": f"{new},short"}) == [
-        "VISIONA_SECRET_KEY each key needs at least 32 characters"
+        "VISIONA_SECRET_KEY must have at least 32 characters in each key"
     ]
     assert problems(REQUIRED | {"VISIONA_SECRET_KEY": ","}) == ["VISIONA_SECRET_KEY is required"]
 
@@ -309,7 +309,7 @@ GIVEN = {
 @pytest.mark.parametrize("name", GIVEN)
 @pytest.mark.parametrize("end", ODD_ENDS, ids=lambda end: end.encode("unicode_escape").decode())
 def test_invisible_ends_of_a_value_are_refused_by_name(name: str, end: str) -> None:
-    sentence = f"{name} must not begin or end with a blank, a line break or an invisible character"
+    sentence = f"{name} must not begin or end with a space, a line break or an invisible character"
     assert sentence in problems(GIVEN | {name: GIVEN[name] + end})
     assert sentence in problems(GIVEN | {name: end + GIVEN[name]})
 
