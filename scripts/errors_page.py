@@ -1,6 +1,6 @@
-"""Writes docs/errors.md from the error catalogue and the failure tree: `python -m scripts.errors_page`.
+"""Write docs/errors.md from the error catalog and the failure tree: `python -m scripts.errors_page`.
 
-`--check` writes nothing and fails if the page is out of date.
+With `--check`, write nothing and fail if the page is out of date.
 """
 
 import sys
@@ -14,21 +14,22 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 _HEAD = """\
 # Errors
 
-<!-- Made by `make docs` from app/errors; edit there. -->
+<!-- Made by `make docs` from app/errors. Edit there. -->
 
-Every failure is a problem document (RFC 9457): `type`, `title`, `status`, `detail`, and beside them `code`,
-`i18n_key`, `retryable`, `blame` and `request_id`. Decide by `code`; show `title` and `detail`, which follow
-Accept-Language, or your own text for `i18n_key`. `retryable` says whether the same request may succeed later; where a
-`Retry-After` comes with it, wait that long. `blame` says whose alarm it is: `user` nobody's, `gateway` ours, `upstream`
-the other service's.
+Every failure is a problem document (RFC 9457) with the members `type`, `title`, `status`, `detail`, `code`, `i18n_key`,
+`retryable`, `blame` and `request_id`.
 
-Some carry more: `active_job_conflict` the `active_job` (or null), `job_failed` the `job_error`, `library_full` the
-`quota_bytes`, `converter_rejected` the converter's own `upstream_code` and `upstream_message`, as text.
+- Decide by `code`. Show `title` and `detail`, which follow Accept-Language, or your own text for `i18n_key`.
+- `retryable` says whether the same request may succeed later. If there is a `Retry-After`, wait that long.
+- `blame` says who has to act: the `user`, the operators of the `gateway`, or those of the `upstream`.
 
-Two of them may come from nginx (`deploy/nginx.conf`), before the gateway or instead of it: `payload_too_large`, and
-`gateway_unavailable` (502 or 504, `busy`, blame `gateway`, retryable, with `Retry-After`), which is not in the table
-because the gateway never says so. Refusals of a head that is no HTTP are `invalid_request` with a status of their own
-(414, 417, 431, 501) and without a `request_id`.
+Some failures have more members: `active_job_conflict` has `active_job` (or null), `job_failed` has `job_error`,
+`library_full` has `quota_bytes`, and `converter_rejected` has the converter's `upstream_code` and `upstream_message`.
+
+nginx (`deploy/nginx.conf`) can send some of these itself, such as `payload_too_large` and `too_many_requests`. It also
+sends `gateway_unavailable` (502 or 504, `busy`, blame `gateway`, retryable, with `Retry-After`), which the gateway
+never does. A request head that is not valid HTTP gets `invalid_request` with a status of its own (414, 417, 431 or 501)
+and without a `request_id`.
 
 | code | status | i18n key | blame | retryable | when |
 |---|---|---|---|---|---|
@@ -36,7 +37,7 @@ because the gateway never says so. Refusals of a head that is no HTTP are `inval
 
 
 def failures_by_code() -> dict[str, list[type[GatewayError]]]:
-    """The classes of the failure tree that raise each code, in the order of their definition."""
+    """Return the failures of each code, in the order of their definition."""
     found: dict[str, list[type[GatewayError]]] = {}
     for failure in _descendants(GatewayError):
         if failure.__module__ == "app.errors.failures":
@@ -62,7 +63,7 @@ def _texts(entry: Entry) -> str:
 
 
 def errors_page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     failures = failures_by_code()
     entries = sorted(catalogue().values(), key=lambda entry: entry.status)
     table = "".join(_row(entry, failures[entry.code]) for entry in entries)
@@ -70,7 +71,7 @@ def errors_page() -> str:
 
 
 def main() -> int:
-    """Write the page, or compare it; the exit status."""
+    """Write or check the page, and return the exit status."""
     page = errors_page()
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(page, encoding="utf-8")

@@ -1,8 +1,7 @@
-"""The error catalogue as a value: what each code means to a caller.
+"""The error catalog: what each code means to a caller.
 
-The data stands in `catalogue.toml` beside this file, so that a translator or an operator can read it without reading
-Python. This module loads it once and refuses to load half a catalogue: an entry without both texts is a start-up
-error. It knows nothing of HTTP frameworks; `app/api/problem.py` turns an entry into an answer.
+The data is in `catalogue.toml`, so that translators and operators can read it without reading Python. An entry that
+lacks a text prevents the start. `app/api/problem.py` turns an entry into a response.
 """
 
 import string
@@ -14,12 +13,12 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-#: The languages that every text exists in. The first is the one used when a caller accepts neither.
+#: The languages of all texts. The first one is for callers that accept neither.
 LANGUAGES = ("en", "zh-TW")
 
 
 class Blame(StrEnum):
-    """Whose alarm a failure is: `user` rings nobody's, `gateway` ours, `upstream` the other service's."""
+    """Who has to act on a failure: the user, the operators of the gateway, or those of the upstream."""
 
     USER = "user"
     GATEWAY = "gateway"
@@ -28,7 +27,7 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One code of the catalogue; `title` and `detail` map a language to a text."""
+    """One code of the catalog; `title` and `detail` map a language to a text."""
 
     code: str
     status: int
@@ -41,13 +40,13 @@ class Entry:
 
     @property
     def placeholders(self) -> frozenset[str]:
-        """The names that a failure must supply to fill the detail text in."""
+        """The names that a failure must supply for the detail text."""
         return frozenset(
             name for text in self.detail.values() for _, name, _, _ in string.Formatter().parse(text) if name
         )
 
     def as_problem(self, language: str, *, texts: Mapping[str, str], request_id: str) -> dict[str, object]:
-        """The members that every problem document of this code has (RFC 9457), with `texts` filled into the detail."""
+        """Return the members of a problem document (RFC 9457), with `texts` filled into the detail."""
         detail = self.detail[language]
         for name in self.placeholders:
             detail = detail.replace("{" + name + "}", texts.get(name, ""))
@@ -89,9 +88,9 @@ def _entry(code: str, table: Mapping[str, object]) -> Entry:
 
 @cache
 def catalogue() -> Mapping[str, Entry]:
-    """All entries by code. Loaded once; immutable, so any thread may read it.
+    """Return all entries by code. Loaded once; immutable, so any thread may read it.
 
-    Raises ValueError, KeyError or TypeError when the data file is incomplete.
+    Raises ValueError, KeyError or TypeError if the data file is incomplete.
     """
     data = tomllib.loads(resources.files("app.errors").joinpath("catalogue.toml").read_text(encoding="utf-8"))
     return MappingProxyType({code: _entry(code, table) for code, table in data.items()})

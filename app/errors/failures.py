@@ -1,12 +1,12 @@
-"""The failure tree: every way in which the gateway says no.
+"""The tree of failures that callers can see.
 
     GatewayError
     ├── BadHostError, UnauthenticatedError, CrossSiteRequestError, NavigationRequiredError
     ├── SignInFailedError
-    │   └── StaleSignInError                  the same outside, unless a session shows that it succeeded before
+    │   └── StaleSignInError                  not shown if the session proves that it succeeded before
     ├── NotFoundError, MethodNotAllowedError, ConversionDisabledError
     ├── JobNotFoundError
-    │   └── OwnershipMismatchError            the same outside; the log tells them apart
+    │   └── OwnershipMismatchError            the same for callers; the log tells them apart
     ├── ModelNotFoundError
     ├── ActiveJobConflictError, UploadInProgressError, JobNotCompletedError, JobFailedError, LibraryFullError
     ├── InvalidRequestError, PayloadTooLargeError, RangeNotSatisfiableError
@@ -20,12 +20,12 @@
     │   └── ServiceClientUnauthorizedError
     ├── IDPUnavailableError, DownloadTokenFailedError, MCTokenUnavailableError
     ├── StorageUnavailableError
-    │   └── StorageMismatchError              the same outside; `/readyz` tells them apart
+    │   └── StorageMismatchError              the same for callers; `/readyz` tells them apart
     ├── ModelStoreUnavailableError
     └── DeadlineExceededError, InternalError
 
-A failure names its catalogue code; status, texts, blame and retryability are the catalogue's. What is written into
-`reason` goes to the log and never to the caller.
+A failure names its code. The catalog has the status, the texts, `blame` and `retryable`. `reason` goes to the log and
+never to the caller.
 """
 
 from collections.abc import Mapping
@@ -35,10 +35,11 @@ from app.errors.catalogue import Entry, catalogue
 
 
 class GatewayError(Exception):
-    """Root of the tree; raise one of the subclasses.
+    """Root of the tree. Raise one of the subclasses.
 
-    `reason` is for the log only. `retry_after_seconds` becomes a Retry-After header. `extensions` become further
-    members of the problem document (RFC 9457, section 3.2). `texts` fill the placeholders of the detail text.
+    `reason` is for the log only. `retry_after_seconds` becomes the Retry-After header; None means the catalog's value.
+    `extensions` become further members of the problem document (RFC 9457, section 3.2). `texts` fill the placeholders
+    of the detail text.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -60,19 +61,19 @@ class GatewayError(Exception):
         self.texts: Mapping[str, str] = dict(texts or {})
 
     def __copy__(self) -> Self:
-        """Return a copy without the traceback. `copy` alone calls the class with `args`, which some do not take."""
+        """Return a copy without the traceback. By default, `copy` calls the class with `args`, which can fail."""
         twin = type(self).__new__(type(self), *self.args)
         vars(twin).update(vars(self))
         return twin
 
     @property
     def entry(self) -> Entry:
-        """What the catalogue says of this failure."""
+        """The catalog's entry for this failure."""
         return catalogue()[self.code]
 
 
 class BadHostError(GatewayError):
-    """The Host header names a host that is not ours."""
+    """The Host header names another host."""
 
     code = "bad_host"
 
@@ -84,23 +85,23 @@ class UnauthenticatedError(GatewayError):
 
 
 class SignInFailedError(GatewayError):
-    """The OIDC callback could not be completed, for whatever cause."""
+    """The OIDC callback could not be completed."""
 
     code = "sign_in_failed"
 
 
 class StaleSignInError(SignInFailedError):
-    """A callback came again, or too late: its state or its code is used up or has expired."""
+    """The callback was repeated or came too late: its state or code is used up or has expired."""
 
 
 class CrossSiteRequestError(GatewayError):
-    """An unsafe method was asked for by a page of another site."""
+    """A page of another site sent a request with an unsafe method."""
 
     code = "cross_site_request"
 
 
 class NavigationRequiredError(GatewayError):
-    """A download or a sign-in was asked for by a script or a prefetch instead of a navigation."""
+    """A script or a prefetch requested a download or a sign-in, which need a navigation."""
 
     code = "navigation_required"
 
@@ -112,7 +113,7 @@ class NotFoundError(GatewayError):
 
 
 class MethodNotAllowedError(GatewayError):
-    """The route does not take this method; `allowed` becomes the Allow header."""
+    """The route does not support this method; `allowed` becomes the Allow header."""
 
     code = "method_not_allowed"
 
@@ -128,13 +129,13 @@ class ConversionDisabledError(GatewayError):
 
 
 class JobNotFoundError(GatewayError):
-    """The caller has no such job: it is absent, or its id is malformed."""
+    """The caller has no such job, or its id is malformed."""
 
     code = "job_not_found"
 
 
 class OwnershipMismatchError(JobNotFoundError):
-    """The job exists and is somebody else's. Outside this is the same as JobNotFoundError."""
+    """The job belongs to another user. Callers see the same as for JobNotFoundError."""
 
 
 class ModelNotFoundError(GatewayError):
@@ -144,36 +145,36 @@ class ModelNotFoundError(GatewayError):
 
 
 class ActiveJobConflictError(GatewayError):
-    """The caller already has a running job; pass it as the extension `active_job` where it is known."""
+    """The caller already has a running job. Pass it as the extension `active_job` if it is known."""
 
     code = "active_job_conflict"
 
 
 class UploadInProgressError(GatewayError):
-    """The caller is already uploading, in whichever worker."""
+    """The caller is already uploading, to this or another worker."""
 
     code = "upload_in_progress"
 
 
 class JobNotCompletedError(GatewayError):
-    """A result was asked for before the job has completed."""
+    """The job has no result yet."""
 
     code = "job_not_completed"
 
 
 class JobFailedError(GatewayError):
-    """A result was asked for of a job that failed or was cancelled; carries the job's own error as `job_error`."""
+    """The job failed or was canceled, so it has no result. Carries the job's own error as `job_error`."""
 
     code = "job_failed"
 
 
 class LibraryFullError(GatewayError):
-    """The model would take the user's library over its quota; nothing is stored. Carries `quota_bytes`."""
+    """The model would exceed the user's quota; nothing is stored. Carries `quota_bytes`."""
 
     code = "library_full"
 
     def __init__(self, quota_bytes: int) -> None:
-        super().__init__("over the library's quota", extensions={"quota_bytes": quota_bytes})
+        super().__init__("the library's quota is exceeded", extensions={"quota_bytes": quota_bytes})
 
 
 class InvalidRequestError(GatewayError):
@@ -186,13 +187,13 @@ class InvalidRequestError(GatewayError):
 
 
 class UnsupportedMediaTypeError(GatewayError):
-    """A body is no form, or that of an upload is not multipart/form-data."""
+    """A body is not a form, or that of an upload is not multipart/form-data."""
 
     code = "unsupported_media_type"
 
 
 class UnsupportedContentEncodingError(UnsupportedMediaTypeError):
-    """A request has a Content-Encoding. The answer names `identity` in Accept-Encoding (RFC 9110, section 12.5.3)."""
+    """A request has a Content-Encoding. The response has `Accept-Encoding: identity` (RFC 9110, section 12.5.3)."""
 
 
 class PayloadTooLargeError(GatewayError):
@@ -205,13 +206,13 @@ class PayloadTooLargeError(GatewayError):
 
 
 class PreconditionFailedError(GatewayError):
-    """The thing is not the version that If-Match or If-Unmodified-Since asks for (RFC 9110, section 13.1)."""
+    """The resource is not the version in If-Match or If-Unmodified-Since (RFC 9110, section 13.1)."""
 
     code = "precondition_failed"
 
 
 class RangeNotSatisfiableError(GatewayError):
-    """No byte of the asked-for range exists (RFC 9110, section 14.4); `size` is the file's, in bytes."""
+    """The requested range is outside the file (RFC 9110, section 14.4); `size` is the file's, in bytes."""
 
     code = "range_not_satisfiable"
 
@@ -221,7 +222,7 @@ class RangeNotSatisfiableError(GatewayError):
 
 
 class TooManyRequestsError(GatewayError):
-    """The user already has as many requests or transfers in progress as one user may have."""
+    """The user has reached the limit of concurrent requests or transfers."""
 
     code = "too_many_requests"
 
@@ -233,19 +234,19 @@ class UploadTimeoutError(GatewayError):
 
 
 class UploadCapacityError(GatewayError):
-    """No place for a long transfer is free in this worker."""
+    """No slot for a long transfer is free in this worker."""
 
     code = "upload_capacity"
 
 
 class DrainingError(GatewayError):
-    """The server is shutting down and takes no new uploads."""
+    """The server is shutting down and accepts no new uploads."""
 
     code = "draining"
 
 
 class ConverterRejectedError(GatewayError):
-    """The converter refused an upload (400 or 422); its own code and message are passed on, bounded, as text."""
+    """The converter refused an upload (400 or 422). Its code and message are passed on as text of limited length."""
 
     code = "converter_rejected"
 
@@ -258,98 +259,98 @@ class ConverterRejectedError(GatewayError):
 
 
 class ConverterBusyError(GatewayError):
-    """The converter answered 429."""
+    """The converter returned 429."""
 
     code = "converter_busy"
 
 
 class ConverterUnavailableError(GatewayError):
-    """The converter cannot be reached, answers 5xx, or answers something unusable. No job was started."""
+    """The converter cannot be reached, or returned 5xx or an invalid response. No job was started."""
 
     code = "converter_unavailable"
 
 
 class UploadOutcomeUnknownError(GatewayError):
-    """A whole upload got no answer that says whether a job started, and the converter's list does not show one."""
+    """A complete upload got no usable response, and the converter's list shows no new job."""
 
     code = "upload_outcome_unknown"
 
 
 class PromoteFailedError(GatewayError):
-    """The converter would not promote a completed job, or named no usable object key."""
+    """The converter did not promote a completed job, or returned no usable object key."""
 
     code = "promote_failed"
 
 
 class FileServiceUnavailableError(GatewayError):
-    """The FAA cannot be reached, answers 5xx or 429, or something unusable."""
+    """The FAA cannot be reached, or returned 5xx, 429 or an invalid response."""
 
     code = "file_service_unavailable"
 
 
 class ResultMissingError(GatewayError):
-    """The FAA has no file under the key that the converter named."""
+    """The FAA has no file under the converter's object key."""
 
     code = "result_missing"
 
 
 class ResultCorruptError(GatewayError):
-    """Size or SHA-256 of the pulled result differ from what was announced; nothing is stored."""
+    """The size or SHA-256 of the pulled result is not the announced one; nothing is stored."""
 
     code = "result_corrupt"
 
 
 class IDPMisconfiguredError(GatewayError):
-    """The token endpoint refuses our request as such: the configuration is wrong."""
+    """The token endpoint refuses the gateway's request: the configuration is wrong."""
 
     code = "idp_misconfigured"
 
 
 class ServiceClientUnauthorizedError(IDPMisconfiguredError):
-    """Our service client, or the token that it got, is refused (401 or 403)."""
+    """The service client or its token is refused (401 or 403)."""
 
 
 class IDPUnavailableError(GatewayError):
-    """The token endpoint cannot be reached, answers 5xx, 429 or something unusable, or revoked a token that we kept."""
+    """MC cannot be reached, returned 5xx, 429 or an invalid response, or revoked a cached token."""
 
     code = "idp_unavailable"
 
 
 class DownloadTokenFailedError(GatewayError):
-    """MC refuses to mint this download token."""
+    """MC refuses to issue this download token."""
 
     code = "download_token_failed"
 
 
 class MCTokenUnavailableError(GatewayError):
-    """MC's download-token endpoint cannot be reached, answers 5xx or 429, or something unusable."""
+    """MC's download-token endpoint cannot be reached, or returned 5xx, 429 or an invalid response."""
 
     code = "mc_token_unavailable"
 
 
 class StorageUnavailableError(GatewayError):
-    """Our own file storage failed, for example because the disk is full."""
+    """The gateway's file storage failed, for example because the disk is full."""
 
     code = "storage_unavailable"
 
 
 class StorageMismatchError(StorageUnavailableError):
-    """The storage belongs to another library than the database. `/readyz` calls it `storage_mismatch`."""
+    """The storage belongs to another library than the database. `/readyz` shows `storage_mismatch`."""
 
 
 class ModelStoreUnavailableError(GatewayError):
-    """Our own database failed."""
+    """The gateway's database failed."""
 
     code = "model_store_unavailable"
 
 
 class DeadlineExceededError(GatewayError):
-    """The time that this request has for control calls is spent."""
+    """The request's time for control calls is used up."""
 
     code = "deadline_exceeded"
 
 
 class InternalError(GatewayError):
-    """A bug of ours."""
+    """A bug in the gateway."""
 
     code = "internal_error"

@@ -37,7 +37,7 @@ def refusal(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
     """The bytes of the whole answer, which ends the connection, with gunicorn's status and its phrase for that."""
     is_ours = status >= _SERVER_ERROR and status != _UNKNOWN_TRANSFER_CODING
     error: GatewayError = (
-        InternalError(reason) if is_ours else InvalidRequestError(f"it is not HTTP that is taken here ({reason})")
+        InternalError(reason) if is_ours else InvalidRequestError(f"it is not a valid HTTP request ({reason})")
     )
     entry = error.entry
     document = {

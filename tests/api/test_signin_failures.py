@@ -462,7 +462,7 @@ def test_people_get_a_page_with_a_way_back(world: World) -> None:
     assert response.status_code == 400
     assert response.content_type == "text/html; charset=utf-8"
     assert '<html lang="en">' in page
-    assert "Signing in did not work" in page
+    assert "Sign-in failed" in page
     assert "request-1" in page
     assert re.findall(r'href="([^"]*)"', page) == ["/auth/login?next=%2F", "/"]
     assert not re.search(r"<script|<style|style=|<link|<img|\son\w+=|https?:", page)
@@ -496,7 +496,7 @@ def test_a_provider_that_is_down_gets_a_page_too(world: World, provider: OIDCPro
     response = world.browser().get("/auth/login?next=/models", headers={"Accept": HTML})
     page = response.get_data(as_text=True)
     assert response.status_code == 503
-    assert "Member Center does not answer" in page
+    assert "Member Center is not responding" in page
     assert 'href="/auth/login?next=%2Fmodels"' in page
 
 

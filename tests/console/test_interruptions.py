@@ -92,7 +92,7 @@ def test_another_tabs_upload_is_a_sentence_and_then_a_job(stack: Stack, visit: V
     visitor.expects("409 /api/conversion/check")
     second.set_input_files("#model", files=[{"name": "b.onnx", "mimeType": "", "buffer": b"b"}])
     second.locator("#start").click()
-    expect(second.locator(".problem-title")).to_have_text("Another upload is under way")
+    expect(second.locator(".problem-title")).to_have_text("Another upload is in progress")
     expect(second.locator(".file-name")).to_have_text("b.onnx")
     expect(first.locator(".stepper")).to_be_visible()
     second.locator(".problem button.quiet").click()
