@@ -1,11 +1,11 @@
-"""The composition root: one function assembles the gateway from its settings, and every part can be replaced.
+"""The composition root: assemble the gateway from its settings.
 
-Nothing here opens a connection: engines and upstream sessions connect when they are first used, which is after the
-server has forked its workers.
+Nothing here opens a connection. Database engines and upstream sessions connect at their first use, which is after
+gunicorn has forked its workers.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -33,7 +33,7 @@ from app.library.sessions import SQLRevokedSessions
 from app.library.storage import FileStorage
 from app.library.storage_urls import open_storage
 from app.metrics_files import shared_directory
-from app.services.conversions import ConversionParts, ConversionService
+from app.services.conversions import ConversionService
 from app.services.deferred_writes import DeferredWrites
 from app.services.host_slots import HostSlots
 from app.services.leases import LeaseKeeper
@@ -50,21 +50,21 @@ from app.services.sweep import Sweep
 from app.services.transfers import TransferSlots
 from app.services.uploads import UploadRunner
 
-#: The gateway's own threads that use the database: sweep, deferred writes, readiness, and asking a silent server.
+#: The background threads that use the database: sweep, deferred writes, readiness, and the probe of a silent server.
 _BACKGROUND_THREADS = 4
 
-#: Every scope that a service token is asked for.
+#: The scopes of the service tokens.
 _SCOPES = (SCOPE_WRITE, SCOPE_READ, SCOPE_READ_FILES, SCOPE_DELEGATE_DOWNLOADS)
 
 
 def utc_now() -> datetime:
-    """The time of day, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything that a request may need, joined once a process. `conversions` is None where it is not enabled."""
+    """Everything that requests need, assembled once for each process. `conversions` is None if not enabled."""
 
     settings: Settings
     identity_provider: IdentityProvider
@@ -81,20 +81,12 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadinessChecks:
-    """What must work for this process to be of use: each check raises a GatewayError if it does not.
-
-    That of the configuration raises ConfigurationError.
-    """
-
-    database: Callable[[], None]
-    storage: Callable[[], None]
-    configuration: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
 class Stores:
-    """The gateway's own memory: what must survive a crash, and be true for every worker."""
+    """What must survive a crash and be true for every worker: the database and the storage.
+
+    `checks` has one call for each part that must work for this process to serve; it raises a GatewayError, or a
+    ConfigurationError, if the part does not.
+    """
 
     ledger: SQLJobLedger
     leases: SQLLeases
@@ -103,12 +95,12 @@ class Stores:
     storage: FileStorage
     pair: LibraryPair
     quarantine: Quarantine
-    checks: ReadinessChecks
+    checks: Mapping[str, Callable[[], None]]
     close: Callable[[], None]
 
 
 def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Stores:
-    """The stores that the settings name. Connects to nothing yet."""
+    """Return the stores that the settings name, without connecting to them."""
     database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS + _BACKGROUND_THREADS)
     storage = open_storage(settings.storage_url, deadline_seconds=settings.request_deadline_seconds)
     models = SQLModelStore(database)
@@ -126,9 +118,11 @@ def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> 
         storage=storage,
         pair=pair,
         quarantine=Quarantine(database, storage, models),
-        checks=ReadinessChecks(
-            database=database.ping, storage=check_storage, configuration=settings.require_what_it_names
-        ),
+        checks={
+            "database": database.ping,
+            "storage": check_storage,
+            "configuration": settings.require_what_it_names,
+        },
         close=database.dispose,
     )
 
@@ -147,11 +141,9 @@ def build_gateway(
     deferred_writes = DeferredWrites(monotonic=monotonic)
     leases = LeaseKeeper(stores.leases, deferred_writes, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)
-    conversions, ownership = None, None
+    conversions = None
     if settings.is_conversion_enabled:
-        conversions, ownership = _conversions(
-            settings, stores, leases, slots, deferred_writes, retrier, clock, monotonic
-        )
+        conversions = _conversions(settings, stores, leases, slots, deferred_writes, retrier, clock, monotonic)
     sweep = Sweep(
         library=LibrarySweep(
             models=stores.models,
@@ -164,7 +156,7 @@ def build_gateway(
         ledger=stores.ledger,
         expired_leases=stores.leases,
         leases=leases,
-        ownership=ownership,
+        ownership=conversions.ownership if conversions else None,
         clock=clock,
     )
     return Gateway(
@@ -176,14 +168,7 @@ def build_gateway(
         sweep=sweep,
         deferred_writes=deferred_writes,
         slots=slots,
-        readiness=Readiness(
-            {
-                "database": stores.checks.database,
-                "storage": stores.checks.storage,
-                "configuration": stores.checks.configuration,
-            },
-            monotonic=monotonic,
-        ),
+        readiness=Readiness(stores.checks, monotonic=monotonic),
         upstream_health=retrier.health,
         clock=clock,
         monotonic=monotonic,
@@ -193,7 +178,7 @@ def build_gateway(
 def build_identity_provider(
     settings: Settings, retrier: Retrier, clock: Callable[[], datetime], monotonic: Callable[[], float]
 ) -> IdentityProvider:
-    """MC as people sign in at it."""
+    """Return the client of MC for sign-ins."""
     return IdentityProvider(
         Upstream("identity_provider", "", pool_size=SIGN_IN_SLOTS, watchdog=Watchdog(), ca_file=settings.ca_file),
         retrier,
@@ -216,7 +201,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     retrier: Retrier,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
-) -> tuple[ConversionService, JobOwnership]:
+) -> ConversionService:
     watchdog = Watchdog()
     converter_url, faa_url = _required(settings.converter_base_url), _required(settings.faa_base_url)
     secret = settings.service_client_secret
@@ -262,7 +247,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         clock=clock,
         new_deadline=new_deadline,
     )
-    parts = ConversionParts(
+    return ConversionService(
         converter=converter,
         files=files,
         member_center=member_center,
@@ -282,14 +267,10 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         models=stores.models,
         leases=leases,
         slots=slots,
-    )
-    service = ConversionService(
-        parts,
         tenant_id=_required(settings.tenant_id),
         clock=clock,
         new_deadline=new_deadline,
     )
-    return service, ownership
 
 
 def _required(value: str | None) -> str:

@@ -1,16 +1,9 @@
-"""Whose a job is: how that is decided, and what this process remembers of it.
+"""The rule that decides whose job it is, and the locks that make one user's threads take turns.
 
-`jobs_of` is the decision, for every job that the converter tells of.
-
-The map is a cache and nothing more: the ledger and the converter are the truth, and a process that forgets everything
-loses nothing but time. It says yes only for a pair that was put in; it never says no, because absence means "ask".
-
-Per-user locks make sure that one user's rebuild runs once at a time while users do not wait for each other. A lock
-exists only while somebody holds or awaits it, so the number of locks is bounded by the number of threads.
+A lock exists only while a thread holds it or waits for it, so there are never more locks than threads.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +16,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 
 def owner_of(job: Job, recorded: Mapping[str, str]) -> str | None:
-    """Return the job's owner by those who can say it, or None: the converter, if it names one; then the ledger.
+    """Return the owner that the converter names, else the one in the ledger, else None.
 
     `recorded` maps job ids to owners, as the ledger has them.
     """
@@ -33,10 +26,10 @@ def owner_of(job: Job, recorded: Mapping[str, str]) -> str | None:
 def jobs_of(
     user_id: str, listed: Sequence[Job], recorded: Mapping[str, str], pending: Sequence[JobRecord]
 ) -> list[Job]:
-    """Return those of `listed`, a converter's answer to a question about this user, that are the user's.
+    """Return the user's jobs among `listed`, which the converter returned for this user.
 
-    A job without an owner (see `owner_of`) is the user's only if it fits one of the user's `pending` uploads by time,
-    or if the list has jobs of this user and of nobody else: then the converter has looked for the user's.
+    A job without an owner (see `owner_of`) is the user's only if its time fits one of the user's `pending` uploads, or
+    if the list names this user and no other: then the converter has selected the jobs by user.
     """
     owners = {owner_of(job, recorded) for job in listed} - {None}
     is_users_list = owners == {user_id} and any(job.user_id == user_id for job in listed)
@@ -51,7 +44,7 @@ def jobs_of(
 
 
 def may_have_started(upload: JobRecord, job: Job) -> bool:
-    """Can this upload have started that job, as far as the job's time says?"""
+    """Does the job's time, if known, allow that this upload has started it?"""
     return job.created_at is None or job.created_at >= upload.started_at - CLOCK_SKEW
 
 
@@ -62,7 +55,7 @@ class _UserLock:
 
 
 class UserLocks:
-    """One lock a user, made when first asked for and gone when the last holder or waiter has left. Thread-safe."""
+    """One lock for each user that a thread holds or waits for. Thread-safe."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -86,42 +79,3 @@ class UserLocks:
     def __len__(self) -> int:
         with self._guard:
             return len(self._locks)
-
-
-class OwnershipMap:
-    """Remembers up to `most` jobs' owners, forgetting the least recently used. Thread-safe."""
-
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._guard = threading.Lock()
-        self._owners: OrderedDict[str, str] = OrderedDict()
-
-    def owns(self, user_id: str, job_id: str) -> bool:
-        """Is it remembered that this job is this user's? False means only: not remembered."""
-        with self._guard:
-            if self._owners.get(job_id) != user_id:
-                return False
-            self._owners.move_to_end(job_id)
-            return True
-
-    def owner_of(self, job_id: str) -> str | None:
-        """Return whose this job is remembered to be, or None."""
-        with self._guard:
-            return self._owners.get(job_id)
-
-    def remember(self, user_id: str, job_id: str) -> None:
-        """Note that the job is the user's. To be called only with what the converter or the ledger has proved."""
-        with self._guard:
-            self._owners[job_id] = user_id
-            self._owners.move_to_end(job_id)
-            while len(self._owners) > self._most:
-                self._owners.popitem(last=False)
-
-    def forget(self, job_id: str) -> None:
-        """Drop what is remembered of a job, if anything."""
-        with self._guard:
-            self._owners.pop(job_id, None)
-
-    def __len__(self) -> int:
-        with self._guard:
-            return len(self._owners)

@@ -1,7 +1,7 @@
-"""Conversions: the five things that a caller can do with a job, and looking before and back.
+"""Conversions: upload, poll, promote and download a job, list the jobs so far, and find the running one.
 
-Every method takes the user id of the session and nothing else that says who asks; each proves the job to be the
-caller's before it does anything with it.
+Every method takes the user id of the session, the only thing that says who asks. It proves that the job is this user's
+before it does anything with it, and once: what follows is for a job that is the user's.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from app.clients.converter import SCOPE_WRITE, ConverterClient, ConverterConflic
 from app.clients.file_access import FileAccessClient
 from app.clients.member_center import MemberCenterClient
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobError, JobRecord, JobStatus, is_job_id
+from app.domain.job import Job, JobError, JobRecord, JobStatus
 from app.domain.model import Model, clean_filename
 from app.domain.stages import StageTime
 from app.errors import (
@@ -41,7 +41,7 @@ from app.services.uploads import OpenBody, UploadRunner
 
 log = structlog.get_logger(__name__)
 
-#: How much a look at the history may ask of the converter: calls, and seconds in all.
+#: The most calls to the converter for one page of the history, and the most seconds for all of them.
 _MOST_REFRESHES = 5
 _REFRESH_SECONDS = 1.0
 _LOST_AFTER = timedelta(minutes=5)
@@ -57,23 +57,27 @@ class JobView:
     size: int | None
     model_id: str | None
     started_at: datetime | None = None
-    #: When the stages were seen to begin and end.
+    #: When the gateway saw the stages begin and end.
     stages: Sequence[StageTime] = ()
-    #: Of what an upload has just sent, where the gateway is told to compute it.
+    #: The digest of the model that an upload has just sent, if the settings ask for one.
     model_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What a download would give, without a token having been minted."""
+    """The result that a download would give."""
 
     filename: str
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ConversionParts:
-    """The collaborators of the conversion service."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionService:
+    """The conversion operations. Thread-safe.
+
+    Besides what each method names, any may raise the failures of the upstreams and of the database, and
+    DeadlineExceededError.
+    """
 
     converter: ConverterClient
     files: FileAccessClient
@@ -87,27 +91,9 @@ class ConversionParts:
     models: ModelStore
     leases: LeaseKeeper
     slots: TransferSlots
-
-
-class ConversionService:
-    """The conversion operations. Thread-safe.
-
-    Besides what each method names, any may raise the failures of the upstreams, of the database, and
-    DeadlineExceededError.
-    """
-
-    def __init__(
-        self,
-        parts: ConversionParts,
-        *,
-        tenant_id: str,
-        clock: Callable[[], datetime],
-        new_deadline: Callable[[], Deadline],
-    ) -> None:
-        self._parts = parts
-        self._new_deadline = new_deadline
-        self._clock = clock
-        self._tenant_id = tenant_id
+    tenant_id: str
+    clock: Callable[[], datetime]
+    new_deadline: Callable[[], Deadline]
 
     def init_job(
         self,
@@ -125,46 +111,47 @@ class ConversionService:
         UploadCapacityError, what the body itself is guilty of, ConverterRejectedError, UploadOutcomeUnknownError.
         """
         try:
-            started = self._parts.uploads.run(user_id, boundary, open_body, context, announced_bytes=announced_bytes)
+            started = self.uploads.run(user_id, boundary, open_body, context, announced_bytes=announced_bytes)
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
-        self._parts.polled_jobs.forget(started.job.job_id)
+        self.polled_jobs.forget(started.job.job_id)
         return JobView(started.job, started.filename, started.size, model_id=None, model_sha256=started.model_sha256)
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
-        """Return if an upload would be taken now; raise what it would run into. Starts nothing.
-
-        What the upload is made of is not looked at here: its limits are those of whoever reads it.
-        """
-        self._parts.uploads.require_room(user_id)
+        """Raise what an upload that begins now would raise before its body is read. Starts nothing."""
+        self.uploads.require_room(user_id)
         try:
-            self._parts.uploads.require_no_running_job(user_id, context)
+            self.uploads.require_no_running_job(user_id, context)
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
-        self._parts.member_center.tokens.service_token(SCOPE_WRITE, context)
+        self.member_center.tokens.service_token(SCOPE_WRITE, context)
 
     def get_active_job(self, user_id: str, context: CallContext) -> JobView | None:
-        """The user's running job by the converter's list, or None."""
-        jobs = self._parts.ownership.running_jobs(user_id, context)
+        """Return the user's running job from the converter's list, or None."""
+        jobs = self.ownership.running_jobs(user_id, context)
         if not jobs:
             return None
-        self._parts.notes.note(user_id, jobs[0])
+        self.notes.note(user_id, jobs[0])
         return self._view(user_id, jobs[0])
 
     def get_job(self, user_id: str, job_id: str, context: CallContext) -> JobView:
-        """The user's job as it is now. Raises JobNotFoundError for foreign and absent ids alike."""
-        return self._view(user_id, self._owned_job(user_id, job_id, context))
+        """Return the user's job as it is now.
+
+        Raises JobNotFoundError both for a job of another user and for one that does not exist.
+        """
+        self.ownership.require(user_id, job_id, context)
+        return self._view(user_id, self._current(user_id, job_id, context))
 
     def history(
         self, user_id: str, limit: int, cursor: str | None, context: CallContext
     ) -> tuple[Sequence[JobView], str | None]:
-        """A page of the user's jobs, newest first, and the cursor of the next page (None: there is none)."""
-        records = self._parts.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor))
+        """Return a page of the user's jobs, newest first, and the cursor of the next page, or None on the last one."""
+        records = self.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor))
         page = [(record, record.job) for record in records[:limit] if record.job is not None]
         current = self._refreshed(user_id, [job for _, job in page], context)
         job_ids = [job.job_id for _, job in page]
-        model_ids = self._parts.models.model_ids_by_job(user_id, job_ids)
-        stages = self._parts.ledger.stages_of(user_id, job_ids)
+        model_ids = self.models.model_ids_by_job(user_id, job_ids)
+        stages = self.ledger.stages_of(user_id, job_ids)
         views = [
             JobView(
                 current.get(job.job_id, job),
@@ -180,10 +167,9 @@ class ConversionService:
         return views, encode_cursor((last.started_at, last.upload_id)) if last else None
 
     def _refreshed(self, user_id: str, jobs: Sequence[Job], context: CallContext) -> dict[str, Job]:
-        """What the converter now says of the first jobs that the ledger holds for unfinished.
+        """Return the newest state of the first unfinished jobs, by job id, as far as the converter tells it in time.
 
-        Bounded in calls and in time, because a list must not hang on an upstream; what could not be asked stays as
-        the ledger has it.
+        Calls and time are bounded, so that a slow converter does not hold up a list.
         """
         stale = [job for job in jobs if not job.is_terminal][:_MOST_REFRESHES]
         budget = CallContext(
@@ -192,7 +178,7 @@ class ConversionService:
         current: dict[str, Job] = {}
         for job in stale:
             try:
-                current[job.job_id] = self._owned_job(user_id, job.job_id, budget)
+                current[job.job_id] = self._current(user_id, job.job_id, budget)
             except DeadlineExceededError:
                 break
             except GatewayError as failure:
@@ -200,77 +186,73 @@ class ConversionService:
         return current
 
     def promote_to_models(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
-        """Keep the job's result in the user's library; the model, and whether this call made it. Repeatable.
+        """Store the job's result in the user's library. Return the model, and whether this call stored it.
 
-        Raises JobNotFoundError, JobNotCompletedError, JobFailedError, TooManyRequestsError, UploadCapacityError,
-        PromoteFailedError, ResultMissingError, ResultCorruptError, StorageUnavailableError.
+        May be repeated. Raises JobNotFoundError, JobNotCompletedError, JobFailedError, TooManyRequestsError,
+        UploadCapacityError, PromoteFailedError, ResultMissingError, ResultCorruptError, StorageUnavailableError.
         """
         try:
-            model, is_new = self._kept(user_id, job_id, context)
+            model, is_new = self._promote(user_id, job_id, context)
         except GatewayError as failure:
             metrics.PROMOTES("refused" if failure.entry.blame is Blame.USER else "failed").inc()
             raise
         metrics.PROMOTES("new" if is_new else "existing").inc()
         return model, is_new
 
-    def _kept(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
-        self._require_owned(user_id, job_id, context)
-        existing = self._parts.models.find_by_source_job_id(user_id, job_id)
+    def _promote(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
+        self.ownership.require(user_id, job_id, context)
+        existing = self.models.find_by_source_job_id(user_id, job_id)
         if existing is not None:
             return existing, False
         job = self._completed_job(user_id, job_id, context)
         with (
-            # The place first: whoever waits for the lease holds a thread, and those are what places are for.
-            self._parts.slots.transfer(TransferKind.PULL, user_id) as transfer,
-            self._parts.leases.awaited(lease_name(job_id), uuid.uuid4().hex, context.deadline) as lease,
+            # The slot first: a promote that waits for the lease holds a thread, and slots limit those.
+            self.slots.transfer(TransferKind.PULL, user_id) as transfer,
+            self.leases.awaited(lease_name(job_id), uuid.uuid4().hex, context.deadline) as lease,
         ):
-            existing = self._parts.models.find_by_source_job_id(user_id, job_id)
+            existing = self.models.find_by_source_job_id(user_id, job_id)
             if existing is not None:
                 transfer.was_not_needed()
                 return existing, False
-            promotion = self._ensure_promoted(user_id, job_id, context)
-            filename = self._parts.notes.upload_of(user_id, job_id).filename
-            model = self._parts.results.keep(
+            promotion = self._promotion(user_id, job_id, context)
+            filename = self.notes.upload_of(user_id, job_id).filename
+            model = self.results.keep(
                 user_id, job, promotion, source_filename=filename, lease=lease, transfer=transfer, context=context
             )
             return model, True
 
     def download_redirect_url(self, user_id: str, job_id: str, context: CallContext) -> str:
-        """The address, with a short-lived token, from which the user's browser fetches the result.
+        """Return the URL, with a short-lived token, from which the user's browser fetches the result.
 
-        The address is a secret: it belongs into a Location header and nowhere else. Raises as promote_to_models
-        does, and DownloadTokenFailedError, MCTokenUnavailableError.
+        The URL is a secret: send it in a Location header and nowhere else. Raises what promote_to_models raises, and
+        DownloadTokenFailedError, MCTokenUnavailableError.
         """
-        self._require_owned(user_id, job_id, context)
-        self._completed_job(user_id, job_id, context)
-        promotion = self._ensure_promoted(user_id, job_id, context)
-        token = self._parts.member_center.mint_download_token(
-            tenant_id=self._tenant_id, user_id=user_id, object_key=promotion.object_key, context=context
+        promotion = self._result(user_id, job_id, context)
+        token = self.member_center.mint_download_token(
+            tenant_id=self.tenant_id, user_id=user_id, object_key=promotion.object_key, context=context
         )
-        return self._parts.files.download_url(promotion.object_key, token.token)
+        return self.files.download_url(promotion.object_key, token.token)
 
     def check_download(self, user_id: str, job_id: str, context: CallContext) -> Download:
-        """What the download would give. Raises what it would run into; mints nothing."""
-        self._require_owned(user_id, job_id, context)
-        self._completed_job(user_id, job_id, context)
-        promotion = self._ensure_promoted(user_id, job_id, context)
+        """Return what a download would give, without requesting a token. Raises what it would raise before that."""
+        promotion = self._result(user_id, job_id, context)
         return Download(clean_filename(promotion.filename or "", f"{job_id}.nef"), promotion.size)
 
-    def _ensure_promoted(self, user_id: str, job_id: str, context: CallContext) -> Promotion:
-        return self._parts.converter.promote(job_id, tenant_id=self._tenant_id, user_id=user_id, context=context)
+    def _result(self, user_id: str, job_id: str, context: CallContext) -> Promotion:
+        self.ownership.require(user_id, job_id, context)
+        self._completed_job(user_id, job_id, context)
+        return self._promotion(user_id, job_id, context)
 
-    def _require_owned(self, user_id: str, job_id: str, context: CallContext) -> None:
-        if not is_job_id(job_id):
-            raise JobNotFoundError("the id is malformed")
-        self._parts.ownership.require(user_id, job_id, context)
+    def _promotion(self, user_id: str, job_id: str, context: CallContext) -> Promotion:
+        return self.converter.promote(job_id, tenant_id=self.tenant_id, user_id=user_id, context=context)
 
     def _completed_job(self, user_id: str, job_id: str, context: CallContext) -> Job:
-        """The job, if it is completed; else the failure that says why there is no result."""
-        job = self._owned_job(user_id, job_id, context)
+        """Return the job if it is completed; raise the failure that says why there is no result if not."""
+        job = self._current(user_id, job_id, context)
         if not job.is_terminal:
             # The cache may be a second behind what another worker has just told the caller.
-            self._parts.polled_jobs.forget(job_id)
-            job = self._owned_job(user_id, job_id, context)
+            self.polled_jobs.forget(job_id)
+            job = self._current(user_id, job_id, context)
         if job.status is JobStatus.COMPLETED:
             return job
         if job.is_terminal:
@@ -279,56 +261,55 @@ class ConversionService:
             )
         raise JobNotCompletedError(f"the job is {job.status}")
 
-    def _owned_job(self, user_id: str, job_id: str, context: CallContext) -> Job:
-        self._require_owned(user_id, job_id, context)
+    def _current(self, user_id: str, job_id: str, context: CallContext) -> Job:
+        """Return the newest state of a job that is the user's."""
         try:
-            job = self._parts.polled_jobs.get(job_id, context)
+            job = self.polled_jobs.get(job_id, context)
         except JobNotFoundError:
-            record = self._parts.notes.find_record(user_id, job_id)
+            record = self.notes.find_record(user_id, job_id)
             remembered = self._remembered(record) if record else None
             if remembered is None:
                 raise
             return remembered
-        self._parts.ownership.check_answer(user_id, job)
-        self._parts.notes.note(user_id, job)
+        self.ownership.check_answer(user_id, job)
+        self.notes.note(user_id, job)
         return job
 
     def _remembered(self, record: JobRecord) -> Job | None:
-        """What the ledger says of a job that the converter does not know any more.
+        """Return the ledger's state of a job that the converter does not know (any more), or None for a new job.
 
-        The converter may forget jobs that have ended; the ledger keeps how they did. One that it forgets while it
-        should be running is lost, and its owner must not wait for it for ever; a new one may only be late.
+        The converter may forget jobs that have ended; the ledger has their outcome. A job that the converter forgets
+        while it should be running has failed, or else its owner would wait for ever. A new one may not be listed yet.
         """
         job = record.job
         if job is None or job.is_terminal:
             return job
-        if self._clock() - max(record.started_at, job.created_at or record.started_at) < _LOST_AFTER:
+        if self.clock() - max(record.started_at, job.created_at or record.started_at) < _LOST_AFTER:
             return None
         return replace(job, status=JobStatus.FAILED, error=_LOST)
 
     def _view(self, user_id: str, job: Job) -> JobView:
-        upload = self._parts.notes.upload_of(user_id, job.job_id)
-        stages = self._parts.notes.stages_of(user_id, job.job_id)
+        upload = self.notes.upload_of(user_id, job.job_id)
+        stages = self.notes.stages_of(user_id, job.job_id)
         return JobView(job, upload.filename, upload.size, self._model_id(user_id, job), upload.started_at, stages)
 
     def _model_id(self, user_id: str, job: Job) -> str | None:
         if job.status is not JobStatus.COMPLETED:
             return None
         try:
-            model = self._parts.models.find_by_source_job_id(user_id, job.job_id)
+            model = self.models.find_by_source_job_id(user_id, job.job_id)
         except ModelStoreUnavailableError:
             log.warning("models.find_failed", job_id=job.job_id)
             return None
         return model.id if model else None
 
     def _conflict(self, user_id: str, conflict: ConverterConflictError, context: CallContext) -> ActiveJobConflictError:
-        """The conflict with the running job's view, asked for where the converter did not tell it."""
-        ownership = self._parts.ownership
+        """Return the failure with the running job's view. The converter is asked for the job if it did not name it."""
         try:
-            told = [] if conflict.job is None else ownership.accept(user_id, [conflict.job])
+            named = [] if conflict.job is None else self.ownership.accept(user_id, [conflict.job])
             # After a long upload the request's own deadline is over.
-            fresh = replace(context, deadline=self._new_deadline())
-            job = next(iter(told or ownership.running_jobs(user_id, fresh)), None)
+            fresh = replace(context, deadline=self.new_deadline())
+            job = next(iter(named or self.ownership.running_jobs(user_id, fresh)), None)
         except GatewayError:
             job = None
         view = self._view(user_id, job) if job is not None else None

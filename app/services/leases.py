@@ -1,8 +1,7 @@
-"""Holding a database lease while a long piece of work goes on.
+"""Hold a database lease during a long piece of work.
 
-A lease outlives its holder by its TTL at most, so a crash blocks nobody for longer. The work calls `keep` as it makes
-progress; there is no thread behind it. What could not be released, because the database failed, is released in the
-background as soon as it answers.
+A lease expires after its TTL, so a crashed holder blocks others for no longer than that. The work renews it as it makes
+progress; there is no thread behind it. A release that fails because the database is down is retried in the background.
 """
 
 import time
@@ -18,13 +17,13 @@ from app.services.ports import Leases
 
 TTL_SECONDS = 150.0
 RENEW_EVERY_SECONDS = 20.0
-#: How long a failed renewal waits for its next try.
+#: How long after a failed renewal the next one is due.
 RETRY_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 
 
 class HeldLease:
-    """A lease that is ours, as long as `keep` says so. For the one thread that does the work."""
+    """A lease that this process holds until `keep` raises. For the one thread that does the work."""
 
     def __init__(
         self, leases: Leases, name: str, holder: str, lost: type[GatewayError], monotonic: Callable[[], float]
@@ -38,9 +37,9 @@ class HeldLease:
         self._retry_at = self._renewed_at
 
     def keep(self, *, at_once: bool = False) -> None:
-        """Renew the lease if that is due (or `at_once`). Raises the failure that losing it means.
+        """Renew the lease if that is due, or `at_once`. Raises the failure for a lost lease if it is no longer ours.
 
-        While the database is down the lease is still ours until it expires, so the work goes on till then.
+        If the database is down, the work goes on until the lease expires; then ModelStoreUnavailableError is raised.
         """
         now = self._monotonic()
         age = now - self._renewed_at
@@ -62,7 +61,7 @@ class HeldLease:
 
 
 class LeaseKeeper:
-    """Takes leases and gives them back. Thread-safe; `sleep` is injected for those that wait."""
+    """Acquires and releases leases. Thread-safe."""
 
     def __init__(
         self,
@@ -79,15 +78,15 @@ class LeaseKeeper:
 
     @contextmanager
     def held(self, name: str, holder: str, *, error: type[GatewayError]) -> Iterator[HeldLease]:
-        """Hold a lease for the length of the block; raises `error` if another holder has it or takes it over."""
+        """Hold a lease during the block. Raises `error` if another holder has it, and in `keep` if it was lost."""
         if not self._acquire(name, holder):
             _count(name, "busy")
-            raise error("somebody else holds the lease")
+            raise error("another holder has the lease")
         yield from self._guarded(name, holder, error)
 
     @contextmanager
     def awaited(self, name: str, holder: str, deadline: Deadline) -> Iterator[HeldLease]:
-        """Hold a lease, waiting for it until the deadline; raises DeadlineExceededError if it does not come free."""
+        """Wait for a lease and hold it during the block. Raises DeadlineExceededError if it is not free in time."""
         while not self._acquire(name, holder):
             if deadline.remaining_seconds() <= _POLL_SECONDS:
                 _count(name, "busy")
@@ -96,14 +95,14 @@ class LeaseKeeper:
         yield from self._guarded(name, holder, DeadlineExceededError)
 
     def is_held(self, name: str) -> bool:
-        """Does anybody hold the lease now?"""
+        """Is the lease held now, by any holder?"""
         return self._leases.is_held(name)
 
     def _acquire(self, name: str, holder: str) -> bool:
         try:
             return self._leases.acquire(name, holder, TTL_SECONDS)
         except ModelStoreUnavailableError:
-            # The database may have committed it after all.
+            # The database may have committed the lease before it failed.
             self._writes.add(LEASE, _key(name, holder), partial(self._leases.release, name, holder))
             raise
 
@@ -112,7 +111,7 @@ class LeaseKeeper:
         try:
             yield HeldLease(self._leases, name, holder, lost, self._monotonic)
         finally:
-            # The work's own outcome is what the caller must hear of, whatever becomes of this.
+            # A failed release must not hide the outcome of the work.
             if not self._writes.write(LEASE, _key(name, holder), partial(self._leases.release, name, holder)):
                 _count(name, "release_failed")
 
@@ -122,7 +121,7 @@ def _key(name: str, holder: str) -> str:
 
 
 def _kind(name: str) -> str:
-    """What the lease is for: the rest of its name says whose it is, or of which job."""
+    """Return what the lease is for; the rest of its name is a user or a job."""
     return name.split(":", 1)[0]
 
 

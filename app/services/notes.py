@@ -1,7 +1,7 @@
-"""Keeping the ledger in step with what polls see, and telling what the ledger knows, without a query a poll.
+"""Record in the ledger what polls see of jobs, and read from it what polls show, without a query for each poll.
 
-Both directions are caches in front of the ledger: a job's state is written when it changes, and the facts of its
-upload, which never change once they are known, are read once.
+Two caches in front of the ledger do that: a job's state is written only when it changes, and the facts of its upload,
+which never change once they are known, are read once.
 """
 
 import threading
@@ -25,7 +25,7 @@ _MOST_JOBS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class UploadNote:
-    """What the ledger knows of the upload that a job came of; empty where the job was found at the converter."""
+    """The ledger's facts of the upload that started a job; empty if the job was found on the converter's list."""
 
     filename: str = ""
     size: int | None = None
@@ -33,7 +33,7 @@ class UploadNote:
 
 
 class JobNotes:
-    """Reads and writes the ledger for polls. Thread-safe; a failing database makes no poll fail."""
+    """Reads and writes the ledger for polls. Thread-safe; a poll never fails because the database is down."""
 
     def __init__(self, ledger: JobLedger, writes: DeferredWrites, *, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
@@ -46,10 +46,10 @@ class JobNotes:
         self._uploads: LRUCache[tuple[str, str], UploadNote] = LRUCache(_MOST_JOBS)
 
     def note(self, user_id: str, job: Job) -> None:
-        """Record the job's state if it differs from what this process recorded last.
+        """Record the job's state if it differs from the one that this process recorded last.
 
-        A state that the database doesn't take is recorded in the background. Raises OwnershipMismatchError if the job
-        is another user's in the ledger and the converter doesn't say that it is this one's.
+        If the database fails, the state is recorded in the background. Raises OwnershipMismatchError if the ledger has
+        the job as another user's and the converter does not name this user.
         """
         key, state = (user_id, job.job_id), (job.status, job.stage, job.error)
         now = self._clock()
@@ -76,7 +76,7 @@ class JobNotes:
                 self._looks[job.job_id] = now
 
     def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
-        """The ledger's record, or None if there is none or the database is down."""
+        """Return the ledger's record, or None if there is none or the database is down."""
         try:
             return self._ledger.find_job(user_id, job_id)
         except ModelStoreUnavailableError:
@@ -84,9 +84,9 @@ class JobNotes:
             return None
 
     def stages_of(self, user_id: str, job_id: str) -> Sequence[StageTime]:
-        """What is known of when the job's stages began and ended; nothing where the database is down.
+        """Return the known times of the job's stages; an empty sequence if the database is down.
 
-        The times change only when the job's state does, so what `note` was told last is as new as the state.
+        The times change only with the job's state, so those of the last `note` are as new as the state.
         """
         key = (user_id, job_id)
         with self._guard:
@@ -101,7 +101,7 @@ class JobNotes:
         return found.get(job_id, ())
 
     def upload_of(self, user_id: str, job_id: str) -> UploadNote:
-        """What is known of the job's upload."""
+        """Return what is known of the job's upload."""
         key = (user_id, job_id)
         with self._guard:
             known = self._uploads.get(key)
@@ -111,7 +111,7 @@ class JobNotes:
         if record is None:
             return UploadNote()
         note = UploadNote(record.filename, record.size, record.started_at)
-        # Without a file name the row was rebuilt from the converter's list, and the upload may still be matched to it.
+        # A row without a file name comes from the converter's list; an upload may still be matched with it.
         if note.filename:
             with self._guard:
                 self._uploads[key] = note

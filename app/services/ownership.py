@@ -1,11 +1,12 @@
-"""Whose a job is, decided for every request before anything else is.
+"""Prove that a job is its caller's, for every request and before anything else is done with the job.
 
-Memory is asked first, then the ledger, both by (user, job). What is not the caller's there goes on to a lazy rebuild
-from the converter's list of the caller's running jobs, and then does not exist: foreign and absent ids take the same
-way and get the same answer, also when the converter or the database is down.
+Memory is asked first, then the ledger, both by user and job. If neither has the pair, the converter's list of the
+user's running jobs is asked (the lazy rebuild); if the job is not there either, it does not exist for this caller. Jobs
+of other users and jobs that do not exist take the same steps and get the same failure, also when the converter or the
+database is down.
 
-Every job that the converter tells of, in a list or alone, passes `accept` or `check_answer` before it is shown or
-noted. How it is decided stands in `app/domain/ownership.py`.
+Every job that the converter returns, in a list or alone, passes `accept` or `check_answer` before the gateway shows or
+records it. The rule for that is in `app/domain/ownership.py`.
 """
 
 import threading
@@ -16,15 +17,15 @@ from datetime import datetime
 from functools import partial
 
 import structlog
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from app import metrics
 from app.clients.converter import ConverterClient
 from app.clients.retry import Call
 from app.clients.single_flight import SingleFlightCache
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobRecord
-from app.domain.ownership import CLOCK_SKEW, OwnershipMap, UserLocks, jobs_of, may_have_started
+from app.domain.job import Job, JobRecord, is_job_id
+from app.domain.ownership import CLOCK_SKEW, UserLocks, jobs_of, may_have_started
 from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
 from app.services.deferred_writes import LEDGER, DeferredWrites
 from app.services.ports import JobLedger
@@ -32,15 +33,18 @@ from app.services.ports import JobLedger
 log = structlog.get_logger(__name__)
 
 MISS_SECONDS = 5.0
-_MOST_MISSES = 10_000
-#: How long an upload's answer may wait for the database to take the note of its job.
+_MOST_ENTRIES = 10_000
+#: How long the response to an upload may wait for the database to record its job.
 _NOTE_SECONDS = 2.0
-#: How long the background may ask the converter how a job stands: a worker that ends asks for each late note.
+#: The deadline of a call to the converter from the background: a worker that ends makes one for each late note.
 _LOOK_SECONDS = 2.0
 
 
 class JobOwnership:
-    """Proves that jobs are their caller's. Thread-safe; users never wait for each other."""
+    """Proves that jobs are their caller's. Thread-safe; users never wait for each other.
+
+    The map of owners is a cache: it says yes for a pair that the ledger or the converter has proved, and never no.
+    """
 
     def __init__(
         self,
@@ -55,28 +59,32 @@ class JobOwnership:
         self._ledger = ledger
         self._writes = writes
         self._clock = clock
-        self._owners = OwnershipMap()
+        self._guard = threading.Lock()
+        self._owners: LRUCache[str, str] = LRUCache(_MOST_ENTRIES)
+        self._misses: TTLCache[str, bool] = TTLCache(_MOST_ENTRIES, MISS_SECONDS, timer=monotonic)
         self._locks = UserLocks()
         self._lists = SingleFlightCache(
             self._rebuild, seconds=0, max_entries=1, wait=partial(converter.wait, Call.LIST_JOBS), monotonic=monotonic
         )
-        self._misses: TTLCache[str, bool] = TTLCache(_MOST_MISSES, MISS_SECONDS, timer=monotonic)
-        self._misses_guard = threading.Lock()
 
     def require(self, user_id: str, job_id: str, context: CallContext) -> None:
         """Return if the job is the user's.
 
         Raises JobNotFoundError if it is not, whether it exists or not, and what asking the database or the converter
-        raises: when that fails the answer is never "yes".
+        raises: a failure is never taken for a yes.
         """
-        if self._owners.owns(user_id, job_id):
+        if not is_job_id(job_id):
+            raise JobNotFoundError("the id is malformed")
+        if self._owner_of(job_id) == user_id:
             metrics.OWNERSHIP("memory").inc()
             return
         if self._ledger.find_job(user_id, job_id) is not None:
             metrics.OWNERSHIP("ledger").inc()
-            self._owners.remember(user_id, job_id)
+            self._remember(user_id, job_id)
             return
-        if self._has_missed(user_id):
+        with self._guard:
+            has_missed = user_id in self._misses
+        if has_missed:
             metrics.OWNERSHIP("denied_again").inc()
             raise JobNotFoundError("not found a moment ago")
         if any(job.job_id == job_id for job in self.running_jobs(user_id, context)) or self._is_lost_uploads(
@@ -85,14 +93,14 @@ class JobOwnership:
             metrics.OWNERSHIP("rebuilt").inc()
             return
         metrics.OWNERSHIP("denied").inc()
-        with self._misses_guard:
+        with self._guard:
             self._misses[user_id] = True
         raise JobNotFoundError("neither remembered, nor in the ledger, nor running")
 
     def running_jobs(self, user_id: str, context: CallContext) -> Sequence[Job]:
-        """The user's running jobs as the converter lists them now, noted in the ledger and in memory.
+        """Return the user's running jobs as the converter lists them now, and record them in the ledger and in memory.
 
-        Concurrent callers of one user share one call. An upload whose answer was lost is matched on the way.
+        Concurrent callers of one user share one call. A job is matched with the upload that got no response, if any.
         """
         return self._lists.get(user_id, context)
 
@@ -105,7 +113,7 @@ class JobOwnership:
         recorded: dict[str, str] = {}
         if unnamed:
             # What this process knows may not be in the ledger yet.
-            remembered = {job_id: owner for job_id in unnamed if (owner := self._owners.owner_of(job_id)) is not None}
+            remembered = {job_id: owner for job_id in unnamed if (owner := self._owner_of(job_id)) is not None}
             recorded = remembered | dict(self._ledger.owners_of(unnamed))
         pending = self._ledger.pending_uploads(user_id) if recorded.keys() < set(unnamed) else ()
         accepted = jobs_of(user_id, jobs, recorded, pending)
@@ -117,38 +125,38 @@ class JobOwnership:
         return accepted
 
     def check_answer(self, user_id: str, job: Job) -> None:
-        """A `user_id` in the converter's answer decides: raises OwnershipMismatchError if it is another's."""
+        """Raise OwnershipMismatchError if the converter names another user as the job's owner: its word decides."""
         if job.user_id is not None and job.user_id != user_id:
-            self._owners.forget(job.job_id)
+            self._forget(job.job_id)
             metrics.OWNERSHIP("contradicted").inc()
             raise OwnershipMismatchError("the converter names another owner")
 
     def find_started(self, upload: JobRecord, context: CallContext) -> Job | None:
-        """Ask the converter for the job that this upload has started although its answer doesn't say so.
+        """Return the job that this upload has started although it got no usable response, or None.
 
-        A job counts if it is the user's, its time fits the upload, and no other upload has it. Raises what asking the
-        converter or the database raises.
+        That is a job on the converter's list which is the user's, has a time that fits the upload, and belongs to no
+        other upload. Raises what asking the converter or the database raises.
         """
         latest = self._clock() + CLOCK_SKEW
         for job in self._list(upload.user_id, context):
             if not may_have_started(upload, job) or (job.created_at is not None and job.created_at > latest):
                 continue
             record = self._ledger.find_job(upload.user_id, job.job_id)
-            # Another request of this user may have matched the job with our pending row already.
+            # Another request of this user may already have matched the job with our pending row.
             if record is None or record.upload_id == upload.upload_id:
                 return job
         return None
 
     def note_started(self, upload: JobRecord, job: Job, *, filename: str, size: int | None) -> None:
-        """Note a job that an upload has just started.
+        """Record a job that an upload has just started.
 
-        The job is real whatever becomes of this note. One that the database doesn't take within a moment is kept in
-        memory and retried in the background. Raises OwnershipMismatchError if the job is another user's.
+        The job exists whether this succeeds or not. If the database fails for longer than a moment, the write is held
+        in memory and retried in the background. Raises OwnershipMismatchError if the job is another user's.
         """
         user_id = upload.user_id
         self.check_answer(user_id, job)
-        if job.user_id is None and self._owners.owner_of(job.job_id) not in {None, user_id}:
-            # The ledger may not have the note of it yet.
+        if job.user_id is None and self._owner_of(job.job_id) not in {None, user_id}:
+            # It may not be in the ledger yet.
             raise OwnershipMismatchError("this process knows another owner")
 
         def write() -> None:
@@ -157,19 +165,19 @@ class JobOwnership:
 
         key = f"job {job.job_id}"
         if not self._writes.write(LEDGER, key, write, patience_seconds=_NOTE_SECONDS):
-            # An alarm: if this worker is killed before the note is written, the job may be lost once it has ended.
+            # An alert: if this worker is killed before the write succeeds, the job may be lost once it has ended.
             log.error("ledger.job_not_noted", job_id=job.job_id, upload_id=upload.upload_id)
             self._writes.add(LEDGER, key, lambda: self._note_late(user_id, job, write))
-        self._owners.remember(user_id, job.job_id)
-        with self._misses_guard:
+        self._remember(user_id, job.job_id)
+        with self._guard:
             self._misses.pop(user_id, None)
 
     def _note_late(self, user_id: str, job: Job, write: Callable[[], None]) -> None:
-        """Write a note that the database didn't take before, and then ask how the job stands by now."""
+        """Record a job late, and queue a call for the state that it has by now."""
         try:
             write()
         except OwnershipMismatchError:
-            self._owners.forget(job.job_id)
+            self._forget(job.job_id)
             return
         self._writes.add(LEDGER, f"look at {job.job_id}", lambda: self._note_state(user_id, job.job_id), is_slow=True)
 
@@ -178,16 +186,16 @@ class JobOwnership:
             job = self._converter.get_job(job_id, CallContext(Deadline(_LOOK_SECONDS), has_short_deadline=True))
             self.check_answer(user_id, job)
         except GatewayError as failure:
-            # Polls and the history ask again.
+            # Polls and the history will ask again.
             log.info("ledger.late_look_failed", job_id=job_id, code=failure.code)
             return
         with suppress(OwnershipMismatchError), self._agreeing(user_id, job):
             self._ledger.record_job(user_id, job)
 
     def _is_lost_uploads(self, user_id: str, job_id: str, context: CallContext) -> bool:
-        """Did an upload of the user start this job, although the note of it was lost and the job has ended since?
+        """Did an upload of the user start this job, which has ended and which the ledger does not have?
 
-        The user knows the id from the answer to the upload. Only a converter that names the user is believed.
+        The user knows the id from the response to the upload. The converter must name the user.
         """
         if not self._ledger.pending_uploads(user_id):
             return False
@@ -199,9 +207,9 @@ class JobOwnership:
 
     @contextmanager
     def _agreeing(self, user_id: str, job: Job) -> Iterator[None]:
-        """Let the block write the user's job to the ledger, which refuses another user's (OwnershipMismatchError).
+        """Ignore in the block that the ledger has the job as another user's, if the converter names this user.
 
-        The ledger keeps that owner. The failure is passed on unless the converter names this user.
+        The ledger stays as it is. Raises OwnershipMismatchError if the converter does not name this user.
         """
         try:
             yield
@@ -211,10 +219,6 @@ class JobOwnership:
             log.warning("ledger.job_of_another_user", job_id=job.job_id, is_overruled=is_overruled)
             if not is_overruled:
                 raise
-
-    def _has_missed(self, user_id: str) -> bool:
-        with self._misses_guard:
-            return user_id in self._misses
 
     def _list(self, user_id: str, context: CallContext) -> list[Job]:
         listed = self._converter.list_jobs(user_id, context)
@@ -227,25 +231,36 @@ class JobOwnership:
             metrics.OWNERSHIP_REBUILDS("failed").inc()
             raise
         metrics.OWNERSHIP_REBUILDS("done").inc()
-        with self._locks.locked(user_id):
-            return [job for job in jobs if self._note_found(user_id, job)]
+        return [job for job in jobs if self._note_found(user_id, job)]
 
     def _note_found(self, user_id: str, job: Job) -> bool:
-        """Note the user's job; return False if it has become another user's meanwhile."""
+        """Record the user's job. Return False if it has become another user's in the meantime."""
         try:
-            with self._agreeing(user_id, job):
+            with self._locks.locked(user_id), self._agreeing(user_id, job):
                 self._match_pending(user_id, job)
                 self._ledger.record_job(user_id, job)
         except OwnershipMismatchError:
             return False
-        self._owners.remember(user_id, job.job_id)
+        self._remember(user_id, job.job_id)
         return True
 
     def _match_pending(self, user_id: str, job: Job) -> None:
-        """Give the job to the upload that never got its answer: the newest that fits, since they run one at a time."""
+        """Give the job to the upload that got no response: the newest that fits, because a user has one at a time."""
         if self._ledger.find_job(user_id, job.job_id) is not None:
             return
         for upload in reversed(self._ledger.pending_uploads(user_id)):
             if may_have_started(upload, job):
                 self._ledger.assign_job(user_id, upload.upload_id, job, filename=upload.filename, size=upload.size)
                 return
+
+    def _owner_of(self, job_id: str) -> str | None:
+        with self._guard:
+            return self._owners.get(job_id)
+
+    def _remember(self, user_id: str, job_id: str) -> None:
+        with self._guard:
+            self._owners[job_id] = user_id
+
+    def _forget(self, job_id: str) -> None:
+        with self._guard:
+            self._owners.pop(job_id, None)

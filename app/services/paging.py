@@ -1,4 +1,4 @@
-"""Cursors: an opaque text for "the page after this row", so that clients cannot come to depend on what is in it."""
+"""Page sizes and cursors. A cursor stands for "the page after this row" and is opaque, so that no client parses it."""
 
 import base64
 import binascii
@@ -14,13 +14,13 @@ _MAX_CURSOR_CHARACTERS = 300
 
 
 def encode_cursor(key: PageKey) -> str:
-    """The cursor of the page that follows the row with this key."""
+    """Return the cursor of the page that follows the row with this key."""
     moment, row_id = key
     return base64.urlsafe_b64encode(f"{moment.astimezone(UTC).isoformat()}|{row_id}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None) -> PageKey | None:
-    """The key that a cursor holds, None for none. Raises InvalidRequestError for one that we did not make."""
+    """Return the key in a cursor, or None without one. Raises InvalidRequestError if the gateway did not make it."""
     if not cursor:
         return None
     try:
@@ -37,7 +37,7 @@ def decode_cursor(cursor: str | None) -> PageKey | None:
 
 
 def parse_limit(text: str | None) -> int:
-    """The page size that a query asks for. Raises InvalidRequestError outside 1 to 100."""
+    """Return the page size that a query asks for. Raises InvalidRequestError unless it is a number from 1 to 100."""
     if text is None:
         return DEFAULT_LIMIT
     if not (text.isascii() and text.isdigit() and len(text) <= 9) or not 1 <= int(text) <= MAX_LIMIT:

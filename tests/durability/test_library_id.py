@@ -85,11 +85,11 @@ def test_a_misspelled_database_url_costs_no_file(place: Place) -> None:
         with place.opened(right.clock, database_url=place.other_database_url) as wrong:
             verify_alarm(wrong, "mismatch")
             with pytest.raises(StorageMismatchError):
-                wrong.stores.checks.storage()
-            wrong.stores.checks.database()
+                wrong.stores.checks["storage"]()
+            wrong.stores.checks["database"]()
             verify_alarm(wrong, "mismatch")
 
-        right.stores.checks.storage()
+        right.stores.checks["storage"]()
         assert set(right.sweep_later().removed.values()) == {0}
         assert all(right.is_whole(model) for model in kept)
 
@@ -111,7 +111,7 @@ def test_a_wrong_storage_costs_neither_records_nor_files(place: Place, belongs_t
         with place.opened(right.clock, storage_url=place.other_storage_url) as wrong:
             verify_alarm(wrong, "mismatch")
             with pytest.raises(StorageMismatchError):
-                wrong.stores.checks.storage()
+                wrong.stores.checks["storage"]()
 
         assert set(right.sweep_later().removed.values()) == {0}
         assert all(right.is_whole(model) for model in kept)
@@ -126,7 +126,7 @@ def test_a_bucket_that_does_not_exist_is_no_storage_without_an_id(tmp_path: Path
         assert report is not None
         assert (report.pair, report.failed) == (None, ["pairing"])
         with pytest.raises(StorageUnavailableError):
-            wrong.stores.checks.storage()
+            wrong.stores.checks["storage"]()
 
 
 def test_a_first_start_with_a_misspelled_database_url_does_not_take_the_storage(place: Place) -> None:
@@ -134,7 +134,7 @@ def test_a_first_start_with_a_misspelled_database_url_does_not_take_the_storage(
     with place.opened() as right, place.opened(right.clock, database_url=place.other_database_url) as wrong:
         kept = [right.keep_model() for _ in range(3)]
         verify_alarm(wrong, "unpaired")
-        wrong.stores.checks.storage()
+        wrong.stores.checks["storage"]()
         assert right.sweep().pair is PairState.PAIRED
         assert all(right.is_whole(model) for model in kept)
         verify_alarm(wrong, "mismatch")
@@ -186,7 +186,7 @@ def test_a_gateway_that_is_started_with_a_misspelled_database_url_says_so_and_sw
 def test_an_empty_pair_gets_one_id_on_both_sides_which_stays(place: Place) -> None:
     with place.opened() as library:
         assert state_of(library) is PairState.UNPAIRED
-        library.stores.checks.storage()
+        library.stores.checks["storage"]()
         assert library.sweep().pair is PairState.PAIRED
         library_id, is_confirmed = library.stores.pair.database_id()
         assert is_confirmed
@@ -209,7 +209,7 @@ def test_an_existing_pair_in_which_a_file_is_missing_stays_ready_and_is_paired_b
     with place.opened() as library:
         kept, lost = [library.keep_model() for _ in range(3)], library.keep_model(with_file=False)
         verify_alarm(library, "unpaired")
-        library.stores.checks.storage()
+        library.stores.checks["storage"]()
         assert library.stores.models.find("alice", lost.id) == lost
 
         shown = run_command("pairing", library)
@@ -320,7 +320,7 @@ def test_a_pairing_that_was_interrupted_is_no_mismatch_and_is_finished(place: Pl
 
         storage.write_library_id = interrupted  # type: ignore[method-assign]
         assert library.gateway.sweep.run() is not None
-        library.stores.checks.storage()
+        library.stores.checks["storage"]()
         proposed = library.stores.pair.database_id()
         assert proposed[0] is not None
         assert not proposed[1]
@@ -362,7 +362,7 @@ def test_readiness_does_not_blame_the_storage_for_an_absent_database(tmp_path: P
     with place.opened(FakeClock()) as library:
         library.sweep()
         (tmp_path / "a.db").write_bytes(b"not a database" * 1000)
-        library.stores.checks.storage()
+        library.stores.checks["storage"]()
 
 
 # The commands

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from app.domain.call import Deadline
 from app.domain.model import Model
 from app.errors import GatewayError
-from app.services.conversions import ConversionParts, ConversionService
+from app.services.conversions import ConversionService
 from app.services.deferred_writes import DeferredWrites
 from app.services.leases import LeaseKeeper
 from app.services.model_library import ModelLibrary
@@ -123,20 +123,18 @@ class Bench:
         self.library = ModelLibrary(self.models, self.storage, self.keeper, self.slots)
         self.notes = JobNotes(self.ledger, self.writes, clock=self.clock)
         self.service = ConversionService(
-            ConversionParts(
-                converter=self.converter,  # type: ignore[arg-type]
-                files=self.files,  # type: ignore[arg-type]
-                member_center=self.member_center,  # type: ignore[arg-type]
-                ownership=self.ownership,
-                polled_jobs=self.polled_jobs,
-                uploads=self.uploads,
-                results=self.results,
-                ledger=self.ledger,
-                notes=self.notes,
-                models=self.models,
-                leases=self.keeper,
-                slots=self.slots,
-            ),
+            converter=self.converter,  # type: ignore[arg-type]
+            files=self.files,  # type: ignore[arg-type]
+            member_center=self.member_center,  # type: ignore[arg-type]
+            ownership=self.ownership,
+            polled_jobs=self.polled_jobs,
+            uploads=self.uploads,
+            results=self.results,
+            ledger=self.ledger,
+            notes=self.notes,
+            models=self.models,
+            leases=self.keeper,
+            slots=self.slots,
             tenant_id="tenant-1",
             clock=self.clock,
             new_deadline=lambda: Deadline(60, self.monotonic),

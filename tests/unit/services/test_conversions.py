@@ -23,6 +23,7 @@ from app.errors import (
     ResultMissingError,
     UploadCapacityError,
 )
+from tests.support.counts import increase
 from tests.support.fakes import call_context
 from tests.unit.services.bench import Bench, in_parallel
 
@@ -77,7 +78,7 @@ def test_a_foreign_job_stays_foreign_while_it_is_cached_for_its_owner(bench: Ben
 
 def test_a_job_that_the_ledger_gives_to_another_while_it_is_polled_is_that_others(bench: Bench) -> None:
     """As after a note that came late: memory had it for the caller's."""
-    bench.ownership._owners.remember("alice", "job-1")
+    bench.ownership._owners["job-1"] = "alice"
     bench.knows_job("job-1", "bob", user_id=None)
     for _ in range(2):
         with pytest.raises(OwnershipMismatchError):
@@ -85,6 +86,14 @@ def test_a_job_that_the_ledger_gives_to_another_while_it_is_polled_is_that_other
     assert bench.service.get_job("bob", "job-1", call_context()).job.job_id == "job-1"
     with pytest.raises(JobNotFoundError):
         bench.service.get_job("alice", "job-1", call_context())
+
+
+@pytest.mark.parametrize("operation", BY_ID)
+def test_each_operation_proves_once_that_the_job_is_the_callers(bench: Bench, operation: str) -> None:
+    bench.knows_job("job-1", "alice", "completed")
+    decisions = [increase("visiona_ownership_total", decision=decision) for decision in ("memory", "ledger")]
+    BY_ID[operation](bench, "alice", "job-1")
+    assert [count() for count in decisions] == [0, 1]
 
 
 # --- get, active, history

@@ -1,45 +1,16 @@
-"""The ownership map and the users' locks: a cache that never says more than it was told, and locks that vanish."""
+"""One lock for each user: users never wait for each other, and no lock outlives its last holder or waiter."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.domain.ownership import OwnershipMap, UserLocks
+from app.domain.ownership import UserLocks
 from tests.support.processes import wait_until
 
 
-def test_the_map_says_yes_for_exactly_what_was_put_in() -> None:
-    owners = OwnershipMap()
-    assert not owners.owns("alice", "job-1")
-    owners.remember("alice", "job-1")
-    assert owners.owns("alice", "job-1")
-    assert not owners.owns("bob", "job-1")
-    assert not owners.owns("alice", "job-2")
-
-
-def test_what_was_forgotten_is_asked_for_again() -> None:
-    owners = OwnershipMap()
-    owners.remember("alice", "job-1")
-    owners.forget("job-1")
-    owners.forget("job-1")
-    assert not owners.owns("alice", "job-1")
-    assert len(owners) == 0
-
-
-def test_the_map_is_bounded_and_forgets_what_was_used_least_recently() -> None:
-    owners = OwnershipMap(most=2)
-    owners.remember("alice", "job-1")
-    owners.remember("alice", "job-2")
-    assert owners.owns("alice", "job-1")
-    owners.remember("alice", "job-3")
-    assert len(owners) == 2
-    assert owners.owns("alice", "job-1")
-    assert not owners.owns("alice", "job-2")
-
-
 @pytest.mark.parametrize("round_", range(3))
-def test_one_users_threads_take_turns_and_the_lock_vanishes(round_: int) -> None:
+def test_threads_of_one_user_take_turns_and_leave_no_lock(round_: int) -> None:
     locks = UserLocks()
     inside, most = 0, 0
     together = threading.Barrier(20)
@@ -86,8 +57,8 @@ def test_a_failing_holder_leaves_no_lock() -> None:
         pass
 
 
-def test_a_lock_that_somebody_waits_for_stays_when_its_holder_leaves() -> None:
-    """The one who waits must hold the lock that a third one then asks for, and not one that has been forgotten."""
+def test_a_lock_with_a_waiter_stays_when_its_holder_leaves() -> None:
+    """The waiter must hold the lock that a third thread then asks for, and not one that was removed."""
     locks, order = UserLocks(), list[str]()
     waits, may_go = threading.Event(), threading.Event()
 
