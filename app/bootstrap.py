@@ -16,7 +16,7 @@ from app.clients.file_access import FileAccessClient
 from app.clients.health import UpstreamHealth
 from app.clients.identity_provider import IdentityProvider
 from app.clients.member_center import SCOPE_DELEGATE_DOWNLOADS, MemberCenterClient
-from app.clients.retry import SIGN_IN_SLOTS, Retrier
+from app.clients.retry import Retrier
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
@@ -141,9 +141,12 @@ def build_gateway(
     deferred_writes = DeferredWrites(monotonic=monotonic)
     leases = LeaseKeeper(stores.leases, deferred_writes, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)
+    member_center = build_member_center(settings, retrier, clock, monotonic)
     conversions = None
     if settings.is_conversion_enabled:
-        conversions = _conversions(settings, stores, leases, slots, deferred_writes, retrier, clock, monotonic)
+        conversions = _conversions(
+            settings, stores, leases, slots, deferred_writes, retrier, member_center, clock, monotonic
+        )
     sweep = Sweep(
         library=LibrarySweep(
             models=stores.models,
@@ -161,7 +164,7 @@ def build_gateway(
     )
     return Gateway(
         settings=settings,
-        identity_provider=build_identity_provider(settings, retrier, clock, monotonic),
+        identity_provider=build_identity_provider(settings, member_center, clock, monotonic),
         revoked_sessions=stores.revoked_sessions,
         library=ModelLibrary(stores.models, stores.storage, leases, slots),
         conversions=conversions,
@@ -175,13 +178,34 @@ def build_gateway(
     )
 
 
-def build_identity_provider(
+def build_member_center(
     settings: Settings, retrier: Retrier, clock: Callable[[], datetime], monotonic: Callable[[], float]
+) -> MemberCenterClient:
+    """Return the client of MC. Without a service client in the settings it is for sign-ins only."""
+    secret, authorization = settings.service_client_secret, None
+    if settings.service_client_id and secret:
+        authorization = basic_authorization(
+            settings.service_client_id, secret.get_secret_value(), settings.basic_credentials
+        )
+    return MemberCenterClient(
+        Upstream("", pool_size=WORKER_THREADS, watchdog=Watchdog(), ca_file=settings.ca_file),
+        retrier,
+        issuer=settings.oidc_issuer,
+        service_authorization=authorization,
+        clock=clock,
+        monotonic=monotonic,
+    )
+
+
+def build_identity_provider(
+    settings: Settings,
+    member_center: MemberCenterClient,
+    clock: Callable[[], datetime],
+    monotonic: Callable[[], float],
 ) -> IdentityProvider:
     """Return the client of MC for sign-ins."""
     return IdentityProvider(
-        Upstream("identity_provider", "", pool_size=SIGN_IN_SLOTS, watchdog=Watchdog(), ca_file=settings.ca_file),
-        retrier,
+        member_center,
         issuer=settings.oidc_issuer,
         client_id=settings.oidc_client_id,
         authorization=basic_authorization(
@@ -199,35 +223,22 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     slots: TransferSlots,
     writes: DeferredWrites,
     retrier: Retrier,
+    member_center: MemberCenterClient,
     clock: Callable[[], datetime],
     monotonic: Callable[[], float],
 ) -> ConversionService:
     watchdog = Watchdog()
     converter_url, faa_url = _required(settings.converter_base_url), _required(settings.faa_base_url)
-    secret = settings.service_client_secret
-    member_center = MemberCenterClient(
-        Upstream(
-            "member_center", settings.oidc_issuer, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file
-        ),
-        retrier,
-        authorization=basic_authorization(
-            _required(settings.service_client_id),
-            _required(secret.get_secret_value() if secret else None),
-            settings.basic_credentials,
-        ),
-        clock=clock,
-        monotonic=monotonic,
-    )
     tokens = member_center.tokens
     tokens.begin_to_count(_SCOPES)
     converter = ConverterClient(
-        Upstream("converter", converter_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
+        Upstream(converter_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
         UploadTransport(converter_url, watchdog, settings.ca_file),
         tokens,
         retrier,
     )
     files = FileAccessClient(
-        Upstream("file_access", faa_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
+        Upstream(faa_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
         settings.faa_public_base_url or faa_url,
         tokens,
         retrier,

@@ -8,9 +8,10 @@ from flask import Blueprint, Response, g, jsonify, request
 from app.api.announcement import require_within_limits
 from app.api.context import call_context, gateway
 from app.api.documents import JobBodies, job_document, model_document, timestamp
+from app.api.navigation import require_navigation
 from app.api.preconditions import is_unchanged
 from app.api.session import current_session
-from app.errors import ConversionDisabledError, DrainingError, MethodNotAllowedError, NavigationRequiredError
+from app.errors import ConversionDisabledError, DrainingError
 from app.server.draining import is_draining
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
@@ -135,12 +136,10 @@ def promote_to_models(job_id: str) -> Response:
 @blueprint.get("/<job_id>/download")
 def download(job_id: str) -> Response:
     """Send the browser to the result; the token is in the Location header and nowhere else."""
-    if request.method != "GET":  # HEAD, which Flask adds to every GET
-        raise MethodNotAllowedError(allowed=("GET", "OPTIONS"))
-    if request.args.get("check") == "1":
+    if request.args.get("check") == "1" and request.method == "GET":
         result = service().check_download(g.user_id, job_id, call_context())
         return _uncached(jsonify(ready=True, filename=result.filename, size=result.size))
-    _require_navigation()
+    require_navigation()
     url = service().download_redirect_url(g.user_id, job_id, call_context())
     # By hand, because werkzeug's redirect() repeats the address in a body.
     response = Response(status=302)
@@ -153,19 +152,6 @@ def download(job_id: str) -> Response:
 def _require_not_draining() -> None:
     if is_draining():
         raise DrainingError("the server is about to stop")
-
-
-def _require_navigation() -> None:
-    """Refuse scripts and prefetches: following the redirect would put the token where a page can read it."""
-    if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-        raise NavigationRequiredError("Sec-Fetch-Mode is not navigate")
-    # Browsers that do not say the mode still name the origin of a script's request to another one, and never that of a
-    # link (Fetch standard, section 3.2).
-    if "Origin" in request.headers:
-        raise NavigationRequiredError("a navigation by GET has no Origin")
-    purposes = (request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz"))
-    if any("prefetch" in purpose.lower() for purpose in purposes):
-        raise NavigationRequiredError("the request is a prefetch")
 
 
 def _retry_after(view: JobView, now: datetime) -> int:

@@ -1,27 +1,30 @@
 """Signing in and out: the routes under `/auth`, and `/api/me`.
 
-The way in is OpenID Connect's authorization code with PKCE; flask-oidc's client builds the request. Deliberately not
-used of flask-oidc: its own views and its token check before every request. They take `next` and `Host` from the
-sender, sign out on GET, keep MC's tokens in the cookie, redirect uploads when a token ages, and let most failures of a
-callback crash. `OIDC_RESOURCE_SERVER_ONLY` keeps all of that from existing; its registry and its client are left.
+People sign in with OpenID Connect's authorization code flow and PKCE. flask-oidc's client builds the authorization
+request, and `app/clients/identity_provider` asks MC. flask-oidc's own views and its token check before every request
+are not used: they take `next` and `Host` from the sender, sign out on GET, store MC's tokens in the cookie, redirect
+uploads when a token ages, and crash on most failures of a callback. `OIDC_RESOURCE_SERVER_ONLY` leaves them out.
 
-`session` says who is signed in, `signin_states` what is under way, `signin_provider` where MC sends the browser.
+`session` knows who is signed in, and `signin_states` which sign-ins are under way.
 """
 
+import logging
+import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import structlog
+from authlib.common.errors import AuthlibBaseError
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, render_template, request
 from flask_oidc import OpenIDConnect
 
 from app.api.context import call_context, gateway
 from app.api.documents import timestamp
+from app.api.navigation import require_navigation
 from app.api.problem import language, problem_response, request_id
 from app.api.session import current_session, end_session, start_session
-from app.api.signin_provider import Provider, silence_libraries
-from app.api.signin_states import HOME, SignInStates, begin_sign_in, safe_return_path
+from app.api.signin_states import HOME, PendingSignIn, SignInStates, begin_sign_in, safe_return_path
 from app.api.tracing import user_hash
 from app.config import Settings
 from app.errors import (
@@ -29,9 +32,7 @@ from app.errors import (
     GatewayError,
     IDPMisconfiguredError,
     IDPUnavailableError,
-    MethodNotAllowedError,
     ModelStoreUnavailableError,
-    NavigationRequiredError,
     SignInFailedError,
     StaleSignInError,
     UnauthenticatedError,
@@ -49,12 +50,15 @@ account = Blueprint("account", __name__)
 
 @dataclass(frozen=True, slots=True)
 class _SignIn:
-    provider: Provider
+    """`client` is flask-oidc's client for MC, which is Authlib's."""
+
+    client: Any
     states: SignInStates
+    redirect_uri: str
 
 
 class _SignInOnly(OpenIDConnect):  # type: ignore[misc]
-    """flask-oidc as far as it is used: its client for MC. What it does before every request serves views of its own."""
+    """flask-oidc without its check before every request, which serves views that are not used."""
 
     def _before_request(self) -> None:
         return None
@@ -62,7 +66,11 @@ class _SignInOnly(OpenIDConnect):  # type: ignore[misc]
 
 def register(app: Flask, settings: Settings) -> None:
     """Give `app` the routes of this module. Opens no connection: MC may be down while the gateway starts."""
-    silence_libraries()
+    # Authlib logs code verifiers at DEBUG.
+    for name in ("authlib", "flask_oidc"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # From the configuration and never from the Host header, which the sender chooses.
+    redirect_uri = settings.public_base_url + "/auth/authorize"
     app.config.update(
         OIDC_CLIENT_SECRETS={
             "web": {
@@ -73,19 +81,15 @@ def register(app: Flask, settings: Settings) -> None:
             }
         },
         OIDC_SCOPES="openid profile email",
-        # The address is ours to state; the Host header is the sender's. Our own views build it in the same way.
-        OIDC_OVERWRITE_REDIRECT_URI=settings.public_base_url + "/auth/authorize",
+        OIDC_OVERWRITE_REDIRECT_URI=redirect_uri,
         OIDC_RESOURCE_SERVER_ONLY=True,
         OIDC_USER_INFO_ENABLED=False,
         OIDC_USER_CLASS=None,
     )
-    provider = Provider(
-        _SignInOnly(app).oauth.oidc,
-        settings,
-        identity_provider=lambda: gateway().identity_provider,
-        context=call_context,
-    )
-    app.extensions[_EXTENSION] = _SignIn(provider, SignInStates(settings))
+    client = _SignInOnly(app).oauth.oidc
+    # flask-oidc has no setting for this. Without it Authlib sends no challenge.
+    client.client_kwargs["code_challenge_method"] = "S256"
+    app.extensions[_EXTENSION] = _SignIn(client, SignInStates(settings), redirect_uri)
     app.register_blueprint(auth)
     app.register_blueprint(account)
 
@@ -93,10 +97,10 @@ def register(app: Flask, settings: Settings) -> None:
 @auth.get("/login")
 def login() -> Response:
     """Send the browser to MC's login page; `next` is where it goes when it comes back."""
-    _require_navigation()
+    require_navigation()
     g.return_path = safe_return_path(request.args.get("next"))
     pending = begin_sign_in(g.return_path, gateway().clock())
-    url = _sign_in().provider.authorization_url(pending)
+    url = _authorization_url(pending)
     # After the URL, so that a sign-in which cannot even begin leaves nothing in the browser.
     _sign_in().states.remember(pending)
     return _redirect(url)
@@ -105,13 +109,19 @@ def login() -> Response:
 @auth.get("/authorize")
 def authorize() -> Response:
     """The callback: MC sends the browser back with a code, or with an error."""
-    _require_navigation()
+    require_navigation()
     here = _sign_in()
     g.return_path, pending = here.states.take(request.args.get("state", ""), gateway().clock())
     try:
         if pending is None:
             raise StaleSignInError("this browser began no sign-in of that state in the last minutes")
-        identity = here.provider.identify(request.args, pending)
+        identity = gateway().identity_provider.identify(
+            request.args,
+            code_verifier=pending.code_verifier,
+            nonce=pending.nonce,
+            redirect_uri=here.redirect_uri,
+            context=call_context(),
+        )
     except StaleSignInError:
         # Browser Back, a reload, a tab that was restored: the sign-in has succeeded before, or another one since.
         if not _has_session():
@@ -128,10 +138,10 @@ def logout() -> Response:
 
     204 without a session, too; MC is then not asked.
     """
-    here = _sign_in()
-    here.states.forget_all()
-    had_session = end_session()
-    url = here.provider.find_logout_url() if had_session else None
+    _sign_in().states.forget_all()
+    url = None
+    if end_session():
+        url = gateway().identity_provider.logout_url(gateway().settings.public_base_url + "/", call_context())
     return Response(status=204) if url is None else jsonify(logout_url=url)
 
 
@@ -185,22 +195,27 @@ def _sign_in() -> _SignIn:
     return cast(_SignIn, current_app.extensions[_EXTENSION])
 
 
+def _authorization_url(pending: PendingSignIn) -> str:
+    """Return where MC asks the person to sign in. Raises IDPUnavailableError."""
+    client, metadata = _sign_in().client, gateway().identity_provider.metadata(call_context())
+    # Authlib hands all of this to constructors, so it gets the endpoint and nothing that MC could add. `_loaded_at`
+    # keeps it from fetching discovery itself, without a timeout.
+    client.server_metadata = {"authorization_endpoint": metadata.authorization_endpoint, "_loaded_at": time.time()}
+    try:
+        made = client.create_authorization_url(
+            _sign_in().redirect_uri, state=pending.state, nonce=pending.nonce, code_verifier=pending.code_verifier
+        )
+    except (AuthlibBaseError, ValueError) as error:
+        raise IDPUnavailableError(f"authorization URL: {type(error).__name__}") from None
+    return str(made["url"])
+
+
 def _has_session() -> bool:
     try:
         current_session()
     except (UnauthenticatedError, ModelStoreUnavailableError):
         return False
     return True
-
-
-def _require_navigation() -> None:
-    """Refuse what is no person following a link: it would begin, or use up, a sign-in that nobody sees."""
-    if request.method != "GET":
-        raise MethodNotAllowedError(allowed=("GET", "OPTIONS"))  # HEAD, which Flask adds to every GET
-    mode = request.headers.get("Sec-Fetch-Mode", "navigate")
-    purposes = (request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz"))
-    if mode != "navigate" or any("prefetch" in purpose.lower() for purpose in purposes):
-        raise NavigationRequiredError("the sign-in takes navigations only")
 
 
 def _is_page_wanted() -> bool:

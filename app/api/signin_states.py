@@ -5,8 +5,6 @@ somebody else prepared finds no cookie), and two tabs that begin at the same mom
 they would in one cookie for all. A browser keeps the newest three, so that anonymous visits cannot make its cookies
 grow. A sign-in must end within ten minutes; its cookie stays for half an hour, so that one that ends later can begin
 again with the same `next`. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
-
-Deliberately not here: the dialogue with MC (`signin_provider`).
 """
 
 import hashlib

@@ -4,17 +4,16 @@ Responses are read liberally (docs/upstreams.md has the contract). Every failure
 alone decides which one.
 """
 
-import contextlib
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from app.clients.object_keys import is_safe_object_key
-from app.clients.retry import Call, Retrier, count_failure
+from app.clients.retry import Call, Retrier, count_failure, failures_as
 from app.clients.tokens import FRESH_SECONDS, ServiceTokens
 from app.clients.transport import UnusableResponseFailure, Upstream, UpstreamFailure, UpstreamResponse
 from app.clients.upload import UploadTransport
@@ -124,7 +123,7 @@ class ConverterClient:
         answer = self._authorized(Call.GET_JOB, SCOPE_READ, context, "GET", f"/api/v1/jobs/{quote(job_id, safe='')}")
         if answer.status == 404:
             raise JobNotFoundError("the converter answered 404")
-        with _unavailable(Call.GET_JOB):
+        with failures_as(ConverterUnavailableError, Call.GET_JOB):
             _require_success(answer)
             job = _read_job(answer)
             if job.job_id != job_id:
@@ -138,7 +137,7 @@ class ConverterClient:
         """
         query = {"user_id": user_id, "status": "in_progress"}
         answer = self._authorized(Call.LIST_JOBS, SCOPE_READ, context, "GET", "/api/v1/jobs", query=query)
-        with _unavailable(Call.LIST_JOBS):
+        with failures_as(ConverterUnavailableError, Call.LIST_JOBS):
             _require_success(answer)
             payload = answer.json()
             entries = payload.get("jobs") if isinstance(payload, dict) else payload
@@ -166,7 +165,7 @@ class ConverterClient:
             raise JobNotCompletedError("the converter answered 409 to promote")
         if 400 <= answer.status < 500 and answer.status != 429:
             raise PromoteFailedError(f"promote answered {answer.status}")
-        with _unavailable(Call.PROMOTE):
+        with failures_as(ConverterUnavailableError, Call.PROMOTE):
             _require_success(answer)
             payload = answer.json_object()
             if payload.get("job_id") not in (None, job_id) or payload.get("user_id") not in (None, user_id):
@@ -178,8 +177,8 @@ class ConverterClient:
 
         Raises ConverterUnavailableError if that call hangs and too many threads wait already.
         """
-        with _unavailable():
-            return self._retrier.bulkheads[call.bulkhead].wait(call, event, seconds)
+        with failures_as(ConverterUnavailableError, call):
+            return self._retrier.wait(call, event, seconds)
 
     def _authorized(
         self,
@@ -204,19 +203,8 @@ class ConverterClient:
                 ),
             )
 
-        with _unavailable():
+        with failures_as(ConverterUnavailableError, call):
             return self._tokens.call(scope, context, with_token, lambda answer: answer.refuses_token)
-
-
-@contextlib.contextmanager
-def _unavailable(call: Call | None = None) -> Iterator[None]:
-    """Translate what the upstream did; `call` is counted as failed where its answer turns out to be unusable."""
-    try:
-        yield
-    except UpstreamFailure as failure:
-        if call is not None:
-            count_failure(call, failure)
-        raise ConverterUnavailableError(f"{failure.kind}: {failure}") from failure
 
 
 def _require_success(answer: UpstreamResponse) -> None:

@@ -16,7 +16,7 @@ import requests
 import structlog
 
 from app.clients.object_keys import object_path
-from app.clients.retry import Call, Retrier
+from app.clients.retry import Call, Retrier, failures_as
 from app.clients.tokens import ServiceTokens
 from app.clients.transport import (
     ResponseLostFailure,
@@ -24,7 +24,6 @@ from app.clients.transport import (
     Timeouts,
     UnusableResponseFailure,
     Upstream,
-    UpstreamFailure,
     translated,
 )
 from app.domain.call import CallContext, Deadline
@@ -86,10 +85,8 @@ class FileAccessClient:
             path = object_path(object_key)
         except ValueError as error:
             raise PromoteFailedError("the object key is unsafe") from error
-        try:
+        with failures_as(FileServiceUnavailableError, Call.GET_FILE):
             return _Pull(self._open(path, context), receiver, self._monotonic).run(self._retrier, context.deadline)
-        except UpstreamFailure as failure:
-            raise FileServiceUnavailableError(f"{failure.kind}: {failure}") from failure
 
     def _open(self, path: str, context: CallContext) -> "Open":
         """Return a function that begins one GET of `path` with a service token, from an offset if given."""

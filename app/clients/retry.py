@@ -5,9 +5,10 @@ There is no jitter: single flight has already gathered the callers. Control call
 try's time is clipped to what is left, and no wait is begun that cannot end in time.
 """
 
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -30,7 +31,7 @@ from app.clients.transport import (
 )
 from app.config import WORKER_THREADS
 from app.domain.call import Deadline
-from app.errors import DeadlineExceededError
+from app.errors import DeadlineExceededError, GatewayError
 
 log = structlog.get_logger(__name__)
 
@@ -169,11 +170,13 @@ class Retrier:
         attempt: Callable[[Timeouts], T],
         *,
         has_begun: Callable[[], bool] | None = None,
+        on_failure: Callable[[UpstreamFailure], None] | None = None,
     ) -> T:
         """Call `attempt` with each try's time-outs until it returns, or the row or the deadline forbids another try.
 
-        A streamed body is not bound by the deadline: once `has_begun` says so, it forbids nothing any more. Raises
-        DeadlineExceededError when the deadline is what ended it, else the last try's UpstreamFailure.
+        A streamed body is not bound by the deadline: once `has_begun` returns true, only the row counts. `on_failure`
+        is called for each try that fails. Raises DeadlineExceededError if the deadline ended the call, else the last
+        try's UpstreamFailure.
         """
         policy = self.matrix[call]
         is_streamed = policy.timeouts.total_seconds is None
@@ -191,7 +194,9 @@ class Retrier:
         )
         try:
             with nullcontext() if bulkhead is None else bulkhead.entered(call):
-                return retrying(lambda: self._observed(call, attempt, self._clipped(policy.timeouts, deadline)))
+                return retrying(
+                    lambda: self._observed(call, attempt, self._clipped(policy.timeouts, deadline), on_failure)
+                )
         except UpstreamFailure as failure:
             # With a full bulkhead it was not even tried.
             count_failure(call, failure)
@@ -204,7 +209,13 @@ class Retrier:
                 raise DeadlineExceededError(f"{call.value} ran into the request's deadline") from failure
             raise
 
-    def _observed(self, call: UpstreamCall, attempt: Callable[[Timeouts], T], timeouts: Timeouts) -> T:
+    def _observed(
+        self,
+        call: UpstreamCall,
+        attempt: Callable[[Timeouts], T],
+        timeouts: Timeouts,
+        on_failure: Callable[[UpstreamFailure], None] | None,
+    ) -> T:
         """One try, counted. What is raised but an UpstreamFailure is not the upstream's doing."""
         metrics.UPSTREAM_TRIES(call.upstream, call.value).inc()
         started = self._monotonic()
@@ -213,11 +224,17 @@ class Retrier:
         except UpstreamFailure as failure:
             count_failure(call, failure)
             self.health.note(call.upstream, failure.kind)
+            if on_failure is not None:
+                on_failure(failure)
             raise
         finally:
             metrics.UPSTREAM_SECONDS(call.upstream, call.value).observe(self._monotonic() - started)
         self.health.note(call.upstream, ANSWERED)
         return outcome
+
+    def wait(self, call: UpstreamCall, event: threading.Event, seconds: float) -> bool:
+        """Wait for another thread's `call` to end (see `Bulkhead.wait`). May raise BulkheadFullFailure."""
+        return self.bulkheads[call.bulkhead].wait(call, event, seconds)
 
     @staticmethod
     def _clipped(timeouts: Timeouts, deadline: Deadline) -> Timeouts:
@@ -265,6 +282,20 @@ def _control_limits(matrix: Mapping[UpstreamCall, RetryPolicy]) -> dict[str, dic
         if policy.timeouts.total_seconds is not None:
             limits.setdefault(call.bulkhead, {})[call] = policy.timeouts.total_seconds
     return limits
+
+
+@contextmanager
+def failures_as(error: type[GatewayError], call: UpstreamCall, what: str = "") -> Iterator[None]:
+    """Raise `error` for an UpstreamFailure of the block, and count it as a failure of `call`.
+
+    The reason begins with `what`. The cause is cut off: exceptions of the libraries below may hold codes and tokens.
+    """
+    try:
+        yield
+    except UpstreamFailure as failure:
+        count_failure(call, failure)
+        reason = f"{failure.kind}: {failure}"
+        raise error(f"{what}: {reason}" if what else reason, retry_after_seconds=failure.retry_after_seconds) from None
 
 
 def count_failure(call: UpstreamCall, failure: UpstreamFailure) -> None:

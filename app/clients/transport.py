@@ -162,7 +162,6 @@ class Upstream:
 
     def __init__(
         self,
-        name: str,
         base_url: str,
         *,
         pool_size: int,
@@ -173,7 +172,6 @@ class Upstream:
 
         With an empty `base_url` each call names an absolute URL, as those have that a provider's discovery names.
         """
-        self.name = name
         self.base_url = base_url
         self._watchdog = watchdog
         self.session = make_session(WatchedAdapter(watchdog, pool_size), ca_file)
@@ -337,7 +335,8 @@ class WatchedAdapter(HTTPAdapter):
             "http": pool_class(HTTPConnectionPool, _watched(HTTPConnection, watchdog), watchdog),
             "https": pool_class(HTTPSConnectionPool, _watched(HTTPSConnection, watchdog), watchdog),
         }
-        super().__init__(pool_connections=1, pool_maxsize=pool_size, pool_block=False, max_retries=0)
+        # A few hosts: MC's discovery may name others than its own.
+        super().__init__(pool_connections=4, pool_maxsize=pool_size, pool_block=False, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pool manager use our connection classes."""

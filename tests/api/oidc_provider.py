@@ -31,7 +31,7 @@ from werkzeug.wrappers import Request, Response
 from app.api import problem, signin
 from app.api.context import EXTENSION
 from app.api.session import configure_sessions, current_session
-from app.bootstrap import build_identity_provider
+from app.bootstrap import build_identity_provider, build_member_center
 from app.clients.retry import MATRIX, Retrier, RetryPolicy, SignInCall
 from app.clients.transport import Timeouts
 from app.config import Settings, load_settings
@@ -377,7 +377,9 @@ def make_world(
         clock=clock.now,
         monotonic=clock.monotonic,
         upstream_health=retrier.health,
-        identity_provider=build_identity_provider(loaded, retrier, clock.now, clock.monotonic),
+        identity_provider=build_identity_provider(
+            loaded, build_member_center(loaded, retrier, clock.now, clock.monotonic), clock.now, clock.monotonic
+        ),
     )
 
     @app.before_request

@@ -227,11 +227,8 @@ def test_a_download_is_a_bare_redirect_that_nobody_keeps(edge: Edge) -> None:
     "headers",
     [
         {"Sec-Fetch-Mode": "cors"},
-        {"Sec-Fetch-Mode": "no-cors"},
-        {"Sec-Fetch-Mode": "same-origin"},
         {"Sec-Purpose": "prefetch"},
-        {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate"},
-        {"Purpose": "prefetch"},
+        {"Origin": "https://app.example"},
     ],
 )
 def test_a_download_by_script_or_prefetch_mints_nothing(edge: Edge, headers: dict[str, str]) -> None:

@@ -178,10 +178,8 @@ def test_signing_in_makes_a_new_session_and_ends_the_old_one(world: World) -> No
     "headers",
     [
         {"Sec-Purpose": "prefetch"},
-        {"Sec-Purpose": "prefetch;prerender"},
-        {"Purpose": "prefetch"},
         {"Sec-Fetch-Mode": "cors"},
-        {"Sec-Fetch-Mode": "no-cors"},
+        {"Origin": "https://app.example"},
     ],
 )
 def test_only_a_navigation_begins_or_finishes_a_sign_in(world: World, headers: dict[str, str]) -> None:

@@ -7,19 +7,19 @@ not sign this person in is 400 `sign_in_failed`.
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from authlib.common.errors import AuthlibBaseError
-from flask import g
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Request, Response
 
-from app.api.signin_states import SignInStates, begin_sign_in
-from app.errors import IDPUnavailableError
+from app.api.signin_states import SignInStates
+from app.clients.identity_provider import find_endpoint
 from tests.api.oidc_provider import (
     CLIENT_SECRET,
     HTML,
@@ -276,14 +276,12 @@ def test_discovery_cannot_set_anything_but_endpoints(world: World, provider: OID
     browser.signed_in()
 
 
-def test_an_https_issuer_cannot_be_talked_down_to_http(clock: FakeClock, provider: OIDCProvider) -> None:
+def test_an_https_issuer_cannot_be_talked_down_to_http() -> None:
     """An endpoint without TLS in the document of an issuer with TLS is no endpoint."""
-    world = make_world("https://issuer.example", clock)
-    with world.app.test_request_context():
-        identity_provider = world.app.extensions["visiona"].identity_provider
-        document = {"token_endpoint": "http://issuer.example/token", "jwks_uri": "https://issuer.example/keys"}
-        assert identity_provider.find_endpoint(document, "token_endpoint") is None
-        assert identity_provider.find_endpoint(document, "jwks_uri") == "https://issuer.example/keys"
+    issuer = "https://issuer.example"
+    document = {"token_endpoint": "http://issuer.example/token", "jwks_uri": "https://issuer.example/keys"}
+    assert find_endpoint(document, "token_endpoint", issuer) is None
+    assert find_endpoint(document, "jwks_uri", issuer) == "https://issuer.example/keys"
 
 
 # --- network
@@ -568,15 +566,13 @@ def test_an_endpoint_with_a_host_that_cannot_be_makes_mc_ill(world: World, provi
 
 
 @pytest.mark.parametrize("failure", [ValueError("odd"), AuthlibBaseError("odd")])
-def test_what_the_library_cannot_make_an_address_of_is_no_bug_of_ours(world: World, failure: Exception) -> None:
-    """What it makes of an endpoint's query, in which version, is not written down."""
+def test_an_endpoint_that_authlib_cannot_use_makes_mc_unavailable(world: World, failure: Exception) -> None:
+    """Which queries of an endpoint it cannot use depends on its version."""
 
     def refuse(*_: object, **__: object) -> None:
         raise failure
 
-    mc = world.app.extensions["visiona.signin"].provider
-    mc._client = SimpleNamespace(create_authorization_url=refuse)
-    with world.app.test_request_context():
-        g.request_id = "request-1"
-        with pytest.raises(IDPUnavailableError):
-            mc.authorization_url(begin_sign_in("/", world.clock.now()))
+    extensions = world.app.extensions
+    client = SimpleNamespace(create_authorization_url=refuse)
+    extensions["visiona.signin"] = replace(extensions["visiona.signin"], client=client)
+    refused(world.browser(), 503, "idp_unavailable")

@@ -28,7 +28,7 @@ Ask = Callable[[str], object]
 
 
 def call(url: str, ca_file: Path | None = None) -> object:
-    upstream = Upstream("converter", url, pool_size=1, watchdog=WATCHDOG, ca_file=ca_file)
+    upstream = Upstream(url, pool_size=1, watchdog=WATCHDOG, ca_file=ca_file)
     with contextlib.closing(upstream):
         return upstream.call("GET", "/x", timeouts=TIMEOUTS, headers={})
 
@@ -107,7 +107,7 @@ def test_a_handshake_that_never_begins_is_a_connection_that_was_not_made() -> No
     ended = threading.Event()
     server = LocalServer(lambda _wire: ended.wait(10) and None)
     url = server.url.replace("http://", "https://")
-    upstream = Upstream("converter", url, pool_size=1, watchdog=Watchdog(monotonic=lambda: 0.0))
+    upstream = Upstream(url, pool_size=1, watchdog=Watchdog(monotonic=lambda: 0.0))
     with contextlib.closing(server), contextlib.closing(upstream):
         asked = seconds_until_not_connected(lambda: upstream.call("GET", "/x", timeouts=TIMEOUTS, headers={}))
         ended.set()
@@ -128,7 +128,7 @@ def test_a_limit_does_not_reach_a_connection_that_has_gone_back_to_the_pool() ->
 
     watchdog = Watchdog()
     server = LocalServer(talk)
-    upstream = Upstream("converter", server.url, pool_size=1, watchdog=watchdog)
+    upstream = Upstream(server.url, pool_size=1, watchdog=watchdog)
     with contextlib.closing(server), contextlib.closing(upstream), ThreadPoolExecutor(1) as pool:
         with watchdog.limit(0.3) as guard:
             upstream.session.get(f"{server.url}/first", timeout=20)

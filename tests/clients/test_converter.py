@@ -21,7 +21,7 @@ from app.errors import (
     ServiceClientUnauthorizedError,
     UploadOutcomeUnknownError,
 )
-from tests.clients.upstreams import MOCKED_SEND, Clients, MockedAdapter, message
+from tests.clients.upstreams import MOCKED_SEND, Clients, message
 from tests.support.fakes import call_context
 
 BASE = "http://converter.test"
@@ -38,7 +38,7 @@ def converter() -> Iterator[responses.RequestsMock]:
 @pytest.fixture
 def clients() -> Iterator[Clients]:
     clients = Clients(BASE)
-    clients.upstream.session.mount("http://", MockedAdapter())
+    clients.mock_connections()
     yield clients
     clients.close()
 

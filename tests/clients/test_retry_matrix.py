@@ -23,7 +23,7 @@ from app.clients.transport import (
     UpstreamResponse,
 )
 from app.errors import GatewayError
-from tests.clients.upstreams import JOB, MOCKED_SEND, Clients, MockedAdapter, Sink, message
+from tests.clients.upstreams import JOB, MOCKED_SEND, Clients, Sink, message
 from tests.support.fakes import call_context
 
 BASE = "http://upstream.test"
@@ -168,7 +168,7 @@ class ScriptedUploads:
 @pytest.fixture
 def clients() -> Iterator[Clients]:
     clients = Clients(BASE)
-    clients.upstream.session.mount("http://", MockedAdapter())
+    clients.mock_connections()
     yield clients
     clients.close()
 

@@ -196,7 +196,7 @@ def refusing_url() -> str:
 
 
 def upstream(url: str, watchdog: Watchdog = WATCHDOG) -> Upstream:
-    return Upstream("upstream", url, pool_size=8, watchdog=watchdog)
+    return Upstream(url, pool_size=8, watchdog=watchdog)
 
 
 def quick_matrix(seconds: float) -> dict[Call, RetryPolicy]:
@@ -229,15 +229,23 @@ class Clients:
         self.uploads = UploadTransport(self.url, WATCHDOG)
         self.converter = ConverterClient(self.upstream, self.uploads, self.tokens, self.retrier)
         self.files = FileAccessClient(self.upstream, "https://files.example", self.tokens, self.retrier)
+        self.mc_upstream = upstream("")
         self.member_center = MemberCenterClient(
-            self.upstream,
+            self.mc_upstream,
             self.retrier,
-            authorization=basic_authorization("gateway", "the-service-client-secret", "rfc6749"),
+            issuer=self.url,
+            service_authorization=basic_authorization("gateway", "the-service-client-secret", "rfc6749"),
             clock=FakeClock(datetime(2026, 3, 1, 12, tzinfo=UTC)),
         )
 
     def close(self) -> None:
         self.upstream.close()
+        self.mc_upstream.close()
+
+    def mock_connections(self) -> None:
+        """Let `responses` answer for every upstream."""
+        for mocked in (self.upstream, self.mc_upstream):
+            mocked.session.mount("http://", MockedAdapter())
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from app.clients.converter import Promotion
 from app.clients.file_access import Receiver
-from app.clients.member_center import DownloadToken
 from app.clients.retry import Call
+from app.clients.token_responses import DownloadToken
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job, JobRecord, JobStatus
