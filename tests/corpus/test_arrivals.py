@@ -1,5 +1,6 @@
-"""Every case of the corpus, cut into arrivals in every way: the outcome is always the same."""
+"""Every case of the corpus, cut into arrivals: the outcome is always the same."""
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -16,13 +17,28 @@ def of(cases: Iterable[Case]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
 
 
-@of(case for case in CASES if len(case.body) <= SPLIT_BELOW_BYTES)
-def test_message_cut_anywhere_has_the_same_outcome(case: Case) -> None:
-    expected = give(case.content_type, cut(case.body)).outcome
+def telling_points(body: bytes) -> list[int]:
+    """Return the cuts within and next to line ends and delimiters, and every eleventh one of the rest."""
+    near = {found.start() + offset for found in re.finditer(rb"[\r\n]|--", body) for offset in (-1, 0, 1, 2)}
+    return [point for point in range(1, len(body)) if point in near or point % 11 == 0]
 
-    for point in range(1, len(case.body)):
+
+def assert_same_outcome_for_each(points: Iterable[int], case: Case) -> None:
+    expected = give(case.content_type, cut(case.body)).outcome
+    for point in points:
         found = give(case.content_type, cut(case.body, point)).outcome
         assert found == expected, f"cut at {point}, before {case.body[point : point + 20]!r}"
+
+
+@of(case for case in CASES if len(case.body) <= SPLIT_BELOW_BYTES)
+def test_message_cut_near_a_line_end_or_delimiter_has_the_same_outcome(case: Case) -> None:
+    assert_same_outcome_for_each(telling_points(case.body), case)
+
+
+@pytest.mark.soak
+@of(case for case in CASES if len(case.body) <= SPLIT_BELOW_BYTES)
+def test_message_cut_anywhere_has_the_same_outcome(case: Case) -> None:
+    assert_same_outcome_for_each(range(1, len(case.body)), case)
 
 
 @of(case for case in CASES if len(case.body) <= SPLIT_BELOW_BYTES)
