@@ -23,6 +23,7 @@ from tests.api.edge import ENVIRON
 from tests.support.clocks import FakeClock
 from tests.support.counts import increase
 from tests.support.fleet import all_at_once
+from tests.support.forking import run_module
 from tests.support.libraries import HOUR, Library, Place, open_library
 from tests.support.postgresql import PostgreSQL
 from tests.support.processes import wait_until
@@ -374,14 +375,10 @@ def process_environment(environment: dict[str, str]) -> dict[str, str]:
 
 
 def run_command(name: str, library: Library, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"app.library.{name}", *arguments],
-        cwd=ROOT,
-        env=process_environment(library.environment | environment),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
+    return run_module(
+        [f"app.library.{name}", *arguments],
+        directory=ROOT,
+        environment=process_environment(library.environment | environment),
     )
 
 

@@ -16,7 +16,8 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from subprocess import TimeoutExpired
+from subprocess import CompletedProcess, TimeoutExpired
+from tempfile import TemporaryDirectory
 
 _LIBRARIES = [
     "alembic.command",
@@ -28,7 +29,7 @@ _LIBRARIES = [
     "joserfc.jwt",
     "multipart",
     "psycopg",
-    "pydantic_settings",
+    "pydantic",
     "requests_toolbelt",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
@@ -43,7 +44,7 @@ _server.set_forkserver_preload(_LIBRARIES)
 class ForkedProgram:
     """A running `python -m MODULE ARGUMENTS`, with the methods of subprocess.Popen that `Child` uses.
 
-    It has a session of its own, and its output goes to the end of `log_path`.
+    It has a session of its own. What it writes goes to the end of `log_path`, and its errors to `errors_path` if given.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class ForkedProgram:
         environment: Mapping[str, str],
         limits: Mapping[str, int],
         orphan_signal: str,
+        errors_path: Path | None = None,
     ) -> None:
         """Start the module that `command` begins with. `orphan_signal` is sent to it when this process dies."""
         number = signal.Signals[f"SIG{orphan_signal}"]
-        arguments = (list(command), str(log_path), str(directory), dict(environment), dict(limits), number)
+        outputs = (str(log_path), str(errors_path or log_path))
+        arguments = (list(command), outputs, str(directory), dict(environment), dict(limits), number)
         # A daemon: whatever a test leaves running ends with this process.
         self._process = _server.Process(target=_run, args=arguments, daemon=True)
         self._process.start()
@@ -75,9 +78,26 @@ class ForkedProgram:
         return self._process.exitcode
 
 
+def run_module(command: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> CompletedProcess[str]:
+    """Run `python -m COMMAND` to its end, as subprocess.run does. Raises TimeoutExpired after a minute."""
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder) / "output", Path(folder) / "errors"
+        program = ForkedProgram(
+            command,
+            output,
+            directory=directory,
+            environment=environment,
+            limits={},
+            orphan_signal="KILL",
+            errors_path=errors,
+        )
+        returncode = program.wait(60)
+        return CompletedProcess(command, returncode, output.read_text("utf-8"), errors.read_text("utf-8"))
+
+
 def _run(
     command: list[str],
-    log_path: str,
+    outputs: tuple[str, str],
     directory: str,
     environment: dict[str, str],
     limits: dict[str, int],
@@ -88,10 +108,10 @@ def _run(
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     # The server dies with the test process, and the signal comes when the server dies.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, orphan_signal)
-    log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for descriptor, path in enumerate(outputs, start=1):
+        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(log, descriptor)
+        os.close(log)
     for name, value in limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, value))
     os.chdir(directory)

@@ -9,7 +9,6 @@ Closing a stack searches all its logs for everything that was secret in its run,
 
 import os
 import secrets
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,10 +20,11 @@ import requests
 from app.services.readiness import KEEP_SECONDS
 from tests.support.certificates import write_certificate
 from tests.support.clients import Client, RawConnection
+from tests.support.forking import run_module
 from tests.support.leaks import find_leaks
 from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
 from tests.support.nginx import Nginx
-from tests.support.processes import Child, PythonChild, free_port, sockets_of, wait_until
+from tests.support.processes import ROOT, Child, PythonChild, free_port, sockets_of, wait_until
 from tests.support.sandbox_processes import SandboxProcesses
 from tests.support.seen_statuses import note_log
 from tests.support.stores import LocalStores, Stores
@@ -188,15 +188,8 @@ class Stack:
 
     def _pair_by_command(self) -> None:
         """As an operator does after a loss of the database; without it the gateway would not get ready."""
-        for command in (["migrating"], ["pairing", "pair", "--force"]):
-            subprocess.run(
-                [sys.executable, "-m", f"app.library.{command[0]}", *command[1:]],
-                env=self.environment(),
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=60,
-            )
+        for command in (["app.library.migrating"], ["app.library.pairing", "pair", "--force"]):
+            run_module(command, directory=ROOT, environment=self.environment()).check_returncode()
 
     def worker_pids(self) -> list[int]:
         return self.gateway.worker_pids() if self.gateway else []

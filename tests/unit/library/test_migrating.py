@@ -22,6 +22,7 @@ from app.library.database import Database
 from app.library.migrating import migrate, pending_migrations
 from app.library.models import SQLModelStore
 from app.library.tables import metadata, models
+from tests.support.forking import run_module
 
 MIGRATE = "import sys; from app.library.migrating import migrate; migrate(sys.argv[1])"
 
@@ -165,14 +166,7 @@ def test_a_folder_that_cannot_be_made_is_our_databases_failure(tmp_path: Path) -
 
 def run_command(environment: dict[str, str], root: Path) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VISIONA_")}
-    return subprocess.run(
-        [sys.executable, "-m", "app.library.migrating"],
-        cwd=root,
-        env=inherited | environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return run_module(["app.library.migrating"], directory=root, environment=inherited | environment)
 
 
 def test_the_command_migrates_what_the_environment_names(tmp_path: Path, repository_root: Path) -> None:
