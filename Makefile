@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements-dev
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
-# Two processes run the tests. The tests of a file stay together, because they share the servers that they start.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+# A file's tests stay together, because they share the processes that they start; tests/conftest.py puts slow ones first.
+# Three workers on two cores, because tests also wait.
+RUN_TESTS := pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak"
+PYTEST := $(BIN)/python -m $(RUN_TESTS)
 
 # Programs that the whole suite needs beside Python. Playwright's own node needs the library.
 TEST_COMMANDS := curl nginx node=18 npm chromium libatomic.so.1 systemd-analyze postgres pgbouncer
@@ -48,7 +50,7 @@ coverage: $(STAMP) ## Run the whole suite, and show which lines and branches of 
 	@scripts/ensure-commands $(TEST_COMMANDS)
 	@scripts/ensure-node-packages tests/node
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not soak" $(or $(TESTS),tests)
+	$(BIN)/coverage run -m $(RUN_TESTS) $(or $(TESTS),tests)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -28,6 +28,9 @@ seen_statuses.watch_applications()
 _SEEN_ELSEWHERE = pytest.StashKey[list[seen_statuses.Seen]]()
 _DIFFERENCES = pytest.StashKey[list[str]]()
 
+#: Folders whose tests start no processes.
+_QUICK = {"api", "clients", "unit"}
+
 IS_CI = os.environ.get("CI") == "true"
 
 
@@ -96,6 +99,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail unless every status that the API documents was seen, and no other",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the folders with slow files first, so that no worker is left with a long one at the end."""
+    tests = config.rootpath / "tests"
+    items.sort(key=lambda item: item.path.is_relative_to(tests) and item.path.relative_to(tests).parts[0] in _QUICK)
 
 
 def pytest_configure(config: pytest.Config) -> None:

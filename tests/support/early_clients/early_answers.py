@@ -28,7 +28,7 @@ MANY = int(os.environ.get("VISIONA_TEST_ARRIVALS", "100"))
 
 
 class EarlyAnswers:
-    """Answers that come while 120 MB are on their way arrive, all of them, and nothing is left behind."""
+    """Answers that come while 40 MB are on their way arrive, all of them, and nothing is left behind."""
 
     #: Options of tests.support.nginx.Nginx; None goes past it.
     nginx: ClassVar[Mapping[str, Any] | None]
