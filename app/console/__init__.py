@@ -1,8 +1,7 @@
-"""The page that a person sees at `/`, its files, and the error catalogue for those who show errors themselves.
+"""The console at `/`, the API reference at `/docs`, their files, and the error catalog for other frontends.
 
-The server renders a small shell: the language, the theme, and who is signed in, so that nothing flickers. Everything
-else is done by plain ES modules (`static/js`), which use the same API as everybody else and know nothing that the API
-does not say.
+The server renders a small shell with the language, the theme and the signed-in user, so that nothing flickers. Plain ES
+modules (`static/js`) do everything else, through the same public API as other clients.
 """
 
 from app.console.views import blueprint

@@ -1,7 +1,7 @@
-"""The page's files, read once, and the version that stands in their addresses.
+"""The page's files, and the version in their addresses. Files are read once.
 
-ES modules import one another by relative addresses, so a version in the path reaches all of them: a browser keeps every
-file for ever and still never mixes two releases. That is all that a build step would have been for.
+ES modules import each other by relative addresses, so the version in the path applies to all of them. Browsers can
+cache every file forever and still never mix two releases, without a build step.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Asset:
 
 @cache
 def _assets() -> Mapping[str, Asset]:
-    """All files by name (`js/app.js`); a file of an unknown kind is none of the page's."""
+    """Return all files by name (`js/app.js`). Files of an unknown type are left out."""
     return MappingProxyType(dict(sorted(_walk(resources.files("app.console") / "static", ""))))
 
 
@@ -50,12 +50,12 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Asset]]:
 
 
 def find_asset(name: str) -> Asset | None:
-    """The file of that name, or None. Names are looked up and never made into paths."""
+    """Return the file with this name, or None. Names are looked up and never used as paths."""
     return _assets().get(name)
 
 
 def module_names() -> list[str]:
-    """Every ES module, for the browser to fetch all at once instead of import by import."""
+    """Return the names of all ES modules, so that browsers can fetch them in parallel instead of import by import."""
     return [name for name in _assets() if name.endswith(".js")]
 
 
@@ -66,5 +66,5 @@ def _version() -> str:
     return digest.hexdigest()[:_VERSION_CHARACTERS]
 
 
-#: Changes whenever any file of the page does.
+#: Changes whenever a file of the page changes.
 VERSION = _version()

@@ -1,7 +1,6 @@
-"""How a reader wants the page: the language and the theme, remembered in two cookies that the page sets itself.
+"""The language and the theme of the page, stored in two cookies that the page sets.
 
-They hold nothing about the person and are read as a choice among known words, so they need neither signature nor
-HttpOnly.
+Only known values are accepted, and they say nothing about the user, so the cookies are neither signed nor HttpOnly.
 """
 
 from flask import request
@@ -16,18 +15,18 @@ MAX_AGE_SECONDS = 31_536_000
 
 
 def asked_language() -> str | None:
-    """The language that `?lang=` asks for, or None where it asks for none that exists."""
+    """Return the language in `?lang=`, or None if it is missing or unknown."""
     asked = request.args.get("lang")
     return asked if asked in LANGUAGES else None
 
 
 def reading_language() -> str:
-    """The language of the page: what was asked for, else what is remembered, else what the browser prefers."""
+    """Return the page's language: that of `?lang=`, else that of the cookie, else what the browser prefers."""
     remembered = request.cookies.get(LANGUAGE_COOKIE)
     return asked_language() or (remembered if remembered in LANGUAGES else language())
 
 
 def theme() -> str:
-    """The remembered theme; `system` follows the machine's."""
+    """Return the stored theme; `system` follows the device."""
     remembered = request.cookies.get(THEME_COOKIE, THEMES[0])
     return remembered if remembered in THEMES else THEMES[0]

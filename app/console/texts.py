@@ -1,4 +1,4 @@
-"""The page's own words, for the parts that the server renders: the same files that the modules read."""
+"""The texts of the parts that the server renders. The modules read the same files."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from app.console.assets import find_asset
 
 @cache
 def texts(language: str) -> Mapping[str, str]:
-    """All texts of one of the languages, by key. Raises LookupError if there is no such language."""
+    """Return all texts of a language by key. Raises LookupError for an unknown language."""
     asset = find_asset(f"texts/{language}.json")
     if asset is None:
         raise LookupError(language)

@@ -17,9 +17,9 @@ from app.console.texts import texts
 from app.domain.identity import Session
 from app.errors import LANGUAGES, ModelStoreUnavailableError, NotFoundError, UnauthenticatedError, catalogue
 
-#: A changed text may be seen an hour late; more would matter when a new code appears.
+#: Changed texts and new codes reach browsers at most an hour late.
 CATALOGUE_SECONDS = 3600
-#: A file's address holds the version of all files, so what is found there never changes.
+#: The address of a file contains the version, so its contents never change.
 ASSET_SECONDS = 31_536_000
 
 _REFERENCES = "visiona.references"
@@ -29,25 +29,25 @@ blueprint = Blueprint("console", __name__, template_folder="templates")
 
 @blueprint.get("/")
 def home() -> Response:
-    """The console, or the way to sign in."""
+    """Return the console, or a welcome page for users who are not signed in."""
     return _page("console/home.html")
 
 
 @blueprint.get("/console/signed-in")
 def signed_in() -> Response:
-    """Where a sign-in ends that was begun in a second tab: the first one is told, and goes on."""
+    """Return the page after a sign-in in a second tab. It tells the first tab, which then continues."""
     return _page("console/signed_in.html")
 
 
 @blueprint.get("/docs")
 def reference() -> Response:
-    """The description of the API, for people: what `/openapi.json` says, rendered here (ADR 15)."""
+    """Return the API reference (ADR 15)."""
     return _page("console/docs.html", reference=_rendered_reference(reading_language()))
 
 
 @blueprint.get("/console/errors.json")
 def errors() -> Response:
-    """The error catalogue in every language, by code: for frontends that show errors in words of the reader's."""
+    """Return the error catalog in all languages, for frontends that switch languages."""
     document = {
         "languages": list(LANGUAGES),
         "errors": {
@@ -70,7 +70,7 @@ def errors() -> Response:
 
 @blueprint.get("/console/<version>/<path:name>")
 def asset(version: str, name: str) -> Response:
-    """A file of the page. Under its own version it may be kept for ever; under another it must be asked for again."""
+    """Return a file of the page. Under the current version, it may be cached forever."""
     found = find_asset(name)
     if found is None:
         raise NotFoundError

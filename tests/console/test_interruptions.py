@@ -269,7 +269,7 @@ def test_trying_again_without_a_model_names_the_mistake_instead_of_asking_for_ev
     page.route("**/api/conversion/check", lambda route: route.fulfill(status=503, content_type="text/html", body="<p>"))
     visitor.choose_model()
     visitor.start()
-    expect(page.locator(".problem-title")).to_have_text("visionA does not answer as it should")
+    expect(page.locator(".problem-title")).to_have_text("visionA is not responding correctly")
     page.locator(".file-actions button").click()
     page.locator(".problem .actions button").click()
     expect(page.locator("#model-error")).to_have_text("Choose a model first.")

@@ -1,4 +1,4 @@
-"""The description of the API (OpenAPI 3.1): composed here, served at `/openapi.json`, shown to people at `/docs`."""
+"""The description of the API (OpenAPI 3.1), served at `/openapi.json` and rendered for people at `/docs`."""
 
 from app.api.openapi.document import build_document, documented_statuses
 

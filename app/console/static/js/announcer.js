@@ -1,19 +1,19 @@
-// What a screen reader is told, and the small messages that come and go.
+// Announcements for screen readers, and toasts.
 
 import { h, icon } from "./dom.js";
 
 const SHOWN_MILLISECONDS = 6000;
 let last = "";
 
-/** Say something once, politely. */
+/** Announce a message to screen readers. */
 export function announce(text) {
   const region = document.getElementById("announcer");
-  // The same words again are a new message; an unchanged region would stay silent.
+  // Clear the region first: screen readers don't announce a text that hasn't changed.
   region.textContent = text === last ? `${text}\u00a0` : text;
   last = region.textContent;
 }
 
-/** Show, and say, that something went well. */
+/** Show and announce that an action succeeded. */
 export function toast(text, symbol = "check") {
   const message = h("div", { class: "toast" }, icon(symbol), h("span", {}, text));
   document.getElementById("toasts").append(message);

@@ -1,4 +1,4 @@
-// The gateway's API by fetch. Every failure is a Problem; an ended session is also told to whoever listens for it.
+// The gateway's API by fetch. Every failure becomes a Problem. Listeners are told when the session has ended.
 
 import { learnClock } from "./clock.js";
 import { language } from "./i18n.js";
@@ -6,7 +6,7 @@ import { NETWORK, Problem, problemFrom } from "./problems.js";
 
 const sessionListeners = new Set();
 
-/** Be told whenever an answer says that there is no session any more. */
+/** Call a listener whenever a response says that there is no session. */
 export function onSessionEnd(listener) {
   sessionListeners.add(listener);
 }
@@ -16,7 +16,7 @@ export function tellSessionEnd(problem) {
   for (const listener of sessionListeners) listener(problem);
 }
 
-/** Ask, and return `{status, data, etag, retryAfterSeconds}`; `data` is null where there is no body. */
+/** Send a request, and return `{status, data, etag, retryAfterSeconds}`; `data` is null without a body. */
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
   const spoken = language();
   let answer;
@@ -82,14 +82,14 @@ export const renameModel = (modelId, name) =>
   ask(`/api/models/${id(modelId)}`, { method: "PATCH", body: JSON.stringify({ name }), headers: json });
 export const signOut = () => ask("/auth/logout", { method: "POST" });
 
-/** Would this upload be taken now? Asked before a byte of it moves. */
+/** Check whether an upload would be accepted, before sending it. */
 export function checkUpload({ filename, size, parts, platform, modelId, version }) {
   const body = new URLSearchParams({ filename, size, parts, platform, model_id: modelId, version });
   return ask("/api/conversion/check", { method: "POST", body });
 }
 
-/** A job; `data` is null where it has not changed since the answer with that ETag. */
+/** Get a job; `data` is null if it hasn't changed since the response with that ETag. */
 export function job(jobId, etag, signal) {
-  // The browser's own cache stays out of it (`no-store`), so that a 304 arrives here as a 304.
+  // `no-store` bypasses the browser's cache, so that a 304 arrives here as a 304.
   return ask(`/api/conversion/${id(jobId)}`, { headers: etag ? { "If-None-Match": etag } : {}, signal });
 }

@@ -1,4 +1,4 @@
-// Where the page begins: what every page has, and for those who are signed in, the console.
+// Entry point: what every page needs, and the console if the user is signed in.
 
 import { toast } from "./announcer.js";
 import { speak, t } from "./i18n.js";
@@ -6,11 +6,11 @@ import { prepareLanguage, prepareTheme } from "./preferences.js";
 
 await speak(document.documentElement.lang);
 const { page, userId } = document.body.dataset;
-// The reference is rendered by the server, so its language changes with a new page, as the link itself says.
+// The server renders the API reference, so its language link loads a new page.
 if (page !== "docs") prepareLanguage(() => toast(t("language.failed"), "alert"));
 prepareTheme();
 
-// By hand, because the part of the address behind "#" says which view is shown.
+// Move the focus by hand, because the fragment of the address selects the view.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("main").focus();
@@ -18,7 +18,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 if (page === "signed-in" && userId) {
   const { tell } = await import("./tabs.js");
-  // The tab that waits for it goes on. This one cannot close itself: a person has opened it, and not a script.
+  // The other tab continues. This tab cannot close itself, because it was not opened by a script.
   tell("signed-in");
 } else if (page === "home" && userId) {
   const { startConsole } = await import("./console.js");

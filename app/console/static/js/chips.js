@@ -1,7 +1,7 @@
-// What the toolchain says of chips and parameters. The sentences about the chips are among the texts; their counts are
-// those of the toolchain manual's table of operators (July 2026), where an operator runs on the NPU.
+// The toolchain's rules for chips and parameters. The texts about the chips have the numbers of operators that run on
+// the NPU, from the operator table in the toolchain manual (July 2026).
 
-/** In the order of their generations. `hasLegacy`: the older toolchain environment knows the chip, too. */
+/** In order of their generation. `hasLegacy`: also supported by the legacy toolchain environment. */
 export const CHIPS = [
   { id: "520", hasLegacy: true },
   { id: "720", hasLegacy: true },
@@ -10,10 +10,10 @@ export const CHIPS = [
   { id: "730", hasLegacy: false },
 ];
 
-/** The ONNX operator sets that the toolchain's optimizer takes; the legacy environment stops earlier. */
+/** The ONNX opsets that the toolchain's optimizer supports; the legacy environment supports fewer. */
 export const OPSETS = { from: 8, to: 18, legacyTo: 12 };
 
-/** Ids below are reserved; above there are none. */
+/** The range of model IDs; lower ones are reserved. */
 export const FIRST_MODEL_ID = 32768;
 export const LAST_MODEL_ID = 65535;
 export const VERSION_PATTERN = /^[0-9A-Fa-f]{4}$/;

@@ -1,6 +1,6 @@
-// The server's clock as far as it can be told from its answers: a machine whose clock is wrong still shows right times.
+// The server's clock, estimated from its Date headers, so that times are right even if this device's clock is wrong.
 
-// The Date header has whole seconds, and answers take their time; less than this is no difference.
+// The Date header has whole seconds, and responses take time. Smaller differences are ignored.
 const NOTICED_MILLISECONDS = 2000;
 
 let offset = 0;
@@ -12,5 +12,5 @@ export function learnClock(dateHeader) {
   offset = Math.abs(found) > NOTICED_MILLISECONDS ? found : 0;
 }
 
-/** Milliseconds since the epoch by the server's clock. */
+/** Return the server's time in milliseconds since the epoch. */
 export const serverNow = () => Date.now() + offset;

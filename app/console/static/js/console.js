@@ -1,4 +1,4 @@
-// The console: which view is shown, what the header says, and who must know when the session ends or returns.
+// The console: selects the view, updates the header, and reacts when the session ends or returns.
 
 import * as api from "./api.js";
 import { toast } from "./announcer.js";
@@ -28,11 +28,11 @@ export function startConsole() {
   onLanguage(() => router.show({ isNew: false }));
   loadCatalogue();
   router.show({ isNew: false });
-  // Whoever has this page is signed in, perhaps as somebody else than other tabs believe.
+  // Tell other tabs who is signed in. They may show a different account.
   tell("signed-in");
 }
 
-/** A file that is dropped where nothing takes it would replace the page, and with it an upload. */
+/** Ignore files dropped outside the form. By default, they would replace the page and end an upload. */
 function refuseStrayDrops() {
   for (const name of ["dragover", "drop"]) {
     window.addEventListener(name, (event) => {
@@ -53,7 +53,7 @@ class Router {
     window.addEventListener("hashchange", () => this.show({ isNew: true }));
   }
 
-  /** Show the view of the address; a view that the person has asked for gets the focus. */
+  /** Show the view for the address, and focus it if the user requested it. */
   show({ isNew }) {
     const { conversion } = this.#console;
     const [name, written] = location.hash.replace(/^#\/?/, "").split("/");
@@ -82,7 +82,7 @@ class Router {
   }
 }
 
-/** Whatever somebody has typed into the address must not break the page. */
+/** Decode a part of the address. Invalid input must not break the page. */
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -91,7 +91,7 @@ function decoded(text) {
   }
 }
 
-/** The tab's title says how it goes, for those who look at other tabs. */
+/** Show progress in the tab's title. */
 function showTitle(conversion) {
   const { phase, watcher, upload } = conversion;
   let state = "";
@@ -151,7 +151,7 @@ function prepareAccount({ session, conversion }) {
   });
 }
 
-/** The bar that says that the session has ended, and what to do. It lies above the page and moves nothing. */
+/** Show or remove the notice that the session has ended. It overlays the page without moving anything. */
 function prepareNotice({ session, conversion }) {
   const place = document.getElementById("notices");
   const show = () => {

@@ -1,5 +1,5 @@
-// The conversion that this page is about: from the form over the upload to the job. Views show it and call its methods;
-// it knows none of them.
+// The state of the current conversion: form, upload, job. Views show it and call its methods; it doesn't know the
+// views.
 
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
@@ -12,7 +12,7 @@ import { startUpload, uploadBody } from "./upload.js";
 import { JobWatcher } from "./watcher.js";
 
 const LOOK_AGAIN_MILLISECONDS = 10_000;
-// The gateway needs a moment to notice that an upload was aborted; until then it takes no other.
+// The gateway needs a moment to notice that an upload was canceled. Until then it refuses another.
 const ABORT_SETTLES_MILLISECONDS = 10_000;
 const ABORT_WAIT_MILLISECONDS = 700;
 
@@ -50,9 +50,9 @@ export class Conversion extends Emitter {
     return this.phase === "uploading" || this.phase === "accepting";
   }
 
-  /** Find the job that is running, or the one that was watched last; else show the form. */
+  /** Show the running job, else the last shown job, else the form. */
   async look() {
-    // A failure stays on the page until there is something better to show.
+    // Keep showing a failure until there is something better to show.
     const run = this.phase === "lost" ? this.#begin("lost", null, this.problem) : this.#begin("looking");
     try {
       const job = await this.#findJob();
@@ -68,26 +68,26 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Watch a job from now on. */
+  /** Start watching a job. */
   follow(job) {
     this.#begin("job", new JobWatcher(job));
     this.watcher.subscribe(() => this.emit());
     local.set(this.#key, job.job_id);
   }
 
-  /** Let go of the job that has ended, and begin anew. */
+  /** Stop watching the job, and show an empty form. */
   reset() {
     local.remove(this.#key);
     this.#begin("form");
   }
 
-  /** Ask whether the upload would be taken, then send it. */
+  /** Check that the upload will be accepted, then send it. */
   async start() {
     if (this.phase !== "form") return;
     const run = this.#begin("checking");
     this.hasAborted = false;
     const { model, references, platform, size } = this.form;
-    // The form may be changed while the gateway is being asked; what was wished for stays.
+    // Copy the values, because the user can edit the form during the check.
     const wish = {
       model,
       references,
@@ -124,7 +124,7 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Stop the upload, or the question before it. Nothing is started then. */
+  /** Cancel the upload or the check before it. No job is started. */
   abort() {
     this.#abortedAt = performance.now();
     this.hasAborted = true;
@@ -138,7 +138,7 @@ export class Conversion extends Emitter {
     this.emit();
   }
 
-  /** The session is back: go on with what had to stop. */
+  /** Continue after the session has returned. */
   resume() {
     if (this.phase === "lost") this.look();
     else if (this.problem?.code === "unauthenticated") this.dismissProblem();
@@ -149,7 +149,7 @@ export class Conversion extends Emitter {
     return `job.${this.#userId}`;
   }
 
-  /** A new beginning: whatever was under way before does not count any more. */
+  /** Start over: ignore the results of everything that is still running. */
   #begin(phase, watcher = null, problem = null) {
     clearTimeout(this.#timer);
     const run = ++this.#run;
@@ -180,7 +180,7 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Another tab may have started something; the form gives way to it, but never loses a file that was chosen. */
+  /** Show a job that another tab started, unless the form has a chosen file, which would be lost. */
   async #lookQuietly() {
     if (this.form.model) return;
     const run = this.#run;
@@ -188,7 +188,7 @@ export class Conversion extends Emitter {
       const { data } = await api.activeJob();
       if (run === this.#run && data.active_job && !this.form.model) this.follow(data.active_job);
     } catch {
-      // Whoever starts a conversion will be told.
+      // The user is told when starting a conversion.
     }
   }
 
@@ -204,7 +204,7 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Whatever of the files has changed on disk is let go, so that what is chosen next takes its place. */
+  /** Remove files that have changed on disk from the form, so that the user can choose them again. */
   async #requireReadable({ model, references }) {
     const gone = new Set(await findUnreadable([model, ...references]));
     if (gone.size === 0) return;
@@ -230,7 +230,7 @@ export class Conversion extends Emitter {
 
   async #fail(problem, wish, run) {
     if (!(problem instanceof Problem)) {
-      // A mistake of this page's own: it is reported, and nobody has to look at a question without an end.
+      // A bug in this page: report it, and return to the form instead of checking forever.
       this.#become("form");
       throw problem;
     }
@@ -253,7 +253,7 @@ export class Conversion extends Emitter {
     this.#become("form", found);
   }
 
-  /** A connection that broke says nothing. Perhaps the job began all the same; perhaps a question gets the answer. */
+  /** After a broken connection, find out whether the job started anyway. */
   async #findReason(wish) {
     try {
       await this.#requireReadable(wish);
@@ -262,7 +262,7 @@ export class Conversion extends Emitter {
       await api.checkUpload({ ...wish, filename: wish.model.name });
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      // That upload is the one that has just broken.
+      // The upload in progress is our own, which has just failed.
       if (problem.code !== "upload_in_progress") return { problem };
     }
     return {};

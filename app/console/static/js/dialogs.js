@@ -1,12 +1,11 @@
-// Questions that need an answer before something is lost. <dialog> keeps the focus inside, closes on Escape, and gives
-// the focus back.
+// Confirmation dialogs. <dialog> traps the focus, closes on Escape, and restores the focus.
 
 import { h, icon } from "./dom.js";
 import { t } from "./i18n.js";
 
 let count = 0;
 
-/** Resolves to whether the person said yes. The safe answer has the focus. */
+/** Resolve to whether the user confirmed. The safe choice has the focus. */
 export function confirmLoss({ title, text, yes, symbol = "trash" }) {
   count += 1;
   const name = `dialog-${count}`;

@@ -1,8 +1,8 @@
-// Making elements. Text always goes in as text, never as markup, so that no name of a file or model can do anything.
+// Create elements. Text is always inserted as text and never as markup, so names of files and models are harmless.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: properties by attribute name, `on` for listeners, `dataset`; children are elements, texts or nothing. */
+/** Create an element from attributes, `on` (listeners) and `dataset`. Children are elements, texts or nothing. */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -17,7 +17,7 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-/** An icon of the page's sprite. It is for the eye only: what it means stands beside it or in a label. */
+/** Create a decorative icon from the page's sprite. Its meaning must be in a text or label beside it. */
 export function icon(name, extra = "") {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", `icon ${extra}`.trim());
@@ -29,12 +29,12 @@ export function icon(name, extra = "") {
   return svg;
 }
 
-/** Change a text only if it is another one: a live region would read the same sentence again. */
+/** Set a text if it differs, because a live region would announce the same text again. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Move the focus to where something new begins, without making it a stop of the Tab key. */
+/** Focus an element without adding it to the Tab order. */
 export function focusOn(element) {
   if (!element) return;
   if (!element.matches("a[href], button, input, [tabindex]")) element.setAttribute("tabindex", "-1");

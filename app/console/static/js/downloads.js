@@ -1,17 +1,17 @@
-// Downloads are navigations, for the browser to carry out: the file never passes through a script. A navigation that
-// fails would show a page of JSON, so whether it would work is asked first.
+// Downloads are navigations, so the file never passes through a script. A failed navigation would show JSON to the
+// user, so we check first whether the download will work.
 
-/** Leave the page for a file, but not while an upload would end with it. */
+/** Start a download. During an upload, open it in a new tab, so that the upload doesn't end. */
 export function navigateTo(path, { isUploading }) {
   if (isUploading) window.open(path, "_blank", "noopener");
   else location.assign(path);
 }
 
-/** Follow a link only if `check` resolves; what it rejects with goes to `onProblem`. */
+/** Follow a link if `check` resolves. If it rejects, call `onProblem`. */
 export function guardLink(link, { check, isUploading, onBusy, onProblem, onReady = () => {} }) {
   let isBusy = false;
   link.addEventListener("click", async (event) => {
-    // Whoever wants a new tab gets it as everywhere else.
+    // Don't change clicks that open a new tab.
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
     if (isBusy) return;

@@ -1,9 +1,9 @@
-// Something that others watch. Views subscribe when they are shown and leave when they are not.
+// An object with listeners. Views subscribe while they are shown.
 
 export class Emitter {
   #listeners = new Set();
 
-  /** Returns what ends the subscription. */
+  /** Return a function that ends the subscription. */
   subscribe(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

@@ -1,9 +1,9 @@
-// Files between being chosen and being sent. A File is a promise of the browser's: once the file on disk is edited, moved
-// or deleted, reading it fails, and an upload of it breaks off like a connection that was lost.
+// Check chosen files before they are sent. If a file on disk was edited, moved or deleted since it was chosen, the
+// browser can no longer read it, and its upload would fail like a broken connection.
 
 const AT_ONCE = 32;
 
-/** The files that can no longer be read as they were chosen, by a look at the first byte of each. */
+/** Resolve to the files that can no longer be read. Reads the first byte of each. */
 export async function findUnreadable(files) {
   const unreadable = [];
   for (let from = 0; from < files.length; from += AT_ONCE) {
@@ -19,7 +19,7 @@ async function isReadable(file) {
     await file.slice(0, 1).arrayBuffer();
     return true;
   } catch {
-    // NotReadableError or NotFoundError; whatever else it may be, an upload would fail of it, too.
+    // Usually NotReadableError or NotFoundError. With any error, an upload would fail too.
     return false;
   }
 }

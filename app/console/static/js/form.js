@@ -1,5 +1,5 @@
-// What the person has filled in: kept apart from the fields on the page, so that it survives changes of view and
-// language, and, but for the files, a reload. Files cannot be kept: browsers hand them out once.
+// The values of the form. They are held apart from the fields on the page, so that they survive changes of view and
+// language. Except for files, which browsers don't allow to store, they also survive a reload.
 
 import { CHIPS, DEFAULTS, FIRST_MODEL_ID, LAST_MODEL_ID, VERSION_PATTERN } from "./chips.js";
 import { local, tab } from "./storage.js";
@@ -7,7 +7,7 @@ import { local, tab } from "./storage.js";
 const KEY = "form";
 const LAST_KEY = "last-parameters";
 
-/** The key of the text that says what is wrong, by field; empty if nothing is. */
+/** The text keys of the errors, by field. */
 export function findMistakes({ model, platform, modelId, version }) {
   const mistakes = {};
   if (!model) mistakes.model = "form.model.missing";
@@ -24,7 +24,7 @@ export class ConversionForm {
   model = null;
   facts = null;
   references = [];
-  /** The name of a model that was chosen before the page was loaded anew. */
+  /** The name of the model that was chosen before the page was reloaded. */
   lostModel = null;
   touched = new Set();
 
@@ -40,7 +40,7 @@ export class ConversionForm {
     return findMistakes(this);
   }
 
-  /** The bytes of all files together: what an upload's limit is about. */
+  /** The total size of all files in bytes, to which the upload limit applies. */
   get size() {
     return [this.model, ...this.references].reduce((sum, file) => sum + (file?.size ?? 0), 0);
   }
@@ -50,7 +50,7 @@ export class ConversionForm {
     tab.set(KEY, { platform, modelId, version, modelName: this.model?.name ?? this.lostModel });
   }
 
-  /** The upload became a job: the files are done with, the rest is a good start for the next time. */
+  /** After an upload: remove the files, and keep the other values for the next conversion. */
   clear() {
     const { platform, modelId, version } = this;
     local.set(LAST_KEY, { platform, modelId, version });

@@ -1,4 +1,4 @@
-// Numbers, sizes, durations and times as the reader's language writes them. Pure functions.
+// Numbers, sizes, durations and times in the user's language. Pure functions.
 
 const UNITS = ["B", "KB", "MB", "GB", "TB"];
 
@@ -6,7 +6,7 @@ export function formatNumber(value, language, options = {}) {
   return new Intl.NumberFormat(language, options).format(value);
 }
 
-/** 1,536 bytes are 1.5 KB: in steps of 1024, as file managers count. */
+/** Format a size in units of 1024, as file managers do: 1,536 bytes are 1.5 KB. */
 export function formatSize(bytes, language) {
   if (!Number.isFinite(bytes) || bytes < 0) return "–";
   let value = bytes;
@@ -23,7 +23,7 @@ export function formatPercent(share, language) {
   return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 }).format(share);
 }
 
-/** A duration in its two largest units: 2 min 14 s. */
+/** Format a duration in its two largest units: 2 min 14 s. */
 export function formatDuration(milliseconds, language) {
   if (!Number.isFinite(milliseconds) || milliseconds < 0) return "–";
   const seconds = Math.round(milliseconds / 1000);
@@ -46,7 +46,7 @@ function unit(value, name, language) {
   return new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "short" }).format(value);
 }
 
-/** How long ago, or on which day if that is more than a week. */
+/** Format how long ago a time was, or its date if that is more than a week. */
 export function formatAgo(moment, now, language) {
   const seconds = (new Date(moment).getTime() - now) / 1000;
   if (!Number.isFinite(seconds)) return "–";

@@ -1,4 +1,4 @@
-// The page's words. One file of texts a language; the texts of errors come from the server's catalogue instead.
+// The page's texts, one file per language. Texts of errors come from the server's error catalog.
 
 export const LANGUAGES = { en: "English", "zh-TW": "中文" };
 
@@ -9,7 +9,7 @@ const loaded = new Map();
 
 export const language = () => current;
 
-/** The text of a key, with {names} filled in; a number `n` picks the key's `.one` where the language has one. */
+/** Return the text of a key, with {names} filled in. If `n` is 1, prefer the key's `.one` form. */
 export function t(key, values = {}) {
   const plural = typeof values.n === "number" && new Intl.PluralRules(current).select(values.n) === "one";
   const text = (plural && texts[`${key}.one`]) || texts[key];
@@ -17,10 +17,10 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? plainDirection(values[name]) : whole));
 }
 
-/** A value that cannot turn round the sentence around it: names of files may hold marks that change the direction. */
+/** Isolate a value, because file names may contain characters that change the text direction. */
 const plainDirection = (value) => String(value).replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
 
-/** Speak a language from now on. Rejects if its texts cannot be fetched; then the old one stays. */
+/** Switch to a language. Rejects if its texts cannot be fetched, and then keeps the current language. */
 export async function speak(wanted) {
   const found = loaded.get(wanted) ?? (await fetchTexts(wanted));
   loaded.set(wanted, found);
@@ -31,7 +31,7 @@ export async function speak(wanted) {
   for (const listener of listeners) listener(wanted);
 }
 
-/** Be told when the language has changed. */
+/** Call a listener when the language has changed. */
 export function onLanguage(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -43,7 +43,7 @@ async function fetchTexts(wanted) {
   return answer.json();
 }
 
-/** Put the parts that the server has rendered into the language. */
+/** Translate the parts that the server rendered. */
 function translatePage() {
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll("[data-t-label]")) {

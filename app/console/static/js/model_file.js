@@ -1,13 +1,13 @@
-// What a model file says about itself, read from a few kilobytes of it, however large it is.
+// Facts about a model, read from a few kilobytes of its file, whatever its size.
 //
 // An ONNX file is one protobuf message (ModelProto): small fields, the graph with all weights as one field, and then
-// usually the operator sets. Fields say how long they are, so the graph is stepped over and never read.
+// usually the operator sets. Each field states its length, so the graph is skipped and never read.
 
 const HEAD_BYTES = 64 * 1024;
 const MOST_FIELDS = 200;
 const TEXT_BYTES = 200;
 
-/** `{format: "onnx" | "tflite" | "unknown" | "unreadable", claims, opset, producer}`; what cannot be read is null. */
+/** Resolve to `{format: "onnx" | "tflite" | "unknown" | "unreadable", claims, opset, producer}`; null if unknown. */
 export async function inspectModel(file) {
   const claims = { onnx: "onnx", tflite: "tflite" }[file.name.toLowerCase().split(".").at(-1)] ?? null;
   const nothing = { format: "unknown", claims, opset: null, producer: null };
@@ -17,7 +17,7 @@ export async function inspectModel(file) {
     const found = await readOnnx(file);
     return found ? { ...nothing, ...found, format: "onnx" } : nothing;
   } catch (error) {
-    // Beyond the end of what stands there, it is no model; anything else comes from a file that is no longer there.
+    // A RangeError means that the contents are not a model. Other errors mean that the file can no longer be read.
     return error instanceof RangeError ? nothing : { ...nothing, format: "unreadable" };
   }
 }
@@ -26,7 +26,7 @@ async function bytes(file, from, length) {
   return new Uint8Array(await file.slice(from, from + length).arrayBuffer());
 }
 
-/** The fields of a ModelProto that stand before, and after, its graph; null if the file does not look like one. */
+/** Return the fields of a ModelProto before and after its graph; null if the file doesn't look like one. */
 async function readOnnx(file) {
   const found = { opset: null, producer: null };
   let producer = "";
@@ -73,7 +73,7 @@ async function text(file, start, length) {
   return decoded.replace(/[^\P{C}]/gu, "").slice(0, 60);
 }
 
-/** The version in an OperatorSetIdProto of the default domain; null for other domains. */
+/** Return the version in an OperatorSetIdProto of the default domain; null for other domains. */
 function operatorSet(message) {
   const reader = new Reader(message, 0);
   let version = null;

@@ -1,13 +1,12 @@
-// Watching a job, as the API asks for it: wait as long as Retry-After says, send the ETag, stop when the job has ended.
-// While nobody looks it rests; after a failure it waits longer and longer, and goes on by itself. Knows neither DOM nor
-// network: both are handed in, so that the tests can play them.
+// Poll a job: wait as long as Retry-After says, send the ETag, stop when the job has ended. Polling pauses while the
+// page is hidden, and backs off after failures. Uses neither DOM nor network directly, so that tests can replace both.
 
 export const BACKOFF_SECONDS = [2, 4, 8, 15, 30];
 const USUAL_SECONDS = 2;
 const SHORTEST_SECONDS = 1;
 const LONGEST_SECONDS = 60;
 
-/** idle → asking ⇄ waiting → ended; besides: resting, reconnecting, signed-out, gone. */
+/** idle → asking ⇄ waiting → ended. Other states: resting, reconnecting, signed-out, gone. */
 export class Poller {
   #ask;
   #onJob;
@@ -23,9 +22,9 @@ export class Poller {
   state = { name: "idle" };
 
   /**
-   * `ask(jobId, etag)` resolves to `{data, etag, retryAfterSeconds}` (`data` null: unchanged) or rejects with something
-   * that has a `status` and perhaps `retryAfterSeconds`. `onJob` gets every new state of the job, `onState` the
-   * poller's own.
+   * `ask(jobId, etag)` resolves to `{data, etag, retryAfterSeconds}` (`data` is null if unchanged), or rejects with an
+   * object that has a `status` and optionally `retryAfterSeconds`. `onJob` gets each new state of the job, and
+   * `onState` each state of the poller.
    */
   constructor({ ask, onJob, onState = () => {}, setTimer, clearTimer }) {
     this.#ask = ask;
@@ -35,7 +34,7 @@ export class Poller {
     this.#clearTimer = clearTimer ?? ((timer) => clearTimeout(timer));
   }
 
-  /** Watch a job from now on; what was watched before is let go. */
+  /** Start polling a job, and stop polling the previous one. */
   start(jobId) {
     this.stop();
     this.#jobId = jobId;
@@ -50,7 +49,7 @@ export class Poller {
     this.#become("idle");
   }
 
-  /** The page is hidden or shown. Shown again, it asks at once. */
+  /** Tell the poller whether the page is visible. When it becomes visible, poll at once. */
   setHidden(isHidden) {
     if (isHidden === this.#isHidden) return;
     this.#isHidden = isHidden;
@@ -60,9 +59,9 @@ export class Poller {
     } else if (!isHidden && this.state.name === "resting") this.#askNow();
   }
 
-  /** Something has changed for the better (the network, the session): ask now instead of later. */
+  /** Poll now instead of later, because the network or the session is back. */
   resume() {
-    // Gone is what a job is for every other account, too: its owner may be back.
+    // A job is also "gone" while another account is signed in. Its owner may be back.
     if (["waiting", "reconnecting", "signed-out", "gone"].includes(this.state.name)) {
       this.#cancel();
       this.#askNow();
@@ -85,7 +84,7 @@ export class Poller {
     if (data) {
       this.#etag = etag ?? null;
       this.#onJob(data);
-      // Whoever was told may have let go of the job, or taken another.
+      // The listener may have stopped polling, or started with another job.
       if (flight !== this.#flight) return;
       if (data.terminal) {
         this.#become("ended");
@@ -116,7 +115,7 @@ export class Poller {
   }
 
   #cancel() {
-    // What is under way must not be heard any more.
+    // Ignore the response to a request that is still running.
     this.#flight += 1;
     if (this.#timer !== null) this.#clearTimer(this.#timer);
     this.#timer = null;

@@ -1,4 +1,4 @@
-// Language and theme: two cookies, so that the server already renders the next page as it is wanted.
+// Language and theme. They are stored in cookies, so that the server can render the next page accordingly.
 
 import { LANGUAGES, language, speak, t } from "./i18n.js";
 import { cookie } from "./storage.js";
@@ -16,7 +16,7 @@ export function prepareLanguage(onFailure = () => {}) {
   };
   link.addEventListener("click", async (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    // Without a new page: it would end an upload.
+    // Don't load a new page, because that would end an upload.
     event.preventDefault();
     try {
       await speak(link.hreflang);
@@ -30,7 +30,7 @@ export function prepareLanguage(onFailure = () => {}) {
   show();
 }
 
-/** The server has remembered what `?lang=` asked for; kept in the address, it would win against every later choice. */
+/** Remove `?lang=` from the address: the server has stored it, and it would override later choices. */
 function forgetAsked() {
   const address = new URL(location.href);
   if (!address.searchParams.has("lang")) return;

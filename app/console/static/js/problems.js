@@ -1,9 +1,9 @@
-// Failures as values, and their words. A problem document says what happened in the language that it was asked for in;
-// for other languages there is the server's catalogue. Only what no server could say has texts of the page's own.
+// Failures and their texts. A problem document has texts in one language; the server's error catalog has the others.
+// The page has its own texts only for failures that no server reports.
 
 import { language, t } from "./i18n.js";
 
-/** No answer came; an answer came that was not the gateway's; the person gave up; a file is not as it was chosen. */
+/** No response; a response that is not the gateway's; canceled by the user; a file has changed since it was chosen. */
 export const NETWORK = "network";
 export const UNREACHABLE = "unreachable";
 export const ABORTED = "aborted";
@@ -11,7 +11,7 @@ export const FILE_CHANGED = "file_changed";
 const OWN = new Set([NETWORK, UNREACHABLE, ABORTED, FILE_CHANGED]);
 
 export class Problem extends Error {
-  /** `document` is a problem document or a part of one; `code` is the only member that must be there. */
+  /** `document` is a problem document or a part of one. Only `code` is required. */
   constructor(document, { retryAfterSeconds = null, spoken = null } = {}) {
     super(document.code);
     this.name = "Problem";
@@ -25,7 +25,7 @@ export class Problem extends Error {
   }
 }
 
-/** Read the answer of a failed request: the gateway's problem document, or what some proxy in between has said. */
+/** Return the Problem of a failed response: the gateway's problem document, or the response of a proxy. */
 export function problemFrom({ status, contentType, text, retryAfter, requestId, spoken }) {
   const seconds = Number.parseInt(retryAfter ?? "", 10);
   const retryAfterSeconds = Number.isFinite(seconds) ? seconds : null;
@@ -34,7 +34,7 @@ export function problemFrom({ status, contentType, text, retryAfter, requestId, 
       const document = JSON.parse(text);
       if (typeof document.code === "string") return new Problem(document, { retryAfterSeconds, spoken });
     } catch {
-      // A problem document that was cut off says no more than its status.
+      // The problem document is incomplete. Use only the status.
     }
   }
   return new Problem({ code: UNREACHABLE, status, request_id: requestId ?? "" }, { retryAfterSeconds, spoken });
@@ -42,17 +42,17 @@ export function problemFrom({ status, contentType, text, retryAfter, requestId, 
 
 let catalogue = null;
 
-/** Fetch the catalogue, once; the browser keeps it. Without it, texts stay in the language in which they came. */
+/** Fetch the error catalog once. Without it, texts stay in the language in which they arrived. */
 export async function loadCatalogue() {
   try {
     const answer = await fetch("/console/errors.json");
     if (answer.ok) catalogue = (await answer.json()).errors;
   } catch {
-    // It is only needed when the language changes; the next visit tries again.
+    // The catalog is needed only when the language changes. The next page load tries again.
   }
 }
 
-/** Title and detail of a problem in the page's language. */
+/** Return the title and detail of a problem in the page's language. */
 export function problemWords(problem) {
   const { code, document, spoken } = problem;
   if (OWN.has(code)) return { title: t(`problem.${code}`, document), detail: t(`problem.${code}.detail`) };
@@ -60,6 +60,6 @@ export function problemWords(problem) {
   const translated = entry && { title: entry.title[language()], detail: entry.detail[language()] };
   const isSpoken = spoken === language() && document.title;
   if (isSpoken || !translated) return { title: document.title ?? code, detail: document.detail ?? "" };
-  // What fills a gap in the text is known only to the answer itself.
+  // Only the response knows the values for placeholders in the text.
   return { title: translated.title, detail: translated.detail.includes("{") ? document.detail : translated.detail };
 }

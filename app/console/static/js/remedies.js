@@ -1,5 +1,5 @@
-// What can be done about failures that the toolchain is known for, by the words in which it reports them. The converter's
-// own message is always shown as well: this only adds to it.
+// Advice for known failures of the toolchain, found by the words of its messages. The converter's own message is always
+// shown as well.
 
 const KNOWN = [
   [/undefined CPU op/i, "unsupported_operator"],
@@ -8,7 +8,7 @@ const KNOWN = [
   [/inferred shape and existing shape differ in rank/i, "shape_mismatch"],
 ];
 
-/** The key of the text that helps, or null where the message is none of the known ones. */
+/** Return the key of the advice for a message, or null. */
 export function remedyFor(message) {
   const found = KNOWN.find(([pattern]) => pattern.test(message ?? ""));
   return found ? `job.remedy.${found[1]}` : null;

@@ -1,18 +1,18 @@
-// Is there a session, and what if it has ended? The page stays as it is: a File that was chosen cannot be chosen again by
-// a script, so the person signs in in a second tab, and this one notices when the session is back.
+// The state of the session. When it ends, the page stays as it is, because a script cannot choose a file again. The
+// user signs in in a second tab, and this tab notices when the session is back.
 
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { onTold } from "./tabs.js";
 
-/** Where signing in leads back to: a page that tells this one, and can be closed. */
+/** Sign in, and return to a page that tells this tab and can then be closed. */
 export const SIGN_IN_AGAIN = "/auth/login?next=/console/signed-in";
 
-// Timers are kept in 31 bits; a session of weeks is looked at again when the page is shown.
+// Timers are limited to 31 bits. A longer session is checked again when the page becomes visible.
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 export class Session extends Emitter {
-  /** `alive`, `ended`, or `other`: somebody else has signed in in this browser. */
+  /** `alive`, `ended`, or `other`: a different account is now signed in. */
   state = "alive";
   #userId;
   #timer = null;
@@ -39,7 +39,7 @@ export class Session extends Emitter {
     return this.#userId;
   }
 
-  /** Ask the gateway who is signed in now. */
+  /** Ask the gateway who is signed in. */
   async check() {
     try {
       const { data } = await api.me();
@@ -47,7 +47,7 @@ export class Session extends Emitter {
       this.#watchTheEnd();
       this.#become(data.user_id === this.#userId ? "alive" : "other");
     } catch {
-      // A 401 has already told; anything else says nothing about the session.
+      // The listener of `api` handles a 401. Other failures say nothing about the session.
     }
   }
 

@@ -1,4 +1,4 @@
-// How fast an upload is and how long it will still take: over the last seconds, so that the numbers neither jump nor lie.
+// Speed and remaining time of an upload, averaged over the last seconds to keep the numbers steady and current.
 
 const WINDOW_MILLISECONDS = 5000;
 const SETTLED_MILLISECONDS = 700;
@@ -6,13 +6,13 @@ const SETTLED_MILLISECONDS = 700;
 export class SpeedMeter {
   #samples = [];
 
-  /** `loaded` bytes were sent at the time `now` (milliseconds). */
+  /** Record that `loaded` bytes were sent at the time `now` (milliseconds). */
   add(loaded, now) {
     this.#samples.push({ loaded, now });
     while (this.#samples.length > 2 && now - this.#samples[0].now > WINDOW_MILLISECONDS) this.#samples.shift();
   }
 
-  /** Bytes a second; null while it is too early to tell. */
+  /** Bytes per second; null until there is enough data. */
   get bytesPerSecond() {
     const first = this.#samples[0];
     const last = this.#samples.at(-1);
@@ -20,7 +20,7 @@ export class SpeedMeter {
     return ((last.loaded - first.loaded) * 1000) / (last.now - first.now);
   }
 
-  /** Milliseconds until `total`; null while nobody can say. */
+  /** Milliseconds until `total` bytes are sent; null if unknown. */
   millisecondsLeft(total) {
     const rate = this.bytesPerSecond;
     const last = this.#samples.at(-1);

@@ -1,10 +1,9 @@
-// How long each stage of a job took. The API tells what the gateway saw of that, whoever asked; this page adds what it
-// has seen itself, for one of its own polls may have come closer. Pure: a record goes in, a record comes out; several
-// observers' records can be merged.
+// The duration of each stage of a job. The API reports what the gateway observed. This page adds its own observations,
+// which may be more exact. Pure functions on records; records of several observers can be merged.
 
 export const STAGES = ["onnx", "bie", "nef"];
 
-/** Seen less often than this, a boundary between two stages is only roughly known. */
+/** If polls are further apart than this, the boundary between two stages is only approximate. */
 const CLOSE_MILLISECONDS = 8000;
 
 const time = (text) => {
@@ -12,19 +11,19 @@ const time = (text) => {
   return Number.isFinite(milliseconds) ? milliseconds : null;
 };
 
-/** What the gateway knows of a job's stages, as a record. */
+/** Return the gateway's observations of a job's stages as a record. */
 export function told(job) {
   const record = { began: {}, rough: {}, seenAt: null, endedAt: null };
   for (const { stage, started_at, ended_at, approximate } of job.stages ?? []) {
     record.began[stage] = time(started_at);
     record.rough[stage] = approximate;
-    // The job's own end is that of the last stage; earlier ones end where the next one began.
+    // The last stage ends with the job; each earlier stage ends when the next one starts.
     record.endedAt = job.terminal ? time(ended_at) : null;
   }
   return record;
 }
 
-/** The record after the job was seen in this state at `now` (milliseconds, the server's clock). */
+/** Return the record after the job was observed in this state at `now` (milliseconds, the server's clock). */
 export function observe(record, job, now) {
   const began = { ...record?.began };
   const rough = { ...record?.rough };
@@ -32,9 +31,9 @@ export function observe(record, job, now) {
   const at = updated === null ? now : Math.min(updated, now);
   const index = job.stage_index ?? -1;
   const stage = STAGES[index];
-  // Whoever sees a stage for the first time when all is over cannot know when it began.
+  // If a stage is first seen when the job has ended, its start is unknown.
   if (stage && !(stage in began) && !job.terminal) {
-    // Either somebody looked a moment ago and it was not there yet, or it has only just begun anyway.
+    // Exact if the previous poll was a moment ago, or if the job has only just started.
     const lastLook = record?.seenAt ?? null;
     const created = time(job.created_at);
     began[stage] = at;
@@ -50,7 +49,7 @@ export function observe(record, job, now) {
   };
 }
 
-/** What two watchers know together. */
+/** Merge the records of two observers. */
 export function merge(one, other) {
   if (!one || !other) return one ?? other ?? null;
   const began = { ...one.began };
@@ -70,7 +69,7 @@ export function merge(one, other) {
   };
 }
 
-/** For each stage: `state` (pending, running, done, failed), `milliseconds` (null: nobody saw it), `isRough`. */
+/** For each stage: `state` (pending, running, done, failed), `milliseconds` (null: not observed), `isRough`. */
 export function stageTimes(record, job, now) {
   const reached = job.stage_index ?? -1;
   const hasFailed = job.terminal && job.status !== "completed";

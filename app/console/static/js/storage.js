@@ -1,4 +1,4 @@
-// What the page remembers in the browser. Storage may be full or forbidden; then the page only forgets.
+// The browser's storage. If it is full or not allowed, the page works without it.
 
 function safely(action, fallback = null) {
   try {
@@ -26,9 +26,9 @@ class Shelf {
   }
 }
 
-/** For all tabs, and for tomorrow. */
+/** Shared by all tabs, and permanent. */
 export const local = new Shelf(() => localStorage);
-/** For this tab, over reloads. */
+/** For this tab; survives reloads. */
 export const tab = new Shelf(() => sessionStorage);
 
 export function cookie(name, value) {

@@ -1,13 +1,13 @@
-// What the tabs of one browser tell one another: that somebody signed in or out, that jobs or models have changed.
+// Messages between the tabs of one browser: a sign-in or sign-out, or changed jobs or models.
 
 const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("visiona") : null;
 
-/** Tell the other tabs. */
+/** Send a message to the other tabs. */
 export function tell(event) {
   channel?.postMessage({ event });
 }
 
-/** Be told by other tabs; never by this one. */
+/** Call a listener for messages from other tabs, not from this one. */
 export function onTold(listener) {
   channel?.addEventListener("message", ({ data }) => listener(data?.event));
 }

@@ -1,10 +1,10 @@
-// One upload, by XMLHttpRequest: fetch cannot say how much of a body has been sent.
+// One upload, by XMLHttpRequest, because fetch does not report upload progress.
 
 import { language } from "./i18n.js";
 import { ABORTED, NETWORK, Problem, problemFrom } from "./problems.js";
 import { SpeedMeter } from "./speed.js";
 
-/** The parts in the order in which the converter likes them: small ones first, so that a refusal comes early. */
+/** Return the multipart body. Small parts come first, so that the upload can be refused early. */
 export function uploadBody({ model, references, platform, modelId, version }) {
   const body = new FormData();
   body.append("model_id", modelId);
@@ -16,8 +16,8 @@ export function uploadBody({ model, references, platform, modelId, version }) {
 }
 
 /**
- * Send a body to `url`. `onProgress` gets `{loaded, total, bytesPerSecond, millisecondsLeft}`, `onSent` is called when
- * the last byte has left and only the answer is missing. Returns `{done, abort}`; `done` resolves to the job, or
+ * Send a body to `url`. `onProgress` gets `{loaded, total, bytesPerSecond, millisecondsLeft}`. `onSent` is called when
+ * all bytes have been sent and only the response is missing. Returns `{done, abort}`; `done` resolves to the job or
  * rejects with a Problem.
  */
 export function startUpload(url, body, { onProgress, onSent }, makeRequest = () => new XMLHttpRequest()) {

@@ -1,4 +1,4 @@
-// One job under observation: its state, how long its stages took, and how the watching itself is going.
+// Watches one job: its state, the times of its stages, and the state of the polling.
 
 import * as api from "./api.js";
 import { serverNow } from "./clock.js";
@@ -17,7 +17,7 @@ export class JobWatcher extends Emitter {
   #poller;
   #leave = [];
 
-  /** Begins at once, with what is already known of the job. */
+  /** Start at once, with the known state of the job. */
   constructor(job) {
     super();
     this.#poller = new Poller({
@@ -37,7 +37,7 @@ export class JobWatcher extends Emitter {
     }
   }
 
-  /** The session or the network is back. */
+  /** Poll now, because the session or the network is back. */
   resume() {
     this.#poller.resume();
   }
@@ -47,7 +47,7 @@ export class JobWatcher extends Emitter {
     for (const leave of this.#leave) leave();
   }
 
-  /** Something of the job is known from another answer. */
+  /** Take over a state of the job from another response. */
   amend(changes) {
     this.job = { ...this.job, ...changes };
     this.emit();
@@ -59,7 +59,7 @@ export class JobWatcher extends Emitter {
   }
 
   #take(job) {
-    // The answer to an upload says less than a poll: what is known stays.
+    // The response to an upload has fewer members than a poll, so merge them.
     this.job = { ...this.job, ...job };
     const records = local.get(RECORDS_KEY) ?? {};
     const known = merge(merge(this.record, records[job.job_id]), told(job));

@@ -1,4 +1,4 @@
-// The first page: the form, or what became of it.
+// The first page: the form, the upload or the job, depending on the phase.
 
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
@@ -10,7 +10,7 @@ import { uploadPanel } from "./upload.js";
 
 const KIND = { checking: "form", accepting: "uploading" };
 
-/** Which of the views a phase belongs to; within one, the view updates itself. */
+/** The view of each phase. Within one view, the view updates itself. */
 const kindOf = (phase) => KIND[phase] ?? phase;
 
 const MAKERS = {
@@ -30,7 +30,7 @@ const MAKERS = {
     jobPanel(conversion.watcher, {
       isUploading: () => conversion.isUploading,
       onNew() {
-        // The address may name the job that is let go; a reload would show it again.
+        // Remove the old job from the address, so that a reload doesn't show it again.
         if (location.hash) history.replaceState(null, "", "#/");
         conversion.reset();
       },
@@ -56,7 +56,7 @@ export function convertView(console_) {
     watcher = conversion.watcher;
     view = MAKERS[kind](console_);
     element.replaceChildren(view.element);
-    // What had the focus is gone; without this a keyboard would begin at the top of the page again.
+    // The focused element was removed. Without this, keyboard users would start at the top of the page again.
     if (hadFocus) (view.focus ?? (() => focusHeading(element)))();
   }
 
@@ -71,7 +71,7 @@ export function convertView(console_) {
   };
 }
 
-/** Nobody can say whether a conversion is running. Asked again and again, but told only when the reason changes. */
+/** Shown while we can't tell whether a conversion is running. Keeps asking; updates only if the reason changes. */
 function lostView({ conversion }) {
   const place = h("div", {});
   let code = null;

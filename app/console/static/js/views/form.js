@@ -47,7 +47,7 @@ export function conversionForm({ conversion, session }) {
     update();
   }
 
-  /** A file that had changed on disk was what the problem was about; it has been answered. */
+  /** Choosing the file again solves the problem that a file has changed. */
   function chosenAgain() {
     if (conversion.problem?.code === FILE_CHANGED) conversion.dismissProblem();
   }
@@ -61,7 +61,7 @@ export function conversionForm({ conversion, session }) {
     if (conversion.problem !== shownProblem) {
       shownProblem = conversion.problem;
       if (shownProblem?.code === "unauthenticated") {
-        // The notice says it already, with the way out; nothing is wrong with the form.
+        // The session notice already explains this, and offers to sign in.
         document.querySelector("#session-notice a")?.focus();
         return;
       }
@@ -77,7 +77,7 @@ export function conversionForm({ conversion, session }) {
 
   function send() {
     if (session.state === "other") {
-      // The conversion would be somebody else's; the notice says so, and leads on.
+      // The conversion would belong to a different account. The session notice explains this.
       document.querySelector("#session-notice button")?.focus();
       return;
     }

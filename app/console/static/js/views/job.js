@@ -1,4 +1,4 @@
-// A job: its way through the stages while it runs, and what can be done with it when it has ended.
+// A job: its progress through the stages, and what the user can do when it has ended.
 
 import * as api from "../api.js";
 import { announce, toast } from "../announcer.js";
@@ -20,7 +20,7 @@ const TICK_MILLISECONDS = 1000;
 const ROUNDING = 1e-6;
 const STEP_ICONS = { done: "check", failed: "cross" };
 
-/** The view of a watched job. `onNew` leads back to the form; without it there is no such way. */
+/** Return the view of a job. `onNew` returns to the form; without it, there is no such button. */
 export function jobPanel(watcher, { isUploading, onNew, head = null }) {
   const pill = h("span", {});
   const percent = h("span", { class: "big-number" });
@@ -86,7 +86,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     const words = sentenceOf(job);
     setText(sentence, words);
     if (words !== said) {
-      // The first sentence is there to be read; later ones are news.
+      // The first sentence is part of the page. Announce only later ones.
       if (said !== null) announce(words);
       said = words;
     }
@@ -197,13 +197,14 @@ function stepper() {
   };
 }
 
-// -- The end ----------------------------------------------------------------------------------------------------------
+// -- The outcome
+// ----------------------------------------------------------------------------------------------------------
 
 function outcomeOf(watcher, options) {
   const { job } = watcher;
   const again =
     options.onNew && button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
-  // What can no longer be found never ends; the way back to the form must not depend on it.
+  // A job that can no longer be found never ends, so offer the way back to the form now.
   if (!job.terminal) return watcher.polling.name === "gone" && again ? [h("div", { class: "actions" }, again)] : [];
   if (job.status === "completed") return resultActions(watcher, options, again);
   return [failure(job), h("div", { class: "actions" }, again)];
@@ -294,7 +295,7 @@ function saveButton(watcher, show, clear) {
   return save;
 }
 
-// -- The small print --------------------------------------------------------------------------------------------------
+// -- Job facts --------------------------------------------------------------------------------------------------
 
 function details({ job }) {
   const code = h("code", {}, job.job_id);

@@ -1,4 +1,4 @@
-// One job of the history.
+// A job opened from the history.
 
 import * as api from "../api.js";
 import { h } from "../dom.js";

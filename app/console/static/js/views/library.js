@@ -1,4 +1,4 @@
-// The models that the person has kept: rename, download, delete.
+// The library: rename, download and delete models.
 
 import * as api from "../api.js";
 import { toast } from "../announcer.js";
@@ -74,7 +74,7 @@ function row(model, list, conversion) {
     problemPlace,
   );
 
-  /** What the buttons are called says whose they are. */
+  /** Label the buttons with the model's name for screen readers. */
   function renamed() {
     download.setAttribute("aria-label", t("models.download.label", { name: model.name }));
     remove.setAttribute("aria-label", t("models.delete.label", { name: model.name }));
@@ -133,7 +133,7 @@ function row(model, list, conversion) {
   return element;
 }
 
-/** The name, and a field in its place while it is changed: Enter keeps, Escape leaves it as it was. */
+/** Show the name, or a field while it is edited: Enter saves, Escape cancels. */
 function nameEditor(model, { show, clear, renamed }) {
   const place = h("div", { class: "name-editor" });
 
@@ -177,7 +177,7 @@ function nameEditor(model, { show, clear, renamed }) {
       error,
     );
     form.addEventListener("keydown", (event) => {
-      // Escape also ends the composing of Chinese characters; that is none of this form's business.
+      // Escape also cancels the composition of Chinese characters. Ignore that.
       if (event.key === "Escape" && !event.isComposing) rest({ withFocus: true });
     });
     form.addEventListener("submit", async (event) => {

@@ -1,4 +1,4 @@
-// A list that the API hands out page by page: loading, failing, empty, and more on request.
+// A paginated list: loading, failed, empty, and loading more on request.
 
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
@@ -8,7 +8,7 @@ import { button, failedState, problemPanel } from "./problem.js";
 
 const STALE_MILLISECONDS = 15_000;
 
-/** A list has few listeners of its own: one for all lists, told to the one that is shown. */
+/** One listener for messages from other tabs; it updates the list that is shown. */
 let shown = null;
 onTold((event) => shown?.told(event));
 document.addEventListener("visibilitychange", () => {
@@ -16,8 +16,8 @@ document.addEventListener("visibilitychange", () => {
 });
 
 /**
- * `fetchPage(cursor)` resolves to `{items, next}`; `row(item, list)` makes an element, `empty()` what is shown without
- * items; `event` is what other tabs say when they have changed something.
+ * `fetchPage(cursor)` resolves to `{items, next}`. `row(item, list)` returns an element, and `empty()` what to show
+ * without items. `event` is the message that other tabs send after a change.
  */
 export function pagedList({ session, fetchPage, row, empty, event, label }) {
   const element = h("div", { class: "list" });
@@ -32,7 +32,7 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
     if (loadedAt === -Infinity) element.replaceChildren(skeletonRows(4));
     element.setAttribute("aria-busy", "true");
     try {
-      // As many as were shown before, so that the list does not shrink under the reader.
+      // Load as many as before, so that the list doesn't get shorter while the user reads it.
       const wanted = items.length;
       let page = await fetchPage(null);
       const found = [...page.items];
@@ -46,7 +46,7 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
       show(page.next);
     } catch (problem) {
       if (mine !== run) return;
-      // What is there already is better than nothing.
+      // Keep showing the items that are already there.
       if (loadedAt === -Infinity) element.replaceChildren(failedState(problem, load));
     } finally {
       if (mine === run) element.setAttribute("aria-busy", "false");
@@ -89,7 +89,7 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
     }
   }
 
-  /** A name that is being written would be lost with its row; so would the row that a question is about. */
+  /** Don't reload while a name is being edited or a dialog about a row is open. */
   const isEdited = () => element.querySelector("input") !== null || document.querySelector("dialog[open]") !== null;
 
   const leave = session.subscribe(() => {
@@ -104,7 +104,7 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
     refreshIfStale: () => {
       if (performance.now() - loadedAt > STALE_MILLISECONDS && !isEdited()) load();
     },
-    /** An item has gone. */
+    /** Remove an item. */
     remove(id) {
       items = items.filter((item) => item.id !== id);
       rows.querySelector(`[data-id="${CSS.escape(id)}"]`)?.remove();

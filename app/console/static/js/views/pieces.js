@@ -1,4 +1,4 @@
-// Small pieces that several views show.
+// Small elements that several views use.
 
 import { chipName } from "../chips.js";
 import { h, icon } from "../dom.js";
@@ -16,7 +16,7 @@ export function chipBadge(platform) {
   return h("span", { class: "badge" }, icon("chip"), chipName(platform));
 }
 
-/** A moment, as long ago as it is; the exact time on hovering. */
+/** Return a relative time, with the exact time as a tooltip. */
 export function ago(moment, now = Date.now()) {
   if (!moment) return h("span", {}, "–");
   const full = formatMoment(moment, language());
@@ -38,7 +38,7 @@ export function emptyState({ symbol, title, text, action }) {
   );
 }
 
-/** Grey shapes where rows will be: the page keeps its size when they come. */
+/** Return placeholders for rows that are loading, so that the layout doesn't jump. */
 export function skeletonRows(count) {
   const row = () => h("li", { class: "row" }, h("div", { class: "bone" }), h("div", { class: "bone short" }));
   return h("ul", { class: "rows panel", "aria-hidden": "true" }, Array.from({ length: count }, row));

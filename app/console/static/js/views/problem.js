@@ -1,4 +1,4 @@
-// A failure in words: what happened, what to do next, and the number to quote.
+// A failure for the user: what happened, what to do next, and the request ID.
 
 import { h, icon } from "../dom.js";
 import { t } from "../i18n.js";
@@ -6,7 +6,7 @@ import { problemWords } from "../problems.js";
 
 const COPIED_MILLISECONDS = 2000;
 
-/** A panel for a Problem. `actions` are elements: buttons and links that help. */
+/** Return a panel for a Problem. `actions` are buttons and links that help. */
 export function problemPanel(problem, actions = []) {
   const { title, detail } = problemWords(problem);
   const isWarning = problem.document?.blame === "user" && problem.retryable;
@@ -25,7 +25,7 @@ export function problemPanel(problem, actions = []) {
   );
 }
 
-/** The request id, to be copied; nothing where there is none. */
+/** Return the request ID with a copy button, if there is one. */
 export function requestIdLine(requestId) {
   if (!requestId) return null;
   const code = h("code", {}, requestId);
@@ -51,7 +51,7 @@ export function copyButton(read, shown) {
         button.setAttribute("aria-label", t("copy"));
       }, COPIED_MILLISECONDS);
     } catch {
-      // Where the clipboard is forbidden, the text is at least selected.
+      // Without access to the clipboard, select the text instead.
       getSelection()?.selectAllChildren(shown);
     }
   });
@@ -67,7 +67,7 @@ export function button(text, { symbol, kind = "", run, ...more }) {
   );
 }
 
-/** Where a list or a page cannot be shown: the failure, and another try where one can help. */
+/** Return a panel for a list or page that cannot be shown, with a retry button if a retry can help. */
 export function failedState(problem, retry) {
   const isFinal = problem.status === 404 || problem.status === 501;
   const actions = isFinal ? [] : [button(t("retry"), { kind: "quiet", run: retry })];

@@ -1,4 +1,4 @@
-// A bar that says how far something is; without a share it says only that something goes on.
+// A progress bar; indeterminate without a share.
 
 import { h } from "../dom.js";
 
@@ -11,7 +11,7 @@ export function progressBar(label) {
   );
   return {
     element,
-    /** `share` from 0 to 1, or null. */
+    /** Set the `share`: from 0 to 1, or null if unknown. */
     update(share, text) {
       element.classList.toggle("endless", share === null);
       if (share === null) element.removeAttribute("aria-valuenow");

@@ -1,4 +1,4 @@
-// An upload under way: how far, how fast, how long still, and the way out.
+// An upload in progress: amount, speed, time left, and a cancel button.
 
 import { announce } from "../announcer.js";
 import { chipName } from "../chips.js";
@@ -63,7 +63,7 @@ export function uploadPanel({ conversion }) {
     setText(percent, isSent ? formatPercent(1, language()) : shown);
     const sizes = { loaded: formatSize(upload.loaded, language()), total: formatSize(upload.total, language()) };
     setText(amount, t("upload.amount", sizes));
-    // Numbers of a line on which nothing moves any more would be a lie that goes on.
+    // While nothing is being sent, the last speed and time would be wrong.
     const isStalled = !isSent && performance.now() - upload.movedAt > STALLED_MILLISECONDS;
     const rate = isSent || isStalled ? null : upload.bytesPerSecond;
     setText(speed, rate === null ? "" : t("upload.speed", { size: formatSize(rate, language()) }));
@@ -84,11 +84,11 @@ export function uploadPanel({ conversion }) {
 
   const ticking = setInterval(update, TICK_MILLISECONDS);
   update();
-  // The heading gets the focus and not the button: a key held a moment too long would abort what it has begun.
+  // Focus the heading and not the button, so that a key held too long doesn't cancel the upload it started.
   return { element, update, destroy: () => clearInterval(ticking) };
 }
 
-/** An upload that began in time counts, but its owner may want to know that the session ends. */
+/** Tell the user if the session ends during the upload, although the upload will still complete. */
 function endsSoon({ sessionExpiresAt }) {
   const left = Date.parse(sessionExpiresAt) - Date.now();
   if (!(left < SOON_MILLISECONDS)) return "";

@@ -1,6 +1,6 @@
-// Files that are dropped on the page.
+// Drag and drop of files.
 
-/** The whole page takes files: nobody has to hit the frame, and a miss does not open the file instead. */
+/** Accept dropped files anywhere on the page, so that a near miss doesn't make the browser open the file. */
 export function takeDrops(element, onFiles) {
   let depth = 0;
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");

@@ -1,4 +1,4 @@
-// The form's first part: the model, what was read of it, and advice about it.
+// Part 1 of the form: the model, facts read from it, and advice.
 
 import { CHIPS, OPSETS } from "../../chips.js";
 import { h, icon, setText } from "../../dom.js";
@@ -19,7 +19,7 @@ export function modelSection(form, changed, onChosen) {
     on: {
       change: () => {
         if (input.files[0]) choose(input.files[0]);
-        // The same file, changed on disk, can be chosen again.
+        // Reset the input, so that the same file can be chosen again after a change.
         input.value = "";
       },
     },
@@ -141,7 +141,7 @@ function adviceOn({ facts, platform }) {
   if (opset !== null && (opset < OPSETS.from || opset > OPSETS.to)) {
     warn(t("form.advice.opset", { opset, from: OPSETS.from, to: OPSETS.to }));
   } else if (opset > OPSETS.legacyTo && CHIPS.find((chip) => chip.id === platform)?.hasLegacy) {
-    // No fault: only those who use the older environment have to know.
+    // Not a warning: it matters only to users of the legacy environment.
     advice.push({ text: t("form.advice.legacy", { opset, to: OPSETS.legacyTo }), isWarning: false });
   }
   return advice;

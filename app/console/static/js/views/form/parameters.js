@@ -1,4 +1,4 @@
-// The form's second and third part: the chip, and the model's id and version on it.
+// Parts 2 and 3 of the form: the chip, and the model's ID and version on it.
 
 import { CHIPS, chipName } from "../../chips.js";
 import { h, icon, setText } from "../../dom.js";
@@ -108,7 +108,7 @@ function textField(form, name, { label, hint, changed, ...attributes }) {
   return {
     element: h("div", { class: "field" }, h("label", { for: name }, label), input, error, hintText),
     update() {
-      // Nobody is told off for a number of which only the first digits stand there.
+      // Show no error while the user is still typing.
       const mistake = form.touched.has(name) && form.mistakes[name];
       setText(error, mistake ? t(mistake) : "");
       hintText.hidden = Boolean(mistake);

@@ -1,4 +1,4 @@
-// The form's last part: reference images.
+// Part 4 of the form: reference images.
 
 import { h, icon } from "../../dom.js";
 import { formatSize } from "../../format.js";
@@ -39,7 +39,7 @@ export function referenceSection(form, changed, onChosen) {
   let shown = null;
 
   function add(files) {
-    // Chosen twice, it is meant once: as it is now, and not as it was when it was chosen first.
+    // If a file is chosen twice, use the later choice, because the file may have changed.
     const named = new Map([...form.references, ...files].map((file) => [`${file.name}/${file.size}`, file]));
     form.references = [...named.values()];
     changed();

@@ -1,4 +1,4 @@
-// What will be converted, and the button that starts it.
+// The summary of the form, with the start button.
 
 import { chipName } from "../../chips.js";
 import { h, icon, setText } from "../../dom.js";
