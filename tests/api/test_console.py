@@ -1,4 +1,4 @@
-"""The console's routes: the shell in the reader's language, the page's files, the error catalogue."""
+"""The console's routes: the shell in the user's language, the page's files, the error catalog."""
 
 import re
 from http.cookies import SimpleCookie
@@ -20,18 +20,18 @@ def page(edge: Edge, user: str | None = None, path: str = "/", language: str = "
     return str(answer.get_data(as_text=True))
 
 
-def test_the_page_speaks_the_readers_language(edge: Edge) -> None:
+def test_the_page_uses_the_language_that_the_browser_prefers(edge: Edge) -> None:
     assert '<html lang="zh-TW"' in page(edge, language="zh-HK")
     assert "登入" in page(edge, language="zh-TW")
     assert '<html lang="en"' in page(edge, language="fr")
 
 
-def test_a_remembered_language_counts_more_than_the_browsers(edge: Edge) -> None:
+def test_a_stored_language_overrides_the_browsers(edge: Edge) -> None:
     assert '<html lang="zh-TW"' in page(edge, visiona_lang="zh-TW")
     assert '<html lang="en"' in page(edge, visiona_lang="<script>")
 
 
-def test_a_language_that_is_asked_for_is_remembered(edge: Edge) -> None:
+def test_a_requested_language_is_stored(edge: Edge) -> None:
     answer = edge.client(None).get("/?lang=zh-TW")
     cookie = SimpleCookie(answer.headers["Set-Cookie"])["visiona_lang"]
     assert (cookie.value, cookie["samesite"], cookie["path"]) == ("zh-TW", "Lax", "/")
@@ -39,7 +39,7 @@ def test_a_language_that_is_asked_for_is_remembered(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(("remembered", "shown"), [("dark", "dark"), ("light", "light"), ("<b>", "system")])
-def test_the_remembered_theme_is_there_before_any_script_runs(edge: Edge, remembered: str, shown: str) -> None:
+def test_the_server_renders_the_stored_theme(edge: Edge, remembered: str, shown: str) -> None:
     assert f'data-theme="{shown}"' in page(edge, visiona_theme=remembered)
 
 
@@ -61,16 +61,16 @@ def test_the_page_has_nothing_inline(edge: Edge) -> None:
         assert re.findall(r"<script[^>]*>", shown) == [f'<script type="module" src="/console/{VERSION}/js/app.js">']
 
 
-def test_names_are_text_on_the_page(edge: Edge) -> None:
+def test_names_are_escaped(edge: Edge) -> None:
     assert "<script>alert" not in page(edge, "<script>alert(1)</script>")
 
 
-def test_the_page_after_a_second_sign_in_says_whether_it_worked(edge: Edge) -> None:
+def test_the_page_after_a_second_sign_in_shows_whether_it_worked(edge: Edge) -> None:
     assert "You are signed in again" in page(edge, "alice", "/console/signed-in")
     assert "/auth/login?next=/console/signed-in" in page(edge, None, "/console/signed-in")
 
 
-def test_files_may_be_kept_for_ever_under_their_version_only(edge: Edge) -> None:
+def test_files_may_be_cached_forever_under_the_current_version_only(edge: Edge) -> None:
     client = edge.client(None)
     current = client.get(f"/console/{VERSION}/js/app.js")
     assert current.content_type == "text/javascript; charset=utf-8"
@@ -86,13 +86,13 @@ def test_there_are_no_other_files(edge: Edge, name: str) -> None:
     assert edge.client(None).get(f"/console/{VERSION}/{name}").status_code == 404
 
 
-def test_every_module_is_announced_to_those_who_are_signed_in(edge: Edge) -> None:
+def test_every_module_is_preloaded_for_signed_in_users(edge: Edge) -> None:
     shown = page(edge, "alice")
     assert len(module_names()) > 20
     assert all(f'rel="modulepreload" href="/console/{VERSION}/{name}"' in shown for name in module_names())
 
 
-def test_the_error_catalogue_is_served_whole_and_may_be_kept(edge: Edge) -> None:
+def test_the_whole_error_catalog_is_served_and_may_be_cached(edge: Edge) -> None:
     answer = edge.client(None).get("/console/errors.json")
     document = answer.get_json()
     assert document["languages"] == ["en", "zh-TW"]
@@ -105,6 +105,6 @@ def test_the_error_catalogue_is_served_whole_and_may_be_kept(edge: Edge) -> None
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_there_are_no_texts_in_a_language_that_nobody_wrote() -> None:
+def test_an_unknown_language_has_no_texts() -> None:
     with pytest.raises(LookupError):
         texts("tlh")

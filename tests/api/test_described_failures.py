@@ -1,4 +1,4 @@
-"""What the conversion service fails with is answered by each operation as the description says."""
+"""Every failure of the conversion service has the response that the description promises."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from app.errors import ConverterRejectedError, GatewayError, LibraryFullError
 from app.errors.catalogue import catalogue
 from tests.api.edge import Edge, make_edge
 
-#: How each operation of the service is asked, so that it reaches the service.
+#: A request for each operation that reaches the service.
 CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "startConversion": (
         "POST",
@@ -27,7 +27,7 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "promoteToModels": ("POST", "/api/conversion/job-1/promote-to-models", {}),
     "downloadResult": ("GET", "/api/conversion/job-1/download", {}),
 }
-#: Told by the edge itself, before the service is asked (tests/api/test_openapi.py).
+#: The edge refuses these before the service is called (tests/api/test_openapi.py).
 OF_THE_EDGE = {"bad_host", "unauthenticated", "cross_site_request", "conversion_disabled", "navigation_required"}
 FAILURES = [
     pytest.param(operation.operation_id, code, id=f"{operation.operation_id}-{code}")
@@ -39,13 +39,13 @@ FAILURES = [
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """One for all: a failure leaves nothing behind."""
+    """One edge for all tests, because a failure leaves no state behind."""
     with make_edge(tmp_path_factory.mktemp("edge")) as made:
         yield made
 
 
 def failure_of(code: str) -> Exception:
-    """What has that code; a bug is any exception of nobody's."""
+    """Return an exception with that code. `internal_error` stands for a bug."""
     if code == "internal_error":
         return ZeroDivisionError("a bug")
     if code == "converter_rejected":
@@ -61,8 +61,8 @@ def _subclasses(root: type[GatewayError]) -> list[type[GatewayError]]:
 
 
 @pytest.mark.parametrize(("operation_id", "code"), FAILURES)
-def test_a_failure_of_the_service_is_answered_as_described(edge: Edge, operation_id: str, code: str) -> None:
-    """The status, the type and the members, by the schema that stands under that very operation and status."""
+def test_each_failure_of_the_service_has_the_described_response(edge: Edge, operation_id: str, code: str) -> None:
+    """Status, media type and members are those described for this operation and status."""
     method, path, how = CALLS[operation_id]
     edge.conversions.failure = failure_of(code)
     answer = edge.client().open(path, method=method, **how)

@@ -1,4 +1,4 @@
-"""`/docs`: the description for people, in both languages, and under the policy that every page has."""
+"""`/docs`: the API reference in both languages, under the policy of all pages."""
 
 import re
 from html.parser import HTMLParser
@@ -16,7 +16,7 @@ URL = "/docs"
 
 
 class _Page(HTMLParser):
-    """The ids, the links, and what a strict Content-Security-Policy would not let work."""
+    """The ids and links of a page, and anything that a strict Content-Security-Policy would block."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -35,8 +35,8 @@ class _Page(HTMLParser):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_operation_and_every_failure_can_be_read(edge: Edge, language: str) -> None:
-    """Anybody sees all operations, each with its summary and its failures' texts in the asked-for language."""
+def test_every_operation_and_every_failure_is_shown(edge: Edge, language: str) -> None:
+    """The page is public, and shows all operations with their summaries and failures in the requested language."""
     answer = edge.client(None).get(URL, headers={"Accept-Language": language})
     assert (answer.status_code, answer.headers["Content-Language"]) == (200, language)
     page = _Page(answer.text)
@@ -48,8 +48,8 @@ def test_every_operation_and_every_failure_can_be_read(edge: Edge, language: str
         assert catalogue()[code].title[language] in answer.text.replace("&#39;", "'")
 
 
-def test_it_keeps_to_the_policy_and_every_link_in_it_leads_somewhere(edge: Edge) -> None:
-    """Nothing inline, nothing from another host; each fragment has its element, and no id is there twice."""
+def test_the_page_obeys_its_content_security_policy_and_has_no_dead_links(edge: Edge) -> None:
+    """Nothing inline, nothing from another host. Each fragment has its element, and ids are unique."""
     answer = edge.client(None).get(URL)
     page = _Page(answer.text)
     assert "'unsafe-inline'" not in answer.headers["Content-Security-Policy"]
@@ -61,14 +61,14 @@ def test_it_keeps_to_the_policy_and_every_link_in_it_leads_somewhere(edge: Edge)
     assert [link for link in page.links if not re.match(r"[/#?]", link)] == []
 
 
-def test_descriptions_become_html_and_nothing_in_them_does() -> None:
-    """Code, lists and paragraphs are marked up; markup in a description is shown as it is written."""
+def test_descriptions_are_rendered_and_markup_in_them_is_escaped() -> None:
+    """Code, lists and paragraphs become HTML. Markup in a description is shown as text."""
     assert prose("One.\n\n- a `b`\n- c") == '<p>One.</p><ul class="bullets"><li>a <code>b</code></li><li>c</li></ul>'
     assert inline("<b> `<i>`") == "&lt;b&gt; <code>&lt;i&gt;</code>"
 
 
-def test_the_second_reader_gets_what_the_first_got_and_costs_no_rendering(edge: Edge) -> None:
-    """What is the same for everybody is rendered once a language; what is somebody's own is not kept with it."""
+def test_the_reference_is_rendered_once_per_language(edge: Edge) -> None:
+    """The part that is the same for everybody is cached, without anything of a user."""
     first = edge.client("alice").get(URL, headers={"Accept-Language": "en"})
     asked: list[str] = []
 

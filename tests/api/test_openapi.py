@@ -1,4 +1,4 @@
-"""The description of the API: that it is valid, complete in both directions, and true of every refusal of the guard."""
+"""The description of the API: valid, complete in both directions, and true for every refusal of the guard."""
 
 import json
 import sqlite3
@@ -27,7 +27,7 @@ from app.services.conversions import JobView
 from app.version import VERSION
 from tests.api.edge import NOW, Edge, a_job, make_edge
 
-#: What Flask gives every route, and the description says once for all.
+#: Flask adds these to every route. The description covers them once.
 GENERIC = {"HEAD", "OPTIONS"}
 
 
@@ -37,7 +37,7 @@ def document(edge: Edge) -> dict[str, Any]:
 
 
 def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, path and description of every operation."""
+    """Yield method, path and description of every operation."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method != "parameters":
@@ -45,7 +45,7 @@ def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str
 
 
 def address(operation: Operation) -> str:
-    """An address that the operation's route matches."""
+    """Return an address that matches the operation's route."""
     given = operation.rule.replace("<path:name>", "css/base.css")
     for placeholder in ("<job_id>", "<model_id>", "<version>"):
         given = given.replace(placeholder, "some-id")
@@ -57,21 +57,21 @@ def routes(app: Flask) -> set[tuple[str, str]]:
 
 
 def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
-    """openapi-spec-validator, which knows the meta-schema of OpenAPI 3.1, finds nothing."""
+    """openapi-spec-validator finds no errors."""
     assert document["openapi"].startswith("3.1.")
     assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
-def test_every_route_is_described_and_every_description_has_its_route(edge: Edge) -> None:
-    """The URL map and the description name the same methods and rules, both ways."""
+def test_the_routes_and_the_described_operations_are_the_same(edge: Edge) -> None:
+    """The URL map and the operations have the same methods and rules."""
     described = {(operation.method, operation.rule) for operation in OPERATIONS if operation.method not in GENERIC}
     assert described == routes(edge.app)
     assert len(OPERATIONS) == len({(operation.method, operation.rule) for operation in OPERATIONS})
     assert set(documented_statuses()) == {(operation.method, operation.rule) for operation in OPERATIONS}
 
 
-def test_head_is_described_where_it_is_not_what_get_is(edge: Edge) -> None:
-    """Each HEAD has an operation of its own exactly where the application refuses it."""
+def test_head_is_described_where_it_is_refused(edge: Edge) -> None:
+    """HEAD has its own operation exactly where the application refuses it."""
     described = {operation.rule for operation in OPERATIONS if operation.method == "HEAD"}
     refused = set()
     for operation in OPERATIONS:
@@ -83,8 +83,8 @@ def test_head_is_described_where_it_is_not_what_get_is(edge: Edge) -> None:
     assert refused == described
 
 
-def test_every_code_of_the_catalogue_belongs_to_an_operation(document: dict[str, Any]) -> None:
-    """No failure exists that no operation tells of; each is told with its status and in every language."""
+def test_every_code_of_the_catalog_belongs_to_an_operation(document: dict[str, Any]) -> None:
+    """Each code is described by some operation, with its status and in every language."""
     told: dict[str, set[str]] = {}
     for _, _, operation in operations_of(document):
         for status, response in operation["responses"].items():
@@ -95,13 +95,13 @@ def test_every_code_of_the_catalogue_belongs_to_an_operation(document: dict[str,
                 assert str(catalogue()[code].status) == status
                 assert example["value"]["title"] == catalogue()[code].title[language]
                 assert "{" not in example["value"]["detail"]
-    # A method is refused by routing, before there is an operation, or on HEAD, whose answer has no body to show.
+    # `method_not_allowed` comes from routing, or from HEAD, whose response has no body.
     assert set(catalogue()) - set(told) == {"method_not_allowed"}
     assert set().union(*told.values()) == set(LANGUAGES)
 
 
 def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
-    """Each example in a request or an answer validates against the schema that stands beside it."""
+    """Each example in a request or response is valid against its schema."""
     checked = 0
     for _, path, operation in operations_of(document):
         contents = [operation.get("requestBody", {}), *operation["responses"].values()]
@@ -116,8 +116,8 @@ def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None
     assert checked > 100
 
 
-def test_nothing_is_named_that_does_not_exist_nor_kept_that_nobody_names(document: dict[str, Any]) -> None:
-    """Every component is referred to, and every tag and every reference leads somewhere."""
+def test_every_component_is_used_and_every_reference_resolves(document: dict[str, Any]) -> None:
+    """Every component and tag is used, and every reference resolves."""
     written = json.dumps(document)
     for kind in ("schemas", "headers", "parameters"):
         for name in document["components"][kind]:
@@ -130,7 +130,7 @@ def test_nothing_is_named_that_does_not_exist_nor_kept_that_nobody_names(documen
 
 
 def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, Any]) -> None:
-    """What the application composes, in its largest and its smallest form, is what the description says."""
+    """Documents with all and with the fewest possible members have exactly the described members."""
     schemas = document["components"]["schemas"]
     full = JobView(
         a_job(status=JobStatus.FAILED, error=JobError("code", "message")),
@@ -140,7 +140,7 @@ def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, 
         NOW,
         model_sha256="0" * 64,
     )
-    # Older clients read `model_id`; described is the one name that has no other meaning.
+    # Older clients read `model_id`. The description has only the unambiguous name.
     assert job_document(full).keys() - {"model_id"} == schemas["Job"]["properties"].keys()
     assert job_document(JobView(a_job(), "net.onnx", None, None)).keys() == set(schemas["Job"]["required"])
     model = Model("id", "alice", "job", "name", "720", "net.nef", 1, "0" * 64, "application/x", "key", NOW)
@@ -159,7 +159,7 @@ def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, 
         ({}, {}),
     ],
 )
-def test_parameters_have_the_described_types_whatever_the_converters_are(
+def test_parameters_have_the_described_types_whatever_types_the_converter_sends(
     document: dict[str, Any], told: dict[str, object], shown: dict[str, object]
 ) -> None:
     parameters = job_document(JobView(a_job(parameters=told), "net.onnx", None, None))["parameters"]
@@ -167,12 +167,12 @@ def test_parameters_have_the_described_types_whatever_the_converters_are(
     jsonschema.validate(parameters, document["components"]["schemas"]["JobParameters"])
 
 
-def test_the_version_is_the_package_s(document: dict[str, Any]) -> None:
+def test_the_version_is_that_of_the_package(document: dict[str, Any]) -> None:
     assert document["info"]["version"] == VERSION
 
 
-def test_anybody_may_read_it_and_keep_it_for_an_hour(edge: Edge) -> None:
-    """No session is needed, the answer is cacheable, and its ETag saves the body."""
+def test_the_document_is_public_and_cacheable_for_an_hour(edge: Edge) -> None:
+    """No session is needed, the response is cacheable, and its ETag avoids a second body."""
     answer = edge.client(None).get("/openapi.json")
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
@@ -183,8 +183,8 @@ def test_anybody_may_read_it_and_keep_it_for_an_hour(edge: Edge) -> None:
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_it_names_the_server_and_the_cookie_that_are_configured(tmp_path: Path) -> None:
-    """Under https the session's cookie has another name, and the server is the public address."""
+def test_the_document_has_the_configured_server_and_cookie(tmp_path: Path) -> None:
+    """The server is the public address, and under https the session cookie has another name."""
     with make_edge(tmp_path, VISIONA_PUBLIC_BASE_URL="https://visiona.example") as edge:
         document = build_document(edge.settings)
     assert document["servers"] == [{"url": "https://visiona.example"}]
@@ -196,7 +196,7 @@ def ask(edge: Edge, operation: Operation, user_id: str | None = "alice", **heade
 
 
 def code_of(answer: TestResponse, operation: Operation) -> str | None:
-    """The failure's code; None on HEAD, whose answer has no body."""
+    """Return the failure's code; None for HEAD, whose response has no body."""
     return None if operation.method == "HEAD" else answer.get_json()["code"]
 
 
@@ -207,7 +207,7 @@ each_operation = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """One edge for questions that change nothing."""
+    """One edge for requests that change nothing."""
     with make_edge(tmp_path_factory.mktemp("edge")) as made:
         yield made
 
@@ -221,7 +221,7 @@ def disabled_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 @pytest.fixture(scope="module")
 def busy_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """An edge on which a user has as many requests in progress as one user may have."""
+    """An edge on which a user has reached the limit of concurrent requests."""
     folder = tmp_path_factory.mktemp("busy")
     with make_edge(folder) as made, made.requests_in_progress("alice", MAX_REQUESTS_PER_USER):
         yield made
@@ -229,7 +229,7 @@ def busy_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 @pytest.fixture(scope="module")
 def forgetful_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """An edge whose database cannot say whether a session was signed out."""
+    """An edge whose database cannot tell whether a session was signed out."""
     folder = tmp_path_factory.mktemp("forgetful")
     with make_edge(folder) as made:
         with closing(sqlite3.connect(folder / "gateway.db")) as database:
@@ -238,8 +238,8 @@ def forgetful_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 @each_operation
-def test_the_guard_s_refusals_are_the_described_ones(shared_edge: Edge, operation: Operation) -> None:
-    """A wrong host, no session and another site are refused exactly where the description says that they are."""
+def test_the_guard_refuses_requests_as_described(shared_edge: Edge, operation: Operation) -> None:
+    """A wrong host, a missing session and another site are refused exactly where this is described."""
     statuses = documented_statuses()[operation.method, operation.rule]
     if operation.rule not in HOSTLESS_PATHS:
         refused = ask(shared_edge, operation, Host="elsewhere.example")
@@ -255,8 +255,8 @@ def test_the_guard_s_refusals_are_the_described_ones(shared_edge: Edge, operatio
 
 
 @each_operation
-def test_an_encoded_request_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
-    """Every operation has 415, for a Content-Encoding."""
+def test_a_content_encoding_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
+    """Every operation returns 415 for a Content-Encoding."""
     answer = ask(shared_edge, operation, **{"Content-Encoding": "gzip"})
     assert (answer.status_code, code_of(answer, operation)) in {(415, "unsupported_media_type"), (415, None)}
     assert 415 in documented_statuses()[operation.method, operation.rule]
@@ -264,7 +264,7 @@ def test_an_encoded_request_is_refused_as_described(shared_edge: Edge, operation
 
 @each_operation
 def test_a_header_that_is_too_long_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
-    """Every operation has 400, for a header that would have to be taken apart."""
+    """Every operation returns 400 if a header that it parses is too long."""
     for name in ("Accept", "Accept-Language", "If-None-Match", "Range"):
         refused = ask(shared_edge, operation, **{name: "a" * (MAX_HEADER_BYTES + 1)})
         assert (refused.status_code, code_of(refused, operation)) in {(400, "invalid_request"), (400, None)}
@@ -273,7 +273,7 @@ def test_a_header_that_is_too_long_is_refused_as_described(shared_edge: Edge, op
 
 @each_operation
 def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: Operation) -> None:
-    """Where a session is needed, one request more than a user may have in progress is refused with 429."""
+    """If a session is required, a request beyond the user's limit of concurrent requests gets 429."""
     assert operation.needs_session == (429 in documented_statuses()[operation.method, operation.rule])
     if operation.needs_session:
         answer = ask(busy_edge, operation)
@@ -281,16 +281,16 @@ def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: 
 
 
 @each_operation
-def test_what_is_not_configured_answers_as_described(disabled_edge: Edge, operation: Operation) -> None:
-    """Without converter and FAA exactly the conversion's operations answer 501."""
-    # Somebody else each time: one of the operations signs out.
+def test_operations_that_are_not_configured_respond_as_described(disabled_edge: Edge, operation: Operation) -> None:
+    """Without converter and FAA, exactly the conversion operations return 501."""
+    # A different user each time, because one of the operations signs out.
     answer = ask(disabled_edge, operation, operation.operation_id)
     assert (answer.status_code == 501) == (501 in documented_statuses()[operation.method, operation.rule])
 
 
 @each_operation
-def test_a_lost_database_answers_as_described(forgetful_edge: Edge, operation: Operation) -> None:
-    """Where a session is needed and cannot be looked up, 500 is the answer; everything else goes on without it."""
+def test_a_failing_database_is_reported_as_described(forgetful_edge: Edge, operation: Operation) -> None:
+    """Operations that require a session return 500 if it cannot be looked up. The others still work."""
     answer = ask(forgetful_edge, operation, operation.operation_id)
     assert (answer.status_code == 500) == ("model_store_unavailable" in operation.codes)
     if answer.status_code == 500:

@@ -1,8 +1,7 @@
-"""People with a real Chromium in front of the console, and everything that goes wrong while they use it.
+"""Users with a real Chromium, and everything that goes wrong while they use the console.
 
-A `Visitor` is one person's browser: a context of its own, with cookies and storage of its own. Whatever the browser
-complains of (errors of scripts, violations of the content security policy, requests that failed and that nobody
-announced) is remembered for the fixture that made the visitor, which fails the test.
+A `Visitor` is one user's browser, with its own cookies and storage. Problems that the browser reports (script errors,
+violations of the Content-Security-Policy, requests that failed unexpectedly) make the fixture fail the test.
 """
 
 import re
@@ -30,7 +29,7 @@ WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 360, "height": 760}
 SECONDS = 15.0
 expect.set_options(timeout=SECONDS * 1000)
 
-# The browser's own line about an answer that `_note_response` has seen already.
+# The browser's message about a response that `_note_response` has already handled.
 _REPEATED = "Failed to load resource"
 _REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -39,10 +38,10 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 class Visitor:
-    """One person with a browser. For one thread, like Playwright itself."""
+    """One user with a browser. Not thread-safe, like Playwright."""
 
     def __init__(self, browser: Browser, stack: Stack, **options: Any) -> None:
-        """Open the browser; `options` are Playwright's for a context (`locale`, `viewport`, `color_scheme`)."""
+        """Open the browser. `options` are those of a Playwright context (`locale`, `viewport`, `color_scheme`)."""
         self.stack = stack
         self.troubles: list[str] = []
         self._expected: list[str] = []
@@ -57,9 +56,9 @@ class Visitor:
         self.page: Page = self.context.new_page()
 
     def leave(self) -> list[str]:
-        """Close the browser, and return what it had to complain of."""
+        """Close the browser, and return the problems that it reported."""
         for page in self.context.pages:
-            # Chromium sends the rest of an upload that it holds back even when nobody is there any more.
+            # Chromium would send the rest of a throttled upload even after the page is closed.
             if page.locator("#abort").count():
                 page.evaluate("document.getElementById('abort').click()")
                 self._has_aborted = True
@@ -74,9 +73,9 @@ class Visitor:
         return problem.get("code") != "upload_in_progress"
 
     def expects(self, *failures: str) -> None:
-        """Announce answers that are failures on purpose: `409 /api/conversion/check`, or `failed /api/...`.
+        """Expect failures, such as `409 /api/conversion/check` or `failed /api/...`, from now on.
 
-        They stay announced; a path may end in `*`.
+        A path may end in `*`.
         """
         self._expected += failures
 
@@ -92,13 +91,13 @@ class Visitor:
 
     @staticmethod
     def fill_login(page: Page, username: str = "alice") -> None:
-        """Fill Member Center's page in."""
+        """Fill in Member Center's login page."""
         page.locator("#username").fill(username)
         page.locator("#password").fill(username)
         page.locator("button[type=submit]").click()
 
     def come_back(self) -> "Visitor":
-        """Load the console anew."""
+        """Load the console again."""
         self.page.goto("/")
         return self.is_ready()
 
@@ -130,12 +129,12 @@ class Visitor:
         return begun.value.suggested_filename, Path(begun.value.path()).read_bytes()
 
     def go(self, route: str) -> None:
-        """Choose a section of the bar: `convert`, `history` or `models`."""
+        """Open a section: `convert`, `history` or `models`."""
         self.page.locator(f"[data-route={route}]").click()
 
     def slow_down(self, upload_bytes_per_second: int) -> None:
-        """Make this page's uploads slow, as on a bad line; -1 makes them quick again."""
-        # One debugger for both: what one has set, another cannot take back.
+        """Throttle this page's uploads; -1 removes the limit."""
+        # Reuse the debugger session, because another one cannot reset the limit.
         self._debugger = self._debugger or self.context.new_cdp_session(self.page)
         self._debugger.send(
             "Network.emulateNetworkConditions",
@@ -148,8 +147,8 @@ class Visitor:
         )
 
     def find_accessibility_problems(self) -> list[str]:
-        """What axe-core finds on the page and calls serious or critical."""
-        # By the debugger: the page's own policy forbids scripts from elsewhere, as it should.
+        """Return the problems that axe-core rates as serious or critical."""
+        # Evaluated by the debugger, because the page's policy forbids foreign scripts.
         self.page.evaluate(AXE.read_text(encoding="utf-8") + "; undefined")
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [
@@ -176,7 +175,7 @@ class Visitor:
             self._note(f"{response.status} {self._path(response.url)}")
 
     def _note_failure(self, request: Request) -> None:
-        # A download, and a page that is left, end their requests in this way.
+        # Downloads and pages that are left end their requests like this.
         if request.failure != "net::ERR_ABORTED":
             self._note(f"failed {self._path(request.url)}")
 

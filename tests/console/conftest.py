@@ -18,7 +18,7 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(shared_stack: Stack) -> Stack:
-    """The shared stack, without jobs and faults at the converter, and with empty libraries; histories stay."""
+    """The shared stack, without jobs and faults at the converter and with empty libraries. Histories remain."""
     shared_stack.reset()
     for name in ("alice", "bob"):
         person = shared_stack.signed_in(name)
@@ -29,7 +29,7 @@ def stack(shared_stack: Stack) -> Stack:
 
 @pytest.fixture
 def visit(stack: Stack) -> Iterator[VisitorFactory]:
-    """Make visitors. When the test ends they are closed, and what their browsers complained of fails it."""
+    """Create visitors. When the test ends, they are closed, and it fails if their browsers reported problems."""
     visitors: list[Visitor] = []
 
     def make(**options: Any) -> Visitor:

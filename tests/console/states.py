@@ -1,7 +1,7 @@
-"""Every state that the console was designed for, and how to get there: for axe-core and for pictures.
+"""Every state of the console, and how to reach it: for axe-core and for screenshots.
 
-Each is a function that gets a visitor who is signed in (or not, where its name is in SIGNED_OUT) and the console's
-first page open, and leaves the state on the screen.
+Each function gets a visitor on the first page, signed in unless its name is in SIGNED_OUT, and leaves the state on the
+screen.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ MODEL = (
 
 State = Callable[[Visitor], None]
 SIGNED_OUT = {"welcome", "docs"}
-#: States of somebody who has never converted anything.
+#: States of a user who has never converted anything.
 OF_BOB = {"history_empty", "models_empty"}
 
 
@@ -189,7 +189,7 @@ def signed_in_again(visitor: Visitor) -> None:
 
 
 def docs(visitor: Visitor) -> None:
-    """The API reference, with everything unfolded."""
+    """The API reference, with everything expanded."""
     visitor.page.goto("/docs")
     visitor.is_ready()
     visitor.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
@@ -232,7 +232,7 @@ def reach(name: str, visitor: Visitor, stack: Stack) -> None:
         visitor.come_back()
     else:
         user = "bob" if name in OF_BOB else "alice"
-        # The session is borrowed from a client of the same account: signing in is tested elsewhere.
+        # Reuse the session of a client, because other tests cover signing in.
         client = stack.signed_in(user)
         visitor.context.add_cookies(
             [

@@ -1,4 +1,4 @@
-"""axe-core on every state of the console in both themes, and no state wider than a telephone."""
+"""axe-core on every state of the console in both themes, and no state that is wider than a phone."""
 
 import pytest
 from playwright.sync_api import expect
@@ -11,7 +11,7 @@ _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.cli
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_nothing_serious_is_found_in_any_state(name: str, stack: Stack, visit: VisitorFactory) -> None:
+def test_no_state_has_a_serious_accessibility_problem(name: str, stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit(reduced_motion="reduce", locale="zh-TW" if len(name) % 2 else "en-US")
     reach(name, visitor, stack)
     for theme in ("light", "dark"):
@@ -22,7 +22,7 @@ def test_nothing_serious_is_found_in_any_state(name: str, stack: Stack, visit: V
 
 
 def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> None:
-    """From the top: the skip link leads to the content, and from there Tab walks through the form to its end."""
+    """The skip link leads to the content, and from there Tab moves through the form to its end."""
     visitor = visit().sign_in()
     page = visitor.page
     page.locator(".drop").wait_for()
@@ -38,7 +38,7 @@ def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> Non
     assert page.evaluate(outline) != "none"
 
 
-def test_at_twice_the_size_no_word_of_the_bar_breaks_and_nothing_is_cut_off(visit: VisitorFactory) -> None:
+def test_at_200_percent_zoom_no_word_of_the_bar_breaks_and_nothing_is_cut_off(visit: VisitorFactory) -> None:
     """A zoom of 200 % leaves half of a usual screen's width (WCAG 2.2, 1.4.4)."""
     visitor = visit(viewport={"width": 720, "height": 450}).sign_in()
     page = visitor.page

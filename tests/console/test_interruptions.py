@@ -1,4 +1,4 @@
-"""What comes between a person and a conversion: reloads, other tabs, the session's end, a gateway that restarts."""
+"""Interruptions of a conversion: reloads, other tabs, the end of the session, a restart of the gateway."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ SLOW = 800_000
 
 
 def begin_slow_upload(visitor: Visitor) -> Page:
-    """Start an upload that takes some seconds, and wait until it is under way."""
+    """Start an upload that takes some seconds, and wait until it has begun."""
     visitor.slow_down(SLOW)
     visitor.choose_model(MODEL + bytes(2 << 20), "large.onnx")
     visitor.start()
@@ -43,7 +43,7 @@ def test_a_job_is_found_again_after_a_reload_and_in_another_tab(stack: Stack, vi
     expect(second.locator(".drop")).to_be_visible()
 
 
-def test_an_aborted_upload_starts_nothing_and_the_form_is_as_it_was(stack: Stack, visit: VisitorFactory) -> None:
+def test_a_canceled_upload_starts_nothing_and_leaves_the_form_unchanged(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = begin_slow_upload(visitor)
     page.locator("#abort").click()
@@ -57,20 +57,20 @@ def test_an_aborted_upload_starts_nothing_and_the_form_is_as_it_was(stack: Stack
     expect(page.locator(".stepper")).to_be_visible()
 
 
-def test_an_upload_that_stands_still_says_so_instead_of_a_speed_that_it_no_longer_has(visit: VisitorFactory) -> None:
+def test_a_stalled_upload_is_reported_instead_of_an_outdated_speed(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = visitor.page
     visitor.choose_model(MODEL, "net.onnx")
     # So slow that a single piece of what the browser sends at a time takes longer than anybody should be left to guess.
     visitor.slow_down(1500)
     visitor.start()
-    expect(page.locator(".transfer-numbers")).to_contain_text("waiting for the network")
+    expect(page.locator(".transfer-numbers")).to_contain_text("Waiting for the network")
     expect(page.locator(".transfer-numbers span:nth-child(2)")).to_be_empty()
     visitor.slow_down(-1)
     expect(page.locator(".stepper")).to_be_visible()
 
 
-def test_leaving_during_an_upload_is_asked_about(visit: VisitorFactory) -> None:
+def test_leaving_during_an_upload_needs_confirmation(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = begin_slow_upload(visitor)
     asked = []
@@ -83,8 +83,8 @@ def test_leaving_during_an_upload_is_asked_about(visit: VisitorFactory) -> None:
     assert asked == ["beforeunload"]
 
 
-def test_another_tabs_upload_is_a_sentence_and_then_a_job(stack: Stack, visit: VisitorFactory) -> None:
-    """The second tab may not upload while the first does; afterwards it is led to the job of the first."""
+def test_another_tab_is_told_of_the_upload_and_then_shows_its_job(stack: Stack, visit: VisitorFactory) -> None:
+    """The second tab cannot upload while the first one does. Afterwards it offers the job of the first."""
     visitor = visit().sign_in()
     first = begin_slow_upload(visitor)
     second = visitor.context.new_page()
@@ -102,10 +102,8 @@ def test_another_tabs_upload_is_a_sentence_and_then_a_job(stack: Stack, visit: V
     assert len(stack.sandbox.uploads()) == 1
 
 
-def test_a_session_that_ended_before_the_upload_costs_nothing_but_signing_in(
-    stack: Stack, visit: VisitorFactory
-) -> None:
-    """The file is still chosen: sign in in a second tab, and press Start again in the first."""
+def test_after_a_session_ended_before_the_upload_signing_in_is_enough(stack: Stack, visit: VisitorFactory) -> None:
+    """The file is still chosen: the user signs in in a second tab and presses Start again in the first."""
     visitor = visit().sign_in()
     page = visitor.page
     visitor.expects("401 *")
@@ -130,7 +128,7 @@ def test_a_session_that_ended_before_the_upload_costs_nothing_but_signing_in(
 
 
 def test_a_session_that_ends_during_an_upload_does_not_stop_it(stack: Stack, visit: VisitorFactory) -> None:
-    """It began in time, so it counts; the page then asks for a sign-in to show the job, and finds it."""
+    """The upload completes. The page asks for a sign-in to show the job, and then finds it."""
     visitor = visit().sign_in()
     visitor.expects("401 *")
     page = begin_slow_upload(visitor)
@@ -148,22 +146,22 @@ def test_a_session_that_ends_during_an_upload_does_not_stop_it(stack: Stack, vis
 
 
 @pytest.mark.timeout(90)
-def test_a_running_job_outlives_a_restart_of_the_gateway(stack: Stack, visit: VisitorFactory) -> None:
-    """The page says that it is reconnecting, and shows the end of the job without anybody's doing anything."""
+def test_a_running_job_survives_a_restart_of_the_gateway(stack: Stack, visit: VisitorFactory) -> None:
+    """The page says that it is reconnecting, and then shows the completed job by itself."""
     visitor = visit().sign_in()
     job_id = visitor.convert(name="net.onnx")
     visitor.expects(
         f"502 /api/conversion/{job_id}", f"504 /api/conversion/{job_id}", f"failed /api/conversion/{job_id}"
     )
     stack.kill_gateway()
-    expect(visitor.page.locator(".trouble")).to_contain_text("reconnecting")
+    expect(visitor.page.locator(".trouble")).to_contain_text("Reconnecting")
     stack.start_gateway()
     stack.sandbox.complete(job_id)
     expect(visitor.page.locator("#download")).to_be_visible(timeout=30_000)
     expect(visitor.page.locator(".trouble")).to_be_empty()
 
 
-def test_an_upload_whose_answer_is_lost_still_leads_to_its_job(stack: Stack, visit: VisitorFactory) -> None:
+def test_an_upload_whose_response_is_lost_still_leads_to_its_job(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     stack.sandbox.fault(CONVERTER, call="create_job", when="after", cut="before_headers", times=1)
     visitor.choose_model(name="net.onnx")
@@ -171,9 +169,7 @@ def test_an_upload_whose_answer_is_lost_still_leads_to_its_job(stack: Stack, vis
     expect(visitor.page.locator(".job .file-name")).to_have_text("net.onnx")
 
 
-def test_what_the_converter_refuses_is_told_in_its_words_with_a_number_to_quote(
-    stack: Stack, visit: VisitorFactory
-) -> None:
+def test_a_refusal_by_the_converter_shows_its_message_and_a_request_id(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     visitor.expects("422 /api/conversion/init")
     refusal = {"error": {"code": "bad_model", "message": "The graph has <b>no</b> inputs."}}
@@ -186,10 +182,10 @@ def test_what_the_converter_refuses_is_told_in_its_words_with_a_number_to_quote(
 
 
 @pytest.mark.parametrize("change", ["deleted", "edited"])
-def test_a_model_that_changed_on_disk_is_a_sentence_and_can_be_chosen_again(
+def test_a_model_that_changed_on_disk_is_reported_and_can_be_chosen_again(
     stack: Stack, visit: VisitorFactory, tmp_path: Path, change: str
 ) -> None:
-    """Nothing is sent of it; the button of the sentence opens the choice of a file, and with that it goes on."""
+    """Nothing is sent. A button in the message lets the user choose the file again and continue."""
     visitor = visit().sign_in()
     page = visitor.page
     path = tmp_path / "net.onnx"
@@ -198,7 +194,7 @@ def test_a_model_that_changed_on_disk_is_a_sentence_and_can_be_chosen_again(
     page.locator(".file-card .facts").get_by_text("ONNX").wait_for()
     path.unlink() if change == "deleted" else path.write_bytes(MODEL + b"more")
     visitor.start()
-    expect(page.locator(".problem-title")).to_have_text("“net.onnx” has changed since it was chosen")
+    expect(page.locator(".problem-title")).to_have_text("“net.onnx” has changed since you chose it")
     assert stack.sandbox.uploads() == []
     path.write_bytes(MODEL)
     with page.expect_file_chooser() as opened:
@@ -209,7 +205,7 @@ def test_a_model_that_changed_on_disk_is_a_sentence_and_can_be_chosen_again(
     expect(page.locator(".stepper")).to_be_visible()
 
 
-def test_a_file_that_changes_during_its_upload_is_told_apart_from_a_broken_connection(
+def test_a_file_that_changes_during_its_upload_is_not_reported_as_a_broken_connection(
     stack: Stack, visit: VisitorFactory, tmp_path: Path
 ) -> None:
     visitor = visit().sign_in()
@@ -225,12 +221,12 @@ def test_a_file_that_changes_during_its_upload_is_told_apart_from_a_broken_conne
     page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
     # In place, so that the browser, which has the file open already, runs into its end.
     image.write_bytes(b"")
-    expect(page.locator(".problem-title")).to_have_text("“street.jpg” has changed since it was chosen")
+    expect(page.locator(".problem-title")).to_have_text("“street.jpg” has changed since you chose it")
     expect(page.locator(".reference-names li")).to_have_count(0)
     assert [upload["outcome"] for upload in stack.sandbox.ended_uploads(1)] == ["incomplete_body"]
 
 
-def test_too_many_files_are_a_sentence_before_the_upload(stack: Stack, visit: VisitorFactory) -> None:
+def test_too_many_files_are_reported_before_the_upload(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = visitor.page
     visitor.expects("413 /api/conversion/check")
@@ -247,8 +243,8 @@ def test_too_many_files_are_a_sentence_before_the_upload(stack: Stack, visit: Vi
     assert stack.sandbox.uploads() == []
 
 
-def test_another_browser_learns_how_long_the_stages_took(stack: Stack, visit: VisitorFactory) -> None:
-    """The gateway saw them while somebody watched; who comes later, with a browser of their own, is told."""
+def test_another_browser_shows_how_long_the_stages_took(stack: Stack, visit: VisitorFactory) -> None:
+    """The gateway observed the stages while one browser was polling, and reports them to another browser."""
     client = stack.signed_in("alice")
     job_id = stack.upload(client, filename="net.onnx")
     for stage in ("onnx", "bie", "nef"):
@@ -262,7 +258,7 @@ def test_another_browser_learns_how_long_the_stages_took(stack: Stack, visit: Vi
     expect(visitor.page.locator(".step-time")).to_have_text([re.compile(r"\d")] * 3)
 
 
-def test_trying_again_without_a_model_names_the_mistake_instead_of_asking_for_ever(visit: VisitorFactory) -> None:
+def test_retrying_without_a_model_shows_the_error_instead_of_checking_forever(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = visitor.page
     visitor.expects("503 /api/conversion/check")
@@ -276,10 +272,8 @@ def test_trying_again_without_a_model_names_the_mistake_instead_of_asking_for_ev
     expect(page.locator("#start")).to_have_text("Start conversion")
 
 
-def test_nothing_is_sent_for_another_account_that_has_signed_in_in_this_browser(
-    stack: Stack, visit: VisitorFactory
-) -> None:
-    """Another tab signs in as bob without alice's signing out; alice's tab learns of it and starts nothing."""
+def test_nothing_is_sent_when_a_different_account_is_signed_in(stack: Stack, visit: VisitorFactory) -> None:
+    """A second tab signs in as bob while alice is signed in. Alice's tab notices and starts nothing."""
     visitor = visit().sign_in()
     page = visitor.page
     visitor.choose_model()
@@ -288,13 +282,13 @@ def test_nothing_is_sent_for_another_account_that_has_signed_in_in_this_browser(
     second.goto("/auth/login?next=/")
     visitor.fill_login(second, "bob")
     second.wait_for_selector("html[data-ready]")
-    expect(page.locator("#session-notice")).to_contain_text("Somebody else has signed in")
+    expect(page.locator("#session-notice")).to_contain_text("A different account is now signed in")
     visitor.start()
     expect(page.locator("#session-notice button")).to_be_focused()
     assert stack.sandbox.uploads() == []
 
 
-def test_a_job_that_can_no_longer_be_found_leaves_a_way_back_to_the_form(stack: Stack, visit: VisitorFactory) -> None:
+def test_a_job_that_can_no_longer_be_found_offers_a_way_back_to_the_form(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = visitor.page
     job_id = visitor.convert()

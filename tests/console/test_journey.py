@@ -1,4 +1,4 @@
-"""The whole way of a person through the console, in a real browser, behind nginx, with real bytes."""
+"""Whole journeys through the console, in a real browser, behind nginx, with real bytes."""
 
 import re
 
@@ -15,7 +15,7 @@ MODEL = bytes(range(256)) * 4096
 PARAMETERS = {"model_id": 32777, "version": "00A3", "platform": "730"}
 
 
-def test_from_sign_in_to_the_model_in_the_library_and_out_of_it_again(stack: Stack, visit: VisitorFactory) -> None:
+def test_the_whole_way_from_sign_in_to_a_deleted_model(stack: Stack, visit: VisitorFactory) -> None:
     """Sign in, upload, watch, download, save, rename, download again, delete: the bytes are the right ones."""
     visitor = visit().sign_in()
     page = visitor.page
@@ -68,7 +68,7 @@ def test_signing_out_ends_the_session(visit: VisitorFactory) -> None:
     assert visitor.context.request.get("/api/me").status == 401
 
 
-def test_mistakes_are_named_beside_their_fields_and_nothing_is_sent(stack: Stack, visit: VisitorFactory) -> None:
+def test_errors_are_shown_beside_their_fields_and_nothing_is_sent(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = visitor.page
     page.locator("#modelId").fill("1200")
@@ -89,7 +89,7 @@ def test_mistakes_are_named_beside_their_fields_and_nothing_is_sent(stack: Stack
 def test_the_language_follows_the_browser_and_can_be_switched_and_is_remembered(
     visit: VisitorFactory, locale: str, first: str, other: str
 ) -> None:
-    """Switching keeps what was filled in, and errors speak the language that was chosen, not the browser's."""
+    """Switching preserves the form, and errors are in the chosen language, not in the browser's."""
     visitor = visit(locale=locale).sign_in("bob")
     page = visitor.page
     heading = page.locator("main h1")
@@ -111,7 +111,7 @@ def test_the_language_follows_the_browser_and_can_be_switched_and_is_remembered(
     expect(title).to_have_text("找不到轉換工作" if locale == "zh-TW" else "Job not found")
 
 
-def test_a_failed_sign_in_is_told_in_the_language_that_was_chosen(visit: VisitorFactory) -> None:
+def test_a_failed_sign_in_is_reported_in_the_chosen_language(visit: VisitorFactory) -> None:
     visitor = visit(locale="en-US").come_back()
     page = visitor.page
     visitor.expects("400 /auth/authorize*", "404 /favicon.ico")
@@ -133,7 +133,7 @@ def test_the_theme_is_remembered_and_rendered_by_the_server(visit: VisitorFactor
     assert 'data-theme="dark"' in visitor.context.request.get("/").text()
 
 
-def test_what_is_dropped_on_the_page_is_sorted_into_model_and_images(visit: VisitorFactory) -> None:
+def test_dropped_files_are_sorted_into_model_and_images(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     visitor.page.evaluate(
         """() => {
@@ -157,8 +157,8 @@ def test_the_history_lists_jobs_and_opens_one(stack: Stack, visit: VisitorFactor
     expect(visitor.page.locator(".request-id code")).to_have_text(job_id)
 
 
-def test_names_that_are_long_or_run_backwards_keep_to_their_place(stack: Stack, visit: VisitorFactory) -> None:
-    """A mark that turns the direction round stays within the name, and hundreds of characters do not push the page."""
+def test_long_and_right_to_left_names_do_not_break_the_layout(stack: Stack, visit: VisitorFactory) -> None:
+    """A right-to-left mark affects only the name, and hundreds of characters don't widen the page."""
     visitor = visit(viewport=NARROW).sign_in()
     page = visitor.page
     visitor.convert(name="\u202egpj.onnx" + "模型_最終版" * 40 + ".onnx")
@@ -172,7 +172,7 @@ def test_names_that_are_long_or_run_backwards_keep_to_their_place(stack: Stack, 
     expect(page.locator(".stepper")).to_be_visible()
 
 
-def test_a_download_that_would_fail_is_a_sentence_and_the_page_stays(stack: Stack, visit: VisitorFactory) -> None:
+def test_a_download_that_would_fail_is_reported_on_the_page(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     job_id = visitor.convert()
     stack.sandbox.complete(job_id)

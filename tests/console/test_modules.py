@@ -1,4 +1,4 @@
-"""The console's modules by themselves, in Node; and its texts, which must be whole in every language."""
+"""Unit tests of the console's modules in Node, and checks that its texts are complete in every language."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.support.processes import ROOT
 STATIC = ROOT / "app" / "console" / "static"
 TEMPLATES = ROOT / "app" / "console" / "templates"
 TESTS = sorted((Path(__file__).parent / "js").glob("*.test.js"))
-#: Keys that are put together while the page runs, by their beginnings.
+#: Prefixes of keys that are composed at run time.
 COMPOSED = (
     "chip.",
     "status.",
@@ -35,8 +35,8 @@ def texts(language: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name.removesuffix(".test.js"))
-def test_the_modules_do_what_they_say(path: Path, tmp_path: Path) -> None:
-    # Beside each other and declared to be modules, which for a browser the address alone does.
+def test_javascript_modules(path: Path, tmp_path: Path) -> None:
+    # Node needs the modules and the test in one package of type "module".
     shutil.copytree(STATIC / "js", tmp_path / "js")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "tests").mkdir()
@@ -48,7 +48,7 @@ def test_the_modules_do_what_they_say(path: Path, tmp_path: Path) -> None:
     assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE) or "pass" in run.stdout
 
 
-def test_both_languages_have_the_same_keys_and_gaps() -> None:
+def test_both_languages_have_the_same_keys_and_placeholders() -> None:
     english, chinese = texts("en"), texts("zh-TW")
     assert list(english) == list(chinese)
     for key, text in english.items():
@@ -72,8 +72,8 @@ def test_every_text_is_used_and_every_key_has_a_text() -> None:
     assert unused == set()
 
 
-def test_the_pages_own_code_names_no_other_host_and_no_markup() -> None:
-    """What the content security policy forbids is not tried, and texts never become markup."""
+def test_the_pages_code_uses_no_other_host_and_no_markup_from_strings() -> None:
+    """The code doesn't attempt what the Content-Security-Policy forbids, and never turns texts into markup."""
     for path in STATIC.rglob("*"):
         if path.suffix in {".js", ".css"}:
             code = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")

@@ -1,4 +1,4 @@
-"""Settings: defaults, every problem at once, and never a value in a message."""
+"""Settings: defaults, and messages that name every problem and show no value."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def problems(environ: dict[str, str]) -> list[str]:
     return caught.value.problems
 
 
-def test_the_required_ones_alone_make_a_gateway_with_the_documented_defaults() -> None:
+def test_required_settings_alone_give_the_documented_defaults() -> None:
     settings = load_settings(REQUIRED)
     assert settings.oidc_issuer == "https://mc.example"
     assert not settings.is_conversion_enabled
@@ -51,7 +51,7 @@ def test_the_required_ones_alone_make_a_gateway_with_the_documented_defaults() -
 
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [None, ""])
-def test_each_required_one_is_missed_by_name(name: str, value: str | None) -> None:
+def test_each_missing_required_setting_is_named(name: str, value: str | None) -> None:
     environ = {key: text for key, text in REQUIRED.items() if key != name}
     if value is not None:
         environ[name] = value
@@ -59,7 +59,7 @@ def test_each_required_one_is_missed_by_name(name: str, value: str | None) -> No
 
 
 @pytest.mark.parametrize("name", ["VISIONA_TENANT_ID", "VISIONA_SERVICE_CLIENT_ID", "VISIONA_SERVICE_CLIENT_SECRET"])
-def test_conversion_needs_all_of_its_own(name: str) -> None:
+def test_conversion_requires_all_of_its_settings(name: str) -> None:
     environ = REQUIRED | {key: text for key, text in CONVERSION.items() if key != name}
     assert problems(environ) == [f"{name} is required, because conversion is enabled"]
 
@@ -72,7 +72,7 @@ def test_conversion_is_enabled_by_its_two_base_urls() -> None:
 
 
 @pytest.mark.parametrize("one", ["VISIONA_CONVERTER_BASE_URL", "VISIONA_FAA_BASE_URL"])
-def test_with_one_base_url_conversion_is_disabled_and_a_warning_says_which_is_missing(one: str) -> None:
+def test_with_one_base_url_conversion_is_disabled_and_a_warning_names_the_other(one: str) -> None:
     settings = load_settings(REQUIRED | {one: CONVERSION[one]})
     assert not settings.is_conversion_enabled
     (other,) = {"VISIONA_CONVERTER_BASE_URL", "VISIONA_FAA_BASE_URL"} - {one}
@@ -111,7 +111,7 @@ def test_every_problem_is_reported_at_once_by_name_and_never_by_value() -> None:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_each_problem_is_found_alone_and_the_exception_holds_no_value(name: str) -> None:
+def test_each_problem_is_found_alone_and_the_exception_has_no_value(name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(REQUIRED | CONVERSION | {name: WRONG[name]})
     assert [problem.split(" ")[0] for problem in caught.value.problems] == [name]
@@ -132,7 +132,7 @@ def test_each_problem_is_found_alone_and_the_exception_holds_no_value(name: str)
         "https://x\n",
     ],
 )
-def test_what_is_no_plain_base_url_is_refused(url: str) -> None:
+def test_invalid_base_urls_are_refused(url: str) -> None:
     assert problems(REQUIRED | {"VISIONA_OIDC_ISSUER": url})[0].startswith("VISIONA_OIDC_ISSUER ")
 
 
@@ -143,7 +143,7 @@ def test_plain_http_is_for_this_machine_only(url: str) -> None:
     assert settings.public_host == url.split("//")[1]
 
 
-def test_secret_keys_rotate_the_first_signs() -> None:
+def test_secret_keys_can_be_rotated_and_the_first_one_signs() -> None:
     new, old = "n" * 32, "o" * 32
     assert load_settings(REQUIRED | {"VISIONA_SECRET_KEY": f"{new} ,, {old},"}).secret_keys == [new, old]
     assert problems(REQUIRED | {"VISIONA_SECRET_KEY": f"{new},short"}) == [
@@ -157,7 +157,7 @@ def test_origins_are_split_and_exact() -> None:
     assert settings.allowed_origins == ("https://a.example", "http://localhost:5173")
 
 
-def test_every_secret_is_known_to_the_redactor_and_shown_by_nothing() -> None:
+def test_every_secret_is_known_to_the_redactor_and_never_shown() -> None:
     settings = load_settings(REQUIRED | CONVERSION | {"VISIONA_DATABASE_URL": "postgresql://u:db-pass-s3cr3t@db/x"})
     assert set(settings.secrets) == {SECRET, "oidc-secret-s3cr3t", "service-secret-s3cr3t", "db-pass-s3cr3t"}
     assert "s3cr3t" not in repr(settings)
@@ -171,18 +171,18 @@ def test_settings_cannot_be_changed() -> None:
         settings.max_parts = 5  # type: ignore[misc]
 
 
-def test_a_misspelt_variable_is_warned_of_by_name() -> None:
+def test_a_misspelled_variable_gets_a_warning() -> None:
     settings = load_settings(REQUIRED)
     (warning,) = settings.warnings({"VISIONA_MAX_UPLOAD_BYTE": "s3cr3t", "PATH": "/bin"})
     assert warning == "VISIONA_MAX_UPLOAD_BYTE is not a setting; did you mean VISIONA_MAX_UPLOAD_BYTES?"
 
 
-def test_the_mapping_is_read_and_the_processs_environment_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_mapping_replaces_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISIONA_MAX_PARTS", "7")
     assert load_settings(REQUIRED).max_parts == 2_000
 
 
-def test_the_processs_environment_is_read_where_no_mapping_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
     for name, value in REQUIRED.items():
@@ -202,8 +202,8 @@ def test_the_processs_environment_is_read_where_no_mapping_is_given(monkeypatch:
         ("VISIONA_DATABASE_URL", "postgresql://u:p@[s3cr3t/x"),
     ],
 )
-def test_a_url_with_odd_brackets_is_a_problem_by_name_too(name: str, value: str) -> None:
-    """The standard library repeats such an address in its message."""
+def test_a_url_with_unbalanced_brackets_is_reported_without_its_value(name: str, value: str) -> None:
+    """The standard library's message would contain the value."""
     (problem,) = problems(REQUIRED | {name: value})
     assert problem.startswith(name)
     assert "s3cr3t" not in problem
@@ -225,7 +225,7 @@ def test_a_database_password_is_known_to_the_redactor_in_both_spellings() -> Non
         ("https://視覺.example", "https://xn--yw2auc.example", "xn--yw2auc.example"),
     ],
 )
-def test_our_own_origin_is_compared_as_browsers_send_it(given: str, origin: str, host: str) -> None:
+def test_origins_are_normalized_to_what_browsers_send(given: str, origin: str, host: str) -> None:
     settings = load_settings(REQUIRED | {"VISIONA_PUBLIC_BASE_URL": given, "VISIONA_ALLOWED_ORIGINS": given})
     assert settings.public_base_url == origin
     assert settings.public_host == host
@@ -233,14 +233,14 @@ def test_our_own_origin_is_compared_as_browsers_send_it(given: str, origin: str,
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "postgresql://u:p@db:port/x"])
-def test_a_database_that_cannot_be_is_a_problem_at_start(url: str) -> None:
+def test_an_invalid_database_url_is_reported(url: str) -> None:
     (problem,) = problems(REQUIRED | {"VISIONA_DATABASE_URL": url})
     assert problem.startswith("VISIONA_DATABASE_URL")
     assert "u:p" not in problem
 
 
-def test_a_file_of_authorities_has_to_hold_some(tmp_path: Path) -> None:
-    """Otherwise nothing could be reached by https, and it would show at the first call only."""
+def test_the_ca_file_must_contain_certificates(tmp_path: Path) -> None:
+    """Without certificates, every https call would fail, and only at the first call."""
     empty, good = tmp_path / "empty.pem", tmp_path / "good.pem"
     empty.write_text("no certificates", encoding="utf-8")
     write_certificate(good, tmp_path / "key.pem")
@@ -250,11 +250,11 @@ def test_a_file_of_authorities_has_to_hold_some(tmp_path: Path) -> None:
     assert load_settings(REQUIRED | {"VISIONA_CA_FILE": str(good)}).ca_file == good
 
 
-def test_a_bucket_may_be_the_storage() -> None:
+def test_the_storage_may_be_a_bucket() -> None:
     assert load_settings(REQUIRED | {"VISIONA_STORAGE_URL": "s3://bucket/some/prefix"}).storage_url.startswith("s3://")
 
 
-def test_an_origin_whose_host_cannot_be_is_a_problem() -> None:
+def test_an_origin_with_an_invalid_host_name_is_reported() -> None:
     (problem,) = problems(REQUIRED | {"VISIONA_ALLOWED_ORIGINS": f"https://{'a' * 64}.example"})
     assert problem.startswith("VISIONA_ALLOWED_ORIGINS")
 
@@ -264,14 +264,14 @@ def test_an_origin_whose_host_cannot_be_is_a_problem() -> None:
     ("encoding", "value"),
     [("rfc6749", "surrogate-\udcff"), ("raw", "surrogate-\udcff"), ("raw", "line\nbreak"), ("raw", "\x7f")],
 )
-def test_credentials_that_cannot_be_sent_are_a_problem_at_start(name: str, encoding: str, value: str) -> None:
-    """Bytes that are not UTF-8 come as surrogates from the environment; RFC 7617 forbids control characters."""
+def test_credentials_that_cannot_be_sent_are_reported(name: str, encoding: str, value: str) -> None:
+    """Bytes that are not UTF-8 become surrogates, and RFC 7617 forbids control characters."""
     environ = REQUIRED | CONVERSION | {"VISIONA_BASIC_CREDENTIALS": encoding, f"VISIONA_{name}": value}
     (problem,) = problems(environ)
     assert problem.startswith(f"VISIONA_{name} must ")
 
 
-def test_a_client_id_with_a_colon_can_be_sent_encoded_only() -> None:
+def test_a_client_id_with_a_colon_can_only_be_sent_encoded() -> None:
     environ = REQUIRED | {"VISIONA_OIDC_CLIENT_ID": "urn:gateway"}
     assert load_settings(environ).oidc_client_id == "urn:gateway"
     (problem,) = problems(environ | {"VISIONA_BASIC_CREDENTIALS": "raw"})
@@ -289,12 +289,12 @@ def test_one_warning_names_the_credentials_whose_encoding_matters(encoding: str)
     assert not any(value in warning for value in odd.values())
 
 
-def test_an_encoding_of_credentials_that_there_is_not_is_a_problem() -> None:
+def test_an_unknown_encoding_of_credentials_is_reported() -> None:
     (problem,) = problems(REQUIRED | {"VISIONA_BASIC_CREDENTIALS": "base64"})
     assert problem.startswith("VISIONA_BASIC_CREDENTIALS ")
 
 
-#: What shells, editors and secret stores leave around a value.
+#: Characters that shells, editors and secret stores leave around a value.
 ODD_ENDS = ["\n", "\r\n", " ", "\t", "\u00a0", "\ufeff", "\u200b", "\u3000", "\u2028", "\x00", "\x7f"]
 GIVEN = {
     **REQUIRED,
@@ -308,26 +308,26 @@ GIVEN = {
 
 @pytest.mark.parametrize("name", GIVEN)
 @pytest.mark.parametrize("end", ODD_ENDS, ids=lambda end: end.encode("unicode_escape").decode())
-def test_invisible_ends_of_a_value_are_refused_by_name(name: str, end: str) -> None:
+def test_whitespace_and_invisible_characters_at_the_ends_are_refused(name: str, end: str) -> None:
     sentence = f"{name} must not begin or end with a space, a line break or an invisible character"
     assert sentence in problems(GIVEN | {name: GIVEN[name] + end})
     assert sentence in problems(GIVEN | {name: end + GIVEN[name]})
 
 
 @pytest.mark.parametrize("name", GIVEN)
-def test_bytes_that_are_not_utf_8_are_refused_by_name(name: str) -> None:
-    """They come as surrogates from the environment, and a key of them ended the worker in a traceback."""
+def test_bytes_that_are_not_utf_8_are_refused(name: str) -> None:
+    """They come from the environment as surrogates, which cannot be encoded again."""
     assert f"{name} must be UTF-8" in problems(GIVEN | {name: GIVEN[name] + "\udcff"})
 
 
 @pytest.mark.parametrize("name", GIVEN)
 @pytest.mark.parametrize("quote", ['"', "'"])
-def test_a_pair_of_quotes_around_a_value_is_refused_by_name(name: str, quote: str) -> None:
+def test_quotes_around_a_value_are_refused(name: str, quote: str) -> None:
     assert f"{name} must not be enclosed in quotes" in problems(GIVEN | {name: quote + GIVEN[name] + quote})
 
 
 @pytest.mark.parametrize("name", ["VISIONA_SECRET_KEY", "VISIONA_ALLOWED_ORIGINS"])
-def test_odd_ends_within_a_list_are_refused_as_well(name: str) -> None:
+def test_whitespace_and_quotes_around_members_of_a_list_are_refused(name: str) -> None:
     for odd in (
         f"{GIVEN[name]}\u00a0,{GIVEN[name]}",
         f"{GIVEN[name]},'{GIVEN[name]}'",
@@ -339,13 +339,13 @@ def test_odd_ends_within_a_list_are_refused_as_well(name: str) -> None:
 @pytest.mark.parametrize(
     "secret", ["'not a pair", 'not a pair"', 'a "quoted" word', "\"one pair'", "inner blanks, too", '"']
 )
-def test_quotes_and_blanks_that_belong_to_a_secret_stay(secret: str) -> None:
+def test_quotes_and_spaces_within_a_secret_are_allowed(secret: str) -> None:
     settings = load_settings(REQUIRED | {"VISIONA_OIDC_CLIENT_SECRET": secret})
     assert settings.oidc_client_secret.get_secret_value() == secret
 
 
 @pytest.mark.parametrize("name", ["a%20b", "what?", "x?y=z", "a#b", "100%", "a b", "ü@:&;[x"])
-def test_folders_of_any_name_are_taken(name: str) -> None:
+def test_folders_of_any_name_are_allowed(name: str) -> None:
     given = {"VISIONA_DATABASE_URL": f"sqlite:////srv/{name}/visiona.db", "VISIONA_STORAGE_URL": f"file:///srv/{name}"}
     settings = load_settings(REQUIRED | given)
     assert settings.database_url.get_secret_value() == given["VISIONA_DATABASE_URL"]

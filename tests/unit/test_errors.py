@@ -1,4 +1,4 @@
-"""The catalogue against section 5 of the design, and the failures against the catalogue."""
+"""The error catalog against the published codes, and the failures against the catalog."""
 
 import copy
 import inspect
@@ -13,8 +13,8 @@ from app.errors.catalogue import _entry
 U, G, S = Blame.USER, Blame.GATEWAY, Blame.UPSTREAM
 R, NO = True, False
 
-#: Section 5, row by row: code, status, i18n key, blame, retryable.
-SECTION_5: list[tuple[str, int, str, Blame, bool]] = [
+#: The first published codes: code, status, i18n key, blame, retryable.
+PUBLISHED: list[tuple[str, int, str, Blame, bool]] = [
     ("bad_host", 400, "invalid_request", U, NO),
     ("unauthenticated", 401, "unauthenticated", U, NO),
     ("sign_in_failed", 400, "sign_in_failed", S, R),
@@ -54,12 +54,12 @@ SECTION_5: list[tuple[str, int, str, Blame, bool]] = [
     ("deadline_exceeded", 504, "timeout", S, R),
     ("internal_error", 500, "internal", G, NO),
 ]
-#: What the catalogue has gained since; adding is fine, changing is not.
+#: Codes that were added later.
 ADDED = [
     ("library_full", 409, "library_full", U, NO),
     ("too_many_requests", 429, "busy", U, R),
 ]
-CODES = [row[0] for row in SECTION_5 + ADDED]
+CODES = [row[0] for row in PUBLISHED + ADDED]
 FAILURES = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, GatewayError)]
 #: The arguments of the classes that need some.
 ARGUMENTS: dict[str, tuple[object, ...]] = {
@@ -79,29 +79,27 @@ def subclasses(cls: type) -> set[type]:
     return {cls}.union(*(subclasses(sub) for sub in cls.__subclasses__()))
 
 
-@pytest.mark.parametrize(("code", "status", "i18n_key", "blame", "retryable"), SECTION_5 + ADDED)
-def test_the_catalogue_says_what_section_5_says(
-    code: str, status: int, i18n_key: str, blame: Blame, retryable: bool
-) -> None:
+@pytest.mark.parametrize(("code", "status", "i18n_key", "blame", "retryable"), PUBLISHED + ADDED)
+def test_published_codes_do_not_change(code: str, status: int, i18n_key: str, blame: Blame, retryable: bool) -> None:
     entry = catalogue()[code]
     assert (entry.status, entry.i18n_key, entry.blame, entry.retryable) == (status, i18n_key, blame, retryable)
 
 
-def test_the_catalogue_has_the_rows_of_section_5_and_what_was_added() -> None:
+def test_the_catalog_has_exactly_the_published_codes() -> None:
     assert sorted(catalogue()) == sorted(CODES)
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)
-def test_every_failure_names_a_code_of_the_catalogue(failure: type[GatewayError]) -> None:
+def test_every_failure_has_a_code_of_the_catalog(failure: type[GatewayError]) -> None:
     assert a(failure).entry.code == failure.code
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_code_is_some_failures(code: str) -> None:
+def test_every_code_has_a_failure(code: str) -> None:
     assert code in {failure.code for failure in FAILURES if failure is not GatewayError}
 
 
-def test_no_failure_of_the_tree_is_left_out_of_the_package() -> None:
+def test_the_package_exports_every_failure() -> None:
     ours = {cls for cls in subclasses(GatewayError) if cls.__module__.startswith("app.errors")}
     assert ours == set(FAILURES)
     assert all(getattr(errors, cls.__name__) is cls for cls in FAILURES)
@@ -118,7 +116,7 @@ def test_every_text_exists_in_every_language(code: str) -> None:
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)
-def test_every_placeholder_is_filled_by_the_failure_itself(failure: type[GatewayError]) -> None:
+def test_every_failure_fills_its_placeholders(failure: type[GatewayError]) -> None:
     raised = a(failure)
     assert raised.entry.placeholders == set(raised.texts)
     for text in raised.entry.detail.values():
@@ -126,19 +124,19 @@ def test_every_placeholder_is_filled_by_the_failure_itself(failure: type[Gateway
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)
-def test_the_tree_that_is_drawn_is_the_tree_that_is(failure: type[GatewayError]) -> None:
+def test_the_module_docstring_draws_the_whole_tree(failure: type[GatewayError]) -> None:
     assert failure.__name__ in (errors.failures.__doc__ or "")
     assert failure.__doc__
 
 
-@pytest.mark.parametrize("code", [code for code, status, *_ in SECTION_5 + ADDED if status in {429, 503}])
-def test_what_is_busy_says_when_to_come_back(code: str) -> None:
+@pytest.mark.parametrize("code", [code for code, status, *_ in PUBLISHED + ADDED if status in {429, 503}])
+def test_429_and_503_have_a_retry_after(code: str) -> None:
     (failure,) = [cls for cls in FAILURES if cls.code == code]
     assert a(failure).retry_after_seconds == 5
 
 
 class NeedsArgumentsError(GatewayError):
-    """A failure as somebody may write one: nothing of what it is made of is in `args`."""
+    """A failure whose constructor arguments are not in `args`."""
 
     def __init__(self, first: str, *, second: int) -> None:
         super().__init__(f"{first} and {second}", extensions={"second": second})
@@ -156,7 +154,7 @@ def test_a_failure_can_be_copied_for_every_thread_that_shares_it(original: Gatew
     assert twin is not original
 
 
-def test_the_two_codes_that_look_alike_outside_differ_in_the_log_only() -> None:
+def test_failures_that_callers_must_not_tell_apart_share_a_code() -> None:
     assert errors.OwnershipMismatchError.code == errors.JobNotFoundError.code
     assert errors.ServiceClientUnauthorizedError.code == errors.IDPMisconfiguredError.code
 
@@ -177,8 +175,8 @@ def test_a_retry_after_of_zero_is_not_mistaken_for_none() -> None:
         ({"retryable": "yes"}, "retryable"),
     ],
 )
-def test_an_entry_that_is_not_whole_is_refused_by_name(changed: dict[str, object], complaint: str) -> None:
-    """When the catalogue is read, which is before the first request."""
+def test_an_incomplete_entry_is_refused_by_name(changed: dict[str, object], complaint: str) -> None:
+    """This happens when the catalog is loaded, before the first request."""
     texts = {"en": "x", "zh-TW": "x"}
     table = {"status": 404, "retryable": False, "blame": "user", "i18n_key": "k", "title": texts, "detail": texts}
     assert _entry("some_code", table).status == 404

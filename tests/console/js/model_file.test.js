@@ -35,7 +35,7 @@ function file(name, ...parts) {
 
 const head = joined(number(1, 8), bytes(2, text.encode("pytorch")), bytes(3, text.encode("2.4.0")));
 
-test("an ONNX file tells its operator set and who made it, without its weights being read", async () => {
+test("the opset and producer of an ONNX file are read without its weights", async () => {
   const size = 20_000_000;
   const graph = new Blob([joined(varint(58), varint(size)), new Uint8Array(size)]);
   const tail = joined(opset("com.custom", 3), opset("", 17));
@@ -44,12 +44,12 @@ test("an ONNX file tells its operator set and who made it, without its weights b
   assert.ok(model.bytesRead < 300_000, `${model.bytesRead} bytes were read`);
 });
 
-test("a TFLite file is known by its mark, whatever its name says", async () => {
+test("a TFLite file is recognized by its identifier, whatever its name", async () => {
   const model = file("net.bin", joined([28, 0, 0, 0], text.encode("TFL3"), new Uint8Array(100)));
   assert.deepEqual(await inspectModel(model), { format: "tflite", claims: null, opset: null, producer: null });
 });
 
-test("anything else is unknown, and never an error", async () => {
+test("any other content is unknown and never an error", async () => {
   const odd = [
     [],
     [[0]],
@@ -66,13 +66,13 @@ test("anything else is unknown, and never an error", async () => {
   }
 });
 
-test("a file that is no longer there is told apart from one that is no model", async () => {
+test("a file that can no longer be read is not reported as an unknown format", async () => {
   const arrayBuffer = () => Promise.reject(new DOMException("", "NotReadableError"));
   const gone = { name: "net.onnx", size: 100, slice: () => ({ arrayBuffer }) };
   assert.equal((await inspectModel(gone)).format, "unreadable");
 });
 
-test("a producer's name is cut and has no control characters", async () => {
+test("a producer's name is shortened and has no control characters", async () => {
   const name = text.encode(`\u0007evil\n${"x".repeat(500)}`);
   const model = file("net.onnx", joined(bytes(2, name), bytes(7, [1, 2, 3])));
   const { producer } = await inspectModel(model);

@@ -64,7 +64,7 @@ test("it stops when the job has ended", async () => {
   assert.equal(world.asked.length, 1);
 });
 
-test("after failures it waits longer and longer, and goes on by itself", async () => {
+test("it backs off after failures, and then continues", async () => {
   const failures = BACKOFF_SECONDS.map(() => failure(502));
   const world = watch([...failures, failure(0), running()]);
   world.poller.start("job-1");
@@ -76,14 +76,14 @@ test("after failures it waits longer and longer, and goes on by itself", async (
   assert.equal(world.states.filter((name) => name === "asking").length, 1, "the notice does not flicker");
 });
 
-test("a failure's Retry-After is kept where it is longer", async () => {
+test("a longer Retry-After of a failure is respected", async () => {
   const world = watch([failure(503, 20), running()]);
   world.poller.start("job-1");
   await world.settle();
   assert.equal(await world.tick(), 20_000);
 });
 
-test("hidden it rests, and shown it asks at once", async () => {
+test("it rests while the page is hidden, and polls at once when it is shown", async () => {
   const world = watch([running(), running()]);
   world.poller.start("job-1");
   await world.settle();
@@ -95,7 +95,7 @@ test("hidden it rests, and shown it asks at once", async () => {
   assert.equal(world.asked.length, 2);
 });
 
-test("hidden while an answer is under way, it does not ask again", async () => {
+test("it does not poll again if the page is hidden during a request", async () => {
   const world = watch([running()]);
   world.poller.start("job-1");
   world.poller.setHidden(true);
@@ -105,7 +105,7 @@ test("hidden while an answer is under way, it does not ask again", async () => {
   assert.equal(world.poller.state.name, "resting");
 });
 
-test("without a session it waits to be told that there is one again", async () => {
+test("without a session it waits until it is told that there is one", async () => {
   const world = watch([failure(401), running()]);
   world.poller.start("job-1");
   await world.settle();
@@ -116,7 +116,7 @@ test("without a session it waits to be told that there is one again", async () =
   assert.equal(world.poller.state.name, "waiting");
 });
 
-test("a job that does not exist is not asked for again", async () => {
+test("a job that does not exist is not polled again", async () => {
   const world = watch([failure(404)]);
   world.poller.start("job-1");
   await world.settle();
@@ -124,7 +124,7 @@ test("a job that does not exist is not asked for again", async () => {
   assert.deepEqual(world.timers, []);
 });
 
-test("an answer about the job before is not heard any more", async () => {
+test("a response for the previous job is ignored", async () => {
   const world = watch([running({ job_id: "old" }), running({ job_id: "new" })]);
   world.poller.start("old");
   world.poller.start("new");

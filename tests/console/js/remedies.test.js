@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { remedyFor } from "../js/remedies.js";
 
-test("failures that the toolchain is known for have a remedy", () => {
+test("known failures of the toolchain have advice", () => {
   const messages = {
     "undefined CPU op [NonZero] of node [/nms/NonZero]": "unsupported_operator",
     "subprocess run_updater: died with <Signals.SIGABRT: 6>": "analysis_killed",
@@ -13,6 +13,6 @@ test("failures that the toolchain is known for have a remedy", () => {
   for (const [message, remedy] of Object.entries(messages)) assert.equal(remedyFor(message), `job.remedy.${remedy}`);
 });
 
-test("of any other message nothing is made up", () => {
+test("other messages have no advice", () => {
   for (const message of ["out of disk space", "", undefined]) assert.equal(remedyFor(message), null);
 });

@@ -23,7 +23,7 @@ function watched(looks) {
 
 const seconds = (times) => times.map(({ milliseconds }) => (milliseconds === null ? null : milliseconds / 1000));
 
-test("each stage lasts from where it was first seen to where the next one was", () => {
+test("each stage lasts until the next one is first observed", () => {
   const looks = [
     [0, "queued", null],
     [2, "running", 0],
@@ -41,7 +41,7 @@ test("each stage lasts from where it was first seen to where the next one was", 
   assert.ok(times.every(({ isRough }) => !isRough));
 });
 
-test("the running stage goes on counting, later ones have not begun", () => {
+test("the running stage keeps counting, and later ones have not started", () => {
   const times = stageTimes(
     watched([
       [2, "running", 0],
@@ -57,13 +57,13 @@ test("the running stage goes on counting, later ones have not begun", () => {
   );
 });
 
-test("what nobody saw is not made up", () => {
+test("stages that were not observed have no time", () => {
   const times = stageTimes(watched([[60, "running", 1]]), job("running", 1, 60), START + 62_000);
   assert.deepEqual(seconds(times), [null, 2, null]);
   assert.ok(times[1].isRough, "it may have begun long before");
 });
 
-test("a stage that was skipped between two looks has no time", () => {
+test("a stage that was missed between two polls has no time", () => {
   const times = stageTimes(
     watched([
       [2, "running", 0],
@@ -75,12 +75,12 @@ test("a stage that was skipped between two looks has no time", () => {
   assert.deepEqual(seconds(times), [null, null, 1]);
 });
 
-test("a job that nobody watched has no times, rather than zeros", () => {
+test("a job that was never polled has no times, rather than zeros", () => {
   const times = stageTimes(watched([[90, "completed", 2]]), job("completed", 2, 90), START + 99_000);
   assert.deepEqual(seconds(times), [null, null, null]);
 });
 
-test("a job that failed shows where", () => {
+test("a failed job shows the stage that failed", () => {
   const times = stageTimes(
     watched([
       [2, "running", 0],
@@ -104,7 +104,7 @@ const seen = (stage, from, to = null, approximate = false) => ({
   approximate,
 });
 
-test("what the gateway saw is known to a browser that comes when all is over", () => {
+test("a browser that comes later gets the gateway's observations", () => {
   const stages = [seen("onnx", 2, 6), seen("bie", 6, 10, true), seen("nef", 10, 14)];
   const ended = { ...job("completed", 2, 14), stages };
   const times = stageTimes(observe(told(ended), ended, START + 99_000), ended, START + 99_000);
@@ -115,13 +115,13 @@ test("what the gateway saw is known to a browser that comes when all is over", (
   );
 });
 
-test("the end of an earlier stage is not taken for the job's", () => {
+test("the end of an earlier stage is not used as the end of the job", () => {
   const failed = { ...job("failed", 1, 30), stages: [seen("onnx", 2, 6), seen("bie", 6)] };
   const times = stageTimes(observe(told(failed), failed, START + 40_000), failed, START + 40_000);
   assert.deepEqual(seconds(times), [4, 24, null]);
 });
 
-test("of the gateway's look and this page's own, the closer one counts", () => {
+test("the more exact of the gateway's and the page's observations is used", () => {
   const running = { ...job("running", 1, 6), stages: [seen("onnx", 0), seen("bie", 6, null, true)] };
   const own = watched([
     [2, "running", 0],
@@ -132,7 +132,7 @@ test("of the gateway's look and this page's own, the closer one counts", () => {
   assert.deepEqual(known.rough, { onnx: false, bie: false });
 });
 
-test("two tabs know together what each has seen", () => {
+test("the observations of two tabs are merged", () => {
   const early = watched([[2, "running", 0]]);
   const late = watched([
     [30, "running", 0],

@@ -48,7 +48,7 @@ function begin() {
   return { request, seen, upload };
 }
 
-test("progress is told, then that all is sent, then the job", async () => {
+test("progress is reported, then that everything is sent, then the job", async () => {
   const { request, seen, upload } = begin();
   request.upload.dispatchEvent(Object.assign(new Event("progress"), { loaded: 5, total: 10 }));
   request.upload.dispatchEvent(new Event("load"));
@@ -58,33 +58,33 @@ test("progress is told, then that all is sent, then the job", async () => {
   assert.deepEqual(request.opened, ["POST", "/api/conversion/init"]);
 });
 
-test("a refusal is its problem", async () => {
+test("a refusal rejects with its problem", async () => {
   const { request, upload } = begin();
   const headers = { "Content-Type": "application/problem+json", "Retry-After": "5" };
   request.answer(409, '{"code": "active_job_conflict", "status": 409}', headers);
   await assert.rejects(upload.done, { code: "active_job_conflict", retryAfterSeconds: 5 });
 });
 
-test("a success that is no job is none", async () => {
+test("a successful response without a job is a failure", async () => {
   const { request, upload } = begin();
   request.answer(201, "<html>");
   await assert.rejects(upload.done, { code: UNREACHABLE });
 });
 
-test("a broken connection says whether everything had been sent", async () => {
+test("a broken connection reports whether everything had been sent", async () => {
   const { request, upload } = begin();
   request.upload.dispatchEvent(new Event("load"));
   request.dispatchEvent(new Event("error"));
   await assert.rejects(upload.done, { code: NETWORK, isSent: true });
 });
 
-test("an upload can be aborted", async () => {
+test("an upload can be canceled", async () => {
   const { upload } = begin();
   upload.abort();
   await assert.rejects(upload.done, { code: ABORTED });
 });
 
-test("the small parts come before the files, and the model before the images", () => {
+test("small parts come before files, and the model before the images", () => {
   const model = new File(["m"], "網路.onnx");
   const references = [new File(["a"], "a.jpg"), new File(["b"], "b.jpg")];
   const body = uploadBody({ model, references, platform: "720", modelId: "32768", version: "0001" });

@@ -8,7 +8,7 @@ import { formatAgo, formatDuration, formatPercent, formatSize } from "../js/form
 import { NETWORK, UNREACHABLE, problemFrom } from "../js/problems.js";
 import { SpeedMeter } from "../js/speed.js";
 
-test("sizes are counted as file managers count", () => {
+test("sizes use units of 1024", () => {
   assert.equal(formatSize(0, "en"), "0 B");
   assert.equal(formatSize(1023, "en"), "1,023 B");
   assert.equal(formatSize(1536, "en"), "1.5 KB");
@@ -17,7 +17,7 @@ test("sizes are counted as file managers count", () => {
   assert.equal(formatSize(undefined, "en"), "–");
 });
 
-test("durations have their two largest units, in the reader's language", () => {
+test("durations have their two largest units, in the user's language", () => {
   assert.equal(formatDuration(400, "en"), "0 sec");
   assert.equal(formatDuration(134_000, "en"), "2 min 14 sec");
   assert.equal(formatDuration(3_600_000, "en"), "1 hr");
@@ -25,7 +25,7 @@ test("durations have their two largest units, in the reader's language", () => {
   assert.equal(formatDuration(NaN, "en"), "–");
 });
 
-test("times are told as long ago as they are", () => {
+test("times are relative", () => {
   const now = Date.parse("2026-11-23T12:00:00Z");
   assert.equal(formatAgo("2026-11-23T11:59:50Z", now, "en"), "now");
   assert.equal(formatAgo("2026-11-23T11:57:00Z", now, "en"), "3 minutes ago");
@@ -34,7 +34,7 @@ test("times are told as long ago as they are", () => {
   assert.equal(formatPercent(0.47, "en"), "47%");
 });
 
-test("the form's rules are the toolchain's", () => {
+test("the form applies the toolchain's rules", () => {
   const right = { model: { size: 1 }, platform: "730", modelId: "32768", version: "00aF" };
   assert.deepEqual(findMistakes(right), {});
   for (const [field, values] of Object.entries({
@@ -49,7 +49,7 @@ test("the form's rules are the toolchain's", () => {
   }
 });
 
-test("a problem document is read, and whatever else a proxy says becomes a problem, too", () => {
+test("problem documents are read, and other responses of proxies become problems", () => {
   const text = JSON.stringify({ code: "draining", status: 503, request_id: "abc", retryable: true });
   const problem = problemFrom({ status: 503, contentType: "application/problem+json", text, retryAfter: "7" });
   assert.deepEqual([problem.code, problem.requestId, problem.retryAfterSeconds], ["draining", "abc", 7]);
@@ -60,7 +60,7 @@ test("a problem document is read, and whatever else a proxy says becomes a probl
   assert.notEqual(NETWORK, UNREACHABLE);
 });
 
-test("the speed is that of the last seconds, and not told too early", () => {
+test("the speed is that of the last seconds, and is not reported too early", () => {
   const meter = new SpeedMeter();
   meter.add(0, 0);
   meter.add(50_000, 100);
