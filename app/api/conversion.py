@@ -1,6 +1,5 @@
 """`/api/conversion`: upload, look, promote, download. Each view parses, calls one method, and shapes one answer."""
 
-from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -12,12 +11,11 @@ from app.api.navigation import require_navigation
 from app.api.preconditions import is_unchanged
 from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError
+from app.server.body import open_reader
 from app.server.draining import is_draining
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
-from app.streaming import Chunk
-from app.streaming.inbound import InboundLimits, RequestBody, announced_length, too_large
-from app.streaming.interruption import Interruption
+from app.streaming.inbound import InboundLimits, RequestBody
 from app.streaming.multipart import parse_boundary
 
 blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
@@ -44,29 +42,15 @@ def init() -> Response:
     """Start a conversion with a streamed multipart upload."""
     settings = gateway().settings
     boundary = parse_boundary(request.content_type)
-    announced = announced_length(request.environ)
-    if announced is not None and announced > settings.max_upload_bytes:
-        raise too_large(settings.max_upload_bytes)
-    _require_not_draining()
     limits = InboundLimits(
         settings.max_upload_bytes, settings.upload_idle_seconds, settings.upload_min_bytes_per_second
     )
-
-    def open_body(on_progress: Callable[[int], None], interruption: Interruption) -> Iterable[Chunk]:
-        def progress(bytes_read: int) -> None:
-            g.bytes_in = bytes_read
-            on_progress(bytes_read)
-
-        return RequestBody(
-            request.environ,
-            limits,
-            on_progress=progress,
-            interruption=interruption,
-            lends_buffer=True,
-            monotonic=gateway().monotonic,
-        )
-
-    view = service().init_job(g.user_id, boundary, open_body, call_context(), announced_bytes=announced)
+    body = RequestBody(request.environ, limits, open_reader, monotonic=gateway().monotonic)
+    _require_not_draining()
+    try:
+        view = service().init_job(g.user_id, boundary, body, call_context())
+    finally:
+        g.bytes_in = body.progress.received_bytes
     response = jsonify(job_document(view))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"

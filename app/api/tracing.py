@@ -19,7 +19,7 @@ from flask.globals import request_ctx
 
 from app.domain.security_headers import security_headers
 from app.metrics import request_ended
-from app.streaming.inbound import SERVER_READS_ON_BYTES, end_connection
+from app.server.body import SERVER_READS_ON_BYTES, end_connection
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

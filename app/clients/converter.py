@@ -32,6 +32,7 @@ from app.errors import (
     UploadOutcomeUnknownError,
 )
 from app.streaming.multipart import UploadMessage, canonical_content_type
+from app.streaming.progress import UploadProgress
 
 SCOPE_WRITE = "converter:job.write"
 SCOPE_READ = "converter:job.read"
@@ -74,17 +75,15 @@ class ConverterClient:
         self._tokens = tokens
         self._retrier = retrier
 
-    def create_job(self, message: UploadMessage, context: CallContext, *, announced_bytes: int | None = None) -> Job:
+    def create_job(self, message: UploadMessage, context: CallContext) -> Job:
         """Stream one upload to the converter and return the job that it started.
 
-        `announced_bytes` is the size of the client's message, where it is known. Tried again only while no connection
-        was made. Raises ConverterRejectedError (400, 422), PayloadTooLargeError (413), ConverterConflictError (409),
-        IDPUnavailableError (401 or 403 to a token that was not fresh), and what reading the inbound body raises. Any
-        other answer, or none, is ConverterUnavailableError if the body wasn't whole; after a whole one it is
-        UploadOutcomeUnknownError, because the converter, or a proxy in front of it, may fail after it has started the
-        job.
+        Retried only while no connection was made. Raises ConverterRejectedError (400, 422), PayloadTooLargeError (413),
+        ConverterConflictError (409), IDPUnavailableError (401 or 403 to a token that was not fresh), and what reading
+        the client's body raises. Any other response, or none, is ConverterUnavailableError if the message was not
+        whole. After a whole one it is UploadOutcomeUnknownError, because the converter, or a proxy in front of it, may
+        fail after it has started the job.
         """
-        chunks = message.chunks()
 
         def with_token(token: str) -> UpstreamResponse:
             headers = {
@@ -95,11 +94,10 @@ class ConverterClient:
             return self._retrier.run(
                 Call.CREATE_JOB,
                 context.deadline,
-                lambda timeouts: self._uploads.post(
-                    "/api/v1/jobs", chunks, timeouts=timeouts, headers=headers, interruption=message.interruption
-                ),
+                lambda timeouts: self._uploads.post("/api/v1/jobs", message, timeouts=timeouts, headers=headers),
             )
 
+        announced_bytes = message.progress.announced_bytes
         is_large = announced_bytes is None or announced_bytes > LARGE_BODY_BYTES
         try:
             # The body can be sent once only.
@@ -115,8 +113,8 @@ class ConverterClient:
                 return _read_job(answer)
         except UpstreamFailure as failure:
             count_failure(Call.CREATE_JOB, failure)
-            raise _no_outcome(message, f"{failure.kind}: {failure}") from failure
-        raise _refusal(answer) or _no_outcome(message, f"an unexpected status: {answer.status}")
+            raise _no_outcome(message.progress, f"{failure.kind}: {failure}") from failure
+        raise _refusal(answer) or _no_outcome(message.progress, f"an unexpected status: {answer.status}")
 
     def get_job(self, job_id: str, context: CallContext) -> Job:
         """Return the job as it is now. Raises JobNotFoundError where the converter does not know it (any more)."""
@@ -218,9 +216,10 @@ def _busy(answer: UpstreamResponse) -> ConverterBusyError:
     return ConverterBusyError("the converter answered 429", retry_after_seconds=answer.retry_after_seconds)
 
 
-def _no_outcome(message: UploadMessage, reason: str) -> GatewayError:
-    """What it means that an upload's answer says neither that there is a job nor that there is none."""
-    return UploadOutcomeUnknownError(reason) if message.is_whole else ConverterUnavailableError(reason)
+def _no_outcome(progress: UploadProgress, reason: str) -> GatewayError:
+    """Return the failure for a response that says neither that there is a job nor that there is none."""
+    failure = UploadOutcomeUnknownError if progress.is_whole else ConverterUnavailableError
+    return failure(f"{reason} ({progress})")
 
 
 def _refusal(answer: UpstreamResponse) -> GatewayError | None:

@@ -351,10 +351,15 @@ class WholeHeaderResponse(HTTPResponse):
     success without content, where nothing but a cut connection was.
     """
 
+    def __init__(self, *args: Any, first_byte: bytes = b"", **kwargs: Any) -> None:
+        """`first_byte` is what was read of the response already."""
+        super().__init__(*args, **kwargs)
+        self._first_byte = first_byte
+
     def begin(self) -> None:
         """Read the header; raises RemoteDisconnected where the connection ends before it does."""
         stream: Any = self.fp
-        self.fp = cast(Any, _HeaderLines(stream))
+        self.fp = cast(Any, _HeaderLines(stream, self._first_byte))
         try:
             super().begin()
         finally:
@@ -365,12 +370,14 @@ class WholeHeaderResponse(HTTPResponse):
 class _HeaderLines:
     """A stream whose end, while lines are asked for, is an exception."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, first_byte: bytes) -> None:
         self._stream = stream
+        self._first_byte = first_byte
         self.close = stream.close
 
     def readline(self, limit: int) -> bytes:
-        line: bytes = self._stream.readline(limit)
+        line: bytes = self._first_byte + self._stream.readline(limit)
+        self._first_byte = b""
         if not line:
             raise RemoteDisconnected("the connection ended within the header")
         return line

@@ -1,19 +1,28 @@
-"""Sending one streamed body to an upstream, and hearing its answer even when it comes early.
+"""Sending a streamed upload to an upstream, and noticing a response that comes early.
 
-Each upload has a connection of its own: after an early answer, or a body that was cut off, it must not serve anybody
-else. The body is sent chunked, so an upstream that gets no final chunk knows that the body is incomplete (RFC 9112,
-section 8).
+Each upload has a connection of its own: after an early response, or a body that was cut off, nobody else may use it.
+The body is sent chunked, so an upstream that gets no last chunk knows that it is incomplete (RFC 9112, section 8).
+
+Before every send, and while the client's next bytes are awaited, the connection is checked for an early response:
+http.client alone would go on sending for as long as an upstream that has responded neither reads nor closes.
 """
 
+import functools
+import http.client
+import select
+import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 
 import certifi
+import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
 from app.clients.transport import (
@@ -22,108 +31,225 @@ from app.clients.transport import (
     ServerFailure,
     Timeouts,
     UpstreamResponse,
+    WholeHeaderResponse,
+    bounded_connection,
     make_session,
-    pool_class,
     read_response,
     translated,
 )
-from app.clients.upload_connection import upload_connection_class
 from app.clients.watchdog import Watchdog
 from app.streaming import Chunk
-from app.streaming.interruption import Interruption
+from app.streaming.progress import UploadProgress, UpstreamSpokeError
+
+
+class Upload(Protocol):
+    """A body to send, in chunks that may be lent (see Chunk), and its progress."""
+
+    progress: UploadProgress
+
+    def __iter__(self) -> Iterator[Chunk]: ...
 
 
 class UploadTransport:
-    """Posts streamed bodies below one base URL. Thread-safe; every call has its own connection."""
+    """Posts streamed bodies to one upstream. Thread-safe; every call has its own connection."""
 
     def __init__(self, base_url: str, watchdog: Watchdog, ca_file: Path | None = None) -> None:
         self._base_url = base_url
         self._watchdog = watchdog
-        self._tls = _tls_context(ca_file) if base_url.startswith("https:") else None
+        self._session = make_session(_UploadAdapter(watchdog, ca_file))
 
-    def post(
-        self,
-        path: str,
-        chunks: Iterable[Chunk],
-        *,
-        timeouts: Timeouts,
-        headers: Mapping[str, str],
-        interruption: Interruption | None = None,
-    ) -> UpstreamResponse:
-        """Send `chunks` and return the answer, which may come before all are sent.
+    def post(self, path: str, upload: Upload, *, timeouts: Timeouts, headers: Mapping[str, str]) -> UpstreamResponse:
+        """Send `upload` and return the response, which may come before all of it is sent.
 
-        `interruption` is told of the connection, so that `chunks` need not be waited for once there is an answer.
-        What iterating `chunks` raises passes through, and the connection is closed without the final chunk; it
-        must not be an OSError. Raises NotConnectedFailure only if no chunk was taken, else ResponseLostFailure;
-        ServerFailure for 5xx; UnusableResponseFailure.
+        What iterating `upload` raises passes through, and the connection is closed without the last chunk; it must not
+        be an OSError. Raises NotConnectedFailure only if iterating was not begun, else ResponseLostFailure;
+        ServerFailure for 5xx; UnusableAnswerFailure.
         """
-        body = _Sending(chunks, interruption or Interruption())
-        with make_session(_UploadAdapter(timeouts.idle_seconds, self._watchdog, self._tls)) as session:
-            try:
-                with translated():
-                    response = session.post(
-                        self._base_url + path,
-                        # requests passes it on; the connection below it is ours, and takes views as well.
-                        data=cast(Iterable[bytes], body),
-                        headers={**headers, "Connection": "close"},
-                        timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
-                        allow_redirects=False,
-                        stream=True,
-                    )
-            except NotConnectedFailure as failure:
-                # TLS may also fail in the middle, which looks the same but is not: bytes are gone.
-                if body.has_begun:
-                    raise ResponseLostFailure(str(failure), is_timeout=failure.is_timeout) from failure
-                raise
-            with (
-                response,
-                self._watchdog.limit(timeouts.idle_seconds) as guard,
-                translated(guard, is_reading_body=True),
-            ):
-                guard.watch(getattr(response.raw.connection, "answering_socket", None))
-                answer = read_response(response, guard)
-        if answer.status >= 500:
-            raise ServerFailure(f"status {answer.status}", status=answer.status)
-        return answer
-
-
-class _Sending:
-    """An iterable without a length, so that requests sends it chunked; knows whether it was begun."""
-
-    def __init__(self, chunks: Iterable[Chunk], interruption: Interruption) -> None:
-        self._chunks = chunks
-        self.interruption = interruption
-        self.has_begun = False
-
-    def __iter__(self) -> Iterator[Chunk]:
-        self.has_begun = True
-        yield from self._chunks
+        with translated():
+            response = self._session.post(
+                self._base_url + path,
+                data=cast(Any, upload),
+                headers={**headers, "Connection": "close"},
+                timeout=(timeouts.connect_seconds, timeouts.idle_seconds),
+                allow_redirects=False,
+                stream=True,
+            )
+        with response, self._watchdog.limit(timeouts.idle_seconds) as guard, translated(guard, is_reading_body=True):
+            guard.watch(cast(Any, response.raw.connection).response_socket)
+            received = read_response(response, guard)
+        if received.status >= 500:
+            raise ServerFailure(f"status {received.status}", status=received.status)
+        return received
 
 
 class _UploadAdapter(HTTPAdapter):
-    def __init__(self, idle_seconds: float, watchdog: Watchdog, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
-        self._pool_classes = {
-            scheme: pool_class(pool, upload_connection_class(connection, idle_seconds, watchdog), watchdog)
-            for scheme, pool, connection in (
-                ("http", HTTPConnectionPool, HTTPConnection),
-                ("https", HTTPSConnectionPool, HTTPSConnection),
-            )
-        }
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+    """Sends each request over a new connection, its body chunk by chunk. Thread-safe."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._tls)
-        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+    def __init__(self, watchdog: Watchdog, ca_file: Path | None) -> None:
+        super().__init__()
+        self._watchdog = watchdog
+        self._http = bounded_connection(HTTPConnection, watchdog)
+        self._https: Any = bounded_connection(HTTPSConnection, watchdog)
+        # One context for all uploads: reading the public authorities takes longer than a small upload.
+        self._tls = create_urllib3_context()
+        self._tls.load_verify_locations(ca_file or certifi.where())
 
-    def cert_verify(self, conn: Any, url: str, verify: bool | str, cert: Any) -> None:
-        """Leave the certificates to the shared context; requests would have it read all of them again."""
-        del url, verify, cert
-        conn.cert_reqs = "CERT_REQUIRED"
+    def send(self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> requests.Response:
+        """Connect, send the head and the body, and return the response with its body unread.
+
+        Raises an UpstreamFailure or an exception for `translated` to translate, and what iterating the body raises.
+        """
+        connect_seconds, idle_seconds = timeout
+        connection = self._connection(str(request.url), connect_seconds)
+        try:
+            _connect(connection)
+            connection.putrequest(str(request.method), request.path_url, skip_accept_encoding=True)
+            for name, value in request.headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            first_byte = _send_body(cast(Any, request.body), connection.sock, idle_seconds)
+            return self.build_response(request, self._response(connection, first_byte, idle_seconds))
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connection(self, url: str, connect_seconds: float) -> Any:
+        address = urlsplit(url)
+        if address.scheme == "http":
+            return self._http(str(address.hostname), address.port or 80, timeout=connect_seconds)
+        return self._https(str(address.hostname), address.port or 443, timeout=connect_seconds, ssl_context=self._tls)
+
+    def _response(self, connection: Any, first_byte: bytes, idle_seconds: float) -> urllib3.HTTPResponse:
+        """Read the response's head, within the idle time in all: one that drips in would never be late otherwise."""
+        # The connection forgets its socket with the head of its last response; the reader of the body needs it.
+        connection.response_socket = sock = connection.sock
+        connection.response_class = functools.partial(WholeHeaderResponse, first_byte=first_byte)
+        sock.settimeout(idle_seconds)
+        with self._watchdog.limit(idle_seconds) as guard, translated(guard):
+            guard.watch(sock)
+            head = http.client.HTTPConnection.getresponse(connection)
+        return urllib3.HTTPResponse(
+            head,
+            headers=urllib3.HTTPHeaderDict(head.headers.items()),
+            status=head.status,
+            reason=head.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=head,
+            connection=connection,
+            request_method="POST",
+        )
 
 
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """One for all uploads: reading the public authorities takes longer than a small upload."""
-    context = create_urllib3_context()
-    context.load_verify_locations(ca_file or certifi.where())
-    return context
+def _connect(connection: HTTPConnection) -> None:
+    """Connect. Raises NotConnectedFailure, also for a TLS handshake that fails: nothing of the request was sent."""
+    try:
+        with translated():
+            connection.connect()
+    except ResponseLostFailure as failure:
+        raise NotConnectedFailure(str(failure), is_timeout=failure.is_timeout) from failure
+
+
+def _send_body(upload: Upload, sock: socket.socket, idle_seconds: float) -> bytes:
+    """Send all of an upload, or as much as the upstream takes until it responds.
+
+    Returns the first byte of the response if that had to be read to notice it, else b"". Raises TimeoutError and other
+    OSErrors of the connection, and what iterating `upload` raises; the message is then left without its end.
+    """
+    progress = upload.progress
+    sender = (_TLSSender if isinstance(sock, ssl.SSLSocket) else _Sender)(sock, idle_seconds)
+    sock.setblocking(False)
+    try:
+        with progress.listening_to(sock, sender.hear):
+            for chunk in upload:
+                sender.send(chunk)
+                progress.sent_bytes += len(chunk)
+        sender.end()
+    except Exception as error:
+        progress.ended_by = error
+        if not isinstance(error, UpstreamSpokeError):
+            raise
+    return sender.first_byte
+
+
+class _Sender:
+    """Sends chunks (RFC 9112, section 7.1) over a non-blocking socket.
+
+    Raises UpstreamSpokeError once the upstream has responded or closed, TimeoutError if a chunk takes too long.
+    """
+
+    first_byte = b""
+
+    def __init__(self, sock: socket.socket, idle_seconds: float) -> None:
+        self._sock = sock
+        self._idle_seconds = idle_seconds
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN | select.POLLOUT)
+
+    def send(self, chunk: Chunk) -> None:
+        """Send one chunk; an empty one is not sent, because it would be the last."""
+        if chunk:
+            self._send(b"%x\r\n" % len(chunk), chunk, b"\r\n")
+
+    def end(self) -> None:
+        """Send the last chunk."""
+        self._send(b"0\r\n\r\n")
+
+    def hear(self) -> None:
+        """Raise UpstreamSpokeError; to be called when the socket is readable."""
+        raise UpstreamSpokeError("the upstream has responded or closed the connection")
+
+    def _send(self, *pieces: Chunk) -> None:
+        ends_at = time.monotonic() + self._idle_seconds
+        left = [memoryview(piece) for piece in pieces]
+        while left:
+            self._wait_until(ends_at)
+            try:
+                sent = self._sock.sendmsg(left)
+            except BlockingIOError:
+                continue
+            except ConnectionError as error:  # it has closed; what it sent before that can still be read
+                raise UpstreamSpokeError("the upstream has closed the connection") from error
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if sent:
+                left[0] = left[0][sent:]
+
+    def _wait_until(self, ends_at: float) -> None:
+        """Wait until the socket is ready to send."""
+        ready = self._poll.poll(max(0.0, ends_at - time.monotonic()) * 1000)
+        if not ready:
+            raise TimeoutError("the upstream accepts no more bytes")
+        if ready[0][1] & ~select.POLLOUT:
+            self.hear()
+
+
+class _TLSSender(_Sender):
+    """The same over TLS, where a readable socket may hold nothing for us, and a writable one may accept nothing."""
+
+    _sock: ssl.SSLSocket
+
+    def hear(self) -> None:
+        """Raise UpstreamSpokeError unless the socket holds nothing but TLS's own records, such as session tickets."""
+        try:
+            self.first_byte = self._sock.recv(1)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as error:
+            raise UpstreamSpokeError("the upstream has closed the connection") from error
+        super().hear()
+
+    def _send(self, *pieces: Chunk) -> None:
+        ends_at = time.monotonic() + self._idle_seconds
+        # One buffer, because each send makes a record: copying costs nothing compared with encrypting.
+        view = memoryview(b"".join(pieces))
+        while view:
+            self._wait_until(ends_at)
+            try:
+                view = view[self._sock.send(view) :]
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                continue
+            except OSError:
+                # An upstream that has responded and closed resets what we still send; its response may be here.
+                self.hear()
+                raise

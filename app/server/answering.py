@@ -14,7 +14,7 @@ from typing import Any
 from gunicorn.http import wsgi
 
 from app.domain.security_headers import security_headers
-from app.streaming.interruption import is_tls
+from app.server.body import is_tls
 from app.streaming.rate import RateFloor
 
 #: How long a client may leave a small body unsent, in seconds. Uploads have limits of their own.

@@ -31,10 +31,10 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from app import metrics
 from app.server import answering
+from app.server.body import SERVER_READS_ON_BYTES
 from app.server.draining import begin_draining
 from app.server.heads import MAX_HEAD_BYTES, Head, read_head
 from app.server.lingering import Discarder, DiscardLimits
-from app.streaming.inbound import SERVER_READS_ON_BYTES
 
 #: How long a head may take from its first byte to its end.
 HEAD_SECONDS = 15.0
@@ -337,7 +337,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         return result
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """As gunicorn does it, with a way for the application to end the connection (`inbound.end_connection`)."""
+        """As gunicorn does it, with a way for the application to end the connection (`body.end_connection`)."""
         req.body.close_connection = req.force_close
         # Neither a body that stops coming nor an answer that nobody reads may hold a thread for ever. Where there is no
         # body, the answer's own sending sees to that, and asks the kernel less.

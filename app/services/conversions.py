@@ -37,7 +37,7 @@ from app.services.polls import PolledJobs
 from app.services.ports import JobLedger, ModelStore
 from app.services.results import ResultKeeper, lease_name
 from app.services.transfers import TransferKind, TransferSlots
-from app.services.uploads import OpenBody, UploadRunner
+from app.services.uploads import ClientBody, UploadRunner
 
 log = structlog.get_logger(__name__)
 
@@ -95,23 +95,14 @@ class ConversionService:
     clock: Callable[[], datetime]
     new_deadline: Callable[[], Deadline]
 
-    def init_job(
-        self,
-        user_id: str,
-        boundary: str,
-        open_body: OpenBody,
-        context: CallContext,
-        *,
-        announced_bytes: int | None = None,
-    ) -> JobView:
-        """Stream a multipart body to the converter and return the job that it started.
+    def init_job(self, user_id: str, boundary: str, body: ClientBody, context: CallContext) -> JobView:
+        """Stream a multipart message to the converter and return the job that it started.
 
-        `announced_bytes` is the body's size, where it is known (RFC 9110, section 8.6).
         Raises ActiveJobConflictError (with the running job as `active_job`), UploadInProgressError,
-        UploadCapacityError, what the body itself is guilty of, ConverterRejectedError, UploadOutcomeUnknownError.
+        UploadCapacityError, what reading the body raises, ConverterRejectedError, UploadOutcomeUnknownError.
         """
         try:
-            started = self.uploads.run(user_id, boundary, open_body, context, announced_bytes=announced_bytes)
+            started = self.uploads.run(user_id, boundary, body, context)
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
         self.polled_jobs.forget(started.job.job_id)

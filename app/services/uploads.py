@@ -1,15 +1,16 @@
 """One upload, from its lease to its job.
 
-Before the body is read: a place, the user's upload lease, and the converter's word that no job is running. While it
-streams: the lease is kept. After it: exactly one of a job with an owner, a certain refusal, or an unknown outcome that
-is looked into before it is reported.
+Before the body is read, an upload needs a slot, the user's upload lease, and a converter that lists no running job of
+the user's. While the body streams, the lease is renewed. The outcome is exactly one of a job with an owner, a certain
+refusal, and an unknown outcome; before the last is reported, the converter's list is searched for the job.
 """
 
 import contextlib
 import uuid
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -30,13 +31,18 @@ from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import Transfer, TransferKind, TransferSlots
 from app.streaming import Chunk
-from app.streaming.interruption import Interruption
 from app.streaming.multipart import UploadFacts, UploadMessage
+from app.streaming.progress import UploadProgress
 
 log = structlog.get_logger(__name__)
 
-#: Gives the request body; the first argument is to be called as bytes arrive, the second may end the waiting for them.
-OpenBody = Callable[[Callable[[int], None], Interruption], Iterable[Chunk]]
+
+class ClientBody(Protocol):
+    """A client's multipart message as it arrives, and the progress of the upload that it is."""
+
+    progress: UploadProgress
+
+    def __iter__(self) -> Generator[Chunk, None, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +88,26 @@ class UploadRunner:
         self._clock = clock
         self._new_deadline = new_deadline
 
-    def run(
-        self,
-        user_id: str,
-        boundary: str,
-        open_body: OpenBody,
-        context: CallContext,
-        *,
-        announced_bytes: int | None = None,
-    ) -> StartedJob:
-        """Stream a client's multipart body to the converter as `user_id`'s and return the job that it started."""
+    def run(self, user_id: str, boundary: str, body: ClientBody, context: CallContext) -> StartedJob:
+        """Stream a client's multipart message to the converter as `user_id`'s and return the job that it started."""
         upload_id = uuid.uuid4().hex
         with (
             self._slots.transfer(TransferKind.UPLOAD, user_id) as transfer,
             self._leases.held(lease_name(user_id), upload_id, error=UploadInProgressError) as lease,
         ):
             self.require_no_running_job(user_id, context)
-            interruption = Interruption()
-            # Closed here and not when it is forgotten: what reads the body may hold the connection until then.
-            with contextlib.closing(_kept_alive(open_body, lease, interruption, transfer)) as source:
+            # Closed here, and not when it is garbage: it uses the client's connection until then.
+            with contextlib.closing(_arriving(body, transfer, lease)) as chunks:
                 message = UploadMessage(
-                    source,
+                    chunks,
                     boundary,
                     user_id,
                     max_parts=self._max_parts,
                     wants_digest=self._wants_digest,
-                    interruption=interruption,
+                    progress=body.progress,
                 )
                 try:
-                    job = self._send(user_id, upload_id, message, context, announced_bytes)
+                    job = self._send(user_id, upload_id, message, context)
                 finally:
                     metrics.DROPPED_IDENTITIES().inc(message.facts.dropped_identities)
             facts = message.facts
@@ -137,15 +134,8 @@ class UploadRunner:
         if self._leases.is_held(lease_name(user_id)):
             raise UploadInProgressError("the user's upload lease is held")
 
-    def _send(
-        self,
-        user_id: str,
-        upload_id: str,
-        message: UploadMessage,
-        context: CallContext,
-        announced_bytes: int | None,
-    ) -> Job:
-        """Send the message and note the job that came of it."""
+    def _send(self, user_id: str, upload_id: str, message: UploadMessage, context: CallContext) -> Job:
+        """Send the message and record the job that it started."""
         upload = JobRecord(upload_id, user_id, None, "", None, self._clock(), None)
         try:
             self._ledger.open_upload(upload_id, user_id, upload.started_at)
@@ -154,7 +144,7 @@ class UploadRunner:
             self._writes.add(LEDGER, f"upload {upload_id}", lambda: self._ledger.discard_upload(upload_id))
             raise
         try:
-            job = self._converter.create_job(message, context, announced_bytes=announced_bytes)
+            job = self._converter.create_job(message, context)
             return self._noted(upload, job, message.facts)
         except (UploadOutcomeUnknownError, OwnershipMismatchError) as failure:
             # An answer with somebody else's job is as good as none.
@@ -176,14 +166,11 @@ class UploadRunner:
         return job
 
 
-def _kept_alive(
-    open_body: OpenBody, lease: HeldLease, interruption: Interruption, transfer: Transfer
-) -> Generator[Chunk, None, None]:
-    """The body's chunks, with the lease kept as they arrive, and once more before the answer is waited for."""
-
-    def progress(bytes_read: int) -> None:
-        transfer.reached(bytes_read)
-        lease.keep()
-
-    yield from open_body(progress, interruption)
+def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generator[Chunk, None, None]:
+    """Pass the body's chunks on, and renew the lease as they arrive and once more before the response is awaited."""
+    with contextlib.closing(iter(body)) as chunks:
+        for chunk in chunks:
+            transfer.reached(body.progress.received_bytes)
+            lease.keep()
+            yield chunk
     lease.keep(at_once=True)

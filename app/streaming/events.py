@@ -216,20 +216,14 @@ def parts(events: Iterator[Any]) -> Iterator[tuple[MultipartSegment, Iterator[Ch
     (HTML standard, "constructing the entry list").
     """
     for segment in events:
-        content = _content(events)
+        # Up to the None that ends the part; every part has its end, or the events raise.
+        content: Iterator[Chunk] = iter(events.__next__, None)
         if segment.filename == "":
             first = next(content, None)
             if first is None:
                 continue
             content = chain([first], content)
         yield segment, content
-
-
-def _content(events: Iterator[Any]) -> Iterator[Chunk]:
-    for event in events:  # pragma: no branch - every part has its end, or the events raise
-        if event is None:
-            return
-        yield event
 
 
 def too_many_parts(max_parts: int) -> PayloadTooLargeError:

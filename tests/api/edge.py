@@ -21,7 +21,7 @@ from app.domain.job import Job, JobStatus
 from app.domain.model import Model
 from app.library.migrating import migrate
 from app.services.conversions import Download, JobView
-from app.streaming.interruption import Interruption
+from app.streaming.inbound import RequestBody
 from tests.support.processes import wait_until
 from tests.support.seen_statuses import made_up
 
@@ -71,18 +71,10 @@ class FakeConversions:
         if self.failure is not None:
             raise self.failure
 
-    def init_job(
-        self,
-        user_id: str,
-        boundary: str,
-        open_body: Callable[..., Any],
-        _context: Any,
-        *,
-        announced_bytes: int | None = None,
-    ) -> JobView:
+    def init_job(self, user_id: str, boundary: str, body: RequestBody, _context: Any) -> JobView:
         self._answer("init", user_id, boundary)
-        self.announced_bytes = announced_bytes
-        self.body = b"".join(open_body(lambda _read: None, Interruption()))
+        self.announced_bytes = body.progress.announced_bytes
+        self.body = b"".join(body)
         return self.view
 
     def check_upload(self, user_id: str, _context: Any) -> None:

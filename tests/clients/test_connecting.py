@@ -14,7 +14,7 @@ import pytest
 from app.clients.transport import NotConnectedFailure, Timeouts, Upstream, UpstreamFailure
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
-from tests.clients.upstreams import WATCHDOG, LocalServer, Wire, answer
+from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Wire, answer
 from tests.support.addresses import Resolve, resolve, unanswering
 from tests.support.certificates import write_certificate
 from tests.support.processes import wait_until
@@ -34,7 +34,7 @@ def call(url: str, ca_file: Path | None = None) -> object:
 
 
 def upload(url: str, ca_file: Path | None = None) -> object:
-    return UploadTransport(url, WATCHDOG, ca_file).post("/x", [b"x"], timeouts=TIMEOUTS, headers={})
+    return UploadTransport(url, WATCHDOG, ca_file).post("/x", Chunks([b"x"]), timeouts=TIMEOUTS, headers={})
 
 
 def seconds_until_not_connected(ask: Callable[[], object]) -> float:

@@ -81,7 +81,7 @@ def test_in_front_of_a_large_body_a_token_of_more_than_a_minute_is_fetched_again
     clients.tokens.service_token("converter:job.write", call_context())
     clients.clock.now = 61
     clients.converter._uploads = Uploads(201, b'{"job_id": "job-1"}')  # type: ignore[assignment]
-    clients.converter.create_job(message(), call_context(), announced_bytes=announced_bytes)
+    clients.converter.create_job(message(announced_bytes=announced_bytes), call_context())
     assert clients.token_source.scopes == scopes
 
 
@@ -91,7 +91,7 @@ def test_an_upload_with_a_revoked_token_can_be_tried_again(clients: Clients, sta
     clients.converter._uploads = Uploads(status, b"no")  # type: ignore[assignment]
     for failure in (IDPUnavailableError, ServiceClientUnauthorizedError):
         with pytest.raises(GatewayError) as caught:
-            clients.converter.create_job(message(), call_context(), announced_bytes=10)
+            clients.converter.create_job(message(announced_bytes=10), call_context())
         assert type(caught.value) is failure
     assert len(clients.token_source.scopes) == 2
 

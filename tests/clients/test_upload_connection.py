@@ -1,6 +1,5 @@
 """The connection of an upload: it hears an upstream that speaks before it is done, over TCP and over TLS."""
 
-import contextlib
 import hashlib
 import socket
 import ssl
@@ -13,10 +12,8 @@ from typing import Self
 import pytest
 
 from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts, UpstreamResponse
-from app.clients.upload import UploadTransport
-from app.clients.upload_connection import _Sender, _TLSSender
-from app.streaming.interruption import Interruption
-from tests.clients.upstreams import WATCHDOG, LocalServer, Request, Talk, Wire, answer
+from app.clients.upload import UploadTransport, _Sender, _TLSSender
+from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Request, Talk, Wire, answer
 from tests.support.certificates import write_certificate
 
 IDLE_SECONDS = 20.0
@@ -42,7 +39,7 @@ class Far:
         self.transport = UploadTransport(self.server.url, WATCHDOG, certificate)
 
     def post(self, chunks: Iterator[bytes], idle_seconds: float = IDLE_SECONDS) -> UpstreamResponse:
-        return self.transport.post("/jobs", chunks, timeouts=Timeouts(5, idle_seconds, None), headers={})
+        return self.transport.post("/jobs", Chunks(chunks), timeouts=Timeouts(5, idle_seconds, None), headers={})
 
 
 Reach = Callable[[Talk], Far]
@@ -196,7 +193,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_a_byte_is_sent(
 
     try:
         with pytest.raises(NotConnectedFailure):
-            stranger.post("/jobs", chunks(), timeouts=Timeouts(5, 5, None), headers={})
+            stranger.post("/jobs", Chunks(chunks()), timeouts=Timeouts(5, 5, None), headers={})
     finally:
         far.server.close()
     assert taken == []
@@ -258,19 +255,15 @@ def test_tls_that_breaks_without_a_word_of_the_upstream_is_told_as_it_is() -> No
 
 
 def test_tls_that_breaks_after_bytes_are_gone_is_no_connection_that_was_not_made(certificate: Path) -> None:
-    """It looks the same to urllib3, and another try would be a second job."""
+    """Another try would be a second job."""
 
-    class Breaking(Interruption):
-        @contextlib.contextmanager
-        def hearing(self, sock: socket.socket, hear: Callable[[], None]) -> Iterator[None]:
-            yield
-            raise ssl.SSLError("broken")
+    def breaking() -> Iterator[bytes]:
+        yield BLOCK
+        raise ssl.SSLError("broken")
 
     far = Far(lambda wire: wire.wait_for_end(), certificate)
     try:
         with pytest.raises(ResponseLostFailure):
-            far.transport.post(
-                "/jobs", iter([BLOCK]), timeouts=Timeouts(5, 5, None), headers={}, interruption=Breaking()
-            )
+            far.post(breaking())
     finally:
         far.server.close()

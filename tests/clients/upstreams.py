@@ -4,7 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
 from app.domain.basic_credentials import basic_authorization
 from app.streaming.multipart import UploadMessage
+from app.streaming.progress import UploadProgress
 from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
 from tests.support.fakes import FakeTokenSource
 
@@ -269,10 +270,29 @@ class MockedAdapter(HTTPAdapter):
 MOCKED_SEND = f"{__name__}.MockedAdapter.send"
 
 
-def message(data: bytes = b"model bytes", source: Iterator[bytes] | None = None) -> UploadMessage:
+def message(
+    data: bytes = b"model bytes", source: Iterator[bytes] | None = None, *, announced_bytes: int | None = None
+) -> UploadMessage:
     """An upload of alice's that is ready to be sent."""
     body = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m.onnx"\r\n\r\n' + data + b"\r\n--b--\r\n"
-    return UploadMessage(source if source is not None else iter([body]), "b", "alice", max_parts=10)
+    return UploadMessage(
+        source if source is not None else iter([body]),
+        "b",
+        "alice",
+        max_parts=10,
+        progress=UploadProgress(announced_bytes),
+    )
+
+
+class Chunks:
+    """Any body for an upload."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self.progress = UploadProgress()
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
 
 
 @dataclass

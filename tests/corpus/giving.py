@@ -38,10 +38,10 @@ def give(content_type: str, arrivals: Iterable[Chunk]) -> Given:
     given: list[bytes] = []
     code = None
     try:
-        given.extend(bytes(chunk) for chunk in recomposition.chunks())
+        given.extend(bytes(chunk) for chunk in recomposition)
     except GatewayError as failure:
         code = failure.entry.code
-    return Given(recomposition.content_type, b"".join(given), is_whole=recomposition.is_whole, code=code)
+    return Given(recomposition.content_type, b"".join(given), is_whole=recomposition.progress.is_whole, code=code)
 
 
 def cut(body: bytes, *points: int) -> Iterator[bytes]:

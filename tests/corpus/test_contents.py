@@ -74,7 +74,7 @@ def test_content_arrives_byte_for_byte_in_process(name: str) -> None:
         recomposition = UploadMessage(
             arrivals(body.as_bytes(), seed), BOUNDARY, USER_ID, max_parts=MAX_PARTS, wants_digest=True
         )
-        out = b"".join(recomposition.chunks())
+        out = b"".join(recomposition)
         found = read_by_multipart(recomposition.content_type, out)
         assert hashes(found[1:]) == hashes(expected)
         assert recomposition.facts.model_sha256 == hashlib.sha256(CONTENTS[name]).hexdigest()
@@ -84,7 +84,7 @@ def test_thousand_reference_images_arrive_byte_for_byte_in_process() -> None:
     body, expected = message(CONTENTS["random"], images=IMAGES)
 
     recomposition = UploadMessage(arrivals(body.as_bytes(), 1), BOUNDARY, USER_ID, max_parts=MAX_PARTS)
-    out = b"".join(recomposition.chunks())
+    out = b"".join(recomposition)
 
     assert hashes(read_by_multipart(recomposition.content_type, out)[1:]) == hashes(expected)
 

@@ -299,7 +299,7 @@ def test_no_multipart_form_costs_much(edge: Edge, megabytes: float) -> None:
 
 def recompose(body: Iterable[bytes]) -> None:
     with suppress(GatewayError):
-        for _ in UploadMessage(body, "b", "alice", max_parts=2_000).chunks():
+        for _ in UploadMessage(body, "b", "alice", max_parts=2_000):
             pass
 
 

@@ -301,11 +301,11 @@ class FakeConverter:
             raise self.promotion
         return self.promotion
 
-    def create_job(self, message: UploadMessage, context: CallContext, *, announced_bytes: int | None = None) -> Job:
+    def create_job(self, message: UploadMessage, context: CallContext) -> Job:
         self.calls.append("create")
         if self.create is not None:
             return self.create(message)
-        self.sent = b"".join(message.chunks())
+        self.sent = b"".join(message)
         return a_job("new-job", "queued")
 
 

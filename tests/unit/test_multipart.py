@@ -11,11 +11,11 @@ import pytest
 from multipart import ParserLimitReached
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from app.streaming.content import MAX_FIELD_BYTES
 from app.streaming.events import MAX_PART_HEADERS, MessageEvents
 from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import (
     JOIN_BELOW_BYTES,
-    MAX_FIELD_BYTES,
     UploadMessage,
     canonical_content_type,
     parse_boundary,
@@ -43,7 +43,7 @@ def recompose(
     data: bytes | Iterable[bytes], *, boundary: str = "b", max_parts: int = 100
 ) -> tuple[UploadMessage, bytes]:
     message = UploadMessage([data] if isinstance(data, bytes) else data, boundary, "alice", max_parts=max_parts)
-    return message, b"".join(message.chunks())
+    return message, b"".join(message)
 
 
 def outbound_boundary(message: UploadMessage) -> str:
@@ -60,9 +60,8 @@ MODEL = part("model", b"\x00\x01\r\n--model", "m.onnx", "Content-Type: applicati
 def test_facts_are_learnt_on_the_way() -> None:
     message, _ = recompose(inbound(part("platform", b"KL730"), MODEL, part("user_id", b"bob"), part("x", b"\xff")))
     facts = message.facts
-    assert message.is_whole
+    assert message.progress.is_whole
     assert (facts.filename, facts.model_bytes, facts.parts, facts.dropped_identities) == ("m.onnx", 11, 4, 1)
-    assert facts.fields == {"platform": "KL730", "x": "\ufffd"}
 
 
 def test_the_boundary_is_fresh_for_every_message() -> None:
@@ -83,7 +82,7 @@ def test_what_arrived_goes_out_before_more_is_asked_for(size: int) -> None:
             yield b"x" * size
         yield b"\r\n--b--\r\n"
 
-    for chunk in UploadMessage(source(), "b", "alice", max_parts=10).chunks():
+    for chunk in UploadMessage(source(), "b", "alice", max_parts=10):
         given_out += chunk.count(b"x")
     assert given_out >= 100 * size
 
@@ -91,7 +90,7 @@ def test_what_arrived_goes_out_before_more_is_asked_for(size: int) -> None:
 def test_a_large_arrival_goes_out_as_it_is_and_is_not_copied() -> None:
     arrival = b"x" * (1 << 20)
     source = [b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n', arrival, b"\r\n--b--\r\n"]
-    chunks = list(UploadMessage(source, "b", "alice", max_parts=10).chunks())
+    chunks = list(UploadMessage(source, "b", "alice", max_parts=10))
     assert next(chunk for chunk in chunks if len(chunk) == len(arrival)) is arrival
 
 
@@ -100,14 +99,14 @@ def test_the_digest_is_of_what_a_lent_buffer_held_and_not_of_what_it_holds_by_th
     head = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
     source = lent([head, *pieces, b"\r\n--b--\r\n"])
     message = UploadMessage(source, "b", "alice", max_parts=10, wants_digest=True)
-    for _ in message.chunks():
+    for _ in message:
         pass
     assert message.facts.model_sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 def test_tiny_parts_at_hand_go_out_together() -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="ref_images[]"; filename="i"\r\n\r\n1\r\n'
-    chunks = list(UploadMessage([part * 1000 + b"--b--\r\n"], "b", "alice", max_parts=1000).chunks())
+    chunks = list(UploadMessage([part * 1000 + b"--b--\r\n"], "b", "alice", max_parts=1000))
     assert len(chunks) < 20
 
 
@@ -122,7 +121,7 @@ def test_a_part_that_claims_to_say_who_asks_is_dropped_wherever_it_stands(filena
     assert [(one[0], one[2]) for one in read_by_multipart(message, out)][:2] == [("user_id", b"alice"), ("a", b"1")]
     assert out.count(b"user_id") == 1
     assert message.facts.dropped_identities == 3
-    assert message.is_whole
+    assert message.progress.is_whole
 
 
 def test_an_empty_message_still_says_who_asks() -> None:
@@ -166,8 +165,8 @@ def test_a_malformed_message_is_refused_and_its_end_never_given_out(data: bytes)
     message = UploadMessage([data] if data else [], "b", "alice", max_parts=10)
     given: list[bytes] = []
     with pytest.raises(InvalidRequestError):
-        given.extend(message.chunks())
-    assert not message.is_whole
+        given.extend(message)
+    assert not message.progress.is_whole
     assert f"--{outbound_boundary(message)}--".encode() not in b"".join(given)
 
 
@@ -184,13 +183,13 @@ def test_when_the_source_fails_its_failure_comes_out_and_no_end(failure: Excepti
     message = UploadMessage(source(), "b", "alice", max_parts=10)
     given: list[bytes] = []
     with pytest.raises(type(failure)) as caught:
-        given.extend(message.chunks())
+        given.extend(message)
     assert caught.value is failure
-    assert not message.is_whole
+    assert not message.progress.is_whole
     assert f"--{outbound_boundary(message)}--".encode() not in b"".join(given)
     with pytest.raises(RuntimeError, match="once"):
-        next(message.chunks())
-    assert not message.is_whole
+        next(iter(message))
+    assert not message.progress.is_whole
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
@@ -198,12 +197,12 @@ def test_a_message_cut_anywhere_near_its_end_is_never_whole(cut: int) -> None:
     data = inbound(MODEL)
     whole = len(data) - len(b"\r\n")  # the last line break is not needed
     if cut <= 2:
-        assert recompose(data[: len(data) - cut])[0].is_whole
+        assert recompose(data[: len(data) - cut])[0].progress.is_whole
         return
     message = UploadMessage([data[: whole - cut + 2]], "b", "alice", max_parts=10)
     with pytest.raises(InvalidRequestError):
-        list(message.chunks())
-    assert not message.is_whole
+        list(message)
+    assert not message.progress.is_whole
 
 
 # --- limits

@@ -1,7 +1,7 @@
 """The services joined to fakes: everything real above the ports and the clients, everything remembered below."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,7 +18,8 @@ from app.services.polls import polled_jobs
 from app.services.quota import LibraryQuota
 from app.services.results import ResultKeeper
 from app.services.transfers import TransferSlots
-from app.services.uploads import OpenBody, UploadRunner
+from app.services.uploads import UploadRunner
+from app.streaming.progress import UploadProgress
 from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
 from tests.support.fakes import (
     FakeConverter,
@@ -37,19 +38,24 @@ BODY = (
 )
 
 
-def a_body(*chunks: bytes | Exception) -> OpenBody:
-    """A request body that comes in these chunks (by default a whole one), reporting each as it arrives."""
+class FakeBody:
+    """A request body that arrives in these chunks, or fails where one of them is an exception."""
 
-    def open_body(on_progress: Callable[[int], None], _interruption: object) -> Iterable[bytes]:
-        total = 0
-        for chunk in chunks or (BODY,):
+    def __init__(self, chunks: Iterable[bytes | Exception]) -> None:
+        self.progress = UploadProgress()
+        self._chunks = chunks
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        for chunk in self._chunks:
             if isinstance(chunk, Exception):
                 raise chunk
-            total += len(chunk)
-            on_progress(total)
+            self.progress.received_bytes += len(chunk)
             yield chunk
 
-    return open_body
+
+def a_body(*chunks: bytes | Exception) -> FakeBody:
+    """A request body of these chunks, by default a whole one."""
+    return FakeBody(chunks or (BODY,))
 
 
 def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:

@@ -1,6 +1,6 @@
 """One upload's outcomes: what becomes of its row, its lease and its place, for every way in which it can go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -27,8 +27,9 @@ from app.errors import (
 )
 from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import UploadMessage
+from app.streaming.progress import UploadProgress
 from tests.support.fakes import a_job, call_context
-from tests.unit.services.bench import BODY, Bench, a_body
+from tests.unit.services.bench import BODY, Bench, FakeBody, a_body
 
 PENDING, ASSIGNED, GONE = "pending", "assigned", "gone"
 
@@ -69,7 +70,7 @@ def test_the_row_is_written_before_the_body_is_sent_and_the_lease_is_held(bench:
 def raising(failure: GatewayError, *, after_body: bool) -> Callable[[UploadMessage], Job]:
     def create(message: UploadMessage) -> Job:
         if after_body:
-            for _ in message.chunks():
+            for _ in message:
                 pass
         raise failure
 
@@ -147,7 +148,7 @@ def losing_the_answer(bench: Bench, *, job_id: str | None) -> None:
     """The converter starts the job, or does not, and its answer never comes."""
 
     def create(message: UploadMessage) -> Job:
-        for _ in message.chunks():
+        for _ in message:
             pass
         if job_id is not None:
             bench.has_job(job_id, "alice")
@@ -271,68 +272,71 @@ def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
 
 
 def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_answer(bench: Bench) -> None:
-    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
+    def chunks() -> Iterator[bytes]:
         for start in range(0, len(BODY), 20):
             bench.monotonic.advance(10)
-            on_progress(start)
             yield BODY[start : start + 20]
 
-    bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+    bench.uploads.run("alice", "b", FakeBody(chunks()), call_context())
     arrivals = -(-len(BODY) // 20)
     assert len(bench.leases.renewals) == arrivals // 2 + 1
 
 
 def test_a_lost_lease_ends_the_upload_without_its_end(bench: Bench) -> None:
-    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
+    def chunks() -> Iterator[bytes]:
         yield BODY[:60]
         bench.leases.holders["upload:alice"] = "another"
         bench.monotonic.advance(20)
-        on_progress(60)
         yield BODY[60:]
 
     with pytest.raises(UploadInProgressError):
-        bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+        bench.uploads.run("alice", "b", FakeBody(chunks()), call_context())
     assert row_of(bench) == GONE
     assert bench.leases.holders == {"upload:alice": "another"}
 
 
-def test_the_body_is_let_go_at_once_when_the_upload_fails_between_two_reads(bench: Bench) -> None:
-    let_go: list[bool] = []
+def test_body_is_closed_before_the_lease_is_released_when_the_upload_fails_between_two_reads(bench: Bench) -> None:
+    """Reading uses the client's connection until then, which the failure's response needs."""
+    leases_at_close: list[str] = []
 
-    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
-        try:
-            yield b"--b\r\nno header\r\n\r\n"
-            yield BODY
-        finally:
-            let_go.append(True)
+    class Body:
+        progress = UploadProgress()
 
+        def __iter__(self) -> Generator[bytes, None, None]:
+            try:
+                yield b"--b\r\nno header\r\n\r\n"
+                yield BODY
+            finally:
+                leases_at_close.extend(bench.leases.holders)
+
+    body = Body()
     with pytest.raises(InvalidRequestError) as failure:
-        bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
-    assert let_go, "somebody still holds it, as this failure does"
-    assert failure.value
+        bench.uploads.run("alice", "b", body, call_context())
+    assert leases_at_close == ["upload:alice"]
+    assert failure.value  # holds the traceback, and with it everything that might close the body later
 
 
 def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(bench: Bench) -> None:
     sent = bytearray()
 
     def create(message: UploadMessage) -> Job:
-        for chunk in message.chunks():
+        for chunk in message:
             sent.extend(chunk)
         return a_job("new-job")
 
-    def open_body(on_progress: Callable[[int], None], _interruption: object) -> object:
+    def chunks() -> Iterator[bytes]:
         yield BODY
         bench.leases.holders["upload:alice"] = "another"
 
     bench.converter.create = create
     with pytest.raises(UploadInProgressError):
-        bench.uploads.run("alice", "b", open_body, call_context())  # type: ignore[arg-type]
+        bench.uploads.run("alice", "b", FakeBody(chunks()), call_context())
     assert b"--\r\n" not in sent[-4:]
 
 
 def test_a_job_that_was_started_is_told_also_when_the_ledger_fails_meanwhile(bench: Bench) -> None:
     def create(message: UploadMessage) -> Job:
-        for _ in message.chunks():
+        for _ in message:
             pass
         bench.ledger.failing = ModelStoreUnavailableError("down")
         return a_job("new-job")
@@ -393,7 +397,7 @@ def test_a_job_that_the_converter_calls_somebody_elses_is_not_given_out(bench: B
     """What became of the upload is unknown then; the row stays for the converter's list to settle."""
 
     def start(message: UploadMessage) -> Job:
-        b"".join(message.chunks())
+        b"".join(message)
         bench.has_job("new-job", "bob", user_id="bob")
         return bench.converter.jobs["new-job"]
 
@@ -407,7 +411,7 @@ def test_a_job_that_the_converter_calls_somebody_elses_is_not_given_out(bench: B
 def test_a_job_that_the_ledger_has_as_another_users_is_not_given_out(bench: Bench) -> None:
     """The converter answers 201 with the id of another user's job, and names nobody."""
     bench.knows_job("job-1", "bob")
-    bench.converter.create = lambda message: [*message.chunks()] and a_job("job-1")  # type: ignore[func-returns-value]
+    bench.converter.create = lambda message: [*message] and a_job("job-1")  # type: ignore[func-returns-value]
     with pytest.raises(UploadOutcomeUnknownError):
         upload(bench)
     with pytest.raises(JobNotFoundError):
@@ -419,7 +423,7 @@ def test_a_job_that_the_ledger_has_as_another_users_is_not_given_out(bench: Benc
 
 def test_the_job_that_the_list_shows_counts_where_the_answer_has_another_users(bench: Bench) -> None:
     def start(message: UploadMessage) -> Job:
-        b"".join(message.chunks())
+        b"".join(message)
         bench.knows_job("job-1", "bob")
         bench.has_job("job-2", "alice")
         return a_job("job-1")
@@ -432,7 +436,7 @@ def test_a_lost_uploads_job_is_not_taken_for_one_that_was_known_before(bench: Be
     """Two jobs run where one should: the one that has a row of its own is another upload's."""
 
     def lose(message: UploadMessage) -> Job:
-        b"".join(message.chunks())
+        b"".join(message)
         bench.knows_job("earlier", "alice")
         bench.has_job("later", "alice")
         raise UploadOutcomeUnknownError("the answer was lost")

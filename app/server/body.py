@@ -1,0 +1,149 @@
+"""Reading a request body from gunicorn as it arrives, past its buffers, and ending a connection with an unread one."""
+
+import contextlib
+import io
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gunicorn.http.body import Body, LengthReader
+
+from app.streaming import LENT_FROM_BYTES, Chunk
+from app.streaming.inbound import CHUNK_BYTES, Read, open_plain_reader
+from app.streaming.progress import UploadProgress
+
+#: How much of an unread body gunicorn reads on to keep a connection.
+SERVER_READS_ON_BYTES = 64 * 1024
+# A line of the processor's cache.
+_PAST_PAGE_BYTES = 64
+
+
+@contextlib.contextmanager
+def open_reader(environ: Mapping[str, Any], progress: UploadProgress, idle_seconds: float) -> Iterator[Read]:
+    """Give a function for `RequestBody` that reads what has arrived of a request body.
+
+    Every arrival is passed on at once: nobody waits until a buffer is full. A large chunk of a body of known length may
+    be lent. While the function waits it listens to the upstream (`UploadProgress.wait_for`). With another server, or a
+    body that was partly read already, the plain way of reading is used.
+    """
+    body: Any = environ["wsgi.input"]
+    if not isinstance(body, Body) or body.buf.tell():
+        with open_plain_reader(environ, progress, idle_seconds) as read:
+            yield read
+        return
+    has_length = isinstance(body.reader, LengthReader)
+    unreader = body.reader.unreader if has_length else body.reader.req.unreader
+    sock = unreader.sock
+    # Below gunicorn's parsers and not above them: they hold bytes back, which would be waited for in vain.
+    unreader.sock = client = _ClientSocket(sock, progress, idle_seconds)
+    try:
+        yield _length_reader(body.reader, client) if has_length else _chunked_reader(body.reader)
+    finally:
+        unreader.sock = sock
+        sock.settimeout(idle_seconds)
+
+
+def end_connection(environ: Mapping[str, Any]) -> None:
+    """Have the server announce in its response that the connection ends with it, because much of the body is unread.
+
+    gunicorn reads on for a little and then closes, although its response has promised to keep the connection; the
+    client's next request on it would be lost. Does nothing with another worker than ours.
+    """
+    close: Callable[[], None] | None = getattr(environ.get("wsgi.input"), "close_connection", None)
+    if close is not None:
+        close()
+
+
+def is_tls(sock: Any) -> bool:
+    """Return whether TLS lies between this socket's descriptor and its bytes."""
+    return hasattr(sock, "pending")
+
+
+class _ClientSocket:
+    """The client's socket as gunicorn's parsers read it; a read that waits also listens to the upstream.
+
+    Reads raise TimeoutError after the idle time, and UpstreamSpokeError.
+    """
+
+    def __init__(self, sock: Any, progress: UploadProgress, idle_seconds: float) -> None:
+        self._sock = sock
+        self._progress = progress
+        self._idle_seconds = idle_seconds
+        self.is_tls = is_tls(sock)
+        sock.settimeout(idle_seconds if self.is_tls else 0)
+
+    def recv(self, size: int) -> bytes:
+        if self.is_tls and not self._sock.pending():
+            # Bytes that TLS holds decrypted already would not make the descriptor readable.
+            self._progress.wait_for(self._sock, self._idle_seconds)
+        while True:
+            # Read first: there is nothing to wait for while bytes come as fast as they are passed on, and the sender
+            # listens to the upstream, too.
+            try:
+                data: bytes = self._sock.recv(size)
+            except BlockingIOError:
+                self._progress.wait_for(self._sock, self._idle_seconds)
+            else:
+                return data
+
+    def recv_into(self, buffer: memoryview, size: int) -> int:
+        while True:
+            try:
+                count: int = self._sock.recv_into(buffer, size)
+            except BlockingIOError:
+                self._progress.wait_for(self._sock, self._idle_seconds)
+            else:
+                return count
+
+
+def _chunked_reader(reader: Any) -> Read:
+    """Read what one arrival brings of a chunked body, past the buffers that would copy it four times."""
+
+    def read(_size: int) -> bytes:
+        # A piece is at most what one recv() returns, hence at most 1 MiB; an empty one would look like the end.
+        for piece in reader.parser:
+            if piece:
+                return bytes(piece)
+        reader.parser = None  # so that gunicorn knows that the body was read
+        return b""
+
+    return read
+
+
+def _length_reader(reader: LengthReader, client: _ClientSocket) -> Read:
+    """Read what one arrival brings of a body of known length, large chunks into one buffer that is lent."""
+    unreader = reader.unreader
+
+    def read(size: int) -> bytes:
+        data = bytes(unreader.read(None, read_ahead=min(size, reader.length)))
+        if len(data) > reader.length:  # a pipelined request follows in the same buffer
+            unreader.unread(data[reader.length :])
+            data = data[: reader.length]
+        # By this attribute gunicorn knows what it still has to read before the connection's next request.
+        reader.length -= len(data)
+        return data
+
+    if client.is_tls or reader.length < LENT_FROM_BYTES:
+        return read
+    buffer = _map_buffer(min(CHUNK_BYTES, reader.length))
+
+    def read_into_buffer(size: int) -> Chunk:
+        # What came with the head is in gunicorn's buffer, and the first read may have to answer `Expect` (the worker).
+        if unreader.buf.seek(0, io.SEEK_END) or "chunk" in vars(unreader):
+            return read(size)
+        count = client.recv_into(buffer, min(size, reader.length))
+        reader.length -= count
+        return buffer[:count] if count >= LENT_FROM_BYTES else bytes(buffer[:count])
+
+    return read_into_buffer
+
+
+def _map_buffer(size: int) -> memoryview:
+    """Return memory that is freed with the last view of it.
+
+    Not from the heap: it has an arena for each thread, and each arena would hold such a buffer for the next upload.
+    And not at the start of a page: the kernel's own pages start there, and on some processors a copy between addresses
+    that differ only in the page takes half as long again.
+    """
+    mapped = mmap.mmap(-1, _PAST_PAGE_BYTES + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return memoryview(mapped)[_PAST_PAGE_BYTES:]
