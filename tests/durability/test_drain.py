@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(90)
 UPLOADS = 4
 DRAIN_SECONDS = 1.2
 #: Longer than the drain, so that the uploads end after the listener has closed.
-UPLOAD_SECONDS = 3.0
+UPLOAD_SECONDS = 5.0
 #: gunicorn.conf.py's, within which everything must be over; here it is a matter of seconds.
 LIMIT_SECONDS = 20.0
 POLLS_PER_SECOND = 50
@@ -109,7 +109,7 @@ def test_a_stop_fails_no_request_but_refused_uploads(stack: ScaledStack) -> None
     assert failed == {}
     answered = [poll for poll in pollers.polls if poll.outcome == "200" and poll.is_connecting]
     refused = [poll for poll in pollers.polls if poll.outcome == "refused"]
-    assert len([poll for poll in answered if poll.began > told_at]) > POLLS_PER_SECOND * DRAIN_SECONDS * 0.4
+    assert len([poll for poll in answered if poll.began > told_at]) > POLLS_PER_SECOND * DRAIN_SECONDS * 0.2
     # Once refused, always refused: no poll was turned away while another was still let in.
     assert min(poll.ended for poll in refused) > max(poll.began for poll in answered)
 

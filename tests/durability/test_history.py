@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(60)
 
 MOST_REFRESHES = 5
 BUDGET_SECONDS = 1.0
-#: For two workers, a sandbox and other tests on two cores.
-SLACK_SECONDS = 1.5
+#: For a slow machine. A try that nothing ended would take 10 s.
+SLACK_SECONDS = 5.0
 
 
 def stale_jobs(stack: ScaledStack, person: Client, count: int) -> list[str]:

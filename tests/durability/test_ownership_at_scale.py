@@ -105,7 +105,7 @@ def test_slow_user_holds_up_nobody_else(stack: ScaledStack) -> None:
     """While one user's list call hangs, others' are answered at once, through either worker."""
     slow, quick = stack.person("slow"), stack.person("quick")
     stack.upload(quick)
-    stack.sandbox.fault(CONVERTER, call="list_jobs", user="slow", when="after", delay_seconds=2)
+    stack.sandbox.fault(CONVERTER, call="list_jobs", user="slow", when="after", delay_seconds=5)
     with Spread(stack, each=2) as spread, ThreadPoolExecutor(2) as threads:
         hanging = [
             threads.submit(ask, connection, slow, "GET", "/api/conversion/active") for connection in spread.all[:2]
@@ -117,7 +117,7 @@ def test_slow_user_holds_up_nobody_else(stack: ScaledStack) -> None:
         assert not any(future.done() for future in hanging)
         assert [future.result().status for future in hanging] == [200, 200]
 
-    assert took < 1.5
+    assert took < 4
 
 
 def test_foreign_ids_take_as_long_as_absent_ones(stack: ScaledStack) -> None:

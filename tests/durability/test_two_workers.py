@@ -109,13 +109,19 @@ def test_a_cookie_that_was_signed_out_is_refused_by_both_workers_within_a_second
         signed_out = ask(spread.all[turn % 2], person, "POST", "/auth/logout")
         assert signed_out.status in {200, 204}
         told_at = time.monotonic()
+        accepted_at: list[float] = []
 
         def is_dead(connection: RawConnection) -> bool:
-            return ask(connection, person, "GET", "/api/me").status == 401
+            began = time.monotonic()
+            dead = ask(connection, person, "GET", "/api/me").status == 401
+            if not dead:
+                accepted_at.append(began)
+            return dead
 
         for connection in spread.all:
             wait_until(partial(is_dead, connection), "the cookie is dead", every=0.05)
-        assert time.monotonic() - told_at < 1.5  # the second, and a slow machine's breath
+        # The start of a request counts, however long a slow machine then takes for it.
+        assert not [began for began in accepted_at if began - told_at > 1.0]
         assert [ask(connection, person, "POST", "/api/conversion/check").status for connection in spread.all] == [
             401
         ] * 2

@@ -98,7 +98,7 @@ def test_session_ends_with_the_logout_in_every_worker(stack: Stack) -> None:
                 connection.close()
 
     # Workers believe "not signed out" for a second.
-    wait_until(refused_by_all, "every worker refuses the copied cookie", seconds=3, every=0.2)
+    wait_until(refused_by_all, "every worker refuses the copied cookie", every=0.2)
 
 
 def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alice: Client) -> None:

@@ -57,7 +57,7 @@ def assert_nothing_was_whole(stack: Stack, client: Client, *, uploads: int = 1) 
         assert response.status_code in {201, 409, 503}, response.text
         return str(response.json()["job_id"]) if response.status_code == 201 else None
 
-    stack.sandbox.complete(wait_until(next_upload, "the next upload works", seconds=3))
+    stack.sandbox.complete(wait_until(next_upload, "the next upload works"))
     for connection in stack.connect_to_all_workers().values():
         with connection:
             body = model_upload()

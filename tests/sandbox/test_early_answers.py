@@ -57,7 +57,7 @@ def test_the_endings_in_rules_are_those_of_the_server() -> None:
 
 def test_close_closes_at_once_and_resets_who_sends_on(caller: Caller, wire: Wire) -> None:
     _refused(caller, wire, "close")
-    wait_until(lambda: _is_reset_or_ended(wire), "the connection has ended", seconds=2)
+    wait_until(lambda: _is_reset_or_ended(wire), "the connection has ended")
     with pytest.raises(ConnectionError):
         wire.send(MUCH)
 
@@ -65,7 +65,7 @@ def test_close_closes_at_once_and_resets_who_sends_on(caller: Caller, wire: Wire
 def test_close_with_unread_bytes_still_leaves_the_answer_to_be_read(caller: Caller, wire: Wire) -> None:
     caller.fault(CONVERTER, call="create_job", status=418, early="close", early_after=1000)
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * 500_000)
-    wait_until(lambda: _is_reset_or_ended(wire), "the connection has ended", seconds=2)
+    wait_until(lambda: _is_reset_or_ended(wire), "the connection has ended")
     assert wire.answer()[0] == 418
 
 
@@ -78,7 +78,7 @@ def test_linger_ends_its_direction_and_reads_on_for_a_while(caller: Caller, wire
     with pytest.raises(ConnectionError):
         # It reads 16 MB at most.
         wire.send(MUCH)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20
 
 
 def test_read_on_takes_the_whole_body_and_then_the_next_request(caller: Caller, wire: Wire) -> None:

@@ -89,7 +89,7 @@ def test_close_ends_idle_and_stalled_connections_and_their_threads(tmp_path: Pat
             time.sleep(0.01)
         started = time.monotonic()
         sandbox.close()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 30
         assert idle.rest() == stalled.rest() == b""
     caller.close()
     assert set(threading.enumerate()) <= before

@@ -259,7 +259,7 @@ class Round:
 
     def _repeat_logout(self, action: Action) -> None:
         assert action.client.clone().post("/auth/logout").status_code in {200, 204}
-        wait_until(lambda: action.client.get("/api/me").status_code == 401, "signed out everywhere", seconds=3)
+        wait_until(lambda: action.client.get("/api/me").status_code == 401, "signed out everywhere")
 
     def _jobs_of(self, action: Action) -> list[str]:
         return self._aftermath.jobs_at_the_converter(action.user_id)

@@ -30,7 +30,7 @@ SIDE_BY_SIDE = 8
 SLOTS = SIDE_BY_SIDE
 DEADLINE_SECONDS = 6.0
 #: For what is no waiting: several processes share two cores.
-SLACK_SECONDS = 2.5
+SLACK_SECONDS = 5.0
 _PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "i18n_key", "retryable", "blame", "request_id"}
 
 ENVIRONMENT = {

@@ -28,7 +28,7 @@ SHOWN_LOG_CHARACTERS = 6_000
 _FIRST_PORT, _LAST_PORT = 12_000, 32_000
 
 
-def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = 10.0, every: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = 30.0, every: float = 0.02) -> T:
     """Ask `condition` until it gives something true, and return that; AssertionError naming `what` at the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -107,7 +107,7 @@ class Child:
     def exit_code(self) -> int | None:
         return self._process.poll()
 
-    def wait_until_ready(self, is_ready: Callable[[], T | None], *, seconds: float = 30.0) -> T:
+    def wait_until_ready(self, is_ready: Callable[[], T | None], *, seconds: float = 60.0) -> T:
         """Wait for a condition; fails with the end of the log when the child ends first, or at the deadline."""
 
         def ready_or_dead() -> T | None:

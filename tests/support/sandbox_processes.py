@@ -11,7 +11,7 @@ from sandbox.member_center.register import Register
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER, SERVICES, URLs
 from tests.support.processes import Child, PythonChild, wait_until
 
-CONTROL_SECONDS = 10.0
+CONTROL_SECONDS = 30.0
 
 
 class SandboxProcesses:
@@ -66,7 +66,7 @@ class SandboxProcesses:
     def last_upload(self) -> dict[str, Any]:
         return self.uploads()[-1]
 
-    def ended_uploads(self, count: int, *, seconds: float = 10.0) -> list[dict[str, Any]]:
+    def ended_uploads(self, count: int, *, seconds: float = 30.0) -> list[dict[str, Any]]:
         """Wait until that many uploads have ended, one way or another, and return all."""
 
         def ended() -> list[dict[str, Any]] | None:

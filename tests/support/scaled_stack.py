@@ -17,7 +17,7 @@ from tests.support.clients import Client
 from tests.support.doors import Door
 from tests.support.stack import Stack
 
-_CONTROL_SECONDS = 10.0
+_CONTROL_SECONDS = 30.0
 _ADDRESSES = {
     MEMBER_CENTER: "VISIONA_OIDC_ISSUER",
     CONVERTER: "VISIONA_CONVERTER_BASE_URL",

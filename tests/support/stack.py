@@ -226,7 +226,7 @@ class Stack:
 
     def _is_ready(self) -> bool:
         try:
-            answer = requests.get(f"{self.direct_url}/readyz", timeout=5, verify=self._trusted)
+            answer = requests.get(f"{self.direct_url}/readyz", timeout=10, verify=self._trusted)
             return answer.status_code == 200
         except requests.RequestException:
             return False
@@ -282,7 +282,7 @@ class Stack:
         self.sandbox.complete(job_id)
         return job_id
 
-    def wait_for_status(self, client: Client, job_id: str, status: str, *, seconds: float = 10.0) -> dict[str, Any]:
+    def wait_for_status(self, client: Client, job_id: str, status: str, *, seconds: float = 30.0) -> dict[str, Any]:
         """Poll until the job has a status. The other worker may still show the one before, for a second."""
 
         def reached() -> dict[str, Any] | None:

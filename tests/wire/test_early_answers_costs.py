@@ -17,7 +17,7 @@ from tests.support.processes import sockets_of, wait_until
 from tests.support.stack import Stack
 
 #: Far below every time-out on the way (60 s), far above what it takes.
-PROMPT_SECONDS = 5.0
+PROMPT_SECONDS = 20.0
 #: These are decided by what stands in the body.
 _IN_THE_BODY = {"413 grown", "400 malformed part"}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -96,6 +96,6 @@ def test_an_early_answer_of_the_converters_ends_the_upload_at_once(stack: Stack,
         return sum(peer == converter_port for pid in stack.worker_pids() for _, (_, peer) in sockets_of(pid))
 
     # The one that is kept for polls and lists.
-    wait_until(lambda: connections() <= 1, "the upload's connection to the converter is closed", seconds=2)
+    wait_until(lambda: connections() <= 1, "the upload's connection to the converter is closed")
     stack.sandbox.clear_faults()
     assert stack.upload(stack.signed_in("alice")), "its lease or its slot is still held"

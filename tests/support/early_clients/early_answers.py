@@ -156,4 +156,4 @@ def _assert_nothing_is_left(stack: Stack) -> None:
         return sum((peer == converter_port) for pid in stack.worker_pids() for _, (_, peer) in sockets_of(pid))
 
     # A kept one for each thread that has polled at the same time as others, and that is two here.
-    wait_until(lambda: connections() <= 2, "the uploads' connections to the converter are closed", seconds=5)
+    wait_until(lambda: connections() <= 2, "the uploads' connections to the converter are closed")

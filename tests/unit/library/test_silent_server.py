@@ -19,7 +19,7 @@ from tests.support.postgresql import PostgreSQL
 from tests.support.processes import wait_until
 
 LIMIT_SECONDS = 5.0
-AT_ONCE_SECONDS = 0.5
+AT_ONCE_SECONDS = 2.0
 
 
 @pytest.fixture

@@ -90,9 +90,9 @@ def test_neither_a_refusal_nor_a_failure_leaves_a_file_open(monkeypatch: pytest.
 
 def test_taking_a_slot_costs_far_less_than_a_request() -> None:
     slots = HostSlots(None)
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(100):
         release = slots.acquire("alice", 2)
         assert release is not None
         release()
-    assert (time.perf_counter() - began) / 100 < 0.001
+    assert (time.thread_time() - began) / 100 < 0.001
