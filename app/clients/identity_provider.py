@@ -1,6 +1,6 @@
 """MC as the OpenID provider: discovery, keys, the token request of a sign-in, and userinfo.
 
-Each request is made once and enters a bulkhead that only sign-ins use (`SignInCall`). Discovery and keys are cached for
+Each request is made once and enters a bulkhead that only sign-ins use (`Call`). Discovery and keys are cached for
 an hour.
 
 A sign-in fails in one of three ways. IDPUnavailableError: MC gave no usable response (network, time, 5xx, 429, a
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from app.clients.id_tokens import ALGORITHMS, VerificationKey, read_keys, verify_claims, verify_signature
 from app.clients.member_center import MemberCenterClient
-from app.clients.retry import SignInCall, failures_as
+from app.clients.retry import Call, failures_as
 from app.clients.single_flight import SingleFlightCache
 from app.clients.token_responses import error_code, is_bearer_token
 from app.domain.call import CallContext
@@ -81,7 +81,7 @@ class IdentityProvider:
             SingleFlightCache,
             seconds=CACHE_SECONDS,
             max_entries=1,
-            wait=partial(member_center.wait, SignInCall.SIGN_IN),
+            wait=partial(member_center.wait, Call.SIGN_IN),
             monotonic=monotonic,
         )
         self._metadata: SingleFlightCache[str, Metadata] = cache(self._fetch_metadata)
@@ -142,10 +142,8 @@ class IdentityProvider:
         return urlunsplit(parts._replace(query=urlencode(query)))
 
     def _redeem(self, endpoint: str, form: Mapping[str, str], context: CallContext) -> Mapping[str, Any]:
-        with failures_as(IDPUnavailableError, SignInCall.SIGN_IN, "the token endpoint"):
-            response = self._member_center.request_token(
-                SignInCall.SIGN_IN, endpoint, form, self._authorization, context
-            )
+        with failures_as(IDPUnavailableError, Call.SIGN_IN, "the token endpoint"):
+            response = self._member_center.request_token(Call.SIGN_IN, endpoint, form, self._authorization, context)
         if response.is_success and "error" not in response.members:
             return response.members
         code = response.error_code
@@ -209,8 +207,8 @@ class IdentityProvider:
         self, url: str, context: CallContext, headers: Mapping[str, str] | None = None
     ) -> Mapping[str, Any]:
         # Only the path goes to the log: a query may hold secrets.
-        with failures_as(IDPUnavailableError, SignInCall.SIGN_IN, f"GET {urlsplit(url).path}"):
-            return self._member_center.get_json(SignInCall.SIGN_IN, url, context, headers)
+        with failures_as(IDPUnavailableError, Call.SIGN_IN, f"GET {urlsplit(url).path}"):
+            return self._member_center.get_json(Call.SIGN_IN, url, context, headers)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from app import metrics
-from app.clients.retry import Call, Retrier, UpstreamCall, failures_as
+from app.clients.retry import Call, Retrier, failures_as
 from app.clients.token_responses import DownloadToken, TokenResponse, read_download_token, read_service_token
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.clients.transport import (
@@ -71,7 +71,7 @@ class MemberCenterClient:
         self.tokens = ServiceTokens(self._fetch_service_token, monotonic, wait=partial(self.wait, Call.TOKEN))
 
     def get_json(
-        self, call: UpstreamCall, url: str, context: CallContext, headers: Mapping[str, str] | None = None
+        self, call: Call, url: str, context: CallContext, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """GET a JSON object. Raises an UpstreamFailure for any other response, and DeadlineExceededError."""
         response = self._send(call, "GET", url, context, headers=headers)
@@ -81,13 +81,13 @@ class MemberCenterClient:
 
     def request_token(
         self,
-        call: UpstreamCall,
+        call: Call,
         endpoint: str,
         form: Mapping[str, str],
         authorization: str,
         context: CallContext,
         *,
-        on_failure: Callable[[UpstreamFailure], None] | None = None,
+        on_failure: Callable[[UpstreamFailure], None] = lambda _failure: None,
     ) -> TokenResponse:
         """POST `form` to a token endpoint (RFC 6749, section 3.2). `on_failure` is called for each try that fails.
 
@@ -102,7 +102,7 @@ class MemberCenterClient:
                 raise
             return TokenResponse(response.status, {})
 
-    def wait(self, call: UpstreamCall, event: threading.Event, seconds: float) -> bool:
+    def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
         """Wait for another thread's `call` (see `Bulkhead.wait`); raises IDPUnavailableError if too many wait."""
         with failures_as(IDPUnavailableError, call):
             return self._retrier.wait(call, event, seconds)
@@ -181,7 +181,7 @@ class MemberCenterClient:
 
     def _send(
         self,
-        call: UpstreamCall,
+        call: Call,
         method: str,
         url: str,
         context: CallContext,
@@ -189,7 +189,7 @@ class MemberCenterClient:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         json: Any = None,
-        on_failure: Callable[[UpstreamFailure], None] | None = None,
+        on_failure: Callable[[UpstreamFailure], None] = lambda _failure: None,
     ) -> UpstreamResponse:
         """Return a response whose status is a 2xx or a 4xx other than 429. Raises an UpstreamFailure for any other."""
 

@@ -1,8 +1,8 @@
-"""The retry matrix: one table, from which the tenacity policies are made.
+"""The retry matrix (docs/upstreams.md): one table, from which the tenacity policies are made.
 
-When a call is tried again, how often, after which wait, and how long a try may take stands here and nowhere else.
-There is no jitter: single flight has already gathered the callers. Control calls share their request's deadline: each
-try's time is clipped to what is left, and no wait is begun that cannot end in time.
+When a call is retried, how often, after which wait, and how long a try may take stands here and nowhere else. There is
+no jitter, because single flight has already merged the callers. Control calls share their request's deadline: each
+try's time is clipped to what is left, and no wait begins that cannot end in time.
 """
 
 import threading
@@ -14,8 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
-from tenacity.stop import stop_base
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_chain, wait_fixed
 
 from app import metrics
 from app.clients.bulkhead import Bulkhead, BulkheadFullFailure
@@ -39,8 +38,18 @@ T = TypeVar("T")
 Sleep = Callable[[float], None]
 
 
-class UpstreamCall(StrEnum):
-    """A call to an upstream; its value names it in logs and metrics."""
+class Call(StrEnum):
+    """A call to an upstream. Its value names it in logs and metrics."""
+
+    TOKEN = "mc.token"  # noqa: S105 - a name
+    DOWNLOAD_TOKEN = "mc.download_token"  # noqa: S105 - a name
+    #: Discovery, keys, the token request and userinfo of a sign-in.
+    SIGN_IN = "mc.sign_in"
+    GET_JOB = "converter.get_job"
+    LIST_JOBS = "converter.list_jobs"
+    PROMOTE = "converter.promote"
+    CREATE_JOB = "converter.create_job"
+    GET_FILE = "faa.get_file"
 
     @property
     def upstream(self) -> str:
@@ -49,35 +58,11 @@ class UpstreamCall(StrEnum):
 
     @property
     def bulkhead(self) -> str:
-        """The bulkhead that the call enters: its upstream's, if it has none of its own."""
-        return self.upstream
+        """The bulkhead that the call enters: its upstream's, or for sign-ins their own.
 
-
-class Call(UpstreamCall):
-    """The calls that are made for people who are signed in."""
-
-    TOKEN = "mc.token"  # noqa: S105 - a name
-    DOWNLOAD_TOKEN = "mc.download_token"  # noqa: S105 - a name
-    GET_JOB = "converter.get_job"
-    LIST_JOBS = "converter.list_jobs"
-    PROMOTE = "converter.promote"
-    CREATE_JOB = "converter.create_job"
-    GET_FILE = "faa.get_file"
-
-
-class SignInCall(UpstreamCall):
-    """The calls that sign somebody in: discovery, keys, the token request and userinfo.
-
-    Anybody can cause them, so that they have a bulkhead of their own: outsiders cannot take the places of the calls
-    for people who are signed in. They are made once. A code is good for one request, and the person can try again.
-    """
-
-    SIGN_IN = "mc.sign_in"
-
-    @property
-    def bulkhead(self) -> str:
-        """Their own bulkhead."""
-        return self.value
+        Anybody can start a sign-in, and must not take the slots of the calls for people who are signed in.
+        """
+        return self.value if self is Call.SIGN_IN else self.upstream
 
 
 #: The upstreams, in the order of the calls.
@@ -89,7 +74,7 @@ _WAITS = (1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """One row of the matrix. `waits_seconds` has one wait a retry; `timeouts` are those of each try."""
+    """One row of the matrix. `waits_seconds` has one wait per retry; `timeouts` are those of each try."""
 
     retried_on: tuple[type[UpstreamFailure], ...]
     waits_seconds: tuple[float, ...]
@@ -100,55 +85,47 @@ class RetryPolicy:
         """The first try and the retries."""
         return 1 + len(self.waits_seconds)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Return whether a body is streamed, which may take as long as it needs."""
+        return self.timeouts.total_seconds is None
 
-def _control(seconds: float, retried_on: tuple[type[UpstreamFailure], ...] = _TRANSIENT) -> RetryPolicy:
-    return RetryPolicy(retried_on, _WAITS, Timeouts(min(5.0, seconds), seconds, seconds))
+
+def _control(seconds: float) -> RetryPolicy:
+    return RetryPolicy(_TRANSIENT, _WAITS, Timeouts(min(5.0, seconds), seconds, seconds))
 
 
 _STREAM = Timeouts(connect_seconds=5.0, idle_seconds=60.0, total_seconds=None)
 
-MATRIX: Mapping[UpstreamCall, RetryPolicy] = {
+MATRIX: Mapping[Call, RetryPolicy] = {
     Call.TOKEN: _control(10.0),
     Call.DOWNLOAD_TOKEN: _control(10.0),
+    # A code is good for one request, and the person can try again.
+    Call.SIGN_IN: RetryPolicy((), (), Timeouts(5.0, 10.0, 10.0)),
     Call.GET_JOB: _control(10.0),
     Call.LIST_JOBS: _control(10.0),
     Call.PROMOTE: _control(30.0),
-    # After the first byte nothing can be sent again: the body is gone, and a job may have come of it.
+    # After the first byte nothing can be sent again: the body is gone, and it may have started a job.
     Call.CREATE_JOB: RetryPolicy((NotConnectedFailure,), _WAITS, _STREAM),
-    # After the first body byte a retry goes on with Range; it is one of the same retries.
+    # After the first byte of the body a retry resumes with Range; it counts like any other.
     Call.GET_FILE: RetryPolicy(_TRANSIENT, _WAITS, _STREAM),
-    SignInCall.SIGN_IN: RetryPolicy((), (), Timeouts(5.0, 10.0, 10.0)),
 }
 
-
-_KINDS = tuple(
-    failure.kind
-    for failure in (
-        NotConnectedFailure,
-        ResponseLostFailure,
-        BodyCutFailure,
-        ServerFailure,
-        UnusableResponseFailure,
-        BulkheadFullFailure,
-    )
-)
-
-#: Threads of a worker that may wait for one upstream's control calls; the rest are for all other requests.
+#: How many threads of a worker may wait for one upstream's control calls. The others are for all other requests.
 SLOTS = WORKER_THREADS * 5 // 8
 #: The same for sign-ins.
 SIGN_IN_SLOTS = WORKER_THREADS // 4
 
 
 class Retrier:
-    """Runs calls by the matrix. Thread-safe. `sleep` is injected, and so are the rows in tests.
+    """Makes calls by the matrix. Thread-safe. `sleep` is injected, and so are the rows in tests.
 
-    Control calls enter a bulkhead. Streamed ones do not: they are long by nature, and have the places
-    for transfers as their bound.
+    Control calls enter a bulkhead. Streamed calls do not: they take long by nature, and the transfer slots bound them.
     """
 
     def __init__(
         self,
-        matrix: Mapping[UpstreamCall, RetryPolicy] = MATRIX,
+        matrix: Mapping[Call, RetryPolicy] = MATRIX,
         sleep: Sleep = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -156,7 +133,7 @@ class Retrier:
         self._sleep = sleep
         self._monotonic = monotonic
         self.bulkheads: Mapping[str, Bulkhead] = {
-            name: Bulkhead(SIGN_IN_SLOTS if name == SignInCall.SIGN_IN.bulkhead else SLOTS, limits)
+            name: Bulkhead(SIGN_IN_SLOTS if name == Call.SIGN_IN.bulkhead else SLOTS, limits)
             for name, limits in _control_limits(matrix).items()
         }
         self.health = UpstreamHealth(monotonic)
@@ -165,117 +142,94 @@ class Retrier:
 
     def run(
         self,
-        call: UpstreamCall,
+        call: Call,
         deadline: Deadline,
-        attempt: Callable[[Timeouts], T],
+        send: Callable[[Timeouts], T],
         *,
-        has_begun: Callable[[], bool] | None = None,
-        on_failure: Callable[[UpstreamFailure], None] | None = None,
+        has_begun: Callable[[], bool] = lambda: False,
+        on_failure: Callable[[UpstreamFailure], None] = lambda _failure: None,
     ) -> T:
-        """Call `attempt` with each try's time-outs until it returns, or the row or the deadline forbids another try.
+        """Call `send` with each try's timeouts until it returns, or the row or the deadline forbids another try.
 
-        A streamed body is not bound by the deadline: once `has_begun` returns true, only the row counts. `on_failure`
-        is called for each try that fails. Raises DeadlineExceededError if the deadline ended the call, else the last
-        try's UpstreamFailure.
+        Once `has_begun` returns true, a streamed body has begun to arrive and the deadline does not count any more.
+        `on_failure` is called for each try that fails. Raises DeadlineExceededError if the deadline ended the call,
+        else the last try's UpstreamFailure.
         """
         policy = self.matrix[call]
-        is_streamed = policy.timeouts.total_seconds is None
-        bulkhead = None if is_streamed else self.bulkheads[call.bulkhead]
-        stop: stop_base = stop_after_attempt(policy.tries) | _StopWhenWaitOutlives(deadline, has_begun)
-        if bulkhead is not None:
-            stop |= _StopWhenFull(bulkhead, call)
+        bulkhead = None if policy.is_streamed else self.bulkheads[call.bulkhead]
+
+        def is_last_try(state: RetryCallState) -> bool:
+            if state.attempt_number >= policy.tries:
+                return True
+            # So many calls of this kind hang that a retry would only hold a thread that other requests need.
+            if bulkhead is not None and bulkhead.is_full(call):
+                return True
+            return not has_begun() and state.upcoming_sleep >= deadline.remaining_seconds()
+
         retrying = Retrying(
-            stop=stop,
+            stop=is_last_try,
             wait=wait_chain(*(wait_fixed(seconds) for seconds in policy.waits_seconds or (0.0,))),
             retry=retry_if_exception_type(policy.retried_on),
             sleep=self._sleep,
-            before_sleep=lambda state: _log_try(call, state),
+            before_sleep=lambda state: _log_retry(call, state),
             reraise=True,
         )
         try:
             with nullcontext() if bulkhead is None else bulkhead.entered(call):
-                return retrying(
-                    lambda: self._observed(call, attempt, self._clipped(policy.timeouts, deadline), on_failure)
-                )
+                return retrying(lambda: self._try(call, send, _clipped(policy.timeouts, deadline), on_failure))
         except UpstreamFailure as failure:
-            # With a full bulkhead it was not even tried.
-            count_failure(call, failure)
+            count_failure(call, failure)  # one that found the bulkhead full was not even tried
             metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, failure.kind).inc()
             log.warning(
                 "upstream.failed", call=call.value, kind=failure.kind, status=failure.status, reason=str(failure)
             )
-            is_bound = not is_streamed if has_begun is None else not has_begun()
+            # An upload has no body that arrives: its idle time is not the deadline's doing.
+            is_bound = call is not Call.CREATE_JOB and not has_begun()
             if is_bound and failure.is_timeout and deadline.is_spent:
                 raise DeadlineExceededError(f"{call.value} ran into the request's deadline") from failure
             raise
 
-    def _observed(
+    def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
+        """Wait for another thread's `call` to end (see `Bulkhead.wait`). May raise BulkheadFullFailure."""
+        return self.bulkheads[call.bulkhead].wait(call, event, seconds)
+
+    def _try(
         self,
-        call: UpstreamCall,
-        attempt: Callable[[Timeouts], T],
+        call: Call,
+        send: Callable[[Timeouts], T],
         timeouts: Timeouts,
-        on_failure: Callable[[UpstreamFailure], None] | None,
+        on_failure: Callable[[UpstreamFailure], None],
     ) -> T:
-        """One try, counted. What is raised but an UpstreamFailure is not the upstream's doing."""
+        """Make one try, and count it. Any exception but an UpstreamFailure is not the upstream's fault."""
         metrics.UPSTREAM_TRIES(call.upstream, call.value).inc()
         started = self._monotonic()
         try:
-            outcome = attempt(timeouts)
+            outcome = send(timeouts)
         except UpstreamFailure as failure:
             count_failure(call, failure)
             self.health.note(call.upstream, failure.kind)
-            if on_failure is not None:
-                on_failure(failure)
+            on_failure(failure)
             raise
         finally:
             metrics.UPSTREAM_SECONDS(call.upstream, call.value).observe(self._monotonic() - started)
         self.health.note(call.upstream, ANSWERED)
         return outcome
 
-    def wait(self, call: UpstreamCall, event: threading.Event, seconds: float) -> bool:
-        """Wait for another thread's `call` to end (see `Bulkhead.wait`). May raise BulkheadFullFailure."""
-        return self.bulkheads[call.bulkhead].wait(call, event, seconds)
 
-    @staticmethod
-    def _clipped(timeouts: Timeouts, deadline: Deadline) -> Timeouts:
-        if timeouts.total_seconds is None:
-            return timeouts
-        left = deadline.remaining_seconds()
-        if left <= 0:
-            raise DeadlineExceededError("no time is left for another call")
-        return Timeouts(
-            connect_seconds=min(timeouts.connect_seconds, left),
-            idle_seconds=min(timeouts.idle_seconds, left),
-            total_seconds=min(timeouts.total_seconds, left),
-        )
+def _clipped(timeouts: Timeouts, deadline: Deadline) -> Timeouts:
+    if timeouts.total_seconds is None:
+        return timeouts
+    left = deadline.remaining_seconds()
+    if left <= 0:
+        raise DeadlineExceededError("no time is left for another call")
+    return Timeouts(
+        connect_seconds=min(timeouts.connect_seconds, left),
+        idle_seconds=min(timeouts.idle_seconds, left),
+        total_seconds=min(timeouts.total_seconds, left),
+    )
 
 
-class _StopWhenWaitOutlives(stop_base):
-    """Stop when the next wait would end at or after the deadline, unless a body is streaming already."""
-
-    def __init__(self, deadline: Deadline, has_begun: Callable[[], bool] | None) -> None:
-        self._deadline = deadline
-        self._has_begun = has_begun
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        if self._has_begun is not None and self._has_begun():
-            return False
-        return retry_state.upcoming_sleep >= self._deadline.remaining_seconds()
-
-
-class _StopWhenFull(stop_base):
-    """Stop when so many calls of this kind hang that a retry would only hold a thread that other requests need."""
-
-    def __init__(self, bulkhead: Bulkhead, call: UpstreamCall) -> None:
-        self._bulkhead = bulkhead
-        self._call = call
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        del retry_state
-        return self._bulkhead.is_full(self._call)
-
-
-def _control_limits(matrix: Mapping[UpstreamCall, RetryPolicy]) -> dict[str, dict[str, float]]:
+def _control_limits(matrix: Mapping[Call, RetryPolicy]) -> dict[str, dict[str, float]]:
     """Return the time limit in seconds of each control call, by bulkhead."""
     limits: dict[str, dict[str, float]] = {}
     for call, policy in matrix.items():
@@ -285,7 +239,7 @@ def _control_limits(matrix: Mapping[UpstreamCall, RetryPolicy]) -> dict[str, dic
 
 
 @contextmanager
-def failures_as(error: type[GatewayError], call: UpstreamCall, what: str = "") -> Iterator[None]:
+def failures_as(error: type[GatewayError], call: Call, what: str = "") -> Iterator[None]:
     """Raise `error` for an UpstreamFailure of the block, and count it as a failure of `call`.
 
     The reason begins with `what`. The cause is cut off: exceptions of the libraries below may hold codes and tokens.
@@ -298,24 +252,34 @@ def failures_as(error: type[GatewayError], call: UpstreamCall, what: str = "") -
         raise error(f"{what}: {reason}" if what else reason, retry_after_seconds=failure.retry_after_seconds) from None
 
 
-def count_failure(call: UpstreamCall, failure: UpstreamFailure) -> None:
-    """Count a try's failure, once, whoever notices it: some answers turn out to be unusable when they are read."""
+def count_failure(call: Call, failure: UpstreamFailure) -> None:
+    """Count a try's failure once: some responses turn out to be unusable only when they are read."""
     if not failure.is_counted:
         failure.is_counted = True
         metrics.UPSTREAM_FAILURES(call.upstream, call.value, failure.kind).inc()
 
 
-def _begin_to_count(call: UpstreamCall) -> None:
+_FAILURES = (
+    NotConnectedFailure,
+    ResponseLostFailure,
+    BodyCutFailure,
+    ServerFailure,
+    UnusableResponseFailure,
+    BulkheadFullFailure,
+)
+
+
+def _begin_to_count(call: Call) -> None:
     """Begin with zeros: a series that begins with its first failure would show no increase."""
     metrics.UPSTREAM_TRIES(call.upstream, call.value)
     metrics.UPSTREAM_RETRIES(call.upstream, call.value)
     metrics.UPSTREAM_SECONDS(call.upstream, call.value)
-    for kind in _KINDS:
-        metrics.UPSTREAM_FAILURES(call.upstream, call.value, kind)
-        metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, kind)
+    for failure in _FAILURES:
+        metrics.UPSTREAM_FAILURES(call.upstream, call.value, failure.kind)
+        metrics.UPSTREAM_GIVEN_UP(call.upstream, call.value, failure.kind)
 
 
-def _log_try(call: UpstreamCall, state: RetryCallState) -> None:
+def _log_retry(call: Call, state: RetryCallState) -> None:
     metrics.UPSTREAM_RETRIES(call.upstream, call.value).inc()
     failure = state.outcome.exception() if state.outcome else None
     log.info(

@@ -32,7 +32,7 @@ from app.api import problem, signin
 from app.api.context import EXTENSION
 from app.api.session import configure_sessions, current_session
 from app.bootstrap import build_identity_provider, build_member_center
-from app.clients.retry import MATRIX, Retrier, RetryPolicy, SignInCall
+from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
 from app.config import Settings, load_settings
 from app.domain.identity import Identity
@@ -90,7 +90,7 @@ def rsa_key(name: str) -> RSAKey:
 
 
 @dataclass
-class Call:
+class ReceivedRequest:
     """One request that the provider received."""
 
     method: str
@@ -130,7 +130,7 @@ class OIDCProvider:
         self.answers: dict[str, Answer] = {}
         self.signing_key: RSAKey | ECKey = rsa_key("first")
         self.published_keys: list[dict[str, Any]] | None = None
-        self.calls: list[Call] = []
+        self.calls: list[ReceivedRequest] = []
         self.secrets: list[str] = [CLIENT_SECRET]
         #: Answers that hang wait for this, so that no test leaves a thread behind.
         self.is_over = threading.Event()
@@ -167,7 +167,7 @@ class OIDCProvider:
     def _application(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = Request(environ)
         self.calls.append(
-            Call(request.method, request.path, dict(request.headers), dict(request.form.items(multi=False)))
+            ReceivedRequest(request.method, request.path, dict(request.headers), dict(request.form.items(multi=False)))
         )
         usual: dict[str, Answer] = {
             "/.well-known/openid-configuration": self._discovery,
@@ -368,8 +368,8 @@ def make_world(
         }
     )
     revoked = FakeRevokedSessions()
-    row = MATRIX[SignInCall.SIGN_IN] if seconds is None else RetryPolicy((), (), Timeouts(seconds, seconds, seconds))
-    retrier = Retrier({**MATRIX, SignInCall.SIGN_IN: row})
+    row = MATRIX[Call.SIGN_IN] if seconds is None else RetryPolicy((), (), Timeouts(seconds, seconds, seconds))
+    retrier = Retrier({**MATRIX, Call.SIGN_IN: row})
     app = Flask("gateway-under-test")
     app.extensions[EXTENSION] = SimpleNamespace(
         settings=loaded,

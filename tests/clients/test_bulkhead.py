@@ -7,12 +7,12 @@ from contextlib import ExitStack
 import pytest
 
 from app.clients.bulkhead import Bulkhead, BulkheadFullFailure
-from app.clients.retry import MATRIX, SIGN_IN_SLOTS, SLOTS, Call, Retrier, SignInCall, UpstreamCall
+from app.clients.retry import MATRIX, SIGN_IN_SLOTS, SLOTS, Call, Retrier
 from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts
 from app.config import WORKER_THREADS
 from app.domain.call import Deadline
 
-CONTROL_CALLS = [call for call in MATRIX if MATRIX[call].timeouts.total_seconds is not None]
+CONTROL_CALLS = [call for call in Call if not MATRIX[call].is_streamed]
 
 
 class Clock:
@@ -254,7 +254,7 @@ def test_a_stalled_upstream_leaves_threads_for_others() -> None:
 def test_sign_ins_that_hang_take_no_places_of_the_calls_for_people_who_are_signed_in(inside: ExitStack) -> None:
     retrier = Retrier()
     for _ in range(SIGN_IN_SLOTS):
-        inside.enter_context(retrier.bulkheads[SignInCall.SIGN_IN.bulkhead].entered(SignInCall.SIGN_IN))
+        inside.enter_context(retrier.bulkheads[Call.SIGN_IN.bulkhead].entered(Call.SIGN_IN))
     assert retrier.run(Call.TOKEN, Deadline(60), lambda _timeouts: "token") == "token"
     assert SIGN_IN_SLOTS + SLOTS < WORKER_THREADS
 
@@ -268,12 +268,12 @@ def test_a_call_of_a_sign_in_is_made_once() -> None:
         raise NotConnectedFailure("refused")
 
     with pytest.raises(NotConnectedFailure):
-        Retrier().run(SignInCall.SIGN_IN, Deadline(60), fails)
+        Retrier().run(Call.SIGN_IN, Deadline(60), fails)
     assert tries == [Timeouts(connect_seconds=5, idle_seconds=pytest.approx(10), total_seconds=pytest.approx(10))]
 
 
 @pytest.mark.parametrize("hanging", CONTROL_CALLS)
-def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging: UpstreamCall) -> None:
+def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging: Call) -> None:
     bulkhead = Retrier().bulkheads[hanging.bulkhead]
     bulkhead._patience_seconds = 0
     with ExitStack() as inside:
@@ -285,9 +285,7 @@ def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging:
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
-def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(
-    call: UpstreamCall, clock: Clock, inside: ExitStack
-) -> None:
+def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(call: Call, clock: Clock, inside: ExitStack) -> None:
     waits: list[float] = []
     retrier = Retrier(sleep=waits.append)
     bulkhead = impatient(clock, places=1, **{call.value: 10})

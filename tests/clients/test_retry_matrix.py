@@ -1,6 +1,6 @@
 """The retry matrix, row by row and failure by failure: how many tries, which waits, which failure in the end.
 
-What the design's section 6 says stands here a second time, as data, and is compared with `MATRIX`; the cases are made
+The contract (docs/upstreams.md) stands here a second time, as data, and is compared with `MATRIX`. The cases are made
 from `Call`, so that a new call without a row, a caller and an expectation fails.
 """
 
@@ -12,7 +12,7 @@ import requests
 import responses
 import urllib3
 
-from app.clients.retry import MATRIX, Call, SignInCall
+from app.clients.retry import MATRIX, Call
 from app.clients.transport import (
     NotConnectedFailure,
     ResponseLostFailure,
@@ -24,6 +24,7 @@ from app.clients.transport import (
 )
 from app.errors import GatewayError
 from tests.clients.upstreams import JOB, MOCKED_SEND, Clients, Sink, message
+from tests.support.calls import SERVICE_CALLS
 from tests.support.fakes import call_context
 
 BASE = "http://upstream.test"
@@ -31,7 +32,7 @@ BASE = "http://upstream.test"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of section 6."""
+    """A row of the contract."""
 
     retries: int
     timeouts: Timeouts
@@ -43,7 +44,7 @@ CONTROL_10 = Timeouts(connect_seconds=5, idle_seconds=10, total_seconds=10)
 CONTROL_30 = Timeouts(connect_seconds=5, idle_seconds=30, total_seconds=30)
 STREAM = Timeouts(connect_seconds=5, idle_seconds=60, total_seconds=None)
 
-SECTION_6: dict[Call, Row] = {
+CONTRACT: dict[Call, Row] = {
     Call.TOKEN: Row(2, CONTROL_10),
     Call.DOWNLOAD_TOKEN: Row(2, CONTROL_10),
     Call.GET_JOB: Row(2, CONTROL_10),
@@ -202,27 +203,26 @@ def reply_to(call: Call, **fields: object) -> responses.Response:
 
 
 def expected_tries(call: Call, *, was_sent: bool) -> int:
-    row = SECTION_6[call]
+    row = CONTRACT[call]
     return 1 if row.only_unsent and was_sent else 1 + row.retries
 
 
-@pytest.mark.parametrize("call", Call)
-def test_every_row_says_what_section_6_says(call: Call) -> None:
-    row, policy = SECTION_6[call], MATRIX[call]
+@pytest.mark.parametrize("call", SERVICE_CALLS)
+def test_every_row_is_as_the_contract_says(call: Call) -> None:
+    row, policy = CONTRACT[call], MATRIX[call]
     assert policy.waits_seconds == row.waits
-    assert policy.tries == row.retries + 1
     assert policy.timeouts == row.timeouts
     assert set(policy.retried_on) == (
         {NotConnectedFailure} if row.only_unsent else {NotConnectedFailure, ResponseLostFailure, ServerFailure}
     )
 
 
-@pytest.mark.parametrize("table", [MATRIX, SECTION_6, CALLERS, METHODS, GOOD, UNAVAILABLE, STATUSES])
+@pytest.mark.parametrize("table", [MATRIX, CONTRACT, CALLERS, METHODS, GOOD, UNAVAILABLE, STATUSES])
 def test_no_call_is_forgotten(table: dict[Call, object]) -> None:
-    assert set(table) - set(SignInCall) == set(Call)
+    assert set(table) - {Call.SIGN_IN} == set(SERVICE_CALLS)
 
 
-@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_a_good_answer_takes_one_try_and_no_wait(call: Call, clients: Clients) -> None:
     result, tries = outcome_of(clients, call, reply_to(call, body=GOOD[call]), UpstreamResponse(201, {}, GOOD[call]))
     assert not isinstance(result, str) or result == "at"
@@ -231,46 +231,46 @@ def test_a_good_answer_takes_one_try_and_no_wait(call: Call, clients: Clients) -
 
 
 @pytest.mark.parametrize("failure", UNSENT)
-@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_a_failure_to_connect_is_retried_by_every_row(call: Call, failure: str, clients: Clients) -> None:
     result, tries = outcome_of(clients, call, reply_to(call, body=UNSENT[failure]()), NotConnectedFailure(failure))
     assert result == UNAVAILABLE[call]
     assert tries == expected_tries(call, was_sent=False)
-    assert clients.sleep.waits == list(SECTION_6[call].waits)
+    assert clients.sleep.waits == list(CONTRACT[call].waits)
 
 
 @pytest.mark.parametrize("failure", LOST)
-@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_a_lost_answer_is_retried_unless_a_body_was_sent(call: Call, failure: str, clients: Clients) -> None:
     result, tries = outcome_of(clients, call, reply_to(call, body=LOST[failure]()), ResponseLostFailure(failure))
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == expected_tries(call, was_sent=True)
-    assert clients.sleep.waits == list(SECTION_6[call].waits[: tries - 1])
+    assert clients.sleep.waits == list(CONTRACT[call].waits[: tries - 1])
 
 
 @pytest.mark.parametrize("status", SERVER_ERRORS)
-@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_a_5xx_is_retried_unless_a_body_was_sent(call: Call, status: int, clients: Clients) -> None:
     result, tries = outcome_of(
         clients, call, reply_to(call, body=b"oops", status=status), ServerFailure("5xx", status=status)
     )
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == expected_tries(call, was_sent=True)
-    assert clients.sleep.waits == list(SECTION_6[call].waits[: tries - 1])
+    assert clients.sleep.waits == list(CONTRACT[call].waits[: tries - 1])
 
 
 @pytest.mark.parametrize("received", [b"", b"half"])
-@pytest.mark.parametrize("call", [call for call in Call if call is not Call.CREATE_JOB])
+@pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.CREATE_JOB])
 def test_a_body_cut_off_while_reading_is_retried(call: Call, received: bytes, clients: Clients) -> None:
     reply = reply_to(call, body=received, headers={"Content-Length": "100"}, auto_calculate_content_length=False)
     result, tries = outcome_of(clients, call, reply, ResponseLostFailure(""))
     assert result == UNAVAILABLE[call]
     assert tries == expected_tries(call, was_sent=True)
-    assert clients.sleep.waits == list(SECTION_6[call].waits)
+    assert clients.sleep.waits == list(CONTRACT[call].waits)
 
 
 @pytest.mark.parametrize("status", REDIRECTS)
-@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_a_redirect_is_neither_followed_nor_retried(call: Call, status: int, clients: Clients) -> None:
     headers = {"Location": "http://elsewhere.test/"}
     result, tries = outcome_of(
@@ -286,7 +286,7 @@ def test_a_redirect_is_neither_followed_nor_retried(call: Call, status: int, cli
 
 @pytest.mark.parametrize(
     ("call", "status", "code"),
-    [(call, status, code) for call in Call for status, code in STATUSES[call].items()],
+    [(call, status, code) for call in SERVICE_CALLS for status, code in STATUSES[call].items()],
 )
 def test_a_4xx_has_its_own_meaning_and_is_not_retried(call: Call, status: int, code: str, clients: Clients) -> None:
     result, tries = outcome_of(
@@ -327,7 +327,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
-@pytest.mark.parametrize("call", [call for call in Call if call is not Call.GET_FILE])
+@pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.GET_FILE])
 def test_a_whole_but_unusable_answer_is_not_retried(call: Call, nonsense: str, clients: Clients) -> None:
     body = NONSENSE[nonsense]
     uploads = UnusableResponseFailure("too large") if len(body) > 1 << 20 else UpstreamResponse(200, {}, body)
@@ -338,7 +338,7 @@ def test_a_whole_but_unusable_answer_is_not_retried(call: Call, nonsense: str, c
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, gzip"])
-@pytest.mark.parametrize("call", [call for call in Call if call is not Call.CREATE_JOB])
+@pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.CREATE_JOB])
 def test_an_encoded_answer_is_refused_unread(call: Call, encoding: str, clients: Clients) -> None:
     reply = reply_to(call, body=b"\x1f\x8b", headers={"Content-Encoding": encoding})
     result, tries = outcome_of(clients, call, reply, UpstreamResponse(200, {}, b""))
@@ -346,7 +346,7 @@ def test_an_encoded_answer_is_refused_unread(call: Call, encoding: str, clients:
     assert tries == 1
 
 
-@pytest.mark.parametrize("call", [call for call in Call if call is not Call.CREATE_JOB])
+@pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.CREATE_JOB])
 def test_a_second_try_that_works_is_the_answer(call: Call, clients: Clients) -> None:
     method, path = METHODS[call]
     with responses.RequestsMock(target=MOCKED_SEND) as mock:

@@ -10,6 +10,7 @@ from tests.faults import (
     test_fault_matrix_results,
     test_fault_matrix_tokens,
 )
+from tests.support.calls import SERVICE_CALLS
 from tests.support.fault_cells import COMMON, NOT_CONNECTED, WAYS, expected
 
 PLAYED = [
@@ -20,7 +21,7 @@ PLAYED = [
 ]
 
 
-@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_every_call_is_played_with_every_fault(call: Call) -> None:
     faults = {cell.fault for cell in PLAYED if cell.call is call}
 

@@ -6,6 +6,7 @@ import pytest
 
 from app.clients.retry import MATRIX, Call
 from app.errors import catalogue
+from tests.support.calls import SERVICE_CALLS
 from tests.support.fault_cells import COMMON, Cell, Expected, cells_of, expected
 from tests.support.fault_runs import ENVIRONMENT, SLACK_SECONDS, Outcome, play_all, verify_nothing_is_left
 from tests.support.scaled_stack import ScaledStack
@@ -15,7 +16,8 @@ DEADLINE_SECONDS = 2.0
 TRY_SECONDS = 4.0
 # A download's four calls and their tokens have to fit into it, too, so tokens are kept here.
 CELLS = cells_of(
-    *(call for call in Call if call is not Call.TOKEN), faults=[fault for fault in COMMON if fault.is_slow]
+    *(call for call in SERVICE_CALLS if call is not Call.TOKEN),
+    faults=[fault for fault in COMMON if fault.is_slow],
 )
 
 

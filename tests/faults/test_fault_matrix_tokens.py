@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.clients.retry import Call
+from tests.support.calls import SERVICE_CALLS
 from tests.support.fault_cells import NOT_CONNECTED, Cell, cells_of, expected
 from tests.support.fault_runs import (
     ENVIRONMENT,
@@ -20,7 +21,7 @@ from tests.support.fault_runs import (
 from tests.support.scaled_stack import ScaledStack
 
 CELLS = cells_of(Call.TOKEN)
-DOOR_CELLS = cells_of(*Call, faults=NOT_CONNECTED)
+DOOR_CELLS = cells_of(*SERVICE_CALLS, faults=NOT_CONNECTED)
 
 
 @pytest.fixture(scope="module")

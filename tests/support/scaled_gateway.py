@@ -23,7 +23,7 @@ from flask import Flask
 
 from app import create_app
 from app.bootstrap import build_gateway
-from app.clients.retry import MATRIX, Retrier, RetryPolicy, UpstreamCall
+from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
 from app.config import load_settings
 from app.server import answering, worker
@@ -33,9 +33,7 @@ DEFAULT_TRY_SECONDS = 1.0
 DEFAULT_WAIT_FACTOR = 0.02
 
 
-def scaled(
-    matrix: Mapping[UpstreamCall, RetryPolicy], *, try_seconds: float, wait_factor: float
-) -> dict[UpstreamCall, RetryPolicy]:
+def scaled(matrix: Mapping[Call, RetryPolicy], *, try_seconds: float, wait_factor: float) -> dict[Call, RetryPolicy]:
     """The same rows, with shorter waits and time-outs of at most `try_seconds`."""
 
     def row(policy: RetryPolicy) -> RetryPolicy:

@@ -126,7 +126,7 @@ def known_values() -> dict[str, set[str]]:
         label: here.values_of(label)
         for label in ("kind", "decision", "event", "outcome", "lost", "lease", "remnant", "state")
     }
-    calls = {call.value for call in Call} | {"mc.sign_in"}
+    calls = {call.value for call in Call}
     codes = {*catalogue(), "none"}
     return words | {
         "call": calls,
