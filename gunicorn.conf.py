@@ -17,8 +17,7 @@ from app.log import configure_logging
 from app.metrics import worker_started
 from app.metrics_files import count_as, forget_gauges, prepare_directory, restore_directory
 from app.server.memory import keep_freed_chunks
-from app.server.refusals import answer_refusals
-from app.server.worker import GatewayWorker, choose_worker_class
+from app.server.worker import GatewayWorker
 from app.services.sweep import SweepSchedule
 
 try:
@@ -48,9 +47,10 @@ class _StructuredLogger(Logger):
 bind = "127.0.0.1:8000"
 
 # Threads, because the work is waiting for upstreams; few processes, because caches and single flight are theirs.
-# Ours is gunicorn's gthread with an end that loses no request (app/server/worker.py).
+# Ours is gunicorn's gthread with a drain that loses no request (app/server/worker.py).
 GatewayWorker.drain_seconds = _settings.drain_seconds
-worker_class = choose_worker_class()
+GatewayWorker.security_headers = security_headers(is_https=_settings.is_https)
+worker_class = GatewayWorker
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 if workers < 1:  # what is no number, too (deploy/web_concurrency.pth)
     sys.stderr.write("WEB_CONCURRENCY must be a whole number of workers, at least 1.\n")
@@ -69,7 +69,7 @@ graceful_timeout = 120
 # nginx keeps its upstream connections for 60 s by default; being the one that closes first would race it.
 keepalive = 75
 
-# A client's header has to fit into nginx's 4 buffers of 8 KB first; our worker takes heads of 48 KB in all.
+# A client's head has to fit into nginx's 4 buffers of 8 KB first.
 limit_request_line = 8190
 limit_request_fields = 64
 # A field is counted with its line end, a request line without.
@@ -135,7 +135,6 @@ def post_worker_init(worker):
     `kill -RTMIN <worker>` has it write to stderr what each of its threads is doing: for a worker that seems stuck.
     """
     keep_freed_chunks()
-    answer_refusals(security_headers(is_https=_settings.is_https))
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
     worker_started(WORKER_THREADS)
     gateway = worker.wsgi.extensions["visiona"]

@@ -1,124 +1,95 @@
-"""Throwing away what still arrives on connections, on the thread of an event loop, without waiting for any of them.
+"""Ending connections without cutting off the last response.
 
-An answer that is given before the request's body has been read is lost if the connection is then closed: the kernel
-answers the bytes on their way with a reset, and a client that is hit by it while it sends may never look for an answer.
-So whoever ends a connection closes his own side, goes on reading until the other side is closed too, and closes then
-(RFC 9112, section 9.6). Here an event loop does the reading, so that a thousand such connections hold no thread.
+A response that comes before the whole request is lost if the connection is closed then: the kernel answers the bytes on
+their way with a reset, which reaches a client that is still sending before it reads. So a server closes its own side,
+reads on until the client closes too, and closes then (RFC 9112, section 9.6). Here the event loop does the reading, so
+that a thousand such connections hold no thread.
 """
 
 import contextlib
 import selectors
 import socket
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+#: How long a client may go on sending, and how long it may pause, in seconds. A pause is noticed within twice that.
+TOTAL_SECONDS, IDLE_SECONDS = 30.0, 2.0
 #: What one connection may take of one turn of the loop.
 TURN_BYTES = 1024 * 1024
-# On Linux, TCP then discards without copying; elsewhere the bytes land in the buffer, and nobody looks at them.
+# On Linux, TCP then discards without copying. Elsewhere the bytes land in the buffer.
 _DISCARD = getattr(socket, "MSG_TRUNC", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardLimits:
-    """How much is read of one connection, how long a pause may be, and how long it may take in all."""
-
-    max_bytes: int
-    idle_seconds: float
-    total_seconds: float
-
-
 @dataclass(slots=True)
-class _Discarded:
-    bytes_left: int
-    idle_seconds: float
-    idle_until: float
+class _Lingering:
+    conn: Any
     until: float
-    on_end: Callable[[bool], None]
+    check_at: float
+    has_sent: bool = False
+    is_closed: bool = False
 
 
-class Discarder:
-    """Connections whose bytes are thrown away. For the thread of the loop alone.
+class LingeringConnections:
+    """gunicorn connections that have had their last response. For the thread of the event loop only.
 
-    The loop's selector has to hold callables as `data` and to call them with the ready file object.
+    The loop calls the `data` of its selector's keys with the ready socket. `close` is called once for each connection.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        close: Callable[[Any], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._selector = selector
+        self._close = close
         self._monotonic = monotonic
         self._buffer = bytearray(TURN_BYTES)
-        # By the moment at which the pause becomes too long; whatever arrives sends a connection to the end.
-        self._held: OrderedDict[socket.socket, _Discarded] = OrderedDict()
+        # In the order of `check_at`.
+        self._connections: deque[_Lingering] = deque()
 
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def discard(self, sock: socket.socket, limits: DiscardLimits, on_end: Callable[[bool], None]) -> None:
-        """Throw away what arrives on a non-blocking socket, then call `on_end`, once, possibly at once.
-
-        Its argument is true if `max_bytes` were read, and false after the peer's end, an error, or too long a time.
-        The socket is out of the selector by then; to close it is the caller's. Idle limits must be the same for all
-        connections that are held at a time, or the shorter ones are noticed late.
-        """
-        now = self._monotonic()
-        held = _Discarded(
-            limits.max_bytes, limits.idle_seconds, now + limits.idle_seconds, now + limits.total_seconds, on_end
-        )
-        outcome = self._read(sock, held)
-        if outcome is not None:
-            on_end(outcome)
+    def add(self, conn: Any) -> None:
+        """Close our side of a connection, and read on until the client closes its own."""
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # the client has reset it
+            self._close(conn)
             return
-        self._held[sock] = held
-        self._selector.register(sock, selectors.EVENT_READ, self._on_readable)
+        now = self._monotonic()
+        lingering = _Lingering(conn, until=now + TOTAL_SECONDS, check_at=now + IDLE_SECONDS)
+        self._connections.append(lingering)
+        self._selector.register(conn.sock, selectors.EVENT_READ, lambda sock: self._read(sock, lingering))
 
     def expire(self) -> None:
-        """End what has paused or taken too long. To be called every now and then."""
+        """Close what has paused or sent for too long. To be called every second or so."""
         now = self._monotonic()
-        while self._held:
-            sock, held = next(iter(self._held.items()))
-            if min(held.idle_until, held.until) > now:
-                break
-            self._end(sock, is_all=False)
+        while self._connections and self._connections[0].check_at <= now:
+            lingering = self._connections.popleft()
+            if lingering.has_sent and now < lingering.until:
+                lingering.has_sent, lingering.check_at = False, now + IDLE_SECONDS
+                self._connections.append(lingering)
+            else:
+                self._end(lingering)
 
-    def cut_short(self, deadline: float) -> None:
-        """Have all that is held now end by a moment of the clock."""
-        for held in self._held.values():
-            held.until = min(held.until, deadline)
-            held.idle_until = min(held.idle_until, deadline)
-
-    @property
-    def next_expiry(self) -> float | None:
-        """The moment at which `expire` has something to do, if nothing arrives until then."""
-        for held in self._held.values():
-            return min(held.idle_until, held.until)
-        return None
-
-    def _on_readable(self, sock: socket.socket) -> None:
-        held = self._held[sock]
-        now = self._monotonic()
-        outcome = False if now >= held.until else self._read(sock, held)
-        if outcome is not None:
-            self._end(sock, is_all=outcome)
-            return
-        held.idle_until = min(now + held.idle_seconds, held.until)
-        self._held.move_to_end(sock)
-
-    def _read(self, sock: socket.socket, held: _Discarded) -> bool | None:
-        """One turn's reading. None: more may come; else what `on_end` is to be told."""
+    def _read(self, sock: socket.socket, lingering: _Lingering) -> None:
         try:
-            count = sock.recv_into(self._buffer, min(TURN_BYTES, held.bytes_left), _DISCARD)
-        except (BlockingIOError, InterruptedError):
-            return None
+            count = sock.recv_into(self._buffer, TURN_BYTES, _DISCARD)
+        except BlockingIOError:
+            return
         except OSError:
-            return False
-        held.bytes_left -= count
+            count = 0
+        lingering.has_sent = count > 0
         if not count:
-            return False
-        return True if held.bytes_left <= 0 else None
+            self._end(lingering)
 
-    def _end(self, sock: socket.socket, *, is_all: bool) -> None:
-        held = self._held.pop(sock)
-        with contextlib.suppress(OSError, KeyError, ValueError):
-            self._selector.unregister(sock)
-        held.on_end(is_all)
+    def _end(self, lingering: _Lingering) -> None:
+        if not lingering.is_closed:
+            lingering.is_closed = True
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                self._selector.unregister(lingering.conn.sock)
+            self._close(lingering.conn)

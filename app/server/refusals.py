@@ -1,40 +1,33 @@
-"""The answers that gunicorn makes by itself, in our form: to a head that it cannot parse, or that is too large.
+"""The responses to requests that gunicorn cannot parse, as problem documents with our headers.
 
-Its own are pages that repeat a part of the request and have none of our headers. Here they are problem documents like
-all others, which say what is wrong by their status alone. They come before any language is known, and in English.
-
-It relies on gunicorn's `util.write_error`; where that is not as expected, gunicorn's own pages serve as well.
+They say what is wrong by their status alone. No language is known at that point, so they are in English.
 """
 
-import inspect
 import json
 from collections.abc import Mapping
-from typing import Any
-
-from gunicorn import util
 
 from app.errors import GatewayError, InternalError, InvalidRequestError
 
-_EXPECTED_PARAMETERS = ["sock", "status_int", "reason", "mesg"]
 _SERVER_ERROR, _UNKNOWN_TRANSFER_CODING = 500, 501
 
 
-def answer_refusals(headers: Mapping[str, str]) -> bool:
-    """Have gunicorn answer in our form, with `headers`, in this process from now on. Returns whether it does."""
-    known = list(inspect.signature(util.write_error).parameters) if hasattr(util, "write_error") else []
-    if known != _EXPECTED_PARAMETERS or not hasattr(util, "write_nonblock"):
-        return False
+class PageCatcher:
+    """Stands in for a client's socket, and keeps what gunicorn's error page says of status and reason."""
 
-    def write_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
-        del mesg  # it repeats what the client has sent
-        util.write_nonblock(sock, refusal(status_int, reason, headers))
+    status, reason = _SERVER_ERROR, "Internal Server Error"
 
-    util.write_error = write_error
-    return True
+    def gettimeout(self) -> float:
+        """Return what a non-blocking socket does."""
+        return 0.0
+
+    def sendall(self, page: bytes) -> None:
+        """Read the status line of a page."""
+        _, status, reason = page.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
+        self.status, self.reason = int(status), reason
 
 
 def refusal(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
-    """The bytes of the whole answer, which ends the connection, with gunicorn's status and its phrase for that."""
+    """Return the bytes of a whole response that ends the connection."""
     is_ours = status >= _SERVER_ERROR and status != _UNKNOWN_TRANSFER_CODING
     error: GatewayError = (
         InternalError(reason) if is_ours else InvalidRequestError(f"it is not a valid HTTP request ({reason})")

@@ -4,8 +4,6 @@ Costs are CPU time of this thread, so that what else the machine does counts lit
 measurements, as a machine of usual speed would need it. Requests are made as WSGI environments, beforehand.
 """
 
-import io
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +19,6 @@ from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.identity import claims_identity
 from app.domain.model import clean_filename, clean_name
 from app.errors import GatewayError
-from app.server.heads import MAX_HEAD_BYTES, Head, read_head
 from app.streaming.multipart import UploadMessage, parse_boundary
 from tests.api.edge import Edge, make_edge
 
@@ -334,20 +331,6 @@ def test_an_upload_that_comes_byte_by_byte_costs_in_proportion_to_its_size() -> 
 
     for whole in (head + b"x" * 20_000, b"y" * 16_000, head[:20] + b"n" * 8_000):
         assert cost(len(whole), whole) <= MOST_GROWTH * cost(len(whole) // 2, whole)
-
-
-def test_a_head_that_comes_byte_by_byte_costs_in_proportion_to_its_size() -> None:
-    def collect(size: int) -> None:
-        client, server = socket.socketpair()
-        with client, server:
-            server.setblocking(False)
-            buffer = io.BytesIO()
-            for count in range(size):
-                client.send(b"x")
-                assert read_head(server, buffer, is_continued=count > 0) is Head.PART
-
-    size = MAX_HEAD_BYTES - 1
-    assert cost_of(lambda: collect(size)) <= 2.5 * cost_of(lambda: collect(size // 2))
 
 
 @pytest.mark.parametrize(

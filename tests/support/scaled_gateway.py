@@ -9,7 +9,6 @@ environment tells the scale, besides the VISIONA_* variables:
     SCALED_WAIT_FACTOR       what the waits between tries are multiplied with (default 0.02)
     SCALED_UNRESOLVABLE      a file of port numbers, one a line: names are not resolved for connections to these
     SCALED_STALL_SECONDS     how long a small body may stay unsent, or an answer unread (default: the gateway's own)
-    SCALED_HEAD_SECONDS      how long a client may take for a request's head (default: the worker's own)
     SCALED_BROKEN_ENDPOINT   an endpoint whose view has a bug (`models.page`)
 """
 
@@ -26,7 +25,7 @@ from app.bootstrap import build_gateway
 from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
 from app.config import load_settings
-from app.server import answering, worker
+from app.server import worker
 from app.streaming import rate
 
 DEFAULT_TRY_SECONDS = 1.0
@@ -61,8 +60,7 @@ def make_app() -> Flask:
     # Not of the matrix, but a time-out of the same kind: the floor under a pull's speed.
     rate.STRETCH_SECONDS = try_seconds
     if stall_seconds := os.environ.get("SCALED_STALL_SECONDS"):
-        answering.STALL_SECONDS = answering.UNREAD_SECONDS = float(stall_seconds)
-    worker.HEAD_SECONDS = float(os.environ.get("SCALED_HEAD_SECONDS", worker.HEAD_SECONDS))
+        worker.STALL_SECONDS = float(stall_seconds)
     settings = load_settings()
     retrier = Retrier(scaled(MATRIX, try_seconds=try_seconds, wait_factor=wait_factor))
     app = create_app(settings, build_gateway(settings, retrier=retrier))

@@ -20,7 +20,7 @@ MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
     """Two workers behind nginx, which end nobody for being slow while a slow machine measures."""
-    patient = {"SCALED_HEAD_SECONDS": "120", "SCALED_TRY_SECONDS": "60"}
+    patient = {"SCALED_TRY_SECONDS": "60"}
     # What measures polls faster than any user.
     nginx = {"replacements": {"rate=50r/s": "rate=5000r/s"}}
     with ScaledStack(tmp_path_factory.mktemp("stuck"), environment=patient, workers=2, nginx=nginx) as made:
@@ -55,27 +55,6 @@ def test_two_hundred_slow_sockets_behind_nginx_delay_no_poll(stack: ScaledStack)
     wait_until(
         lambda: stack.send(stack.person("next"), model_upload()).status_code in {201, 409}, "the next upload works"
     )
-
-
-def test_two_hundred_half_heads_delay_no_poll_of_the_gateway_itself(stack: ScaledStack) -> None:
-    """Without nginx it is the worker's own loop that waits for them: no thread does, also on kept connections."""
-    host = {"Host": stack.url.partition("//")[2]}
-    watcher = stack.person("direct watcher")
-    watched = stack.upload(watcher)
-    with SlowSockets(stack.direct_url) as slow:
-        slow.half_heads(150)
-        slow.silent(50)
-        kept = slow.connections[150:175]
-        for connection in kept:
-            assert connection.send_head("GET", "/healthz").answer().status == 200
-            connection.send(b"GET /healthz HTTP/1.1\r\nX-Ha")
-        p99 = p99_of_polls(stack.direct_url, f"/api/conversion/{watched}", {**host, "Cookie": watcher.cookie_header})
-        open_ones = slow.open_ones()
-        # Those who go on are served.
-        for connection in kept:
-            assert connection.send(b"lf: 1\r\nHost: localhost\r\n\r\n").answer().status == 200
-    assert open_ones == 200
-    assert p99 < LIMIT_SECONDS
 
 
 def test_two_hundred_that_linger_delay_no_poll(stack: ScaledStack) -> None:

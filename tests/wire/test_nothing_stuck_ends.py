@@ -28,7 +28,6 @@ ENVIRONMENT = {
     "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "1000",
     "SCALED_TRY_SECONDS": "1.5",
     "SCALED_STALL_SECONDS": "2",
-    "SCALED_HEAD_SECONDS": "2",
 }
 #: More than the kernel takes of an upload for a converter that reads nothing, or of a download for nobody.
 MUCH = 40 * 1024 * 1024
@@ -153,31 +152,6 @@ def test_download_that_is_read_too_slowly_ends_and_resumes_by_range(stack: Scale
     resumed = client.get(path, headers={"Range": f"bytes={len(begun)}-", "If-Range": whole.headers["ETag"]})
     assert (resumed.status_code, len(begun) < len(whole.content)) == (206, True)
     assert hashlib.sha256(begun + resumed.content).digest() == hashlib.sha256(whole.content).digest()
-
-
-def test_head_that_drips_ends_in_time(stack: ScaledStack) -> None:
-    """A byte now and then gains nobody time; also not on a connection that has served a request already."""
-    with connect(stack, "direct") as new, connect(stack, "direct") as kept:
-        assert kept.send_head("GET", "/healthz").answer().status == 200
-        began = time.monotonic()
-        ends: dict[RawConnection, float] = {}
-        for connection in (new, kept):
-            connection.send(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
-        while len(ends) < 2 and time.monotonic() - began < 20:
-            for connection in {new, kept} - ends.keys():
-                if select.select([connection.socket], [], [], 0.05)[0]:
-                    assert connection.socket.recv(1) == b""
-                    ends[connection] = time.monotonic() - began
-                else:
-                    connection.send(b"x")
-        assert len(ends) == 2
-        assert 1.8 < min(ends.values()) <= max(ends.values()) < 6
-
-
-def test_head_that_is_too_large_is_refused_though_it_has_no_end(stack: ScaledStack) -> None:
-    with connect(stack, "direct") as connection:
-        connection.send(b"GET /healthz HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 2_000) for n in range(40)))
-        assert connection.answer().status == 431
 
 
 def test_small_body_that_was_not_read_holds_no_thread_and_not_its_connection(stack: ScaledStack) -> None:
