@@ -1,6 +1,6 @@
-"""Connecting to a host in one bounded time, however many addresses it has.
+"""Connect to a host within one timeout, however many addresses it has.
 
-urllib3, below `requests` and boto3 alike, tries one address after the other, each for the whole time-out.
+urllib3, which `requests` and boto3 use, tries one address after the other and gives each the whole timeout.
 """
 
 import socket
@@ -18,9 +18,9 @@ _MIN_SECONDS = 0.01
 
 
 class ConnectsInTime(_Base):
-    """Mixin for urllib3's connections: all addresses of the host together have the time that `timeout` gives.
+    """Mixin for urllib3's connections: all addresses of the host share `timeout`.
 
-    An address that does not answer leaves the next one its share.
+    Each address has an equal part of the time that is left.
     """
 
     _dns_host: str
@@ -38,7 +38,7 @@ class ConnectsInTime(_Base):
         try:
             for left in range(len(addresses), 0, -1):
                 self._dns_host = addresses[-left]
-                # Never 0: a socket with that time-out does not wait at all.
+                # Never 0: a socket with that timeout does not wait at all.
                 self.timeout = max(_MIN_SECONDS, ends_at - time.monotonic()) / left
                 try:
                     return super()._new_conn()

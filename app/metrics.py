@@ -1,15 +1,14 @@
-"""What the gateway counts: every metric with its labels and its meaning, in one place. docs/operations.md lists them.
+"""All metrics of the gateway, with their labels and help texts. docs/operations.md lists them.
 
     UPSTREAM_TRIES("converter", "converter.get_job").inc()
 
-A metric called with its labels' values gives prometheus-client's own object for them. To count costs some microseconds,
-and never fails. Values of labels are words of the code (routes, calls, kinds, codes of the catalogue) and never what a
-client has sent, so their number is bounded.
+Calling a metric with the values of its labels returns prometheus-client's object for them. Counting costs microseconds
+and never fails. The values are words of the code (routes, calls, kinds, codes of the catalogue) and never what a client
+has sent, so their number is bounded.
 
-Under gunicorn each worker counts for itself and `/metrics` tells the sum (`app/metrics_files.py`); without it, in a
-test say, the one process is all there is. prometheus-client decides which when it is imported, so that is put off
-until something is counted. The master, which only forks, counts nothing, and so has no file open that a worker could
-inherit.
+Under gunicorn each worker counts for itself and `/metrics` reports the sum (`app/metrics_files.py`). Without gunicorn,
+for example in a test, only this process counts. prometheus-client decides that when it is imported, so the import waits
+until something is counted.
 """
 
 import platform
@@ -31,7 +30,7 @@ log = structlog.get_logger(__name__)
 M = TypeVar("M")
 Known = Sequence[tuple[str, ...]]
 
-#: Every metric that is defined here, in order.
+#: All metrics of this module, in order.
 FAMILIES: "list[Family[Any]]" = []
 
 _lock = threading.Lock()
@@ -39,12 +38,12 @@ _process: dict[str, Any] = {}
 
 
 class Family(Generic[M]):
-    """One metric. Called with the values of its labels, in order, it gives what counts for them. Thread-safe."""
+    """One metric. Call it with the values of its labels, in order, to count for them. Thread-safe."""
 
     def __init__(
         self, kind: str, name: str, meaning: str, labels: Sequence[str] = (), *, known: Known = (), **options: Any
     ) -> None:
-        """`kind` is prometheus-client's class and `options` its; `known` are values that are counted from nought on."""
+        """`kind` names prometheus-client's class, `options` are its own. `known` are the values that begin at zero."""
         self.kind = kind
         self.name = name
         self.meaning = meaning
@@ -56,12 +55,12 @@ class Family(Generic[M]):
         FAMILIES.append(self)
 
     def __call__(self, *values: str) -> M:
-        """What counts for these values. Where there is no room for another one, it counts nothing."""
+        """Return what counts for these values. It counts nothing if the files have no space for another series."""
         child = self._children.get(values)
         return self._add(values) if child is None else child
 
     def begin(self) -> None:
-        """Begin with noughts: a series that begins with its first event would show no increase."""
+        """Set known series to zero: a series that begins with its first event would show no increase."""
         for values in self._known:
             self(*values)
 
@@ -74,8 +73,8 @@ class Family(Generic[M]):
                     self._metric = self._make()
                 child = self._metric.labels(*values) if self.labels else self._metric
             except OSError as error:
-                # A count must not cost the request that is counted. The files are not what they should be after this,
-                # so nothing is added to them any more; what counts already goes on.
+                # Counting must not fail a request. The files may be damaged now, so no more series are added to them;
+                # existing series go on.
                 _process["failure"] = error
                 log.warning("metrics.no_room", metric=self.name, cause=type(error).__name__)
                 return cast(M, _NOTHING)
@@ -83,7 +82,7 @@ class Family(Generic[M]):
             return cast(M, child)
 
     def _make(self) -> Any:
-        import prometheus_client  # noqa: PLC0415 - see the module's text
+        import prometheus_client  # noqa: PLC0415 - see the docstring of the module
 
         return getattr(prometheus_client, self.kind)(
             self.name, self.meaning, self.labels, registry=_registry(), **self._options
@@ -114,7 +113,7 @@ def _counter(name: str, meaning: str, *labels: str, known: Known = ()) -> "Famil
 
 
 def _gauge(name: str, meaning: str, *labels: str, known: Known = (), mode: str = "livesum") -> "Family[Gauge]":
-    """`mode` says what becomes of several workers' values; the live ones are forgotten with their worker."""
+    """`mode` says how the values of several workers are combined. Those of dead workers are dropped."""
     return Family("Gauge", name, meaning, labels, known=known, multiprocess_mode=mode)
 
 
@@ -129,7 +128,7 @@ def _registry() -> "CollectorRegistry":
         from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
 
         disable_created_metrics()
-        # Of our own: the library's default one has metrics of the process, which would be those of any worker.
+        # A registry of our own: the default one has metrics of one process, which would be those of any worker.
         _process["registry"] = CollectorRegistry()
     registry: CollectorRegistry = _process["registry"]
     return registry
@@ -143,32 +142,39 @@ _CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 REQUESTS = _counter("visiona_requests_total", "Requests that were answered.", "route", "method", "status", "code")
 REQUEST_SECONDS = _histogram(
     "visiona_request_seconds",
-    "Seconds from a request's head to its answer's head.",
+    "Seconds from the head of a request to the head of its response.",
     "route",
     "method",
     buckets=_REQUEST_BUCKETS,
 )
 FAILURES = _counter(
-    "visiona_failures_total", "Answers that were problem documents, and whose they are.", "code", "blame"
+    "visiona_failures_total",
+    "Responses that were problem documents, by code and by who is responsible.",
+    "code",
+    "blame",
 )
 
 # --- The process
 
 BUILD_INFO = _gauge("visiona_build_info", "1, with the versions as labels.", "version", "python", mode="livemax")
-WORKERS = _gauge("visiona_workers", "Workers that live.")
-WORKER_STARTS = _counter("visiona_worker_starts_total", "Workers that have started, the first ones too.")
+WORKERS = _gauge("visiona_workers", "Number of live workers.")
+WORKER_STARTS = _counter("visiona_worker_starts_total", "Worker starts, including the first ones.")
 WORKER_STARTED = _gauge(
-    "visiona_worker_start_timestamp_seconds", "When the oldest worker that lives has started.", mode="livemin"
+    "visiona_worker_start_timestamp_seconds", "When the oldest live worker started.", mode="livemin"
 )
-WORKER_THREADS = _gauge("visiona_worker_threads", "Threads of all workers.")
-WORKER_REQUESTS = _gauge("visiona_worker_requests", "Requests that a thread works on, or that wait for one.")
+WORKER_THREADS = _gauge("visiona_worker_threads", "Number of threads of all workers.")
+WORKER_REQUESTS = _gauge(
+    "visiona_worker_requests", "Number of requests that a thread handles or that wait for a thread."
+)
 
 # --- Upstreams
 
-UPSTREAM_TRIES = _counter("visiona_upstream_tries_total", "Tries of calls, retries too.", "upstream", "call")
-UPSTREAM_RETRIES = _counter("visiona_upstream_retries_total", "Tries that were not a call's first.", "upstream", "call")
+UPSTREAM_TRIES = _counter(
+    "visiona_upstream_tries_total", "Tries of calls to upstreams, including retries.", "upstream", "call"
+)
+UPSTREAM_RETRIES = _counter("visiona_upstream_retries_total", "Retries of calls to upstreams.", "upstream", "call")
 UPSTREAM_FAILURES = _counter(
-    "visiona_upstream_failures_total", "Tries that brought no usable answer.", "upstream", "call", "kind"
+    "visiona_upstream_failures_total", "Tries without a usable response.", "upstream", "call", "kind"
 )
 UPSTREAM_GIVEN_UP = _counter(
     "visiona_upstream_given_up_total", "Calls whose last try failed.", "upstream", "call", "kind"
@@ -199,40 +205,40 @@ TRANSFERS = _counter(
 )
 TRANSFERS_IN_FLIGHT = _gauge(
     "visiona_transfers_in_flight",
-    "Long transfers under way; each has a slot.",
+    "Number of long transfers in progress; each has a slot.",
     "kind",
     known=[(kind,) for kind in _KINDS],
 )
-TRANSFER_SLOTS = _gauge("visiona_transfer_slots", "Slots for long transfers, free and taken, of all workers.")
+TRANSFER_SLOTS = _gauge("visiona_transfer_slots", "Number of slots for long transfers of all workers, free or not.")
 TRANSFER_BYTES = _counter(
     "visiona_transfer_bytes_total",
-    "Bytes of long transfers, as they pass.",
+    "Bytes of long transfers, counted while they are transferred.",
     "kind",
     known=[(kind,) for kind in _KINDS],
 )
 TRANSFER_SECONDS = _histogram(
     "visiona_transfer_seconds",
-    "Seconds that long transfers took, however they ended.",
+    "Seconds that long transfers took, with any outcome.",
     "kind",
     buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0),
     known=[(kind,) for kind in _KINDS],
 )
 DROPPED_IDENTITIES = _counter(
-    "visiona_dropped_identities_total", "Parts of uploads that claimed to say who the user or tenant is.", known=[()]
+    "visiona_dropped_identities_total", "Parts of uploads that named a user or tenant and were dropped.", known=[()]
 )
 
 # --- Tokens, ownership, promotes
 
-SERVICE_TOKENS = _counter("visiona_service_tokens_total", "What became of wants for a service token.", "scope", "event")
+SERVICE_TOKENS = _counter("visiona_service_tokens_total", "Service token requests, by outcome.", "scope", "event")
 DOWNLOAD_TOKENS = _counter(
     "visiona_download_tokens_total",
-    "Download tokens, asked of MC and obtained.",
+    "Download tokens that were requested from MC and obtained.",
     "event",
     known=[("asked",), ("obtained",)],
 )
 OWNERSHIP = _counter(
     "visiona_ownership_total",
-    "Decisions whether a job is its caller's.",
+    "Decisions whether the caller owns a job, by result.",
     "decision",
     known=[
         (word,) for word in ("memory", "ledger", "rebuilt", "denied", "denied_again", "contradicted", "unattributed")
@@ -240,13 +246,13 @@ OWNERSHIP = _counter(
 )
 OWNERSHIP_REBUILDS = _counter(
     "visiona_ownership_rebuilds_total",
-    "Times that a user's running jobs were asked of the converter.",
+    "Requests to the converter for a user's running jobs.",
     "outcome",
     known=[("done",), ("failed",)],
 )
 PROMOTES = _counter(
     "visiona_promotes_total",
-    "Results that were to be kept in the library.",
+    "Promotes of results to the library, by outcome.",
     "outcome",
     known=[(word,) for word in ("new", "existing", "refused", "failed")],
 )
@@ -255,7 +261,7 @@ PROMOTES = _counter(
 
 LEASES = _counter(
     "visiona_leases_total",
-    "What became of leases.",
+    "Events of leases.",
     "lease",
     "event",
     known=[
@@ -267,7 +273,7 @@ LEASES = _counter(
 _DEFERRED = ("ledger", "lease")
 DEFERRED_WRITES_WAITING = _gauge(
     "visiona_deferred_writes_waiting",
-    "Database writes that failed and wait to be retried.",
+    "Number of database writes that failed and wait for a retry.",
     "kind",
     known=[(kind,) for kind in _DEFERRED],
 )
@@ -280,13 +286,13 @@ DEFERRED_WRITES = _counter(
 )
 SWEEPS = _counter(
     "visiona_sweeps_total",
-    "Sweeps.",
+    "Sweeps, by outcome.",
     "outcome",
     known=[(word,) for word in ("done", "partial", "skipped", "crashed")],
 )
 SWEPT = _counter(
     "visiona_swept_total",
-    "Remnants that sweeps have removed, quarantined or restored.",
+    "Remnants that sweeps removed, quarantined or restored.",
     "remnant",
     known=[
         (word,)
@@ -303,38 +309,38 @@ SWEPT = _counter(
 )
 LIBRARY_ALARMS = _counter(
     "visiona_library_alarms_total",
-    "Times that the database and the storage were not known to be one library's.",
+    "Times that the database and the storage were not paired.",
     "state",
     known=[("mismatch",), ("unpaired",)],
 )
 SWEEP_ALARMS = _counter(
     "visiona_sweep_alarms_total",
-    "Times that a sweep found so much gone that it touched nothing.",
+    "Times that a sweep found so much missing that it changed nothing.",
     "lost",
     known=[("storage",), ("database",)],
 )
-LAST_SWEEP = _gauge("visiona_last_sweep_timestamp_seconds", "When a sweep was last whole.", mode="livemax")
+LAST_SWEEP = _gauge("visiona_last_sweep_timestamp_seconds", "When the last complete sweep ended.", mode="livemax")
 
-#: The route of what has none, and the method of what is none of HTTP's own.
+#: The labels of a request without a route, and of a method that is not HTTP's.
 NO_ROUTE, OTHER_METHOD = "none", "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def request_ended(route: str | None, method: str, status: int, code: str | None, seconds: float) -> None:
-    """Count one request: `route` as it is registered (None: no route), `code` of the catalogue (None: no failure)."""
+    """Count a request. `route` is the registered one (None: no route), `code` is the catalogue's (None: no failure)."""
     route, method = route or NO_ROUTE, method if method in _METHODS else OTHER_METHOD
     REQUESTS(route, method, str(status), code or "none").inc()
     REQUEST_SECONDS(route, method).observe(seconds)
 
 
 def begin_to_count() -> None:
-    """Begin with noughts where it is known what will be counted. To be called in each worker, after the fork."""
+    """Set all known series to zero. Call it in each worker, after the fork."""
     for family in FAMILIES:
         family.begin()
 
 
 def worker_started(threads: int) -> None:
-    """Tell of this worker, once it has loaded its application."""
+    """Count this worker. Call it when the application is loaded."""
     BUILD_INFO(VERSION, platform.python_version()).set(1)
     WORKERS().set(1)
     WORKER_STARTS().inc()
@@ -344,13 +350,13 @@ def worker_started(threads: int) -> None:
 
 
 class IncompleteMetricsError(Exception):
-    """Several workers count, each for itself only: what one of them could tell would be wrong."""
+    """Several workers count, each for itself, so what one of them could report would be wrong."""
 
 
 def exposition(accept: str, *, is_one_of_several: bool) -> tuple[bytes, str]:
-    """All metrics as text and its content type, in the form that the Accept header prefers.
+    """Return all metrics as text, and its content type, in the form that the Accept header prefers.
 
-    Raises IncompleteMetricsError where `is_one_of_several` workers and nothing adds up what they count.
+    Raises IncompleteMetricsError if this `is_one_of_several` workers and they have no common directory.
     """
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415

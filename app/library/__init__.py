@@ -1,7 +1,7 @@
-"""What the gateway keeps: job ledger, leases, signed-out sessions and model records in a database, files in a storage.
+"""What the gateway stores: job ledger, leases, signed-out sessions and model records in a database, files in a storage.
 
-`database` reaches SQLite or PostgreSQL, `tables` says what stands in it, `migrating` brings it there. `ledger`,
-`leases`, `sessions` and `models` implement the ports of the services on it; `storage` (a folder) and `s3` (a bucket)
-hold the files. `pairing` tells whether the two belong together, `quarantine` keeps what a sweep sets aside. Nothing
-here knows HTTP, an upstream or why a record is kept.
+`database` connects to SQLite or PostgreSQL, `tables` describes the schema, `migrating` creates it. `ledger`, `leases`,
+`sessions` and `models` implement the ports of the services on it. `storage` stores files, in a folder (`local`) or in a
+bucket (`s3`). `pairing` checks that the two belong together, `quarantine` holds what a sweep has found. Nothing here
+knows HTTP, an upstream, or why a record is stored.
 """

@@ -1,17 +1,17 @@
-"""Reaching the database: connections, transactions, and the one place where its failures become ours.
+"""Connections and transactions, and the translation of the database's failures into ours.
 
-SQLite (one host, any number of processes) and PostgreSQL (replicas) behave alike above this module. It deliberately
-knows no table, offers no session or identity map, and never retries: who needs a second try says so in plain sight.
+SQLite (one host, any number of processes) and PostgreSQL (replicas) behave alike above this module. It knows no table,
+has no session or identity map, and never retries: a caller that needs a second try makes it.
 
-SQLite, and why so:
+How SQLite is used, and why:
 
 * A transaction that writes begins `IMMEDIATE`. A deferred one that reads first and then writes can fail at once with
   "database is locked", whatever the busy timeout, because its snapshot has gone stale.
-* The writers of one process queue in Python first. SQLite's own waiting is a poll that sleeps up to 100 ms and is not
-  fair, so that 32 threads polling can starve one of them beyond the timeout; with the queue only processes poll.
-* `synchronous=FULL`. A commit survives kill -9 in any mode, since the kernel already has its bytes. FULL also
-  syncs the write-ahead log at each commit, so that it survives a power cut as far as the disk tells the truth; NORMAL
-  would lose the last commits then: a logout, or whose job it was. The gateway writes a few rows an upload; it can wait.
+* The writers of one process queue in Python first. SQLite waits by polling, with sleeps of up to 100 ms, and is not
+  fair: among 32 polling threads one can starve beyond the timeout. With the queue only processes poll.
+* `synchronous=FULL`. A commit survives kill -9 in any mode, because the kernel has its bytes. FULL also syncs the
+  write-ahead log at each commit, so it survives a power cut too. NORMAL would lose the last commits: a logout, or the
+  owner of a job. The gateway writes a few rows for each upload, so it can afford the sync.
 """
 
 import os
@@ -38,15 +38,14 @@ _BEGIN = "visiona_begin"
 
 
 class UniqueViolationError(ModelStoreUnavailableError):
-    """A row with this key was written at the same time. The callers in this package catch it and look again."""
+    """Another transaction wrote a row with this key at the same time. Callers in this package read again."""
 
 
 class Database:
     """Connections to one database, pooled for the threads of one process.
 
-    Making one connects to nothing, but it must be made after the fork: connections cannot be shared by processes.
-    All methods may be called by several threads at once. Blocks of `read` and `write` must not be nested in one
-    thread, nor be open while an upstream is called.
+    Thread-safe. Make it after the fork: processes cannot share connections. Blocks of `read` and `write` must not be
+    nested in one thread, nor be open while an upstream is called.
     """
 
     def __init__(
@@ -58,13 +57,13 @@ class Database:
         busy_timeout_seconds: float = 5.0,
         is_patient: bool = False,
     ) -> None:
-        """Prepare for at most `pool_size` connections at once: the number of threads that may use them.
+        """Prepare for at most `pool_size` connections at once: the number of threads that use them.
 
         A thread waits at most `pool_timeout_seconds` for a connection, and at most `busy_timeout_seconds` for other
-        writers (twice that on SQLite: once for its own process's, once for the others'). A PostgreSQL server that does
-        not answer for 4.5 s is a failure, unless `is_patient`, as a change of the schema must be.
+        writers (on SQLite once for those of its process and once for those of others). A PostgreSQL server that does
+        not answer for 4.5 s is a failure, unless `is_patient`, which a change of the schema needs.
 
-        Raises ValueError, which does not repeat the URL, if it names neither a SQLite file nor a PostgreSQL database.
+        Raises ValueError, without the URL in its message, unless the URL names a SQLite file or a PostgreSQL database.
         """
         self._url = parse_url(url)
         self._busy_timeout_seconds = busy_timeout_seconds
@@ -73,7 +72,7 @@ class Database:
         self._silence = None if self._is_sqlite or is_patient else Silence(self._ask)
         options: dict[str, Any]
         if self._is_sqlite:
-            # isolation_level None: the driver begins nothing by itself, `_begin` does (also before DDL).
+            # isolation_level None: `_begin` begins transactions (also before DDL), and not the driver.
             options = {"connect_args": {"timeout": busy_timeout_seconds, "isolation_level": None}}
             reading, writing = "BEGIN", "BEGIN IMMEDIATE"
         else:
@@ -86,7 +85,7 @@ class Database:
             max_overflow=0,
             pool_size=pool_size,
             pool_timeout=pool_timeout_seconds,
-            # The last used first: after a busy minute the surplus connections are those that stay idle.
+            # The last used first, so that surplus connections become idle after a busy minute.
             pool_use_lifo=True,
             **options,
         )
@@ -105,9 +104,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection for statements that only read, all of them in one transaction.
+        """Return a connection for statements that only read, in one transaction.
 
-        Raises ModelStoreUnavailableError for whatever goes wrong in the database, in the block too.
+        Raises ModelStoreUnavailableError for every failure of the database, also inside the block.
         """
         self._require_answers()
         with self._translated(self._reading), self._reading.connect() as connection:
@@ -115,17 +114,17 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that is committed, durably, when the block ends; any exception undoes it.
+        """Return a connection in a transaction that is committed when the block ends, or rolled back on an exception.
 
-        Raises ModelStoreUnavailableError for whatever goes wrong in the database, in the block too;
-        UniqueViolationError is the kind of it that a look at the new state can cure.
+        Raises ModelStoreUnavailableError for every failure of the database, also inside the block. After a
+        UniqueViolationError the caller may read the new state and try again.
         """
         self._require_answers()
         with self._translated(self._writing), self._one_writer(), self._writing.begin() as connection:
             yield connection
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        """Begin an INSERT that can say ON CONFLICT, which SQLAlchemy keeps in its dialects."""
+        """Return an INSERT that supports ON CONFLICT, which SQLAlchemy has in its dialects only."""
         return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
 
     def ping(self) -> None:
@@ -134,7 +133,7 @@ class Database:
             connection.execute(sa.select(1))
 
     def ensure_file(self) -> None:
-        """Create a missing SQLite file, and its folder, readable by us alone; nothing to do for PostgreSQL.
+        """Create a missing SQLite file and its folder, readable by us only. Does nothing for PostgreSQL.
 
         Raises ModelStoreUnavailableError.
         """
@@ -143,7 +142,7 @@ class Database:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # SQLite takes an empty file for an empty database, and gives its log files the mode of this one.
+            # SQLite treats an empty file as an empty database, and gives its log files the mode of this file.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise ModelStoreUnavailableError(f"the database file: {error.strerror}") from error
@@ -151,8 +150,8 @@ class Database:
     def enable_wal(self) -> None:
         """Switch a SQLite file to write-ahead logging, so that readers and the writer do not wait for each other.
 
-        The mode stays in the file, so that only the migrating process has to set it: switching needs the file alone.
-        Raises ModelStoreUnavailableError, also on a file system that cannot do it (a network share).
+        The mode is stored in the file. Switching needs exclusive access, so only the migrating process does it. Raises
+        ModelStoreUnavailableError, also if the file system does not support it (a network share).
         """
         if not self._is_sqlite:
             return
@@ -196,25 +195,25 @@ class Database:
 
     @contextmanager
     def _translated(self, engine: Engine) -> Iterator[None]:
-        """Turn every failure of the database into ours. This is the only place that does."""
+        """Turn every failure of the database into ours. Nothing else does."""
         try:
             yield
         except IntegrityError as error:
             raise UniqueViolationError(self._reason(error)) from error
-        # Drivers let some failures out as they are: text that is not Unicode, numbers beyond 64 bits, and those of
-        # what we send before SQLAlchemy has the connection in hand.
+        # SQLAlchemy does not wrap some failures of the drivers: text that is not Unicode, numbers beyond 64 bits, and
+        # failures while a connection is being made.
         except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, UnicodeError, OverflowError) as error:
             raise ModelStoreUnavailableError(self._reason(error)) from error
 
     def _reason(self, error: BaseException) -> str:
-        """Name a failure for the log: neither statement, nor parameters, nor where the database is."""
+        """Describe a failure for the log, without statement, parameters and address."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         parts = [type(cause).__name__]
         if code := getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None):
             parts.append(str(code))
         if isinstance(cause, sqlite3.Error) or _is_about_connecting(cause):
-            # SQLite's messages name tables and columns at most. PostgreSQL's quote values, so only those are told
-            # that come from connecting, and of them only what follows the address.
+            # SQLite's messages name tables and columns at most. PostgreSQL's quote values, so only messages about
+            # connecting are used, and of these only what follows the address.
             lines = str(cause).strip().splitlines()
             parts.append(lines[0].rpartition("failed: ")[2] if lines else "")
         reason = " ".join(part for part in parts if part)
@@ -229,11 +228,11 @@ class Database:
 
 
 def parse_url(url: str) -> URL:
-    """Read a database URL, with the driver that we ship filled in.
+    """Parse a database URL and fill in the driver that we ship.
 
-    Raises ValueError, which does not repeat the URL, unless it is a SQLite file or a PostgreSQL database.
+    Raises ValueError, without the URL in its message, unless it names a SQLite file or a PostgreSQL database.
     """
-    # SQLAlchemy takes the first question mark for the beginning of a query, although a folder's name may have one.
+    # For SQLAlchemy the first question mark begins a query, but a folder's name may contain one.
     scheme, _, path = url.partition(":///")
     folder, slash, name = path.rpartition("/") if scheme == "sqlite" else ("", "", path)
     try:
@@ -243,7 +242,7 @@ def parse_url(url: str) -> URL:
     match parsed.drivername:
         case "sqlite":
             parsed = parsed.set(database=f"{folder}{slash}{parsed.database or ''}")
-            # A database in memory would be another one in every connection and every worker.
+            # A database in memory would be a different one in every connection and worker.
             if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
                 raise ValueError("the database URL must name a file: sqlite:////absolute/path")
             return parsed
@@ -260,7 +259,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry)
 
 def _begin(connection: Connection) -> None:
     statement = connection.get_execution_options().get(_BEGIN, "BEGIN")
-    # Without parameters psycopg sends it as one message, even if it is several statements.
+    # Without parameters psycopg sends several statements in one message.
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 

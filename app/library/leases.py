@@ -1,10 +1,10 @@
 """Named, expiring locks in the database. Implements the port `Leases`.
 
-A lease outlives its holder by its time to live and not longer, so that a crash blocks nobody for good. It does not
-fence: a holder that was stopped for longer than that must notice by `renew` that it has lost the lease.
+A lease expires, so a crashed holder blocks others for its time to live at most. It does not fence: a holder that was
+stopped for longer learns from `renew` that it has lost the lease.
 
-The times compared come from the clocks of the machines that run the gateway. Replicas need NTP: a clock that is ahead
-by d takes leases d too early; one that is behind waits d too long.
+The times come from the clocks of the machines that run the gateway. Replicas need NTP: a clock that is ahead by d
+acquires leases d too early, and one that is behind waits d too long.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ class SQLLeases:
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
-        """Keep the leases in `database`; `clock` gives aware UTC times."""
+        """Store the leases in `database`. `clock` returns aware UTC times."""
         self._database = database
         self._clock = clock
 
     def acquire(self, name: str, holder: str, ttl_seconds: float) -> bool:
-        """Take the lease for `ttl_seconds` if it is free, expired or already this holder's."""
+        """Acquire the lease for `ttl_seconds` if it is free, expired or already this holder's."""
         with self._database.write() as connection:
             # The clock is read after the wait for other writers, which may have taken seconds.
             now = self._clock()
@@ -46,7 +46,7 @@ class SQLLeases:
             return taken.first() is not None
 
     def renew(self, name: str, holder: str, ttl_seconds: float) -> bool:
-        """Let the lease end `ttl_seconds` from now. One that has expired but was not taken is ours still."""
+        """Extend the lease to `ttl_seconds` from now. An expired lease that nobody has acquired is still ours."""
         with self._database.write() as connection:
             renewed = connection.execute(
                 sa.update(leases)
@@ -57,7 +57,7 @@ class SQLLeases:
             return renewed.first() is not None
 
     def is_held(self, name: str) -> bool:
-        """Does anybody hold the lease now? The answer may be out of date at once, so it is no lock."""
+        """Return whether the lease is held. This may be out of date at once."""
         with self._database.read() as connection:
             found = connection.execute(
                 sa.select(leases.c.name).where(leases.c.name == name, leases.c.expires_at > self._clock())
@@ -65,9 +65,9 @@ class SQLLeases:
             return found.first() is not None
 
     def release(self, name: str, holder: str) -> None:
-        """Give the lease up if it is this holder's; otherwise do nothing."""
+        """Release the lease if it is this holder's. Otherwise do nothing."""
         with self._database.write() as connection:
-            # A frozen server may be about to commit an `acquire` whose answer we no longer wait for. A DELETE doesn't
+            # A frozen server may be about to commit an `acquire` whose response we no longer wait for. A DELETE doesn't
             # see the row before the commit, but an INSERT waits for it.
             connection.execute(
                 self._database.insert(leases)
@@ -77,7 +77,7 @@ class SQLLeases:
             connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
     def remove_expired(self, *, older_than_seconds: float) -> int:
-        """Remove the rows that crashed holders left, expired for that long; how many they were. For the sweep."""
+        """Remove the leases that crashed holders left and that expired that long ago. Return how many."""
         with self._database.write() as connection:
             limit = self._clock() - timedelta(seconds=older_than_seconds)
             removed = connection.execute(sa.delete(leases).where(leases.c.expires_at < limit).returning(leases.c.name))

@@ -1,6 +1,6 @@
-"""The job ledger: whose job is whose, and what was last known of it. Implements the port `JobLedger`.
+"""The job ledger: who owns which job, and its last known state. Implements the port `JobLedger`.
 
-It holds what callers have proved and proves nothing itself: no upstream is asked here, and no ownership decided.
+It stores what its callers have proved. It asks no upstream and decides nothing about ownership.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,21 +15,21 @@ from app.domain.job import Job, JobError, JobRecord, JobStatus
 from app.domain.stages import StageTime, observe
 from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
-from app.library.tables import UTCDateTime, jobs
+from app.library.tables import jobs, newest_first
 
 _TERMINAL = [status.value for status in JobStatus if status.is_terminal]
 _TRIES = 3
 
 
 class SQLJobLedger:
-    """The ledger in a database; see the port `JobLedger` for what each method promises. Thread-safe.
+    """The ledger in a database; see the port `JobLedger` for the methods. Thread-safe.
 
-    Every method raises ModelStoreUnavailableError when the database fails. A stored job's `user_id` is the row's
-    owner, whether or not the converter repeated it.
+    Every method raises ModelStoreUnavailableError when the database fails. The `user_id` of a stored job is the
+    row's owner, whether or not the converter repeated it.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
-        """Keep the ledger in `database`; `clock` gives aware UTC times for jobs that came without one."""
+        """Store the ledger in `database`. `clock` returns aware UTC times, for jobs that came without one."""
         self._database = database
         self._clock = clock
 
@@ -43,10 +43,9 @@ class SQLJobLedger:
             )
 
     def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
-        """Give the user's pending row its job. Where that row is gone, the job gets one of its own.
+        """Give the user's pending row its job. If that row is gone, insert one for the job.
 
-        Raises OwnershipMismatchError if the job is another user's in the ledger; it and the pending row stay as they
-        are then.
+        Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
         """
         for tries_left in reversed(range(_TRIES)):  # pragma: no branch - the last try returns or raises
             try:
@@ -54,7 +53,7 @@ class SQLJobLedger:
                     self._assign(connection, user_id, upload_id, job, filename=filename, size=size)
                 return
             except UniqueViolationError:
-                # A poll of the same user has recorded the job between our look and our write (PostgreSQL only; on
+                # A poll of the same user has recorded the job between our read and our write (PostgreSQL only; on
                 # SQLite writers queue). Its row is visible now.
                 if not tries_left:
                     raise
@@ -66,7 +65,7 @@ class SQLJobLedger:
             sa.select(jobs.c.job_id).where(jobs.c.upload_id == upload_id, jobs.c.user_id == user_id).with_for_update()
         ).one_or_none()
         if upload is not None and upload.job_id == job.job_id:
-            # Somebody who saw the job in the converter's list was faster, and knew no more of the upload than that.
+            # Another request has found the job in the converter's list and knows neither file name nor size.
             connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.upload_id == upload_id, jobs.c.filename == "")
@@ -98,19 +97,18 @@ class SQLJobLedger:
             connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id, jobs.c.job_id.is_(None)))
 
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
-        """Note the newest known state of the user's job, in one statement, and what it tells of the stages' times.
+        """Store the newest known state of the user's job in one statement, and the times of its stages.
 
-        Of two states the older one by `updated_at` never replaces the newer, so that answers that overtake each
-        other do no harm; nor does a non-terminal state ever replace a terminal one. What a later answer leaves out
-        (parameters, times, the error of a failed job) is kept. An answer that is not taken tells nothing of the stages
-        either. Returns what is known of them then. Raises OwnershipMismatchError if the job is another user's in the
-        ledger, where it stays as it is.
+        An older state by `updated_at` never replaces a newer one, so responses may overtake each other, and a
+        non-terminal state never replaces a terminal one. What a later response leaves out (parameters, times, the error
+        of a failed job) stays. A response that is not stored does not change the stages either. Returns the known times
+        of the stages. Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
         """
         with self._database.write() as connection:
             return self._record(connection, user_id, job, last_look)
 
     def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
-        """What was seen of the stages of the user's jobs, by job id; without those of which nothing was seen."""
+        """Return the known times of the stages of the user's jobs, by job id, for jobs that have any."""
         asked = list(job_ids)
         if not asked:
             return {}
@@ -131,7 +129,7 @@ class SQLJobLedger:
             user_id=user_id,
             job_id=job.job_id,
             filename="",
-            # A converter whose clock is ahead must not hold its jobs on top of the history.
+            # A converter whose clock is ahead must not pin its jobs to the top of the history.
             started_at=min(job.created_at or now, now),
             **_state(job),
         )
@@ -153,7 +151,7 @@ class SQLJobLedger:
             if own is None:
                 raise OwnershipMismatchError("the ledger has the job as another user's")
             return _stage_times(own.stages)
-        # The row is ours until the transaction ends: what was read of it a moment ago is what is added to.
+        # The row is locked until the transaction ends, so what was just read is current.
         known = _stage_times(taken.stages)
         observed = observe(known, job, now, last_look=last_look)
         if observed != known:
@@ -161,18 +159,18 @@ class SQLJobLedger:
         return observed
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
-        """The user's own record of this job, or None."""
+        """Return the user's record of this job, or None."""
         found = self._select(sa.select(jobs).where(jobs.c.user_id == user_id, jobs.c.job_id == job_id))
         return found[0] if found else None
 
     def owners_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
-        """Whose these jobs are: job id to user id, without those that the ledger doesn't have."""
+        """Return the owners of these jobs by job id, for jobs that the ledger has."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(jobs.c.job_id, jobs.c.user_id).where(jobs.c.job_id.in_(list(job_ids))))
             return {row.job_id: row.user_id for row in rows}
 
     def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
-        """The user's rows that have no job yet, oldest first."""
+        """Return the user's rows without a job, oldest first."""
         return self._select(
             sa.select(jobs)
             .where(jobs.c.user_id == user_id, jobs.c.job_id.is_(None))
@@ -180,20 +178,12 @@ class SQLJobLedger:
         )
 
     def history(self, user_id: str, *, limit: int, after: tuple[datetime, str] | None) -> Sequence[JobRecord]:
-        """At most `limit` records that have a job, newest first by (started_at, upload_id), after that key."""
-        statement = (
-            sa.select(jobs)
-            .where(jobs.c.user_id == user_id, jobs.c.job_id.is_not(None))
-            .order_by(jobs.c.started_at.desc(), jobs.c.upload_id.desc())
-            .limit(limit)
-        )
-        if after is not None:
-            key = sa.tuple_(sa.literal(after[0], UTCDateTime), sa.literal(after[1], sa.Text))
-            statement = statement.where(sa.tuple_(jobs.c.started_at, jobs.c.upload_id) < key)
-        return self._select(statement)
+        """Return at most `limit` records with a job after that key, newest first by (started_at, upload_id)."""
+        own = sa.select(jobs).where(jobs.c.user_id == user_id, jobs.c.job_id.is_not(None))
+        return self._select(newest_first(own, jobs.c.started_at, jobs.c.upload_id, limit=limit, after=after))
 
     def users_with_pending_uploads(self, *, started_before: datetime) -> Sequence[str]:
-        """The users who have a pending row from before that time: what a crash may have left to be matched."""
+        """Return the users who have a pending row from before that time, which a crash may have left."""
         with self._database.read() as connection:
             return connection.scalars(
                 sa.select(jobs.c.user_id)
@@ -203,7 +193,7 @@ class SQLJobLedger:
             ).all()
 
     def discard_pending(self, user_id: str, *, started_before: datetime) -> int:
-        """Remove the user's pending rows from before that time; how many. For the sweep."""
+        """Remove the user's pending rows from before that time. Return how many."""
         with self._database.write() as connection:
             removed = connection.execute(
                 sa.delete(jobs)
@@ -218,7 +208,7 @@ class SQLJobLedger:
 
 
 def _state(job: Job) -> dict[str, Any]:
-    """The columns that this answer of the converter has something to say about."""
+    """Return the columns that this response of the converter sets."""
     state: dict[str, Any] = {"status": job.status.value, "stage": job.stage, "progress": job.progress}
     if job.parameters:
         state["parameters"] = dict(job.parameters)
@@ -267,7 +257,7 @@ def _stage_times(stored: list[dict[str, Any]] | None) -> tuple[StageTime, ...]:
 def _job(row: Row[Any]) -> Job:
     return Job(
         job_id=row.job_id,
-        # A status that a later version wrote counts as the domain counts unknown ones.
+        # A status that a later version wrote is treated like an unknown status of the converter.
         status=JobStatus(row.status) if row.status in set(JobStatus) else JobStatus.RUNNING,
         user_id=row.user_id,
         stage=row.stage,

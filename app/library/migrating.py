@@ -1,10 +1,10 @@
-"""Bringing a database to the schema that this version needs: `python -m app.library.migrating`, or at start.
+"""Migrate a database to the schema of this version, at start or by `python -m app.library.migrating`.
 
-All pending revisions run in one transaction together with alembic's own note of them, on SQLite too (see `database`
-for why DDL is transactional there). So a process killed in the middle leaves what was there before, and the next start
-does it again. Several processes and replicas may start at once: one migrates, the others wait and find nothing to do.
-Both locks (PostgreSQL's advisory lock, `flock` beside a SQLite file) die with their holder; nothing is left that could
-block a start. There is no way down: an older version refuses a database that it does not know.
+All pending revisions and alembic's version row are written in one transaction, on SQLite too (see `database` for why
+DDL is transactional there). So a process that is killed changes nothing, and the next start tries again. Several
+processes and replicas may start at once: one migrates, the others wait. Both locks (PostgreSQL's advisory lock, `flock`
+beside a SQLite file) are released when their holder dies, so nothing can block a later start. There are no downgrades:
+an older version refuses a newer database.
 """
 
 import fcntl
@@ -29,20 +29,20 @@ from app.config import ConfigurationError, load_settings
 from app.errors import GatewayError, ModelStoreUnavailableError
 from app.library.database import Database
 
-#: How long a start waits for another one's migration, in seconds.
+#: How long a start waits for the migration of another process.
 LOCK_TIMEOUT_SECONDS = 120.0
 
 _LOCK_POLL_SECONDS = 0.05
-# Any number will do, as long as nobody else takes an advisory lock of this number in our database.
+# Any number, as long as nothing else uses it for an advisory lock in our database.
 _ADVISORY_LOCK = 7_205_307_305_302_026
 
 _log = structlog.get_logger(__name__)
 
 
 def migrate(url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
-    """Bring the database to this version's schema, creating a missing SQLite file; where it is there, do nothing.
+    """Migrate the database to this version's schema. Creates a missing SQLite file.
 
-    To be called before workers are forked, or by hand; any number of processes may call it at once.
+    Call it before workers are forked. Any number of processes may call it at once.
     Raises ModelStoreUnavailableError if the database fails, is newer than this version, or another process has been
     migrating for longer than `lock_timeout_seconds`.
     """
@@ -64,7 +64,7 @@ def migrate(url: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> 
 
 
 def pending_migrations(url: str) -> list[str]:
-    """The revisions that the database lacks, first to last; empty if it is ready to be used. Changes nothing.
+    """Return the revisions that the database lacks, in order; none if it is ready. Changes nothing.
 
     Raises ModelStoreUnavailableError if the database fails or is newer than this version.
     """
@@ -80,7 +80,7 @@ def pending_migrations(url: str) -> list[str]:
 
 
 def main() -> int:
-    """Migrate the database that the environment names; the exit code. Problems go to standard error."""
+    """Migrate the database of the environment and return the exit code. Failures go to standard error."""
     try:
         url = load_settings().database_url.get_secret_value()
         migrate(url)
@@ -127,8 +127,8 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _take_advisory_lock(connection: Connection, timeout_seconds: float) -> None:
-    # Local to the transaction, as the lock itself: whatever ends the one gives up the other. The limits that protect
-    # requests from each other do not fit a change of the schema.
+    # The settings and the lock last for this transaction. A change of the schema may take longer than the limits that
+    # protect requests from each other.
     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
     connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(timeout_seconds * 1000)}"))
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
@@ -136,9 +136,9 @@ def _take_advisory_lock(connection: Connection, timeout_seconds: float) -> None:
 
 @contextmanager
 def _file_lock(database_path: Path | None, timeout_seconds: float) -> Iterator[None]:
-    """Keep other migrating processes of this host out. The empty file stays; only the kernel's lock on it counts.
+    """Exclude other migrating processes of this host by a lock on a file, which stays behind empty.
 
-    BEGIN IMMEDIATE alone would do for the schema, but not for switching to WAL, which fails if it meets another's.
+    BEGIN IMMEDIATE would be enough for the schema, but not for two processes that switch to WAL at once.
     """
     if database_path is None:
         yield

@@ -13,23 +13,23 @@ from sqlalchemy.engine import Row
 from app.domain.model import Model
 from app.errors import ModelStoreUnavailableError
 from app.library.database import Database
-from app.library.tables import UTCDateTime, models, quarantined_models
+from app.library.tables import models, newest_first, quarantined_models
 
 _TRIES = 3
 
 
 class SQLModelStore:
-    """Model records in a database; see the port `ModelStore` for what each method promises. Thread-safe.
+    """Model records in a database; see the port `ModelStore` for the methods. Thread-safe.
 
     Every method raises ModelStoreUnavailableError when the database fails.
     """
 
     def __init__(self, database: Database) -> None:
-        """Keep the records in `database`."""
+        """Store the records in `database`."""
         self._database = database
 
     def add(self, model: Model) -> Model:
-        """Record a model and return it, or the user's own that was made of the same job before."""
+        """Add a model and return it, or return the user's existing model of the same job."""
         values = {column.name: getattr(model, column.name) for column in models.columns}
         for _ in range(_TRIES):
             with self._database.write() as connection:
@@ -41,15 +41,15 @@ class SQLModelStore:
                 ).one_or_none()
             if row is not None:
                 return _model(row)
-            # The row in our way was deleted meanwhile (PostgreSQL only), or its id was in our way, not its job.
+            # The conflicting row was deleted meanwhile (PostgreSQL only), or has the same id and another job.
         raise ModelStoreUnavailableError("the id or the storage key of a new model is taken")
 
     def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
-        """The user's model that was made of this job, or None."""
+        """Return the user's model that was made from this job, or None."""
         return self._find(models.c.user_id == user_id, models.c.source_job_id == job_id)
 
     def model_ids_by_job(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, str]:
-        """Of these jobs, those that the user has a model of: job id to model id. For a page of them, not thousands."""
+        """Return the ids of the user's models by job id, for jobs that have one. For a page of jobs at a time."""
         wanted = list(job_ids)
         if not wanted:
             return {}
@@ -62,25 +62,18 @@ class SQLModelStore:
             return {row.source_job_id: row.id for row in rows}
 
     def find(self, user_id: str, model_id: str) -> Model | None:
-        """The user's model, or None."""
+        """Return the user's model, or None."""
         return self._find(models.c.user_id == user_id, models.c.id == model_id)
 
     def page(self, user_id: str, *, limit: int, after: tuple[datetime, str] | None) -> Sequence[Model]:
-        """At most `limit` models, newest first by (created_at, id), after that key."""
-        statement = (
-            sa.select(models)
-            .where(models.c.user_id == user_id)
-            .order_by(models.c.created_at.desc(), models.c.id.desc())
-            .limit(limit)
-        )
-        if after is not None:
-            key = sa.tuple_(sa.literal(after[0], UTCDateTime), sa.literal(after[1], sa.Text))
-            statement = statement.where(sa.tuple_(models.c.created_at, models.c.id) < key)
+        """Return at most `limit` models after that key, newest first by (created_at, id)."""
+        own = sa.select(models).where(models.c.user_id == user_id)
+        statement = newest_first(own, models.c.created_at, models.c.id, limit=limit, after=after)
         with self._database.read() as connection:
             return [_model(row) for row in connection.execute(statement)]
 
     def rename(self, user_id: str, model_id: str, name: str) -> Model | None:
-        """Change the display name; the changed model, or None if the user has no such model."""
+        """Change the display name. Return the changed model, or None if the user has no such model."""
         with self._database.write() as connection:
             row = connection.execute(
                 sa.update(models)
@@ -91,7 +84,7 @@ class SQLModelStore:
         return None if row is None else _model(row)
 
     def delete(self, user_id: str, model_id: str) -> bool:
-        """Remove the record. False if the user has no such model."""
+        """Remove the record. Return False if the user has no such model."""
         with self._database.write() as connection:
             removed = connection.execute(
                 sa.delete(models).where(models.c.user_id == user_id, models.c.id == model_id).returning(models.c.id)
@@ -99,7 +92,7 @@ class SQLModelStore:
             return removed.first() is not None
 
     def bytes_of(self, user_id: str) -> int:
-        """The size of all the user's models together, in bytes: what a quota is compared with."""
+        """Return the size of all of the user's models, in bytes."""
         with self._database.read() as connection:
             total = connection.execute(
                 sa.select(sa.func.coalesce(sa.func.sum(models.c.size), 0)).where(models.c.user_id == user_id)
@@ -107,7 +100,7 @@ class SQLModelStore:
             return int(total)
 
     def batch(self, *, limit: int, after_id: str | None) -> Sequence[Model]:
-        """At most `limit` models of all users, by id, after that id: for the sweep, which sees every row once."""
+        """Return at most `limit` models of all users after that id, ordered by id."""
         statement = sa.select(models).order_by(models.c.id).limit(limit)
         if after_id is not None:
             statement = statement.where(models.c.id > after_id)
@@ -115,7 +108,7 @@ class SQLModelStore:
             return [_model(row) for row in connection.execute(statement)]
 
     def all(self, *, batch_size: int, progress: Callable[[], None] = lambda: None) -> Iterator[Model]:
-        """Every model of every user, read in batches; `progress` is called after each."""
+        """Iterate over all models of all users, read in batches. Calls `progress` after each batch."""
         after: str | None = None
         while batch := self.batch(limit=batch_size, after_id=after):
             progress()
@@ -123,7 +116,7 @@ class SQLModelStore:
             after = batch[-1].id
 
     def known_storage_keys(self, storage_keys: Collection[str]) -> frozenset[str]:
-        """Those of the keys that a record names, in quarantine too: for the sweep. Some hundreds at a time, not all."""
+        """Return the keys that a record has, also in quarantine. For some hundred keys at a time."""
         if not storage_keys:
             return frozenset()
         with self._database.read() as connection:

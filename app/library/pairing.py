@@ -1,13 +1,13 @@
-"""Which storage belongs to which database: both carry the same random library id.
+"""Which storage belongs to which database: both have the same random library id.
 
 A wrong database or storage looks like one that has lost everything. The id tells them apart, so the sweep removes
-nothing before it has seen the same id on both sides.
+nothing unless both sides have the same id.
 
-The database decides the id and the storage follows, which needs no conditional writes of the storage. `paired_at` is
-set once the id was read back from the storage; until then a storage without an id is an unfinished pairing and not a
+The id is written to the database first and then to the storage, so the storage needs no conditional writes. `paired_at`
+is set when the id was read back from the storage; until then a storage without an id is an unfinished pairing and not a
 mismatch. Processes that pair the same database and storage at once write the same id.
 
-`python -m app.library.pairing` shows how a pair stands, and `python -m app.library.pairing pair` pairs one by hand.
+`python -m app.library.pairing` shows the state of a pair, and `python -m app.library.pairing pair` pairs one by hand.
 """
 
 import argparse
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class PairState(StrEnum):
-    """How the database and the storage stand to each other."""
+    """The state of a database and a storage."""
 
     PAIRED = "paired"
     #: Neither side has an id yet, or pairing was interrupted.
@@ -63,14 +63,14 @@ class LibraryPair:
         *,
         clock: Callable[[], datetime],
     ) -> None:
-        """Compare `database` with `storage`. Connects to nothing yet."""
+        """Compare `database` with `storage`. Connects to nothing."""
         self._database = database
         self._storage = storage
         self._models = models
         self._clock = clock
 
     def state(self) -> PairState:
-        """Return how the two stand to each other. Changes nothing."""
+        """Return the state. Changes nothing."""
         for _ in range(2):  # another process may pair them between our two reads
             ours, is_confirmed = self.database_id()
             theirs = self._storage.library_id()
@@ -81,9 +81,9 @@ class LibraryPair:
         return PairState.MISMATCH
 
     def require_match(self) -> None:
-        """Raise StorageMismatchError if the ids differ or exist on one side only. Two sides without an id may be used.
+        """Raise StorageMismatchError if the ids differ or exist on one side only. Without any id both may be used.
 
-        Return if the database fails: the caller that needs it gets the failure anyway.
+        Return if the database fails: a caller that needs it gets the failure anyway.
         """
         try:
             state = self.state()
@@ -94,10 +94,10 @@ class LibraryPair:
             raise StorageMismatchError("the database and the storage do not have the same library id")
 
     def establish(self, progress: Callable[[], None] = lambda: None) -> PairState:
-        """Pair the two if neither has an id and they fit, and return how they stand now. Anything but PAIRED alarms.
+        """Pair the two if neither has an id and they fit, and return the new state. Raise an alarm unless it is PAIRED.
 
-        They fit if every record's file is there. A database without records fits an empty storage only: it may be the
-        wrong one. `progress` is called now and then while the records are read.
+        They fit if the file of every record is there. A database without records fits only an empty storage, because it
+        may be the wrong one. `progress` is called from time to time while the records are read.
         """
         state = self.state()
         if state is PairState.UNPAIRED:
@@ -116,9 +116,9 @@ class LibraryPair:
         return state
 
     def pair(self, *, force: bool = False) -> str:
-        """Make the two a pair, whatever files or records are missing, and return their id.
+        """Pair the two even if files or records are missing, and return their id.
 
-        The database's id wins, then the storage's, then a new one. Raises StorageMismatchError for a mismatch, unless
+        The id is the database's, else the storage's, else a new one. Raises StorageMismatchError for a mismatch unless
         `force` is set.
         """
         if self.state() is PairState.MISMATCH and not force:
@@ -129,20 +129,20 @@ class LibraryPair:
         return decided
 
     def database_id(self) -> tuple[str | None, bool]:
-        """Return the database's id, and whether the storage was seen to carry it."""
+        """Return the database's id, and whether it was read back from the storage."""
         with self._database.read() as connection:
             row = connection.execute(sa.select(library)).one_or_none()
         return (None, False) if row is None else (row.id, row.paired_at is not None)
 
     def models_without_file(self, progress: Callable[[], None] = lambda: None) -> Iterator[Model]:
-        """All records whose file is missing from the storage."""
+        """Iterate over the records whose file is missing from the storage."""
         for model in self._models.all(batch_size=_BATCH, progress=progress):
-            # Deleting a model removes its record first: look again, so that one deleted now is not a loss.
+            # Deleting a model removes its record first. Read the record again: it may have just been deleted.
             if not self._storage.has_file(model.storage_key) and self._models.find(model.user_id, model.id):
                 yield model
 
     def _problem(self, progress: Callable[[], None]) -> str | None:
-        """Say why the two may not be paired without a person; None if they may."""
+        """Return why only an operator may pair the two, or None if the gateway may."""
         if next(self.models_without_file(progress), None) is not None:
             return "a record's file is missing"
         if self._models.batch(limit=1, after_id=None):
@@ -154,7 +154,7 @@ class LibraryPair:
     def _write(self, proposed: str, *, replace: bool = False) -> str:
         """Write one id to both sides and return it: the database's, or `proposed` if it has none.
 
-        An id that the storage has by now stays, unless `replace` is set: another database was faster.
+        An id that the storage has got meanwhile stays, unless `replace` is set: another database was faster.
         """
         with self._database.write() as connection:
             connection.execute(
@@ -173,9 +173,9 @@ class LibraryPair:
 
 @contextmanager
 def opened_library(settings: Settings) -> Iterator[tuple[Database, FileStorage, LibraryPair]]:
-    """Open what the settings name, for a command.
+    """Open the database and the storage of the settings, for a command.
 
-    Raises ModelStoreUnavailableError if the database is not at this version's schema; a missing SQLite file is not
+    Raises ModelStoreUnavailableError if the database does not have this version's schema. A missing SQLite file is not
     created.
     """
     url = settings.database_url.get_secret_value()
@@ -194,7 +194,7 @@ def opened_library(settings: Settings) -> Iterator[tuple[Database, FileStorage, 
 
 
 def run_command(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Settings], None]) -> int:
-    """Run a command of the library and return its exit code: 2 for bad settings, 1 for a failure (told on stderr)."""
+    """Run a command of the library and return its exit code: 2 for invalid settings, 1 for a failure."""
     arguments = parser.parse_args()
     try:
         work(arguments, load_settings())
@@ -227,7 +227,7 @@ def _work(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def main() -> int:
-    """Show the pair that the environment names, or pair it."""
+    """Show the state of the environment's pair, or pair it."""
     parser = argparse.ArgumentParser(
         prog="python -m app.library.pairing",
         description="Show whether the database and the storage belong together, or pair them.",
@@ -235,7 +235,9 @@ def main() -> int:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     actions.add_parser("show", help="show both ids and what is missing on either side (the default)")
     pair = actions.add_parser("pair", help="give both the same id")
-    pair.add_argument("--force", action="store_true", help="also where the two have different ids, or only one has one")
+    pair.add_argument(
+        "--force", action="store_true", help="also if the two have different ids, or only one of them has an id"
+    )
     return run_command(parser, _work)
 
 

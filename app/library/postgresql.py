@@ -1,11 +1,11 @@
-"""Connections to PostgreSQL that don't hang with their server, and that a transaction pooler can pass on.
+"""Connections to PostgreSQL that don't hang with their server, and that work with a transaction pooler.
 
 The kernel of a stopped server process still acknowledges what we send, so neither keepalives nor `tcp_user_timeout`
-end a wait for its answer. Here every wait ends after a time, and the connection with it. While the server is silent,
-one thread asks it again and all others fail at once.
+end a wait for its response. Here every wait has a timeout, which also closes the connection. While the server is
+silent, one thread tries to reach it and all others fail at once.
 
-Nothing is set for a session, at startup or later, and no statement is prepared: PgBouncer in transaction mode gives
-each transaction another session of the server. Each transaction brings its limits along (`begin_statement`).
+Nothing is set for a session and no statement is prepared, because PgBouncer in transaction mode gives each transaction
+another session of the server. Each transaction sets its own limits (`begin_statement`).
 """
 
 import socket
@@ -21,18 +21,18 @@ from app.errors import ModelStoreUnavailableError
 
 T = TypeVar("T")
 
-#: How long an answer of the server is waited for, in seconds.
+#: How long to wait for a response of the server.
 ANSWER_SECONDS = 4.5
-#: Limits that the server keeps. They are shorter, so that a server that is only busy is not taken for a silent one.
+#: Limits that the server enforces. They are shorter, so a busy server is not mistaken for a silent one.
 _STATEMENT_SECONDS = 4.0
 _LOCK_SECONDS = 3.0
 
 _CONNECT_SECONDS = 4
-_MIN_CONNECT_SECONDS = 2  # psycopg takes no less
+_MIN_CONNECT_SECONDS = 2  # psycopg's minimum
 _ASK_EVERY_SECONDS = 1.0
 _WAKE_EVERY_SECONDS = 0.1
 
-#: What psycopg's `connect` is told besides the address. The transactions begin by `begin_statement`.
+#: Arguments of psycopg's `connect` besides the address. Transactions begin by `begin_statement`.
 CONNECT_ARGUMENTS: Mapping[str, Any] = {
     "application_name": "visiona-gateway",
     "autocommit": True,
@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 class Silence:
     """Knows whether the server has stopped answering. Thread-safe.
 
-    Once it has, a daemon thread asks until it answers again, so that no request has to wait for it.
+    Once it has, a daemon thread asks until it answers again, so no request has to wait for it.
     """
 
     def __init__(self, ask: Callable[[], None], *, ask_every_seconds: float = _ASK_EVERY_SECONDS) -> None:
@@ -70,7 +70,7 @@ class Silence:
                 self._asking.start()
 
     def close(self) -> None:
-        """Let the thread end, if there is one."""
+        """Stop the thread, if there is one."""
         self._closed.set()
 
     def _wait_for_end(self) -> None:
@@ -86,7 +86,7 @@ class Silence:
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server doesn't answer in time."""
 
-    #: Told once if the server doesn't answer; None: wait for an answer as long as it takes.
+    #: Notified if the server doesn't answer. None: wait without a timeout.
     silence: Silence | None = None
 
     def wait(
@@ -95,13 +95,13 @@ class BoundedConnection(psycopg.Connection[Any]):
         interval: float = _WAKE_EVERY_SECONDS,
         timeout: float | None = None,
     ) -> T:
-        """Wait for an answer, as every method of a connection and its cursors does that talks to the server."""
+        """Wait for a response. All methods of a connection and its cursors that talk to the server call this."""
         if timeout is None and self.silence is not None:
             timeout = ANSWER_SECONDS
         try:
             return super().wait(gen, interval, timeout)
         except psycopg.errors._WaitTimeout as error:
-            # In the middle of an answer the connection is of no further use.
+            # A connection in the middle of a response cannot be used any more.
             self.close()
             if self.silence is not None:
                 self.silence.begin()
@@ -109,11 +109,11 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def connect(arguments: Mapping[str, Any], silence: Silence | None) -> BoundedConnection:
-    """Connect within some seconds. Raises psycopg.Error, and ModelStoreUnavailableError while the server is silent."""
+    """Connect within a few seconds. Raises psycopg.Error, and ModelStoreUnavailableError while the server is silent."""
     if silence is None:
         return BoundedConnection.connect(**arguments)
     silence.require_none()
-    # psycopg tries each address of a host for the whole time.
+    # psycopg gives each address of a host the whole timeout.
     seconds = max(_MIN_CONNECT_SECONDS, _CONNECT_SECONDS // _count_addresses(arguments))
     try:
         connection = BoundedConnection.connect(**arguments, connect_timeout=seconds)
@@ -125,7 +125,7 @@ def connect(arguments: Mapping[str, Any], silence: Silence | None) -> BoundedCon
 
 
 def begin_statement(*, is_read_only: bool, lock_seconds: float) -> str:
-    """Return the statements that begin a transaction with its limits, to be sent in one message."""
+    """Return the statements that begin a transaction with its limits, for one message."""
     return "; ".join(
         [
             "BEGIN READ ONLY" if is_read_only else "BEGIN",

@@ -1,7 +1,7 @@
-"""Where the sweep puts what it believes to be a crash's remnant: nothing is deleted before a week has passed.
+"""Where the sweep moves what looks like the remnant of a crash: it deletes nothing before seven days have passed.
 
-Files move to another place of the storage, records to another table. Neither is seen by anything but the sweep and
-`python -m app.library.quarantine`, which lists them and, with `restore`, brings them back.
+Files get another name in the storage, records move to another table. Only the sweep and the command
+`python -m app.library.quarantine` see them. The command lists them and, with `restore`, brings them back.
 """
 
 import argparse
@@ -33,13 +33,13 @@ class Quarantine:
     """
 
     def __init__(self, database: Database, storage: FileStorage, store: SQLModelStore) -> None:
-        """Keep records in `database` and files in `storage`."""
+        """Quarantine records of `database` and files of `storage`."""
         self._database = database
         self._storage = storage
         self._store = store
 
     def add_record(self, model: Model, at: datetime) -> bool:
-        """Move a record out of the library. False if it is not there (any more)."""
+        """Move a record out of the library. Return False if it is gone."""
         is_it = models.c.id == model.id
         moved = sa.select(
             *(models.c[name] for name in _COLUMNS), sa.literal(at, quarantined_models.c.quarantined_at.type)
@@ -51,7 +51,7 @@ class Quarantine:
             return connection.execute(sa.delete(models).where(is_it).returning(models.c.id)).first() is not None
 
     def records(self) -> Sequence[tuple[Model, datetime]]:
-        """All records in quarantine and since when, oldest first."""
+        """Return all records in quarantine and since when, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
                 sa.select(quarantined_models).order_by(quarantined_models.c.quarantined_at, quarantined_models.c.id)
@@ -59,7 +59,7 @@ class Quarantine:
         return [(Model(**{name: getattr(row, name) for name in _COLUMNS}), row.quarantined_at) for row in rows]
 
     def restore_record(self, model: Model) -> bool:
-        """Move a record back. False, and nothing changes, if its job has another model by now."""
+        """Move a record back. Return False, and change nothing, if its job has another model by now."""
         is_it = quarantined_models.c.id == model.id
         moved = sa.select(*(quarantined_models.c[name] for name in _COLUMNS)).where(is_it)
         with self._database.write() as connection:
@@ -70,9 +70,9 @@ class Quarantine:
             return restored is not None
 
     def restore_known(self, progress: Callable[[], None]) -> int:
-        """Bring back files that a record names, and records whose file is there; how many.
+        """Move back files that have a record, and records that have a file. Return how many.
 
-        These were no remnants: the database or the storage was another one for a while.
+        They were not remnants: a wrong database or storage was in use for a while.
         """
         count = 0
         for file in list(self._storage.quarantined()):
@@ -86,7 +86,7 @@ class Quarantine:
         return count
 
     def remove_older(self, than: datetime, progress: Callable[[], None]) -> int:
-        """Remove for good what was quarantined before then, unless it can be brought back; how many."""
+        """Remove for good what was quarantined before then and is not needed. Return how many."""
         count = 0
         for file in list(self._storage.quarantined()):
             progress()
@@ -118,24 +118,24 @@ def _work(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def _tell(kind: str, key: str, size: int, since: datetime, is_restored: bool | None) -> None:
-    """Tell of one entry; `is_restored` is None where nobody asked for it."""
-    outcome = {True: "restored", False: "kept: the library has another one", None: "in quarantine"}[is_restored]
+    """Print one entry. `is_restored` is None if it was not to be restored."""
+    outcome = {True: "restored", False: "not restored: the library has another one", None: "in quarantine"}[is_restored]
     until = since + QUARANTINE_TIME
     sys.stdout.write(f"{kind:6}  {key}  {size} bytes  until {until:%Y-%m-%d %H:%M:%SZ}  {outcome}\n")
 
 
 def main() -> int:
-    """List what is in quarantine, or bring it back."""
+    """List what is in quarantine, or restore it."""
     parser = argparse.ArgumentParser(
         prog="python -m app.library.quarantine",
-        description="List what the sweep has put into quarantine, or bring it back.",
+        description="List what the sweep has put into quarantine, or restore it.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    actions.add_parser("list", help="list it (the default)")
-    restore = actions.add_parser("restore", help="bring it back")
+    actions.add_parser("list", help="list all entries (the default)")
+    restore = actions.add_parser("restore", help="move entries back to the library")
     which = restore.add_mutually_exclusive_group(required=True)
-    which.add_argument("key", nargs="*", default=[], help="the keys to bring back, as the list shows them")
-    which.add_argument("--all", action="store_true", help="everything")
+    which.add_argument("key", nargs="*", default=[], help="the keys to restore, as the list shows them")
+    which.add_argument("--all", action="store_true", help="restore everything")
     return run_command(parser, _work)
 
 

@@ -1,6 +1,6 @@
 """Sessions that were signed out before they expired. Implements the port `RevokedSessions`.
 
-It caches nothing: how long a worker may believe "not revoked" is the caller's decision.
+Nothing is cached: the caller decides how long a worker may rely on "not revoked".
 """
 
 from collections.abc import Callable
@@ -11,25 +11,25 @@ import sqlalchemy as sa
 from app.library.database import Database
 from app.library.tables import revoked_sessions
 
-#: A note is kept this much longer than the session lives, because a replica's clock may be behind ours.
+#: A row is stored this much longer than the session lives, because a replica's clock may be behind ours.
 CLOCK_SKEW = timedelta(minutes=5)
 
 
 class SQLRevokedSessions:
-    """The notes in a database; see the port `RevokedSessions` for what each method promises. Thread-safe.
+    """Signed-out sessions in a database; see the port `RevokedSessions` for the methods. Thread-safe.
 
     Every method raises ModelStoreUnavailableError when the database fails.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
-        """Keep the notes in `database`; `clock` gives aware UTC times."""
+        """Store the sessions in `database`. `clock` returns aware UTC times."""
         self._database = database
         self._clock = clock
 
     def revoke(self, sid: str, expires_at: datetime) -> None:
-        """Note that this session has ended, and drop the notes of sessions that are over anyway. May be repeated."""
+        """Record that this session has ended, and remove the rows of expired sessions. May be repeated."""
         with self._database.write() as connection:
-            # First the old notes, then the new one: transactions that lock in one order cannot deadlock.
+            # First the old rows, then the new one: transactions that lock in one order cannot deadlock.
             connection.execute(
                 sa.delete(revoked_sessions).where(revoked_sessions.c.expires_at < self._clock() - CLOCK_SKEW)
             )
@@ -43,7 +43,7 @@ class SQLRevokedSessions:
             )
 
     def is_revoked(self, sid: str) -> bool:
-        """Was this session signed out? A note that is past its time still says yes; the session is over as well."""
+        """Return whether this session was signed out. Rows of expired sessions may still say so."""
         with self._database.read() as connection:
             found = connection.execute(sa.select(revoked_sessions.c.sid).where(revoked_sessions.c.sid == sid))
             return found.first() is not None

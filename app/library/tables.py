@@ -1,14 +1,14 @@
-"""The tables, as the code sees them; `migrations/` makes them, and a test holds the two together.
+"""The tables as the code sees them. `migrations/` creates them, and a test compares the two.
 
-Core tables rather than mapped classes: nearly every statement here is one atomic upsert or a conditional update, and
-whether it took effect is its answer. A unit of work would only hide when it is sent. The rows become the frozen
-values of the domain at once.
+They are SQLAlchemy Core tables rather than mapped classes: nearly every statement is an atomic upsert or a conditional
+update, and whether it took effect is its result. Rows become frozen values of the domain at once.
 
-Strings are TEXT of no declared length, since bounds are checked at the edge, and a database that refuses a long name
-would turn the user's mistake into our failure.
+Strings are TEXT without a length. The API checks lengths; a database that refuses a long name would turn the user's
+mistake into our failure.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -18,15 +18,15 @@ from sqlalchemy.types import TypeDecorator
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware UTC time to the microsecond, on both databases.
 
-    PostgreSQL has a type for it. SQLite keeps text of fixed width, which sorts as the times do.
-    A naive time is a bug and is refused.
+    PostgreSQL has a type for it. SQLite stores text of fixed width, which sorts as the times do.
+    Raises ValueError for a naive time, which is a bug.
     """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Hand an aware time to the driver, as UTC."""
+        """Give the driver an aware time in UTC."""
         del dialect
         if value is None:
             return None
@@ -35,7 +35,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Make what the driver gives aware, in UTC."""
+        """Return the driver's time as an aware time in UTC."""
         del dialect
         if value is None:
             return None
@@ -44,8 +44,9 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 metadata = sa.MetaData()
 
-#: One row an upload, or a job that was found at the converter. A row without `job_id` is pending: an upload that has
-#: not had its answer yet, or lost it in a crash. `status` to `error`, `created_at`, `updated_at` are the converter's.
+#: One row for each upload, and for each job that was found at the converter. A row without `job_id` is pending: the
+#: converter has not answered the upload yet, or a crash lost the response. `status` to `error`, `created_at` and
+#: `updated_at` are the converter's.
 jobs = sa.Table(
     "jobs",
     metadata,
@@ -62,16 +63,16 @@ jobs = sa.Table(
     sa.Column("started_at", UTCDateTime, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=True),
     sa.Column("updated_at", UTCDateTime, nullable=True),
-    # Ours again: what polls saw of the stages, in their order; see `app/domain/stages.py`.
+    # Ours: what polls saw of the stages, in their order (`app/domain/stages.py`).
     sa.Column("stages", sa.JSON(none_as_null=True), nullable=True),
     sa.UniqueConstraint("job_id", name="uq_jobs_job_id"),
-    # Read backwards for the newest first.
+    # Read backwards: newest first.
     sa.Index("ix_jobs_history", "user_id", "started_at", "upload_id"),
 )
 _is_pending = jobs.c.job_id.is_(None)
 sa.Index("ix_jobs_pending", jobs.c.user_id, jobs.c.started_at, sqlite_where=_is_pending, postgresql_where=_is_pending)
 
-#: The model library. A user has at most one model of a job.
+#: The model library. A user has at most one model for each job.
 models = sa.Table(
     "models",
     metadata,
@@ -91,7 +92,7 @@ models = sa.Table(
     sa.Index("ix_models_page", "user_id", "created_at", "id"),
 )
 
-#: Records whose file the sweep found missing. Only the sweep and `python -m app.library.quarantine` look here.
+#: Records whose file the sweep found missing. Only the sweep and `python -m app.library.quarantine` use this table.
 quarantined_models = sa.Table(
     "quarantined_models",
     metadata,
@@ -102,7 +103,7 @@ quarantined_models = sa.Table(
     sa.Column("quarantined_at", UTCDateTime, nullable=False),
 )
 
-#: One row at most. The storage carries the same id; see `pairing`. Without `paired_at` the storage may lack it still.
+#: At most one row. The storage has the same id; see `pairing`. Without `paired_at` the storage may not have it yet.
 library = sa.Table(
     "library",
     metadata,
@@ -126,3 +127,18 @@ revoked_sessions = sa.Table(
     sa.Column("expires_at", UTCDateTime, nullable=False),
     sa.Index("ix_revoked_sessions_expires_at", "expires_at"),
 )
+
+
+def newest_first(
+    statement: sa.Select[Any],
+    time: sa.Column[Any],
+    id_: sa.Column[Any],
+    *,
+    limit: int,
+    after: tuple[datetime, str] | None,
+) -> sa.Select[Any]:
+    """Return a page of `statement`: at most `limit` rows after the key `after`, newest first by time and id."""
+    if after is not None:
+        key = sa.tuple_(sa.literal(after[0], UTCDateTime), sa.literal(after[1], sa.Text))
+        statement = statement.where(sa.tuple_(time, id_) < key)
+    return statement.order_by(time.desc(), id_.desc()).limit(limit)

@@ -1,8 +1,7 @@
 """Writes that failed and must still happen: retried on a background thread until they succeed.
 
-For writes to the database that may be repeated and whose outcome no request waits for any more: whose a job is, a
-lease to be released. They are held in memory, so a worker that is killed loses them; what that means, and what limits
-it, is for each caller to say.
+They are writes to the database that may be repeated, and no request waits for them any more: the owner of a job, the
+release of a lease. They are held in memory, so a killed worker loses them; each caller says what that means.
 """
 
 import threading
@@ -18,12 +17,12 @@ from app.errors import ModelStoreUnavailableError
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
-#: Between the tries of somebody who waits.
+#: Between the tries of a caller that waits.
 _PAUSE_SECONDS = 0.25
-#: Some hundred bytes each. More than that means hours without a database, and memory is not where they should be kept.
+#: A few hundred bytes each. More than this means hours without a database, too long for memory.
 _MOST_WRITES = 10_000
 
-#: What is written; the values name it in metrics and logs.
+#: The kinds of writes, as metrics and logs call them.
 LEDGER, LEASE = "ledger", "lease"
 
 
@@ -65,7 +64,7 @@ class DeferredWrites:
     def write(self, kind: str, key: str, write: Callable[[], object], *, patience_seconds: float = 0.0) -> bool:
         """Write now, retrying for so long; queue the write if the database fails. Return whether it was done.
 
-        Raises whatever else the write raises.
+        Raises every other exception of the write.
         """
         until = self._monotonic() + patience_seconds
         while True:
@@ -79,7 +78,7 @@ class DeferredWrites:
                 self._sleep(_PAUSE_SECONDS)
             else:
                 with self._changed:
-                    # What was queued before is older than what was just written.
+                    # A queued write of this key is older than this one.
                     self._replace(key, None)
                 return True
 
@@ -134,12 +133,12 @@ class DeferredWrites:
             log.info("deferred_write.failed", kind=queued.kind, key=key, code=failure.code, reason=failure.reason[:200])
             with self._changed:
                 if self._writes.get(key) is queued:
-                    # To the end of the queue, so that a write that always fails holds up no other.
+                    # To the end of the queue, so that a write that always fails does not delay the others.
                     del self._writes[key]
                     self._writes[key] = replace(queued, comes_last=True)
             return False
         except Exception:
-            # A bug. To try it again would be the same bug again.
+            # A bug: a retry would fail in the same way.
             log.exception("deferred_write.crashed", kind=queued.kind, key=key)
             metrics.DEFERRED_WRITES(queued.kind, "lost").inc()
         else:

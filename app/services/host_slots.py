@@ -21,7 +21,7 @@ class HostSlots:
     """Named slots, shared by every process that uses the same directory. Thread-safe."""
 
     def __init__(self, directory: Path | None) -> None:
-        """Keep the locks in `directory`. Without one, the slots are those of this object alone."""
+        """Share the slots with the processes that use `directory`. Without one, share them with no process."""
         if directory is None:
             descriptor = os.memfd_create(_FILE)
         else:
@@ -31,7 +31,7 @@ class HostSlots:
         self._path = f"/proc/self/fd/{descriptor}"
 
     def acquire(self, name: str, slots: int) -> Callable[[], None] | None:
-        """Take one of the `slots` of this name. Return what releases it, or None if all are taken."""
+        """Acquire one of the `slots` of this name. Return a function that releases it, or None if all are in use."""
         with ExitStack() as held:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             held.callback(os.close, descriptor)

@@ -1,7 +1,7 @@
-"""The sweep's part that touches the library: files that no record names, and records whose file is missing.
+"""The part of the sweep that changes the library: files without a record, and records without a file.
 
-Nothing is removed here that could still be somebody's. Only a pair is swept, everything is left alone for an hour,
-what is found is looked at again under the lease of its job, and then it stays in quarantine for a week.
+Four rules protect what is still in use. Only a pair is swept. Everything is left alone for an hour. What is found is
+checked again under the lease of its job. And it stays in quarantine for seven days before it is removed.
 """
 
 import itertools
@@ -25,19 +25,20 @@ from app.services.results import lease_name
 log = structlog.get_logger(__name__)
 
 UNTOUCHED_SECONDS = 3_600.0
-#: How many records without file, or files without record, crashes may leave. More is a lost storage or database.
+#: Crashes leave at most this many records without a file, or files without a record. More means a lost storage or
+#: database.
 _MOST_REMNANTS = 10
 _MOST_REMNANTS_SHARE = 0.05
 _BATCH = 200
 
 
 class _JobBusyError(GatewayError):
-    """A promote or a delete of the job is under way: whatever is there may still be its."""
+    """The job is being promoted, or its model deleted, so its files and records are in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class LibrarySweep:
-    """Sweeps one library. For the holder of the sweep's lease, which each step keeps."""
+    """Sweeps one library. The caller holds the sweep's lease, which each step renews."""
 
     models: SQLModelStore
     storage: FileStorage
@@ -51,7 +52,7 @@ class LibrarySweep:
         return self.pair.establish(lease.keep)
 
     def steps(self) -> dict[str, Callable[[HeldLease], int]]:
-        """The steps by name, in their order. Each returns how many remnants it dealt with. For a pair only."""
+        """Return the steps by name, in their order, for a pair. Each returns the number of remnants that it handled."""
         return {
             "temporary_files": self._remove_temporaries,
             "restored": lambda lease: self.quarantine.restore_known(lease.keep),
@@ -64,7 +65,7 @@ class LibrarySweep:
         return self.storage.remove_stale_temporaries(older_than_seconds=UNTOUCHED_SECONDS, is_in_use=self._is_in_use)
 
     def _is_in_use(self, key: str) -> bool:
-        """May somebody be writing this file? A writer holds its job's lease, and never continues another one's file."""
+        """Return whether a promote may be writing this file: it holds the lease of its job."""
         job_id = job_of_storage_key(key)
         return job_id is None or self.leases.is_held(lease_name(job_id))
 
@@ -84,7 +85,7 @@ class LibrarySweep:
 
     def _quarantine_file(self, key: str, lease: HeldLease) -> bool:
         def move() -> bool:
-            # A storage may tell when a file was begun and not when it was whole: its record may be a second old.
+            # A storage may report when a file was begun, so its record may be a second old.
             if self.models.known_storage_keys([key]):
                 return False
             self.storage.quarantine(key, self.clock())
@@ -116,7 +117,7 @@ class LibrarySweep:
         return self._alone_with_job(model.source_job_id, lease, move)
 
     def _alone_with_job(self, job_id: str, lease: HeldLease, work: Callable[[], bool]) -> bool:
-        """Do the work while no promote and no delete of the job is under way; False, without it, if one is."""
+        """Do the work under the lease of the job. Return False, and do nothing, if the job is in use."""
         lease.keep()
         try:
             with self.leases.held(lease_name(job_id), uuid.uuid4().hex, error=_JobBusyError):

@@ -1,4 +1,4 @@
-"""The model library: looking at, renaming, reading and deleting the models that a user has kept."""
+"""The model library: list, read, rename and delete the models of a user."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,20 +19,23 @@ from app.services.transfers import Transfer, TransferKind, TransferSlots
 
 log = structlog.get_logger(__name__)
 
-#: How long deleting waits for a promote of the same job; it holds a thread meanwhile.
+#: How long deleting waits for a promote of the same job, with a thread.
 _MOST_WAIT_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class OpenFile:
-    """A model's bytes on their way out; whoever gets one must call `close`, also after reading to the end."""
+    """The bytes of a model's file. Call `close` in the end, also after reading all of them."""
 
     chunks: Iterator[bytes]
     close: Callable[[], None]
 
 
 class ModelLibrary:
-    """The library operations. Thread-safe. A model that is not the user's does not exist: ModelNotFoundError."""
+    """The operations of the library. Thread-safe.
+
+    Every method raises ModelNotFoundError for a model that is absent or another user's.
+    """
 
     def __init__(self, models: ModelStore, storage: Storage, leases: LeaseKeeper, slots: TransferSlots) -> None:
         self._models = models
@@ -41,20 +44,20 @@ class ModelLibrary:
         self._slots = slots
 
     def page(self, user_id: str, limit: int, cursor: str | None) -> tuple[Sequence[Model], str | None]:
-        """A page of the user's models, newest first, and the cursor of the next page (None: there is none)."""
+        """Return a page of the user's models, newest first, and the cursor of the next page, or None."""
         models = self._models.page(user_id, limit=limit + 1, after=decode_cursor(cursor))
         last = models[limit - 1] if len(models) > limit else None
         return models[:limit], encode_cursor((last.created_at, last.id)) if last else None
 
     def get(self, user_id: str, model_id: str) -> Model:
-        """The user's model."""
+        """Return the user's model."""
         model = self._models.find(user_id, model_id) if is_job_id(model_id) else None
         if model is None:
             raise ModelNotFoundError("absent, malformed or another user's")
         return model
 
     def rename(self, user_id: str, model_id: str, name: object) -> Model:
-        """Give the model another display name. Raises InvalidRequestError for one that cannot be shown."""
+        """Change the model's display name. Raises InvalidRequestError for a name that cannot be shown."""
         self.get(user_id, model_id)
         cleaned = clean_name(name) if isinstance(name, str) else None
         if cleaned is None:
@@ -65,7 +68,7 @@ class ModelLibrary:
         return model
 
     def delete(self, user_id: str, model_id: str, context: CallContext) -> None:
-        """Remove the model: first its record, then its file, so that no record ever lacks its file."""
+        """Remove the record of the model, then its file, so that no record ever lacks its file."""
         model = self.get(user_id, model_id)
         holder = uuid.uuid4().hex
         patience = Deadline(context.deadline.clip(_MOST_WAIT_SECONDS))
@@ -75,13 +78,13 @@ class ModelLibrary:
             try:
                 self._storage.delete(model.storage_key)
             except StorageUnavailableError:
-                # The model is gone for its owner; the sweep removes the file.
+                # The record is gone, so the sweep removes the file.
                 log.warning("storage.delete_failed", model_id=model.id)
 
     def open_file(self, model: Model, *, start: int = 0, length: int | None = None) -> OpenFile:
-        """Begin to read the model's file; holds a transfer slot until it is closed.
+        """Begin to read the model's file. It holds a transfer slot until it is closed.
 
-        Raises TooManyRequestsError, UploadCapacityError, and StorageUnavailableError also where the file is missing.
+        Raises TooManyRequestsError, UploadCapacityError, and StorageUnavailableError, also if the file is missing.
         """
         with ExitStack() as resources:
             transfer = resources.enter_context(self._slots.transfer(TransferKind.LIBRARY_DOWNLOAD, model.user_id))
@@ -90,7 +93,7 @@ class ModelLibrary:
                 chunks = resources.enter_context(reader)
             except FileNotFoundError as error:
                 raise StorageUnavailableError("the model's file is missing") from error
-            # Until all of it has been asked for, the client may leave.
+            # The outcome unless the client reads to the end.
             transfer.lost_client()
             return OpenFile(_counted(chunks, transfer), resources.pop_all().close)
 
@@ -99,7 +102,7 @@ def _counted(chunks: Iterator[bytes], transfer: Transfer) -> Iterator[bytes]:
     try:
         for chunk in chunks:
             yield chunk
-            # Whoever asks for the next one has sent this one.
+            # A caller that asks for the next chunk has sent this one.
             transfer.moved(len(chunk))
     except GatewayError as failure:
         transfer.failed(failure)

@@ -1,4 +1,4 @@
-"""What the services need of the world below them, as narrow protocols.
+"""What the services need from the library, as narrow protocols.
 
 `app/library` implements them and `app/bootstrap.py` joins the two; tests hand in fakes. Every method may be called by
 several threads at once. Every method of the database-backed ones raises ModelStoreUnavailableError when the database
@@ -20,119 +20,121 @@ PageKey = tuple[datetime, str]
 
 
 class JobLedger(Protocol):
-    """The durable record of whose job is whose; survives crashes and is shared by all workers."""
+    """The durable record of who owns which job. It survives crashes and is shared by all workers."""
 
     def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
         """Write the pending row of an upload, before its body is sent."""
 
     def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
-        """Give the user's pending row its job; may be repeated. A job that another row of the same user already holds
-        makes this row vanish and updates that one. Raises OwnershipMismatchError if the job is another user's here:
-        a job keeps its first owner."""
+        """Give the user's pending row its job. May be repeated.
+
+        If another row of the user has the job already, that row is updated and this one removed. Raises
+        OwnershipMismatchError if the job is another user's in the ledger: the first owner of a job stays its owner.
+        """
 
     def discard_upload(self, upload_id: str) -> None:
-        """Remove a pending row: it is certain that no job came of it. A row with a job stays."""
+        """Remove a pending row of which no job was made. A row with a job stays."""
 
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
-        """Note the newest known state of the user's job, inserting a row where there is none (lazy rebuild).
+        """Store the newest known state of the user's job, and insert a row if there is none (lazy rebuild).
 
-        A terminal state is never replaced by a non-terminal one. Raises OwnershipMismatchError if the job is another
-        user's here. Returns what is now known of the stages' times; `last_look` is when the caller saw the job before.
+        A non-terminal state never replaces a terminal one. Returns the known times of the stages; `last_look` is when
+        the caller last saw the job. Raises OwnershipMismatchError if the job is another user's in the ledger.
         """
 
     def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
-        """What was seen of the stages of the user's jobs, by job id; without those of which nothing was seen."""
+        """Return the known times of the stages of the user's jobs, by job id, for jobs that have any."""
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
-        """The user's own record of this job, or None."""
+        """Return the user's record of this job, or None."""
 
     def owners_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
-        """Whose these jobs are, by job id; without those that the ledger doesn't have. For nobody to see."""
+        """Return the owners of these jobs by job id, for jobs that the ledger has. Never show them to a user."""
 
     def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
-        """The user's rows that have no job yet, oldest first."""
+        """Return the user's rows without a job, oldest first."""
 
     def history(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[JobRecord]:
-        """At most `limit` records that have a job, newest first by (started_at, upload_id), after that key."""
+        """Return at most `limit` records with a job after that key, newest first by (started_at, upload_id)."""
 
 
 class Leases(Protocol):
-    """Named, expiring locks in the database, true across workers and replicas."""
+    """Named, expiring locks in the database, shared by all workers and replicas."""
 
     def acquire(self, name: str, holder: str, ttl_seconds: float) -> bool:
-        """Take the lease if it is free, expired or already ours; False if somebody else holds it."""
+        """Acquire the lease if it is free, expired or already ours. Return False if another holder has it."""
 
     def renew(self, name: str, holder: str, ttl_seconds: float) -> bool:
-        """Extend a lease that is ours. False: it is no longer ours (it expired and was taken, or is gone)."""
+        """Extend our lease. Return False if it is no longer ours: it expired and was acquired, or removed."""
 
     def is_held(self, name: str) -> bool:
-        """Does anybody hold the lease now? The answer may be out of date at once."""
+        """Return whether the lease is held. This may be out of date at once."""
 
     def release(self, name: str, holder: str) -> None:
-        """Give the lease up if it is ours; otherwise do nothing."""
+        """Release the lease if it is ours. Otherwise do nothing."""
 
 
 class RevokedSessions(Protocol):
     """Session ids that were signed out before they expired."""
 
     def revoke(self, sid: str, expires_at: datetime) -> None:
-        """Note that this session has ended; the note is kept until `expires_at`. May be repeated."""
+        """Record that this session has ended, until `expires_at`. May be repeated."""
 
     def is_revoked(self, sid: str) -> bool:
-        """Was this session signed out?"""
+        """Return whether this session was signed out."""
 
 
 class ModelStore(Protocol):
-    """The records of the model library. A model is seen by its owner only."""
+    """The records of the model library. Only its owner sees a model."""
 
     def add(self, model: Model) -> Model:
-        """Record a model and return it; where the user has one of the same `source_job_id` already, return that one."""
+        """Add a model and return it. If the user has one of the same `source_job_id`, return that one instead."""
 
     def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
-        """The user's model that was made of this job, or None."""
+        """Return the user's model that was made from this job, or None."""
 
     def model_ids_by_job(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, str]:
-        """Of these jobs, those that the user has a model of: job id to model id."""
+        """Return the ids of the user's models by job id, for the jobs that have one."""
 
     def find(self, user_id: str, model_id: str) -> Model | None:
-        """The user's model, or None."""
+        """Return the user's model, or None."""
 
     def page(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[Model]:
-        """At most `limit` models, newest first by (created_at, id), after that key."""
+        """Return at most `limit` models after that key, newest first by (created_at, id)."""
 
     def rename(self, user_id: str, model_id: str, name: str) -> Model | None:
-        """Change the display name; the changed model, or None if the user has no such model."""
+        """Change the display name. Return the changed model, or None if the user has no such model."""
 
     def delete(self, user_id: str, model_id: str) -> bool:
-        """Remove the record. False if the user has no such model."""
+        """Remove the record. Return False if the user has no such model."""
 
     def bytes_of(self, user_id: str) -> int:
-        """The size of all the user's models together, in bytes."""
+        """Return the size of all of the user's models, in bytes."""
 
 
 class StorageWriter(Protocol):
-    """A file in the making. Nobody can read it before `commit`; leaving the block without one removes it."""
+    """A file in the making. It is not visible before `commit`. Leaving the block without `commit` removes it."""
 
     def write(self, data: bytes) -> None:
         """Append bytes."""
 
     def commit(self) -> None:
-        """Make the file durable and visible, all at once. Nothing may be written after."""
+        """Make the file durable and visible, all at once. Nothing may be written afterwards."""
 
 
 class Storage(Protocol):
-    """Files by key. A key is made of one or more segments of `[A-Za-z0-9_-]`, joined by slashes."""
+    """Files by key."""
 
     def open_writer(self, key: str) -> AbstractContextManager[StorageWriter]:
-        """Begin a file; see StorageWriter. An existing file of the key is replaced at commit."""
+        """Begin a file. The commit replaces an existing file of this key."""
 
     def open_reader(
         self, key: str, *, start: int = 0, length: int | None = None
     ) -> AbstractContextManager[Iterator[bytes]]:
         """Read `length` bytes (None: all that follow) from offset `start`, in chunks of at most 1 MiB.
 
-        Raises FileNotFoundError, when the block is entered, if there is no such file.
+        Raises FileNotFoundError on entering the block if there is no such file.
         """
 
     def delete(self, key: str) -> None:
-        """Remove a file; without one, do nothing."""
+        """Remove a file. Does nothing if there is none."""

@@ -1,7 +1,7 @@
-"""How much of the library one user may take.
+"""How much of the library one user may use.
 
-The announced size is checked before anything is pulled, the real one while it comes, and the sum once more, alone among
-the user's promotes, when the model is recorded: two results that fit singly but not together are not both kept.
+The announced size is checked before the pull, the real one during it. When the model is recorded, the sum is checked
+once more under a lease of the user: of two results that fit alone but not together, only one is stored.
 """
 
 import uuid
@@ -14,13 +14,13 @@ from app.errors import LibraryFullError
 from app.services.leases import LeaseKeeper
 from app.services.ports import ModelStore
 
-#: Taking turns to record a model takes moments; a pull may have outlived its request's deadline.
+#: Recording a model takes moments. A pull may have taken longer than its request's deadline, so this one is separate.
 _TURN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is left of a user's quota, in bytes; `free_bytes` None is no limit."""
+    """The rest of a user's quota, in bytes. If `free_bytes` is None there is no limit."""
 
     free_bytes: int | None
     quota_bytes: int
@@ -32,7 +32,7 @@ class Room:
 
 
 class LibraryQuota:
-    """The quota that every user has, or none. Thread-safe."""
+    """The quota of every user; None means no limit. Thread-safe."""
 
     def __init__(self, models: ModelStore, leases: LeaseKeeper, quota_bytes: int | None) -> None:
         self._models = models
@@ -40,7 +40,7 @@ class LibraryQuota:
         self._quota_bytes = quota_bytes
 
     def require_room(self, user_id: str, size: int) -> Room:
-        """Return what is left for the user. Raises LibraryFullError if `size` bytes do not fit."""
+        """Return the rest of the user's quota. Raises LibraryFullError if `size` bytes do not fit."""
         if self._quota_bytes is None:
             return Room(None, 0)
         room = Room(max(0, self._quota_bytes - self._models.bytes_of(user_id)), self._quota_bytes)
@@ -49,7 +49,7 @@ class LibraryQuota:
 
     @contextmanager
     def reserved(self, user_id: str, size: int) -> Iterator[None]:
-        """Hold room for `size` bytes while the block records them; raises LibraryFullError without it."""
+        """Reserve `size` bytes while the block records them. Raises LibraryFullError if they do not fit."""
         if self._quota_bytes is None:
             yield
             return

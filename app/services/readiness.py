@@ -1,7 +1,7 @@
-"""Whether this process can serve: its own parts, checked without letting one that hangs take the threads.
+"""Whether this process can serve: checks of its own parts that a hanging part cannot block.
 
-A process runs one round of checks at a time and keeps the result for a moment. Each part is checked in a thread of
-its own, so that a part that hangs costs that one thread and a probe waits a bounded time for it.
+A process runs one round of checks at a time and caches the result for a moment. Each part is checked in a thread of its
+own, so a part that hangs occupies that one thread, and a probe waits for it for a bounded time.
 """
 
 import threading
@@ -16,8 +16,8 @@ from app.errors import GatewayError, StorageMismatchError
 
 log = structlog.get_logger(__name__)
 
-#: How long a result is kept, and how long each part may take, in seconds.
-KEEP_SECONDS = 2.0
+#: How long a result is cached, and how long each part may take.
+CACHE_SECONDS = 2.0
 PART_SECONDS = 2.0
 _MAX_WAITING = 4
 
@@ -62,7 +62,7 @@ class Readiness:
             finally:
                 self._waiting.release()
         try:
-            if self._checked_at is None or self._monotonic() - self._checked_at >= KEEP_SECONDS:
+            if self._checked_at is None or self._monotonic() - self._checked_at >= CACHE_SECONDS:
                 self._states = self._check()
                 self._checked_at = self._monotonic()
             return self._states
@@ -71,7 +71,7 @@ class Readiness:
 
     def _check(self) -> Mapping[str, str]:
         for name, check in self._checks.items():
-            # A part whose last check still hangs is not checked a second time.
+            # A part whose last check still hangs is not checked again.
             if name not in self._running or self._running[name].done():
                 self._running[name] = _start(name, check)
         wait(self._running.values(), self._part_seconds)

@@ -1,8 +1,7 @@
-"""From a completed job to a model in the library: promote, pull, check, store, record.
+"""From a promoted result to a model in the library: pull, check, store, record.
 
-`find_by_source_job_id` is the source of truth. Two promotes of one job, in whichever processes, take turns by the
-job's lease, which deleting its model takes too; the second finds the first one's model. Nothing is visible before it
-is whole and checked.
+Promotes of one job take turns by the job's lease, in all processes, and so does deleting its model. The second promote
+finds the model of the first one (`find_by_source_job_id`). A model is not visible before it is complete and checked.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 
 def lease_name(job_id: str) -> str:
-    """The name of the lease that promoting a job and deleting its model share."""
+    """Return the name of the lease that promoting a job and deleting its model share."""
     return f"job:{job_id}"
 
 
@@ -47,7 +46,7 @@ class ResultKeeper:
         *,
         require_pair: Callable[[], None],
     ) -> None:
-        """`require_pair` raises StorageMismatchError where the storage belongs to another database than the records."""
+        """`require_pair` raises StorageMismatchError if the storage and the database do not belong together."""
         self._files = files
         self._storage = storage
         self._models = models
@@ -68,9 +67,9 @@ class ResultKeeper:
     ) -> Model:
         """Pull the promoted result, check it, store it and record it as the user's model.
 
-        Raises ResultCorruptError where size or SHA-256 differ from what was announced, LibraryFullError, and what
-        pulling, storing and recording raise; then nothing of it is left. Only where the database fails while the model
-        is recorded, the file stays for the sweep: the record may have been written.
+        Raises ResultCorruptError if size or SHA-256 differ from the announced ones, LibraryFullError, and what pulling,
+        storing and recording raise. Then nothing is left behind, unless the database fails while the model is recorded:
+        the record may have been written, so the file stays for the sweep.
         """
         self._require_pair()
         room = self._quota.require_room(user_id, promotion.size or 0)
@@ -103,10 +102,10 @@ class ResultKeeper:
             with self._quota.reserved(model.user_id, model.size):
                 recorded = self._models.add(model)
         except ModelStoreUnavailableError:
-            # A commit whose answer was lost may have been done. The sweep sees whether the file has a record.
+            # The commit may have succeeded although its response was lost. The sweep removes a file without a record.
             raise
         except GatewayError:
-            # A file without its row is of no use; what cannot be removed now, the sweep finds.
+            # A file without a record is of no use. If it cannot be removed now, the sweep removes it.
             self._remove(model.storage_key)
             raise
         if recorded.id != model.id:
@@ -121,7 +120,7 @@ class ResultKeeper:
 
 
 class _StoredResult(AbstractContextManager["_StoredResult"]):
-    """Receives a pull into a file that becomes visible at `commit`, hashing on the way."""
+    """Writes a pull to a file that becomes visible at `commit`, and hashes it on the way."""
 
     def __init__(self, storage: Storage, key: str, lease: HeldLease, room: Room, transfer: Transfer) -> None:
         self._storage = storage
@@ -146,7 +145,7 @@ class _StoredResult(AbstractContextManager["_StoredResult"]):
         self._writer.write(data)
 
     def restart(self) -> None:
-        self._open.close()  # without a commit the half file is removed
+        self._open.close()  # removes the incomplete file
         self._begin()
 
     @property
@@ -162,7 +161,7 @@ class _StoredResult(AbstractContextManager["_StoredResult"]):
 
 def _check(promotion: Promotion, size: int, sha256: str) -> None:
     if promotion.size is not None and promotion.size != size:
-        raise ResultCorruptError(f"{size} bytes came, {promotion.size} were announced")
+        raise ResultCorruptError(f"{size} bytes were received, {promotion.size} were announced")
     if promotion.sha256 is not None and promotion.sha256 != sha256:
         raise ResultCorruptError("the SHA-256 differs from the announced one")
 

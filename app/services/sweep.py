@@ -1,12 +1,12 @@
-"""Removing what crashes left: at the start of every worker, and hourly, by one process at a time.
+"""Remove what crashes leave behind: at the start of every worker, and hourly, by one process at a time.
 
-What is looked for: temporary files of writers that are gone, files that no record names, records whose file is gone,
-leases long expired, and uploads that never learnt their job. Everything is left alone for an hour, so that
-nothing that is under way is taken for a remnant.
+The sweep looks for temporary files of dead writers, files without a record, records without a file, leases that expired
+long ago, and uploads that never got their job. Everything is left alone for an hour, so that nothing in progress looks
+like a remnant.
 
-Nothing of the library is touched unless database and storage carry the same id. What is found then is looked at again
-under the lease of its job, and goes into quarantine for a week. A pair of which much is missing at once is not swept
-either: one of the two may have come back from an old backup.
+The library is swept only if database and storage have the same library id. What is found is checked again under the
+lease of its job and then quarantined for seven days. If much is missing at once, nothing is swept: the database or the
+storage may have been restored from an old backup.
 """
 
 import threading
@@ -29,35 +29,35 @@ from app.services.ownership import JobOwnership
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 3_600.0
-#: An upload that has not found its job by then never will, once the converter has said again that it does not run.
+#: After this time an upload without a job is forgotten if the converter says again that it runs no job of it.
 FORGOTTEN_UPLOAD_SECONDS = 86_400.0
 _LEASE = "sweep"
-#: When a sweep that could not run is tried again: its lease may be that of a process that was killed at it.
+#: When a skipped sweep is tried again: the lease may be that of a process that was killed while sweeping.
 SKIPPED_SECONDS = TTL_SECONDS + 10.0
 _MATCH_SECONDS = 10.0
 _MOST_FAILURES = 3
 
 
 class SweepableLedger(Protocol):
-    """What the sweep needs of the ledger."""
+    """What the sweep needs from the ledger."""
 
     def users_with_pending_uploads(self, *, started_before: datetime) -> Sequence[str]:
-        """Users with uploads that began before then and have no job."""
+        """Return the users with uploads that began before then and have no job."""
 
     def discard_pending(self, user_id: str, *, started_before: datetime) -> int:
-        """Remove the user's pending rows that began before then; how many."""
+        """Remove the user's pending rows that began before then. Return how many."""
 
 
 class SweepableLeases(Protocol):
-    """What the sweep needs of the leases."""
+    """What the sweep needs from the leases."""
 
     def remove_expired(self, *, older_than_seconds: float) -> int:
-        """Remove leases that expired that long ago; how many."""
+        """Remove leases that expired that long ago. Return how many."""
 
 
 @dataclass(slots=True)
 class SweepReport:
-    """What one sweep did, by kind. `pair` is None if nobody could tell how database and storage stand."""
+    """The results of one sweep, by step. `pair` is None if the state of the pair could not be read."""
 
     pair: PairState | None = None
     removed: dict[str, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class SweepReport:
 
 
 class Sweep:
-    """The sweep. `run` may be called by any process at any time; a sweep under way elsewhere makes it do nothing."""
+    """The sweep. Any process may call `run` at any time. It does nothing while another process sweeps."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Sweep:
         self._clock = clock
 
     def run(self) -> SweepReport | None:
-        """Sweep once and say what was removed; None where another process is at it, or the database is down."""
+        """Sweep once and return the results, or None if another process sweeps or the database is down."""
         try:
             with self._leases.held(_LEASE, uuid.uuid4().hex, error=UploadInProgressError) as lease:
                 return self._run(lease)
@@ -113,7 +113,7 @@ class Sweep:
                 report.removed[name] = step(lease)
                 metrics.SWEPT(name).inc(report.removed[name])
             except GatewayError as failure:
-                # Each kind of remnant is swept for itself: a failing storage must not keep leases from going.
+                # Each step is independent: a failing storage must not stop the removal of leases.
                 self._failed(report, name, failure)
         is_whole = report.pair is PairState.PAIRED and not report.failed
         if is_whole:
@@ -127,9 +127,9 @@ class Sweep:
         log.warning("sweep.step_failed", step=step, code=failure.code, reason=failure.reason[:200])
 
     def _settle_uploads(self, lease: HeldLease, *, may_forget: bool) -> int:
-        """Match uploads that never learnt their job with the converter's list; forget those that never will.
+        """Match uploads without a job with the converter's list, and forget old ones that have none.
 
-        Only an upload of which the converter has just said that it runs no job of it is forgotten.
+        An upload is forgotten only if the converter has just said that it runs no job of it.
         """
         if self._ownership is None:
             return 0
@@ -143,7 +143,7 @@ class Sweep:
                 log.info("sweep.match_failed", code=failure.code)
                 failures += 1
                 if failures == _MOST_FAILURES:
-                    break  # the converter is down, and every further user would cost as much time
+                    break  # the converter is down, and every further user would wait as long
                 continue
             if may_forget:
                 limit = now - timedelta(seconds=FORGOTTEN_UPLOAD_SECONDS)
@@ -152,10 +152,10 @@ class Sweep:
 
 
 class SweepSchedule:
-    """Runs the sweep at once and then hourly, on a daemon thread of its own, until it is stopped.
+    """Runs the sweep at once and then hourly, on a daemon thread, until it is stopped.
 
-    One that was skipped is tried again as soon as its lease is surely over: what a crash has left is wanted at the
-    start, also when the crash came during a sweep.
+    A skipped sweep is tried again as soon as its lease has surely expired, so that a crash during a sweep delays the
+    next one by minutes only.
     """
 
     def __init__(
@@ -168,11 +168,11 @@ class SweepSchedule:
         self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
 
     def start(self) -> None:
-        """Begin; to be called after the fork, once."""
+        """Start the thread. Call it once, after the fork."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the sweep that is under way, without waiting for it."""
+        """Stop after the present sweep, without waiting for it."""
         self._stopped.set()
 
     def _loop(self) -> None:
@@ -182,7 +182,7 @@ class SweepSchedule:
                 if self._sweep.run() is None:
                     pause = min(pause, self._skipped_seconds)
             except Exception:
-                # A bug in one sweep must not end all further ones.
+                # A bug in one sweep must not stop all later ones.
                 metrics.SWEEPS("crashed").inc()
                 log.exception("sweep.crashed")
             if self._stopped.wait(pause):

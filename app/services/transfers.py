@@ -1,7 +1,7 @@
-"""Places for long transfers: uploads, pulls and library downloads share one bounded number of them a worker.
+"""Slots for long transfers: the uploads, pulls and library downloads of a worker share a bounded number of them.
 
-What is left of the worker's threads is for polls and other short requests, which therefore always find one. Of each
-kind, one user has at most a share on the whole host, so that no user takes all the places.
+The other threads of the worker are for polls and other short requests, so these always find an idle one. One user has
+at most a share of the transfers of a kind on the whole host, so no user takes all slots.
 """
 
 import threading
@@ -22,25 +22,25 @@ from app.errors import (
 from app.services.host_slots import HostSlots
 from app.streaming.inbound import IncompleteBodyError
 
-#: So many bytes are counted at once: often enough for a graph, too seldom to cost anything.
+#: Bytes are counted in steps of this size: small enough for a graph, large enough to cost nothing.
 _COUNT_EVERY_BYTES = 8 * 1024 * 1024
 _BUSY = "busy"
 
 
 class TransferKind(StrEnum):
-    """What passes, named for metrics: from a client, from the FAA, to a client."""
+    """The kinds of transfers, as metrics call them: from a client, from the FAA, to a client."""
 
     UPLOAD = "upload"
     PULL = "pull"
     LIBRARY_DOWNLOAD = "library_download"
 
 
-#: How many transfers of a kind one user may have at once on a host. Of uploads a lease allows one on all hosts.
+#: How many transfers of a kind one user may have at once on a host. A lease limits uploads to one on all hosts.
 USER_SHARES = {TransferKind.PULL: 2, TransferKind.LIBRARY_DOWNLOAD: 2}
 
 
 class Transfer:
-    """One transfer that holds a place, and what is counted of it. For the thread that does the work."""
+    """A transfer that holds a slot, and what the metrics count of it. For the thread that does the work."""
 
     def __init__(self, kind: TransferKind) -> None:
         self._passed = metrics.TRANSFER_BYTES(kind)
@@ -49,34 +49,34 @@ class Transfer:
         self.outcome, self.reason = "completed", "none"
 
     def moved(self, size: int) -> None:
-        """Note that so many bytes more have passed."""
+        """Note that `size` more bytes have been transferred."""
         self.reached(self.bytes + size)
 
     def reached(self, size: int) -> None:
-        """Note how many bytes have passed in all."""
+        """Note that `size` bytes have been transferred in all."""
         self.bytes = size
         if size - self._counted_bytes >= _COUNT_EVERY_BYTES:
             self.count_bytes()
 
     def count_bytes(self) -> None:
-        """Count what has passed and has not been counted yet."""
+        """Count the bytes that have not been counted yet."""
         self._passed.inc(self.bytes - self._counted_bytes)
         self._counted_bytes = self.bytes
 
     def was_not_needed(self) -> None:
-        """Note that somebody else has done it meanwhile."""
+        """Note that another request has done it meanwhile."""
         self.outcome = "not_needed"
 
     def was_completed(self) -> None:
-        """Note that all of it has passed; so it is counted unless something else is noted."""
+        """Note that the transfer is complete. This is the outcome unless another one is noted."""
         self.outcome, self.reason = "completed", "none"
 
     def lost_client(self) -> None:
-        """Note that the client has gone away."""
+        """Note that the client has disconnected."""
         self.outcome, self.reason = "aborted", "client_gone"
 
     def failed(self, failure: GatewayError) -> None:
-        """Note what ended it: the client's going or stalling, a refusal, or somebody's failure."""
+        """Note the failure that ended it, as a client that left or stalled, a refusal, or a failure."""
         entry = failure.entry
         if isinstance(failure, IncompleteBodyError):
             self.lost_client()
@@ -89,31 +89,32 @@ class Transfer:
 
 
 class TransferSlots:
-    """A fixed number of places, given out without waiting. Thread-safe.
+    """A fixed number of slots, acquired without waiting. Thread-safe.
 
-    `host` keeps the users' shares; without it, they are those of this object alone.
+    `host` holds the users' shares of the whole host; without it they are shares of this object.
     """
 
     def __init__(
-        self, places: int, host: HostSlots | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self, total: int, host: HostSlots | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self.places = places
-        self._free = places
+        self.total = total
+        #: How many slots are free now.
+        self.free = total
         self._host = host or HostSlots(None)
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        metrics.TRANSFER_SLOTS().set(places)
+        metrics.TRANSFER_SLOTS().set(total)
 
     @contextmanager
     def transfer(self, kind: TransferKind, user_id: str) -> Iterator[Transfer]:
-        """Hold a place for a transfer of this user, and count it.
+        """Hold a slot for a transfer of this user, and count the transfer.
 
-        Raises TooManyRequestsError if the user's share of this kind is in use, and UploadCapacityError if no place is
+        Raises TooManyRequestsError if the user's share of this kind is in use, and UploadCapacityError if no slot is
         free.
         """
         with ExitStack() as held:
             try:
-                self._take_share(kind, user_id, held)
+                self._acquire_share(kind, user_id, held)
                 held.enter_context(self.taken())
             except (TooManyRequestsError, UploadCapacityError) as refusal:
                 metrics.TRANSFERS(kind, "refused", refusal.code).inc()
@@ -136,7 +137,7 @@ class TransferSlots:
                 metrics.TRANSFERS(kind, transfer.outcome, transfer.reason).inc()
                 metrics.TRANSFER_SECONDS(kind).observe(self._monotonic() - started)
 
-    def _take_share(self, kind: TransferKind, user_id: str, held: ExitStack) -> None:
+    def _acquire_share(self, kind: TransferKind, user_id: str, held: ExitStack) -> None:
         share = USER_SHARES.get(kind)
         if share is None:
             return
@@ -147,27 +148,13 @@ class TransferSlots:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold a place for the length of the block; raises UploadCapacityError if none is free."""
-        self.take()
+        """Hold a slot for the length of the block. Raises UploadCapacityError if none is free."""
+        with self._lock:
+            if not self.free:
+                raise UploadCapacityError(f"all {self.total} slots are in use")
+            self.free -= 1
         try:
             yield
         finally:
-            self.give_back()
-
-    def take(self) -> None:
-        """Take a place that `give_back` returns; for transfers that outlive a block. Raises UploadCapacityError."""
-        with self._lock:
-            if not self._free:
-                raise UploadCapacityError(f"all {self.places} places are taken")
-            self._free -= 1
-
-    def give_back(self) -> None:
-        """Return a place."""
-        with self._lock:
-            self._free += 1
-
-    @property
-    def free(self) -> int:
-        """How many places are free now."""
-        with self._lock:
-            return self._free
+            with self._lock:
+                self.free += 1

@@ -13,7 +13,7 @@ from app import create_app
 from app.config import ConfigurationError
 from app.errors import ConverterRejectedError
 from app.log import configure_logging
-from app.services.readiness import KEEP_SECONDS
+from app.services.readiness import CACHE_SECONDS
 from tests.api.edge import Edge, make_edge
 from tests.support.certificates import write_certificate
 from tests.support.counts import increase
@@ -57,7 +57,7 @@ def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Pa
     """What runs goes on, but the next worker could not start: somebody should hear of it before it has to."""
     certificates = tmp_path / "ca.pem"
     write_certificate(certificates, tmp_path / "ca.key")
-    seconds = itertools.count(step=KEEP_SECONDS)
+    seconds = itertools.count(step=CACHE_SECONDS)
     with make_edge(tmp_path, monotonic=lambda: next(seconds), VISIONA_CA_FILE=str(certificates)) as edge:
         assert edge.client(None).get("/readyz").status_code == 200
         certificates.write_text("no certificate")

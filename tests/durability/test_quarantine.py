@@ -117,7 +117,7 @@ def test_a_job_whose_model_is_in_quarantine_can_be_kept_again(library: Library) 
     new = library.keep_model(job_id="job-1")
     assert library.stores.models.find_by_source_job_id("alice", "job-1") == new
     restored = run_command("quarantine", library, "restore", old.storage_key)
-    assert restored.stdout.strip().endswith("kept: the library has another one")
+    assert restored.stdout.strip().endswith("not restored: the library has another one")
     assert library.stores.models.page("alice", limit=10, after=None) == [new]
 
     library.store_file(old.storage_key)

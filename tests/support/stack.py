@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Self
 
 import requests
 
-from app.services.readiness import KEEP_SECONDS
+from app.services.readiness import CACHE_SECONDS
 from tests.support.certificates import write_certificate
 from tests.support.clients import Client, RawConnection
 from tests.support.forking import run_module
@@ -222,7 +222,7 @@ class Stack:
     @staticmethod
     def outlast_readiness() -> None:
         """Wait until no worker answers `/readyz` with the result of a check from before: each keeps it for so long."""
-        time.sleep(KEEP_SECONDS)
+        time.sleep(CACHE_SECONDS)
 
     def _is_ready(self) -> bool:
         try:

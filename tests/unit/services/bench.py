@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from app.domain.call import Deadline
@@ -86,7 +87,6 @@ class Bench:
     storage: MemoryStorage = field(default_factory=MemoryStorage)
     clock: FakeClock = field(default_factory=FakeClock)
     monotonic: FakeMonotonic = field(default_factory=FakeMonotonic)
-    places: int = 4
     quota_bytes: int | None = None
     #: What befalls the ledger once an upload has been opened, in tests of the note that follows.
     database_failure: GatewayError | None = None
@@ -95,7 +95,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.sleep = FakeSleep(self.monotonic)
-        self.slots = TransferSlots(self.places)
+        self.slots = TransferSlots(4)
+        self._taken_slots = ExitStack()
         self.writes = DeferredWrites(monotonic=self.monotonic, sleep=self.sleep)
         self.keeper = LeaseKeeper(self.leases, self.writes, monotonic=self.monotonic, sleep=self.sleep)
         self.ownership = JobOwnership(
@@ -179,6 +180,11 @@ class Bench:
         self.storage.files[model.storage_key] = b"data"
         return model
 
+    def take_all_slots(self) -> None:
+        """Hold every free slot until the test ends."""
+        while self.slots.free:
+            self._taken_slots.enter_context(self.slots.taken())
+
     def is_at_rest(self) -> bool:
-        """Does nothing hold a place, a lease or an open file any more?"""
-        return self.slots.free == self.places and not self.leases.holders and not self.storage.open_readers
+        """Return whether nothing holds a slot, a lease or an open file any more."""
+        return self.slots.free == self.slots.total and not self.leases.holders and not self.storage.open_readers

@@ -113,8 +113,7 @@ def spoil(bench: Bench, what: str) -> type[GatewayError]:
         bench.leases.holders["upload:alice"] = "another"
         return UploadInProgressError
     if what == "full":
-        for _ in range(bench.places):
-            bench.slots.take()
+        bench.take_all_slots()
         return UploadCapacityError
     if what == "converter":
         bench.converter.failing = ConverterUnavailableError("down")

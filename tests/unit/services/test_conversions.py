@@ -227,7 +227,6 @@ def test_four_promotes_at_once_in_two_processes_make_one_model(bench: Bench, rou
             leases=bench.leases,
             models=bench.models,
             storage=bench.storage,
-            places=2,
         )
         for _ in range(2)
     )
@@ -299,8 +298,7 @@ def test_a_result_that_is_gone_leaves_nothing(bench: Bench) -> None:
 
 def test_without_a_place_nothing_is_pulled_and_the_lease_is_given_back(bench: Bench) -> None:
     bench.knows_job("job-1", "alice", "completed")
-    for _ in range(bench.places):
-        bench.slots.take()
+    bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
         bench.service.promote_to_models("alice", "job-1", call_context())
     assert bench.leases.holders == {}

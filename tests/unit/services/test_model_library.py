@@ -99,19 +99,18 @@ def test_a_file_is_read_in_part_or_whole_and_holds_a_place_until_it_is_closed(
     bench: Bench, start: int, length: int | None, data: bytes
 ) -> None:
     file = bench.library.open_file(bench.library.get("alice", "mine"), start=start, length=length)
-    assert bench.slots.free == bench.places - 1
+    assert bench.slots.free == bench.slots.total - 1
     assert b"".join(file.chunks) == data
-    assert bench.slots.free == bench.places - 1
+    assert bench.slots.free == bench.slots.total - 1
     file.close()
     assert bench.is_at_rest()
     file.close()
-    assert bench.slots.free == bench.places
+    assert bench.slots.free == bench.slots.total
 
 
 def test_without_a_place_no_file_is_opened(bench: Bench) -> None:
     model = bench.library.get("alice", "mine")
-    for _ in range(bench.places):
-        bench.slots.take()
+    bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
         bench.library.open_file(model)
     assert bench.storage.calls == []

@@ -8,7 +8,7 @@ import pytest
 
 from app.config import ConfigurationError
 from app.errors import StorageUnavailableError
-from app.services.readiness import KEEP_SECONDS, Readiness
+from app.services.readiness import CACHE_SECONDS, Readiness
 from tests.support.clocks import FakeMonotonic
 from tests.support.processes import wait_until
 
@@ -68,7 +68,7 @@ def test_a_result_is_kept_for_two_seconds() -> None:
     readiness = Readiness({"database": lambda: calls.append(1)}, monotonic=clock)
     for _ in range(10):
         readiness.states()
-    clock.advance(KEEP_SECONDS - 0.1)
+    clock.advance(CACHE_SECONDS - 0.1)
     readiness.states()
     assert len(calls) == 1
     clock.advance(0.2)
@@ -86,7 +86,7 @@ def test_a_part_that_still_hangs_is_not_checked_a_second_time(hanging: HangingPa
     readiness = Readiness({"database": works, "storage": hanging}, part_seconds=0.05, monotonic=clock)
     for _ in range(5):
         assert readiness.states()["storage"] == "timeout"
-        clock.advance(KEEP_SECONDS)
+        clock.advance(CACHE_SECONDS)
     assert hanging.calls == 1
     hanging.release.set()
     wait_until(lambda: not readiness_threads(), "the check that hung has ended")

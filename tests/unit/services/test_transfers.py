@@ -1,4 +1,4 @@
-"""Places for long transfers: as many as there are, given back whatever happens."""
+"""Slots for long transfers: a fixed number, always released."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -27,7 +27,7 @@ def fail_inside(slots: TransferSlots) -> None:
         raise ValueError("a bug")
 
 
-def test_a_place_is_given_back_whatever_happens() -> None:
+def test_a_slot_is_released_also_after_an_exception() -> None:
     slots = TransferSlots(1)
     with slots.taken():
         assert slots.free == 0
@@ -36,30 +36,31 @@ def test_a_place_is_given_back_whatever_happens() -> None:
     assert slots.free == 1
 
 
-def test_who_finds_no_place_is_told_at_once_and_when_to_come_back() -> None:
+def test_without_a_free_slot_the_refusal_is_immediate_and_says_when_to_retry() -> None:
     slots = TransferSlots(2)
-    slots.take()
-    slots.take()
-    with pytest.raises(UploadCapacityError) as caught:
-        slots.take()
-    assert caught.value.retry_after_seconds == 5
-    slots.give_back()
-    slots.take()
+    with slots.taken():
+        with slots.taken(), pytest.raises(UploadCapacityError) as caught, slots.taken():
+            pytest.fail("a third slot of two")
+        assert caught.value.retry_after_seconds == 5
+        with slots.taken():
+            assert slots.free == 0
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_of_a_hundred_threads_exactly_as_many_as_there_are_places_get_one(round_: int) -> None:
+def test_a_hundred_threads_get_exactly_as_many_slots_as_there_are(round_: int) -> None:
     slots = TransferSlots(7)
-    outcomes = in_parallel(100, lambda _: slots.take())
-    assert outcomes.count(None) == 7
-    assert slots.free == 0
+    with ExitStack() as held:
+        outcomes = in_parallel(100, lambda _: held.enter_context(slots.taken()))
+        assert outcomes.count(None) == 7
+        assert slots.free == 0
+    assert slots.free == 7
 
 
 ENDS: list[tuple[Exception, str, str]] = [
     (IncompleteBodyError("gone"), "aborted", "client_gone"),
     (UploadTimeoutError("stalled"), "aborted", "upload_timeout"),
     (ActiveJobConflictError("running"), "refused", "active_job_conflict"),
-    (UploadCapacityError("the converter's places are taken"), "refused", "upload_capacity"),
+    (UploadCapacityError("the converter's slots are in use"), "refused", "upload_capacity"),
     (ConverterUnavailableError("503"), "failed", "converter_unavailable"),
     (StorageUnavailableError("full"), "failed", "storage_unavailable"),
     (ValueError("a bug"), "failed", "internal_error"),

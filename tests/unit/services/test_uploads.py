@@ -60,7 +60,7 @@ def test_the_row_is_written_before_the_body_is_sent_and_the_lease_is_held(bench:
     def look(message: UploadMessage) -> Job:
         assert row_of(bench) == PENDING
         assert list(bench.leases.holders) == ["upload:alice"]
-        assert bench.slots.free == bench.places - 1
+        assert bench.slots.free == bench.slots.total - 1
         return a_job("new-job")
 
     bench.converter.create = look
@@ -251,8 +251,7 @@ def test_a_second_upload_of_the_same_user_is_refused_in_whatever_worker(bench: B
 
 
 def test_without_a_place_nothing_else_is_asked(bench: Bench) -> None:
-    for _ in range(bench.places):
-        bench.slots.take()
+    bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
         upload(bench)
     assert bench.converter.calls == []
@@ -265,7 +264,7 @@ def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
     with pytest.raises(ModelStoreUnavailableError):
         upload(bench)
     assert "create" not in bench.converter.calls
-    assert bench.slots.free == bench.places
+    assert bench.slots.free == bench.slots.total
 
 
 # --- while it streams
@@ -387,8 +386,7 @@ def test_looking_whether_there_is_room_takes_none(bench: Bench) -> None:
     with pytest.raises(UploadInProgressError):
         bench.uploads.require_room("alice")
     bench.uploads.require_room("bob")
-    for _ in range(bench.places):
-        bench.slots.take()
+    bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
         bench.uploads.require_room("bob")
 
