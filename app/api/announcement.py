@@ -1,7 +1,7 @@
-"""What a client says of an upload that it has not begun, held to the limits that the upload itself would meet.
+"""Check what a client announces of an upload against the limits of the upload itself.
 
-Only what stands in the announcement can be refused here: what the converter thinks of a field or of the model's bytes,
-the converter alone knows, and says when it has them.
+Only what the announcement contains can be refused here. Whether the converter accepts a field or the model's bytes is
+known when it has them.
 """
 
 from collections.abc import Iterator
@@ -19,30 +19,29 @@ from app.streaming.inbound import too_large
 from app.streaming.multipart import MODEL_PART, check_name, media_type, parse_boundary, require_known_charset
 from app.streaming.part_headers import MAX_NAME_BYTES, MAX_PART_HEADER_BYTES, header_too_large, require_name
 
-#: How much of the model's beginning may come along.
+#: How much of the model's beginning a client may send along.
 MAX_HEAD_BYTES = 4 * 1024 * 1024
-#: The most that a form with such a beginning may have.
+#: The limit of a form with such a beginning.
 MAX_FORM_BYTES = MAX_HEAD_BYTES + 256 * 1024
 MAX_FIELDS = 64
 
 _READ_BYTES = 64 * 1024
-_ABOUT_THE_UPLOAD = frozenset({"filename", "size", "parts", "head"})
 
 
 def require_within_limits(settings: Settings) -> None:
-    """Return if the upload that this request's form announces keeps within the limits.
+    """Check that the upload that this request's form announces is within the limits.
 
     The form has `filename`, `size` (bytes of all parts together), `parts` (their number) and `head` (the model's first
     bytes, as a file), all of them optional; the rest are fields as the upload will have them. It has at most MAX_FIELDS
     of them, with MAX_SMALL_BODY_BYTES in all. A request without a body announces nothing.
 
-    Raises UnsupportedMediaTypeError for a body that is no form, PayloadTooLargeError, and InvalidRequestError for a
-    form that is malformed, for a number that is none, and for a field that the upload could not have either.
+    Raises UnsupportedMediaTypeError for a body that is not a form, PayloadTooLargeError, and InvalidRequestError for a
+    malformed form, a malformed number, and a field that the upload could not have either.
     """
     fields: dict[str, str] = {}
     for name, value in _fields():
         require_name(name, is_utf8=not any("\ud800" <= character <= "\udfff" for character in name[:MAX_NAME_BYTES]))
-        # A claim to be somebody is dropped from the upload, whatever it looks like, and so it is here.
+        # The upload drops every part that claims to be an identity, whatever its value; so it is ignored here, too.
         if not claims_identity(name):
             check_name(name)
             fields.setdefault(name, value)
@@ -57,7 +56,7 @@ def require_within_limits(settings: Settings) -> None:
 
 
 def _fields() -> Iterator[tuple[str, str]]:
-    """The fields of the request's form; its files are read, and dropped."""
+    """Give the fields of the request's form; its files are read and discarded."""
     kind = media_type(request.content_type)
     if kind == "application/x-www-form-urlencoded":
         yield from _urlencoded_fields(request.stream.read())
@@ -73,7 +72,7 @@ def _urlencoded_fields(body: bytes) -> list[tuple[str, str]]:
     if not body:
         return []
     try:
-        # Bytes that are no UTF-8 become surrogates, with which no name passes.
+        # Bytes that are not UTF-8 become surrogates, which no name may have.
         text = body.decode("utf-8", "surrogateescape")
         return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="surrogateescape")
     except ValueError:

@@ -1,8 +1,8 @@
-"""A limit on how long one try of an upstream call may take in all.
+"""Limit how long one try of an upstream call may take in all.
 
-Socket time-outs bound a single recv(), so an upstream that sends a byte now and then is never late. The watchdog is
-one daemon thread a process that shuts down the sockets of tries whose time is up; the thread that waits in recv()
-then wakes up with an end of file and finds `guard.has_fired`.
+Socket timeouts bound a single recv(), so an upstream that sends a byte now and then is never late. The watchdog is one
+daemon thread per process that shuts down the sockets of tries whose time is up. The thread that waits in recv() then
+wakes up with an end of file, and `guard.has_fired` is true.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 
 class Guard:
-    """The limit of one try. `watch` tells it the socket in use; `has_fired` says that time ran out."""
+    """The limit of one try: `watch` names the socket in use, and `has_fired` is true once the time has run out."""
 
     def __init__(self, at: float) -> None:
         self.at = at
@@ -25,34 +25,34 @@ class Guard:
         self._lock = threading.Lock()
 
     def watch(self, sock: socket.socket | None) -> None:
-        """Name the socket that is to be shut down. Called again for another one, only the last counts."""
+        """Name the socket to shut down; a later call replaces it."""
         with self._lock:
             self._socket = sock
             if self.has_fired:
                 self._shut_down()
 
     def fire(self) -> None:
-        """End the try, unless it has ended by itself."""
+        """End the try, unless it is finished."""
         with self._lock:
             if not self.is_done:
                 self.has_fired = True
                 self._shut_down()
 
     def finish(self) -> None:
-        """The try has ended: its socket is no longer ours to shut down."""
+        """Note that the try has ended, so that its socket is not shut down any more."""
         with self._lock:
             self.is_done = True
             self._socket = None
 
     def _shut_down(self) -> None:
         if self._socket is not None:
-            # Past SSLSocket.shutdown, which would pull the TLS object from under the thread that is reading.
+            # Not SSLSocket.shutdown: it would drop the TLS object that the reading thread uses.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class Watchdog:
-    """Fires guards at their times. Thread-safe; its thread starts with the first guard, hence after any fork."""
+    """Fires guards when their time is up. Thread-safe; its thread starts with the first guard, hence after any fork."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -64,9 +64,9 @@ class Watchdog:
 
     @contextlib.contextmanager
     def limit(self, seconds: float) -> Iterator[Guard]:
-        """Limit the block to `seconds`, as far as it waits for the sockets that it tells the guard of.
+        """Limit the block to `seconds` of waiting for the sockets that the guard watches.
 
-        Within another limit's block, the inner guard is the one that `watch` tells.
+        In nested blocks, `watch` names the socket to the innermost guard.
         """
         guard = Guard(self._monotonic() + seconds)
         with self._changed:
@@ -85,7 +85,7 @@ class Watchdog:
             guard.finish()
 
     def watch(self, sock: socket.socket | None) -> None:
-        """Tell the calling thread's guard, if it has one, which socket it is using now."""
+        """Name the socket that the calling thread uses now to its guard, if it has one."""
         guard: Guard | None = getattr(self._current, "guard", None)
         if guard is not None:
             guard.watch(sock)

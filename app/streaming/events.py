@@ -1,4 +1,8 @@
-"""What is in a multipart message, as it arrives: the same for every way of cutting it into arrivals."""
+"""Parse a multipart message as it arrives: the result does not depend on how it is cut into arrivals.
+
+The parser is python-multipart's `PushMultipartParser`. Three of its states are used by their private names, and so an
+incompatible version fails at import.
+"""
 
 import re
 from collections import deque
@@ -6,8 +10,16 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-import multipart
-from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
+from multipart import (
+    _BODY,
+    _COMPLETE,
+    _HEADER,
+    MultipartError,
+    MultipartSegment,
+    ParserError,
+    ParserLimitReached,
+    PushMultipartParser,
+)
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError
 from app.streaming import LENT_FROM_BYTES, Chunk
@@ -24,32 +36,23 @@ from app.streaming.scanning import Scanner
 MAX_PART_HEADERS = 16
 #: The lines of all headers of a part: some clients fold long ones.
 _MAX_HEADER_LINES = 2 * MAX_PART_HEADERS
-#: What may come before the first boundary. No client of ours writes any; the parser alone would read it for ever.
+#: What may come before the first boundary. No known client writes any; the parser alone would read it forever.
 MAX_PREAMBLE_BYTES = 16 * 1024
 
-# RFC 2046, section 5.1.1: blanks may follow a boundary on its line. Behind that line is the epilogue.
+# RFC 2046, section 5.1.1: blanks may follow a boundary on its line. After that line comes the epilogue.
 _REST_OF_LINE = re.compile(rb"[ \t]{0,200}\r?(\n?)")
-# The parser's own mark of the last boundary; it has no public one. Without it, nothing is looked at behind that.
-_COMPLETE = getattr(multipart, "_COMPLETE", None)
-# And its state between a part's header and the next boundary.
-_BODY = getattr(multipart, "_BODY", None)
-# And within a part's header.
-_HEADER = getattr(multipart, "_HEADER", None)
-
-
-#: What the parser gets at once where there is a boundary or a header.
+#: How much the parser gets at once where there is a boundary or a header.
 STEP_BYTES = 64 * 1024
-
-#: A header line, or the continuation of one. The parser alone takes anything that is blank off a header's name.
+#: A header line, or the continuation of one. The parser alone strips any kind of blank from a header's name.
 _HEADER_LINE = re.compile(rb"(?:[A-Za-z0-9_-]++[ \t]*+:|[ \t])[^\x00-\x08\x0a-\x1f\x7f]*+")
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]
-    """The parser, quicker with content, and stricter with header lines.
+    """The parser, made faster for content and stricter for header lines.
 
-    What comes before a boundary, or before what may be the beginning of one, is passed on without the parser's own
-    search, which would hold the interpreter's lock, and as the view that it came in. Of the rest the parser gets a
-    little at a time: it copies what it is given. A line feed within a header line is refused, wherever the line is cut.
+    Content before a boundary, or before what may be the beginning of one, is passed on as the view that it came in.
+    The parser's own search would hold the interpreter's lock. The parser gets the rest in small steps, because it
+    copies what it is given. A line feed within a header line is refused, wherever the line is cut.
     """
 
     def __init__(self, boundary: str, max_parts: int, **limits: int) -> None:
@@ -58,14 +61,14 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
         self._parts = 0
         self._header_lines = 0
         self._is_utf8 = True
-        # Unfinished header lines are held back: the base class would search them again for each piece that arrives.
+        # Unfinished header lines wait here: the base class would search them again for each piece that arrives.
         self._line_begun = bytearray()
         self._scanner = Scanner(b"\r\n--" + boundary.encode())
 
     def parse(self, chunk: Chunk) -> Iterator[Any]:
-        """As the original does it, and for views, too. The chunk must not be empty."""
+        """Parse a chunk, which may be a view and must not be empty."""
         while chunk:
-            if _BODY is not None and self._state is _BODY and not self._buffer:
+            if self._state is _BODY and not self._buffer:
                 content = self._scanner.bytes_before(chunk)
                 if content is None:
                     yield from super().parse(bytes(chunk))
@@ -76,20 +79,30 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
                     chunk = chunk[content:]
                     continue
             step, chunk = bytes(chunk[:STEP_BYTES]), chunk[STEP_BYTES:]
-            if _HEADER is not None and self._state is _HEADER:
+            if self._state is _HEADER:
                 self._line_begun += step
                 if b"\n" not in step and len(self._line_begun) <= self.max_header_size:
                     continue
                 step = bytes(self._line_begun)
                 self._line_begun.clear()
             yield from super().parse(step)
-            if _COMPLETE is not None and self._state is _COMPLETE:
-                # Where it looks at nothing more, the rest of the last boundary's line is looked at below.
+            if self.is_complete:
+                # The parser looks at nothing more; MessageEvents checks the rest of the last boundary's line.
                 self._buffer += bytes(chunk)
                 return
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last boundary has been read."""
+        return self._state is _COMPLETE
+
+    @property
+    def rest(self) -> bytes:
+        """What has arrived after the last boundary."""
+        return bytes(self._buffer)
+
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
-        # Counted here: the original reports every limit by the same exception, and only its text says which one.
+        # Counted here: the base class reports every limit by the same exception, and only its text says which one.
         self._parts += 1
         if self._parts > self._max_parts:
             raise too_many_parts(self._max_parts)
@@ -113,15 +126,15 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
 
 
 class MessageEvents(Iterator[Any]):
-    """The events of one message, in order: a segment, its bytes, None, and so on. For one thread, once.
+    """The events of one message, in order: for each part its segment, its bytes, and None. For one thread, once.
 
-    The source is read to its end, and events of one arrival are given before the next is asked for. Raises
+    The source is read to its end, and the events of one arrival are given before the next is asked for. Raises
     InvalidRequestError, PayloadTooLargeError, and whatever the source raises.
     """
 
     def __init__(self, source: Iterable[Chunk], boundary: str, max_parts: int) -> None:
         self._source = iter(source)
-        # Lines that are a little too long are refused below, by what is in them, and not by how they arrived.
+        # Lines that are slightly too long are refused by `require_readable`, however they arrive.
         self._parser = _Parser(
             boundary,
             max_parts,
@@ -137,7 +150,7 @@ class MessageEvents(Iterator[Any]):
 
     @property
     def has_more_at_hand(self) -> bool:
-        """Is there anything to come that need not be waited for? (After the end of a part, its successor is needed.)"""
+        """Return whether another event can be given without reading the source. The end of a part alone is not one."""
         return len(self._at_hand) > 1 or (bool(self._at_hand) and self._at_hand[0] is not None)
 
     def __next__(self) -> Any:
@@ -171,26 +184,26 @@ class MessageEvents(Iterator[Any]):
                 self._take(data[:STEP_BYTES])
                 self._take(data[STEP_BYTES:])
                 return
-            # The parser forgets a preamble that it has seen, and could not tell then what stood before the boundary.
-            # What was looked at before is not looked at again, but for a boundary that had not ended yet.
+            # The parser forgets a preamble that it has seen, and could not check then what came before the boundary.
+            # What was searched is not searched again, except where a boundary may have begun.
             looked_at = max(0, len(self._preamble) - len(self._first_boundary) - 1)
             self._preamble += data
             found = self._preamble.find(self._first_boundary, looked_at)
-            # Where it begins, or, as long as it has not come, where it can begin at the earliest.
+            # Where it begins or, as long as it has not come, the first place where it can begin.
             begins = found if found >= 0 else len(self._preamble) - len(self._first_boundary) + 1
             if begins > MAX_PREAMBLE_BYTES:
                 raise InvalidRequestError("the multipart message does not begin with its boundary")
             if found < 0 or len(self._preamble) < found + len(self._first_boundary) + 2:
                 return
             data, self._preamble = bytes(self._preamble), None
-        # One by one: what stands before a fault counts, as if it had arrived before it.
+        # One by one: what comes before a fault counts, as if it had arrived earlier.
         for event in self._parser.parse(data):
             self._at_hand.append(event)
-        if _COMPLETE is not None and getattr(self._parser, "_state", None) is _COMPLETE:
-            self._end_last_line(bytes(getattr(self._parser, "_buffer", b"")))
+        if self._parser.is_complete:
+            self._end_last_line(self._parser.rest)
 
     def _end_last_line(self, data: bytes) -> None:
-        """Refuse a last boundary whose line goes on: it was content, and what follows would be lost without a word."""
+        """Refuse a last boundary whose line goes on: it was content, and what follows would be lost silently."""
         line = (self._last_line or b"") + data
         blanks = _REST_OF_LINE.match(line)
         if blanks is not None and blanks[1]:
@@ -200,7 +213,7 @@ class MessageEvents(Iterator[Any]):
         self._last_line = line
 
     def _finish(self) -> None:
-        if self._preamble:  # a message so short that it was kept back as a whole
+        if self._preamble:  # a message so short that the parser has seen nothing of it
             self._at_hand.extend(self._parser.parse(bytes(self._preamble)))
         self._parser.close()
 
@@ -210,7 +223,7 @@ class MessageEvents(Iterator[Any]):
 
 
 def parts(events: Iterator[Any]) -> Iterator[tuple[MultipartSegment, Iterator[Chunk]]]:
-    """Each part of a message, and its bytes, which have to be read to their end before the next part is asked for.
+    """Give each part of a message and its content, which must be read to its end before the next part is asked for.
 
     A file input in which nothing was chosen is left out: browsers send it with an empty file name and without content
     (HTML standard, "constructing the entry list").
@@ -227,5 +240,5 @@ def parts(events: Iterator[Any]) -> Iterator[tuple[MultipartSegment, Iterator[Ch
 
 
 def too_many_parts(max_parts: int) -> PayloadTooLargeError:
-    """The failure for a message of more parts than that."""
+    """Return the failure for a message of more than `max_parts` parts."""
     return PayloadTooLargeError(f"at most {max_parts} parts")

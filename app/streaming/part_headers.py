@@ -1,10 +1,10 @@
-"""A part's header lines read in the one way in which all readers read them; what is read in several ways is refused.
+"""Read a part's header lines in the one way in which all readers read them, and refuse what they read differently.
 
 Real clients write `form-data; name="a"; filename="b"` (browsers, curl, requests, form-data, OkHttp, Go), the same with
 bare tokens (.NET), and `filename*` beside or in place of `filename` (.NET, older requests).
 
-No step takes longer than a few passes over a header: a repetition never begins with what may also end the one before
-it, so that nothing is tried at every position of a long run.
+No regular expression backtracks: a repetition never begins with what may also end the one before it, so that each
+header is read in a few passes.
 """
 
 import base64
@@ -23,32 +23,31 @@ _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
 _VALUE = rf'"[^"\\]*+(?:\\.[^"\\]*+)*"|(?>(?<=\*=)[A-Za-z0-9!#$%&\'()*+.^_`|~-]++|{_WORD})'
 _PARAMETER = re.compile(rf";[ \t]*+({_WORD})[ \t]*+=[ \t]*+({_VALUE})[ \t]*+")
 _DISPOSITION = re.compile(rf"form-data[ \t]*+(?:{_PARAMETER.pattern})*;?[ \t]*+", re.IGNORECASE)
-#: What nearly every client writes, and nothing in it can be read in two ways.
+#: What nearly every client writes; it can be read in one way only.
 _PLAIN = re.compile(r'form-data; name="[^"\\\x00-\x1f\x7f]*"(?:; filename="[^"\\\x00-\x1f\x7f]*")?')
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# RFC 8187, section 3.2.1, and '()* as above; RFC 5987 has ISO-8859-1, too. Some clients put quotes around all of it,
-# and then leave blanks and the like as they are.
+# RFC 8187, section 3.2.1, and '()* as above; RFC 5987 allows ISO-8859-1, too. Some clients put quotes around the whole
+# value, and then leave blanks and similar characters unencoded.
 _EXTENDED_VALUE = re.compile(
     r"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[A-Za-z0-9!#$&'()*+.^_`|~-]|%[0-9A-Fa-f]{2})*)"
     r"|\"(?i:(utf-8|iso-8859-1))'[A-Za-z0-9-]*'((?:[ !#$&-:<-\[\]-~]|%[0-9A-Fa-f]{2})*)\""
 )
-#: An encoded word (RFC 2047, section 2), and the blanks between two of them, which are none of the text (section 6.2).
+#: An encoded word (RFC 2047, section 2), and the blanks between two of them, which are not text (section 6.2).
 _ENCODED_WORD = re.compile(r"=\?([A-Za-z0-9_-]{1,40})(?:\*[A-Za-z0-9-]{1,40})?\?([BbQq])\?([!->@-~]*+)\?=")
 _BETWEEN_WORDS = re.compile(r"\?=[ \t]+(?==\?)")
 _WORD_CHARSETS = re.compile(
     r"(?i:utf-?8|us-ascii|iso-8859-\d{1,2}|windows-125\d|big5|cp950|gbk|gb2312|gb18030|shift_jis|euc-(?:jp|kr))"
 )
-#: Encodings that are none. base64 and quoted-printable: some readers decode them and some do not.
+#: Encodings that change nothing. Some readers decode base64 and quoted-printable, and some do not.
 _IDENTITY_ENCODINGS = {"7bit", "8bit", "binary"}
 _ONCE = {"Content-Disposition", "Content-Type", "Content-Transfer-Encoding"}
 
 
 def decode_text(data: bytes) -> str:
-    """Decode what should be UTF-8 and, from clients that write in their system's charset, may be Big5 or GB18030.
+    """Decode what should be UTF-8 but, from clients that use their system's charset, may be Big5 or GB18030.
 
-    In none of the three, a quote, a semicolon or an equals sign is a byte of another character; but a backslash is, so
-    a header is decoded before it is read. Of what is none of them only the ASCII characters stay, with U+FFFD in place
-    of the others.
+    A backslash can be a byte of another character in these, so a header is decoded before it is parsed; a quote, a
+    semicolon and an equals sign cannot. In any other charset, everything but ASCII becomes U+FFFD.
     """
     # cp950 is Big5 as Windows writes it.
     for charset in ("utf-8", "cp950", "gb18030"):
@@ -60,10 +59,10 @@ def decode_text(data: bytes) -> str:
 
 
 def require_readable(headers: list[tuple[str, str]]) -> None:
-    """Return if all readers take these header lines of a part alike.
+    """Check that all readers understand these header lines of a part alike.
 
-    Raises InvalidRequestError for a header, a parameter of Content-Disposition or an encoding that they take in
-    different ways, and PayloadTooLargeError for a header of more than MAX_PART_HEADER_BYTES.
+    Raises InvalidRequestError for a header, a parameter of Content-Disposition or an encoding that they understand
+    differently, and PayloadTooLargeError for a header of more than MAX_PART_HEADER_BYTES.
     """
     if any(len(f"{name}: {value}".encode("utf-8", "replace")) > MAX_PART_HEADER_BYTES for name, value in headers):
         raise header_too_large()
@@ -88,10 +87,7 @@ def require_readable(headers: list[tuple[str, str]]) -> None:
 
 
 def require_name(name: str, *, is_utf8: bool) -> None:
-    """Return if a part's name is short enough to be looked at, and if we know its characters.
-
-    Raises PayloadTooLargeError and InvalidRequestError.
-    """
+    """Check a part's name: raises PayloadTooLargeError if it is too long, InvalidRequestError if it is not UTF-8."""
     if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         raise PayloadTooLargeError(f"a part's name may have {MAX_NAME_BYTES} bytes")
     if not is_utf8 and not name.isascii():
@@ -99,9 +95,9 @@ def require_name(name: str, *, is_utf8: bool) -> None:
 
 
 def filename_of(headers: list[tuple[str, str]], plain: str | None) -> str | None:
-    """Return a part's file name: what its `filename*` says, else `plain` with its encoded words decoded (RFC 2047).
+    """Return a part's file name: its `filename*`, else `plain` with its encoded words decoded (RFC 2047), else None.
 
-    None where it has neither. Raises InvalidRequestError for a `filename*` that is malformed.
+    Raises InvalidRequestError for a malformed `filename*`.
     """
     disposition = dict(headers).get("Content-Disposition", "")
     if "*" in disposition and not _PLAIN.fullmatch(disposition):
@@ -114,7 +110,7 @@ def filename_of(headers: list[tuple[str, str]], plain: str | None) -> str | None
 
 
 def header_too_large() -> PayloadTooLargeError:
-    """The failure for a part whose headers exceed MAX_PART_HEADER_BYTES."""
+    """Return the failure for a part whose headers exceed MAX_PART_HEADER_BYTES."""
     return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")
 
 
@@ -127,7 +123,7 @@ def _extended(value: str) -> str:
 
 
 def _decoded_word(word: re.Match[str]) -> str:
-    """The text of one encoded word; the word itself where it cannot be decoded."""
+    """Return the text of one encoded word, or the word itself if it cannot be decoded."""
     charset, encoding, text = word[1], word[2].upper(), word[3]
     if not _WORD_CHARSETS.fullmatch(charset):
         return word[0]

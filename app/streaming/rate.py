@@ -1,14 +1,13 @@
-"""A floor under a transfer's speed: who drips on is ended like who has stopped."""
+"""A minimum speed for transfers: a client that sends too slowly is disconnected, like one that has stopped."""
 
-#: Speed is judged over stretches of at least so many seconds, so that a pause is nobody's fault.
+#: Speed is measured over stretches of at least this many seconds, so that a short pause does not count.
 STRETCH_SECONDS = 10.0
 
 
 class RateFloor:
-    """Watches one transfer, a stretch at a time: what came early does not make up for what drips later.
+    """Measures one transfer, a stretch at a time: a fast start does not make up for a slow rest. For one thread.
 
-    Only the time that was spent waiting for the watched side counts; whoever is told to wait is not slow. For one
-    thread. A floor of 0 is none.
+    Only the time spent waiting for the measured side counts. A floor of 0 allows any speed.
     """
 
     def __init__(self, min_bytes_per_second: float) -> None:
@@ -17,7 +16,7 @@ class RateFloor:
         self._seconds = 0.0
 
     def is_broken_by(self, bytes_moved: int, waited_seconds: float) -> bool:
-        """Note that `bytes_moved` came after `waited_seconds`. Is the stretch that ends with them too slow?"""
+        """Record that `bytes_moved` came after `waited_seconds`; return whether the stretch they end was too slow."""
         self._bytes += bytes_moved
         self._seconds += waited_seconds
         if self._seconds < STRETCH_SECONDS:
