@@ -19,12 +19,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
 from uuid import uuid4
 
 import psycopg
 
-from tests.support.processes import Child, as_user, free_port
+from tests.support.processes import Child, Server, as_user, free_port
 
 #: PostgreSQL refuses to run as root, so that root's clusters run as this account, which every Debian has.
 _UNPRIVILEGED = "nobody"
@@ -60,7 +59,7 @@ for pid in map(int, sys.argv[1:]):
 """
 
 
-class PostgreSQL:
+class PostgreSQL(Server):
     """A running cluster. Its databases survive `stop` and `start`. For one thread at a time."""
 
     def __init__(self, log_path: Path) -> None:
@@ -79,12 +78,6 @@ class PostgreSQL:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
@@ -128,7 +121,6 @@ class PostgreSQL:
             server.wait(_STOP_SECONDS)
 
     def freeze(self) -> None:
-        """Stop every process of the cluster (SIGSTOP): connections stay, and the kernel still takes new ones."""
         assert self._server is not None, "the cluster is stopped"
         if self._freezer is not None:
             return
@@ -140,20 +132,10 @@ class PostgreSQL:
         assert self._freezer.stdout.readline() == b"frozen\n"
 
     def thaw(self) -> None:
-        """Let all processes go on."""
         freezer, self._freezer = self._freezer, None
         if freezer is not None:
             with freezer:
                 freezer.terminate()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Freeze the cluster for the time of the block."""
-        self.freeze()
-        try:
-            yield
-        finally:
-            self.thaw()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

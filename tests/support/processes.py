@@ -12,10 +12,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tests.support.forking import ForkedProgram
 
@@ -194,6 +195,37 @@ class PythonChild(Child):
             limits=limits or {},
             orphan_signal=orphan_signal,
         )
+
+
+class Server(ABC):
+    """A server of the tests' own, which can be made to hang."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Stop its processes (SIGSTOP): connections stay, the kernel accepts new ones, and nothing is answered."""
+
+    @abstractmethod
+    def thaw(self) -> None:
+        """Let its processes continue."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it."""
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Freeze the server for the time of the block."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
 
 
 def memory_peaks(pid: int) -> dict[str, int]:

@@ -11,24 +11,22 @@ It speaks real HTTP and XML with boto3, but checks no signatures. The fixtures a
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import boto3
 import requests
 from botocore.config import Config
 
-from tests.support.processes import Child, free_port
+from tests.support.processes import Child, Server, free_port
 
 _REGION = "us-east-1"
 #: moto is a large program, and other tests may keep the machine busy.
 _START_SECONDS = 60.0
 
 
-class S3Server:
+class S3Server(Server):
     """A running S3 server; freezing it is the way to make it hang. Stopping it forgets all buckets."""
 
     def __init__(self, log_path: Path, *, max_keys: int = 1000) -> None:
@@ -45,12 +43,6 @@ class S3Server:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,24 +79,12 @@ class S3Server:
         return name
 
     def freeze(self) -> None:
-        """Stop it (SIGSTOP): requests are accepted by the kernel and never answered."""
         os.kill(self._server.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
         os.kill(self._server.pid, signal.SIGCONT)
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Freeze the server for the time of the block."""
-        self.freeze()
-        try:
-            yield
-        finally:
-            self.thaw()
-
     def close(self) -> None:
-        """End it."""
         if self._client is not None:
             self._client.close()
         self._server.kill()
