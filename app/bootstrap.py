@@ -46,6 +46,7 @@ from app.services.ports import RevokedSessions
 from app.services.quota import LibraryQuota
 from app.services.readiness import Readiness
 from app.services.results import ResultKeeper
+from app.services.session_gate import SessionGate
 from app.services.sweep import Sweep
 from app.services.transfers import TransferSlots
 from app.services.uploads import UploadRunner
@@ -68,7 +69,7 @@ class Gateway:
 
     settings: Settings
     identity_provider: IdentityProvider
-    revoked_sessions: RevokedSessions
+    sessions: SessionGate
     library: ModelLibrary
     conversions: ConversionService | None
     sweep: Sweep
@@ -165,7 +166,7 @@ def build_gateway(
     return Gateway(
         settings=settings,
         identity_provider=build_identity_provider(settings, member_center, clock, monotonic),
-        revoked_sessions=stores.revoked_sessions,
+        sessions=SessionGate(stores.revoked_sessions, monotonic),
         library=ModelLibrary(stores.models, stores.storage, leases, slots),
         conversions=conversions,
         sweep=sweep,

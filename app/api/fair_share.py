@@ -1,4 +1,4 @@
-"""A bound on the requests of one user that a worker handles at once, so that no user takes all of its threads."""
+"""Limit the requests that one worker handles at once for one user, so that no user takes all of its threads."""
 
 import threading
 from collections import Counter
@@ -20,7 +20,7 @@ _AT_END, _IS_STREAMED = "visiona.at_end", "visiona.is_streamed"
 
 
 class RequestsInProgress:
-    """The number of requests that this process handles for each user. Any thread may call it."""
+    """Counts the requests in progress of each user, in this process. Thread-safe."""
 
     def __init__(self, max_per_user: int = MAX_REQUESTS_PER_USER) -> None:
         self._max_per_user = max_per_user
@@ -46,10 +46,9 @@ class RequestsInProgress:
 
 
 def register(app: Flask) -> Callable[[str], None]:
-    """Limit the requests of each user to `app`, and return what counts the current request for a user.
+    """Limit the requests of each user to `app`. Return the function that counts the current request for a user.
 
-    A request is in progress until its answer is made, and one with a streamed answer until that is closed, whether it
-    succeeds or fails.
+    A request is in progress until its response is complete. A streamed response is complete once it is closed.
     """
     in_progress, handle = RequestsInProgress(), app.wsgi_app
 

@@ -1,8 +1,8 @@
-"""The order of refusals before any view is reached.
+"""Check every request before it reaches a view, so that new routes are guarded too.
 
-A wrong host, no session, too many requests, another site, conversion not enabled, an encoding. It runs for every
-request, so that a new route is guarded without anybody's remembering it: whatever lies below `/api` needs a session,
-and whatever changes something must come from our own pages or from no page at all.
+In this order, a request is refused for a wrong host, no session (below `/api`), too many requests of its user, another
+site (POST, PATCH and DELETE are accepted from our own pages and from clients that are not browsers), conversion that is
+not enabled, and an encoded body.
 """
 
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from app.api.context import gateway, is_api_path
 from app.api.session import current_session, vary_by_cookie
 from app.errors import BadHostError, CrossSiteRequestError, UnsupportedContentEncodingError
 
-#: Answered for any Host: probes and scrapers come by address.
+#: Accepted with any Host header: probes and scrapers use an address.
 HOSTLESS_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -38,7 +38,7 @@ def register(app: Flask) -> None:
         if method == "OPTIONS" and _is_preflight():
             return _preflight()
         if is_api_path(path):
-            # An answer to OPTIONS tells the routes, so it needs a session like every other.
+            # Also for OPTIONS: its response names the methods of a route.
             g.user_id = current_session().identity.user_id
             count_for_user(g.user_id)
         if method not in SAFE_METHODS:
@@ -57,6 +57,12 @@ def register(app: Flask) -> None:
             _add_cors(response)
         return response
 
+    @app.after_request
+    def _forbid_caching(response: Response) -> Response:
+        """Say that the response must not be stored, unless the view has said otherwise."""
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
 
 def _require_our_host(asked: Request) -> None:
     settings = gateway().settings
@@ -66,7 +72,7 @@ def _require_our_host(asked: Request) -> None:
 
 
 def _require_same_site() -> None:
-    """Refuse unsafe requests that a page of another site has made (Fetch Metadata, then Origin, for older browsers)."""
+    """Refuse unsafe requests from pages of other sites, by Fetch Metadata, or by Origin for older browsers."""
     origin = _origin()
     if origin in gateway().settings.allowed_origins:
         return
@@ -80,7 +86,7 @@ def _require_same_site() -> None:
 
 
 def _require_no_encoding(header: str) -> None:
-    """Refuse a compressed or otherwise encoded body (RFC 9110, section 8.4): nothing here would undo that."""
+    """Refuse a compressed or otherwise encoded body (RFC 9110, section 8.4), which the gateway cannot decode."""
     if any(coding.strip().lower() not in {"", "identity"} for coding in header.split(",")):
         raise UnsupportedContentEncodingError("the request has a Content-Encoding")
 
@@ -91,7 +97,7 @@ def _our_origin() -> str:
 
 
 def _origin() -> str | None:
-    """Return the Origin header in its normal form, or None without one. An empty one is no origin of ours."""
+    """Return the Origin header in normal form, or None without one. An empty header is not our origin."""
     given = request.headers.get("Origin")
     if given is None:
         return None
@@ -100,19 +106,19 @@ def _origin() -> str | None:
 
 
 def _without_default_port(host: str, scheme: str) -> str:
-    """Return a host in lower case, and without its port if that is empty or the scheme's (RFC 9110, section 4.2.3)."""
+    """Return a host in lower case, without an empty port or the scheme's default port (RFC 9110, section 4.2.3)."""
     host = host.lower()
     name, colon, port = host.rpartition(":")
     return name if colon and port in {"", _DEFAULT_PORTS.get(scheme)} else host
 
 
 def _is_preflight() -> bool:
-    """Is this OPTIONS request a browser's question whether a page of an allowed origin may ask?"""
+    """Is this OPTIONS request a browser's CORS preflight for a page of an allowed origin?"""
     return "Access-Control-Request-Method" in request.headers and _origin() in gateway().settings.allowed_origins
 
 
 def _preflight() -> Response:
-    # A preflight carries no cookie (Fetch standard, section 4.8), so it is answered before the session is asked for.
+    # A preflight has no cookie (Fetch standard, section 4.8), so the response must not depend on a session.
     response = Response(status=204)
     response.headers["Access-Control-Allow-Methods"] = _CORS_METHODS
     response.headers["Access-Control-Allow-Headers"] = _CORS_REQUEST_HEADERS
@@ -129,5 +135,5 @@ def _add_cors(response: Response) -> None:
         response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
-        # `same-origin` would keep the frontend's page from reading what CORS has just allowed it to.
+        # With `same-origin`, the frontend's page could not read what CORS allows it to read.
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

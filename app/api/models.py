@@ -1,8 +1,9 @@
-"""`/api/models`: the caller's model library. Each view parses, calls one method, and shapes one answer."""
+"""`/api/models`: the caller's model library. Each view parses, calls one method, and builds one response."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
+from urllib.parse import quote
 
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.http import http_date
@@ -17,7 +18,7 @@ from app.errors import RangeNotSatisfiableError
 from app.services.paging import parse_limit
 
 PIECE_BYTES = 128 * 1024
-# werkzeug's own reading of Range refuses a suffix that is longer than the file, which is the whole file.
+# werkzeug refuses a suffix range that is longer than the file; by RFC 9110 it stands for the whole file.
 _SINGLE_RANGE = re.compile(r"bytes=(?=\S*[0-9])(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/models")
@@ -25,23 +26,23 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/models")
 
 @blueprint.get("")
 def page() -> Response:
-    """A page of the caller's models, newest first."""
+    """Return a page of the caller's models, newest first."""
     limit = parse_limit(request.args.get("limit"))
     models, next_cursor = gateway().library.page(g.user_id, limit, request.args.get("cursor"))
-    return _uncached(jsonify(models=[model_document(model) for model in models], next_cursor=next_cursor))
+    return jsonify(models=[model_document(model) for model in models], next_cursor=next_cursor)
 
 
 @blueprint.get("/<model_id>")
 def get(model_id: str) -> Response:
-    """One model."""
-    return _uncached(jsonify(model_document(gateway().library.get(g.user_id, model_id))))
+    """Return one model."""
+    return jsonify(model_document(gateway().library.get(g.user_id, model_id)))
 
 
 @blueprint.patch("/<model_id>")
 def rename(model_id: str) -> Response:
     """Change a model's name."""
     name = json_object().get("name")
-    return _uncached(jsonify(model_document(gateway().library.rename(g.user_id, model_id, name))))
+    return jsonify(model_document(gateway().library.rename(g.user_id, model_id, name)))
 
 
 @blueprint.delete("/<model_id>")
@@ -53,13 +54,13 @@ def delete(model_id: str) -> Response:
 
 @blueprint.get("/<model_id>/file")
 def file(model_id: str) -> Response:
-    """A model's bytes, or one range of them (RFC 9110, section 14)."""
+    """Return a model's bytes, or one range of them (RFC 9110, section 14)."""
     model = gateway().library.get(g.user_id, model_id)
     response = Response(mimetype=model.content_type)
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Content-Disposition"] = content_disposition(model.filename)
-    # What a user uploaded must never run as a page of ours.
+    # A file that a user uploaded must never run as a page of the gateway.
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.set_etag(model.sha256)
     response.last_modified = model.created_at
@@ -73,26 +74,21 @@ def file(model_id: str) -> Response:
     response.headers["Content-Length"] = str(length)
     if request.method != "HEAD":
         opened = gateway().library.open_file(model, start=start, length=length)
-        response.response = _closing(opened.chunks, opened.close)
+        response.response = ClosingIterator(_pieces(opened.chunks), [opened.close])
     return response
 
 
 def content_disposition(filename: str) -> str:
-    """An attachment's header with the name in both forms: ASCII for old clients, RFC 8187 for the real one."""
+    """Return the header of an attachment: the name in ASCII for old clients, and in full as RFC 8187 encodes it."""
     ascii_name = "".join(c if 32 <= ord(c) < 127 and c not in '"\\%' else "_" for c in filename)
-    encoded = "".join(
-        chr(octet)
-        if chr(octet).isascii() and (chr(octet).isalnum() or chr(octet) in "!#$&+-.^_`|~")
-        else f"%{octet:02X}"
-        for octet in filename.encode()
-    )
+    encoded = quote(filename, safe="!#$&+-.^_`|~")
     return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded}"
 
 
 def _asked_range(model: Model) -> tuple[int, int]:
-    """Offset and length that were asked for; the whole file where no single valid range of bytes was (RFC 9110, 14.2).
+    """Return the offset and length that the caller asks for: the whole file unless it names one valid range of bytes.
 
-    Raises RangeNotSatisfiableError for a valid range that begins past the end.
+    RFC 9110, section 14.2. Raises RangeNotSatisfiableError for a valid range that begins past the end.
     """
     whole = (0, model.size)
     asked = _SINGLE_RANGE.fullmatch(request.headers.get("Range", ""))
@@ -113,17 +109,8 @@ def _asked_range(model: Model) -> tuple[int, int]:
     return start, end - start
 
 
-def _closing(chunks: Iterator[bytes], close: Callable[[], None]) -> ClosingIterator:
-    return ClosingIterator(_pieces(chunks), [close])
-
-
 def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Small enough that a slow reader takes each within the time that the worker gives it."""
+    """Cut the chunks so small that a slow reader takes each piece within the worker's send timeout."""
     for chunk in chunks:
         for start in range(0, len(chunk), PIECE_BYTES):
             yield chunk[start : start + PIECE_BYTES]
-
-
-def _uncached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    return response

@@ -1,4 +1,4 @@
-"""What those who run the gateway ask it: is the process alive, can it serve, what has it counted."""
+"""Health, readiness and metrics, for operators and their monitoring."""
 
 import structlog
 from flask import Blueprint, Response, jsonify, request
@@ -12,31 +12,29 @@ from app.services.readiness import OK
 
 log = structlog.get_logger(__name__)
 
-_INCOMPLETE = "Several workers count, each for itself: set PROMETHEUS_MULTIPROC_DIR (see docs/operations.md)."
+_INCOMPLETE = "Each worker counts for itself: set PROMETHEUS_MULTIPROC_DIR (see docs/operations.md)."
 
 blueprint = Blueprint("operations", __name__)
 
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """The process answers; nothing else is asked."""
-    return _uncached(jsonify(status="ok"))
+    """Respond: the process is alive. Nothing else is checked."""
+    return jsonify(status="ok")
 
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Can this process serve? Its own parts decide; upstreams are shown and do not decide."""
+    """Tell whether this process can serve. Its own parts decide that; the upstreams are only shown."""
     here = gateway()
     states = here.readiness.states()
     is_ready = all(state == OK for state in states.values()) and not is_draining()
     status = "draining" if is_draining() else "ready" if is_ready else "unavailable"
-    response = _uncached(
-        jsonify(
-            status=status,
-            checks=states,
-            conversion="enabled" if here.conversions else "disabled",
-            upstreams={name: _experience(here.upstream_health.last(name)) for name in UPSTREAMS},
-        )
+    response = jsonify(
+        status=status,
+        checks=states,
+        conversion="enabled" if here.conversions else "disabled",
+        upstreams={name: _experience(here.upstream_health.last(name)) for name in UPSTREAMS},
     )
     response.status_code = 200 if is_ready else 503
     return response
@@ -44,23 +42,18 @@ def readyz() -> Response:
 
 @blueprint.get("/metrics")
 def show_metrics() -> Response:
-    """What all workers have counted, for Prometheus. Not for the world: deploy/nginx.conf closes it."""
+    """Return the metrics of all workers, for Prometheus. deploy/nginx.conf does not let the public see them."""
     is_one_of_several = bool(request.environ.get("wsgi.multiprocess"))
     try:
         text, content_type = metrics.exposition(request.headers.get("Accept", ""), is_one_of_several=is_one_of_several)
     except metrics.IncompleteMetricsError:
         log.warning("metrics.incomplete", problem=_INCOMPLETE)
         text, content_type = f"{_INCOMPLETE}\n".encode(), "text/plain; charset=utf-8"
-        return _uncached(Response(text, status=503, content_type=content_type))
-    return _uncached(Response(text, content_type=content_type))
+        return Response(text, status=503, content_type=content_type)
+    return Response(text, content_type=content_type)
 
 
 def _experience(last: Experience | None) -> dict[str, object]:
     if last is None:
         return {"last": None, "seconds_ago": None}
     return {"last": last.outcome, "seconds_ago": round(last.seconds_ago, 1)}
-
-
-def _uncached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    return response

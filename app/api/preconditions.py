@@ -1,7 +1,7 @@
-"""Conditional requests for GET and HEAD (RFC 9110, section 13), decided in the order of its section 13.2.2.
+"""Evaluate the preconditions of GET and HEAD requests, in the order of RFC 9110, section 13.2.2.
 
-werkzeug's own decision takes `If-Match: *` for a failure, sends the whole body along with its 412, and, asked without
-a response, cannot tell a failed If-Match from a copy that is still good: a download would end in an empty 304.
+werkzeug's `make_conditional` takes `If-Match: *` for a failure and sends the whole body with its 412, and
+`is_resource_modified` does not tell a failed If-Match from an unchanged copy: a download would end in an empty 304.
 """
 
 from datetime import datetime
@@ -16,16 +16,16 @@ _DEMANDS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
 
 
 def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool:
-    """Does the caller have what it asks for already, so that 304 is the answer?
+    """Does the caller already have this version, so that the response is 304?
 
-    `entity_tag` is strong and without its quotation marks; `last_modified` is what the header says, where there is one.
-    Raises PreconditionFailedError if the caller wants another version or none.
+    `entity_tag` is strong and without its quotation marks; `last_modified` is the value of that header, if it is sent.
+    Raises PreconditionFailedError if the caller demands another version.
     """
     environ = request.environ
     if "HTTP_IF_MATCH" in environ:
         if not request.if_match.contains(entity_tag):
             raise PreconditionFailedError("If-Match")
-    # HTTP's dates have whole seconds; one that is none says nothing.
+    # HTTP dates have whole seconds. werkzeug returns None for an invalid one, which is then ignored.
     elif (
         last_modified is not None
         and (limit := request.if_unmodified_since) is not None

@@ -1,6 +1,6 @@
-"""Failures as answers: RFC 9457 problem documents in the caller's language, from the one catalogue.
+"""Respond to failures with RFC 9457 problem documents in the caller's language, from the error catalog.
 
-Every failure that leaves the gateway passes `problem_response`, and is logged there, once.
+Each failure is logged once, in `problem_response`.
 """
 
 import math
@@ -37,7 +37,7 @@ _MAX_REASON_CHARACTERS = 200
 
 
 def language() -> str:
-    """The language of this answer: `zh-TW` where the caller prefers any Chinese, else `en`."""
+    """Return the language of this response: `zh-TW` if the caller prefers any Chinese, else `en`."""
     if len(request.environ.get("HTTP_ACCEPT_LANGUAGE", "")) > MAX_HEADER_BYTES:
         return "en"
     accepted: LanguageAccept = request.accept_languages
@@ -53,12 +53,12 @@ def language() -> str:
 
 
 def request_id() -> str:
-    """The id that finds this request in the logs."""
+    """Return the id that this request has in the logs."""
     return str(g.get("request_id", ""))
 
 
 def problem_document(error: GatewayError) -> dict[str, Any]:
-    """The members of the problem document for `error`, in the caller's language."""
+    """Return the members of the problem document for `error`, in the caller's language."""
     return {
         **error.entry.as_problem(language(), texts=error.texts, request_id=request_id()),
         **{name: as_document(value) for name, value in error.extensions.items()},
@@ -66,7 +66,7 @@ def problem_document(error: GatewayError) -> dict[str, Any]:
 
 
 def problem_response(error: GatewayError) -> Response:
-    """Answer with the problem document for `error`, and log the failure."""
+    """Return the response with the problem document for `error`, and log the failure."""
     g.problem_code = error.code
     metrics.FAILURES(error.code, error.entry.blame.value).inc()
     _log(error)
@@ -100,7 +100,7 @@ def _log(error: GatewayError) -> None:
 
 
 def from_http_exception(error: HTTPException) -> GatewayError:
-    """Translate what routing and request parsing raise into our own failures."""
+    """Translate an exception of werkzeug's routing or request parsing into a failure of the gateway."""
     if isinstance(error, MethodNotAllowed):
         return MethodNotAllowedError(allowed=tuple(error.valid_methods or ()))
     by_status: dict[int, GatewayError] = {
@@ -116,7 +116,7 @@ def from_http_exception(error: HTTPException) -> GatewayError:
 
 
 def not_found_for_path(path: str) -> GatewayError:
-    """The 404 of a path below a job or a model: the same as for an absent one, whatever the path's tail is."""
+    """Return the failure for a path without a route: below a job or a model, the one for an absent job or model."""
     if path.startswith("/api/conversion/"):
         return JobNotFoundError("the path has no route")
     if path.startswith("/api/models/"):
@@ -125,7 +125,7 @@ def not_found_for_path(path: str) -> GatewayError:
 
 
 def register(app: Flask) -> None:
-    """Make every failure of `app` leave as a problem document."""
+    """Turn each failure of a request to `app` into a problem document."""
     for entry in catalogue().values():
         metrics.FAILURES(entry.code, entry.blame.value)
 
@@ -142,6 +142,6 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def _crash(error: Exception) -> Response:
-        # The message of a foreign exception may hold anything; the redactor goes over it as over every line.
+        # The message of such an exception may contain anything; the log's redactor removes secrets from it.
         log.error("request.crashed", exc_info=error)
         return problem_response(InternalError(type(error).__name__))

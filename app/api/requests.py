@@ -1,4 +1,4 @@
-"""Reading small request bodies and headers without spooling, and refusing what is malformed or too large."""
+"""Read small request bodies and headers without spooling, and refuse them if they are malformed or too large."""
 
 from collections.abc import Mapping
 from typing import IO, Any, cast
@@ -10,9 +10,9 @@ from werkzeug.wsgi import get_input_stream
 
 from app.errors import InvalidRequestError, PayloadTooLargeError
 
-#: The most that a body may have where nothing else is said: uploads and /check have limits of their own.
+#: The largest request body, except for uploads and /check, which have their own limits.
 MAX_SMALL_BODY_BYTES = 64 * 1024
-#: The most that a header may have which something here or in a library takes apart. Real ones have a few hundred.
+#: The largest value of a header that the gateway or a library parses. Real ones have a few hundred bytes.
 MAX_HEADER_BYTES = 1024
 
 _BOUNDED_HEADERS = {
@@ -30,7 +30,7 @@ _BOUNDED_HEADERS = {
 
 
 def register(app: Flask) -> None:
-    """Refuse requests of `app` whose headers are too long to be taken apart."""
+    """Refuse requests to `app` that have too long a value in a header that is parsed."""
 
     @app.before_request
     def _require_short_headers() -> None:
@@ -41,37 +41,37 @@ def register(app: Flask) -> None:
 
 
 class GatewayRequest(Request):
-    """Flask's request, with a limit on its body, and with cookies that are read in one pass.
+    """Flask's request, with a limit on its body, and with cookies that are parsed in one pass.
 
-    An upload is never parsed by it: `app/api/conversion.py` hands the WSGI input on as it is.
+    It never parses an upload: `app/api/conversion.py` reads the WSGI input itself.
     """
 
     max_content_length = MAX_SMALL_BODY_BYTES
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """The body. Reading raises PayloadTooLargeError past the limit, InvalidRequestError for broken framing."""
+        """The body. Reading raises PayloadTooLargeError past the limit, and InvalidRequestError for broken framing."""
         return self.stream_of(MAX_SMALL_BODY_BYTES)
 
     def stream_of(self, max_bytes: int) -> IO[bytes]:
-        """The body, as `stream`, with another limit. To be called before the body is read, once."""
+        """Return the body like `stream`, but with this limit. Call it once, before the body is read."""
         arriving = cast(IO[bytes], _Arriving(self.environ["wsgi.input"], max_bytes))
-        # werkzeug would cut a chunked body off at its own limit without a word; with one byte more, ours comes first.
+        # werkzeug cuts a chunked body off at its limit without an error. With one byte more, ours is raised first.
         return get_input_stream(self.environ | {"wsgi.input": arriving}, max_content_length=max_bytes + 1)
 
     @cached_property
     def cookies(self) -> ImmutableMultiDict[str, str]:
-        """The cookies, the first of each name first (RFC 6265, section 5.4).
+        """The cookies in the order of the header (RFC 6265, section 5.4), so the first of each name counts.
 
-        werkzeug tries a blank at each place of a run of blanks, which takes seconds for what a header may have of them.
-        It also takes off quotes, which no cookie of ours has.
+        werkzeug's parser takes seconds for a header of blanks, because it backtracks at each one. Unlike it, this one
+        leaves quotation marks in place; the gateway's cookies have none.
         """
         pairs = (pair.partition("=") for pair in self.environ.get("HTTP_COOKIE", "").split(";"))
         return ImmutableMultiDict([(name.strip(" \t"), value.strip(" \t")) for name, _, value in pairs])
 
 
 class _Arriving:
-    """A body as the server reads it, counted; the server's complaints about chunks and trailers become ours."""
+    """Counts a body as it arrives, and translates gunicorn's exceptions about chunks and trailers."""
 
     def __init__(self, body: IO[bytes], max_bytes: int) -> None:
         self._body = body
@@ -80,9 +80,9 @@ class _Arriving:
     def read(self, size: int = -1) -> bytes:
         try:
             data = self._body.read(size)
-        except OSError:  # werkzeug knows these as the client's end
+        except OSError:  # werkzeug takes these for a client that disconnected
             raise
-        except Exception as error:  # gunicorn has its own classes for what is malformed
+        except Exception as error:  # gunicorn raises classes of its own for malformed bodies
             raise InvalidRequestError("the request body is malformed") from error
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
@@ -91,7 +91,7 @@ class _Arriving:
 
 
 def json_object() -> dict[str, Any]:
-    """The request's JSON object. Raises InvalidRequestError for anything else."""
+    """Return the request's JSON object. Raises InvalidRequestError for any other body."""
     try:
         payload = json.loads(request.get_data())
     except (ValueError, RecursionError):
@@ -102,7 +102,7 @@ def json_object() -> dict[str, Any]:
 
 
 def optional_number(form: Mapping[str, str], name: str) -> int | None:
-    """The whole number in a form's field; None without one. Raises InvalidRequestError if it is no such number."""
+    """Return the whole number in a form's field, or None if it is empty. Raises InvalidRequestError for other text."""
     text = form.get(name, "")
     if not text.strip():
         return None

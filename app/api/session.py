@@ -1,11 +1,11 @@
-"""Who is asking: the session in the signed cookie, and the gate that knows which sessions were signed out.
+"""Sessions: a signed cookie that says who the caller is.
 
-The cookie holds a random session id, the identity that MC's verified ID token gave, and when the session ends.
-Deliberately not in it: MC's tokens (they overflow 4 KB, and nothing here needs them after the sign-in) and sign-ins
-that are still under way (`signin_states`). The browser can read what the cookie says but not change it.
+The cookie holds a random session id, the identity from MC's verified ID token, and the time when the session ends. The
+browser can read it but not change it. The cookie deliberately does not hold MC's tokens, which would not fit into 4 KB
+and are not needed after the sign-in, nor sign-ins in progress (`signin_states`).
 
-A session ends by itself at the time that stands inside the signature, or before that by `end_session`, which writes
-the id into the database. Every request asks for that, so the answer is remembered for a second in the process.
+A session ends at the time in its cookie, or earlier by `end_session`, which writes its id to the database.
+`app/services/session_gate.py` checks that for each request.
 """
 
 import functools
@@ -13,14 +13,13 @@ import hashlib
 import json
 import secrets
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from cachetools import TTLCache
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Request, Response, g, request
 from flask import session as cookie
 from flask.globals import request_ctx
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
@@ -30,42 +29,34 @@ from app.api.context import gateway
 from app.config import Settings
 from app.domain.identity import Identity, Session
 from app.errors import ModelStoreUnavailableError, UnauthenticatedError
-from app.services.ports import RevokedSessions
 
 SESSION_COOKIE = "visiona_session"
-_GATE = "visiona.session_gate"
-_CACHED = "visiona_session"
 
 #: 192 bits: nobody guesses one, and no two are ever the same.
 _SID_BYTES = 24
-# Display texts are cut to this many bytes of JSON, so that the cookie stays under half of the 4 KB that browsers take
-# even when every character of a name needs an escape. A subject is never cut: it is the identity.
+# Display texts are cut to this many bytes of JSON, so that the cookie stays below half of the 4 KB that browsers accept
+# even if every character of a name needs an escape. A subject is never cut: it is the identity.
 _MAX_NAME_BYTES = 300
 _MAX_EMAIL_BYTES = 254
 
-#: How long "not signed out" is believed without asking the database again.
-FRESH_SECONDS = 1.0
-#: How long a session that was seen alive may still read while the database does not answer.
-GRACE_SECONDS = 60.0
 #: How long a cookie's signature is not checked again.
 VERIFIED_SECONDS = 60.0
-_MAX_REMEMBERED = 10_000
 #: How many Cookie headers are kept with what they say, and of which length: a few MB at the most.
 _MAX_VERIFIED, _MAX_VERIFIED_CHARACTERS = 2_000, 4_096
 
 
 def cookie_name(name: str, settings: Settings) -> str:
-    """The name that a cookie of ours has for browsers.
+    """Return the full name of one of the gateway's cookies.
 
-    Under https the `__Host-` prefix makes browsers refuse it from any other host, sibling subdomains included, so that
-    nobody can plant a session or a sign-in. Browsers grant the prefix to Secure cookies only, so plain http, which the
-    settings allow on localhost alone, goes without.
+    With https it has the prefix `__Host-`: browsers refuse such a cookie from any other host, sibling subdomains
+    included, so that no other site can set a session or a sign-in. Browsers accept the prefix for Secure cookies only,
+    so plain http, which the settings allow on localhost only, has none.
     """
     return f"__Host-{name}" if settings.is_https else name
 
 
 class _SignedCookie(SecureCookieSessionInterface):
-    """Flask's signed cookie with a salt of our own, so that nothing else signed with the same key passes for one."""
+    """Flask's signed cookie, with a salt of its own so that nothing else signed with the same key is accepted."""
 
     salt = "visiona.session"
     digest_method = staticmethod(hashlib.sha256)
@@ -116,7 +107,7 @@ def vary_by_cookie(response: Response) -> None:
 
 
 def configure_sessions(app: Flask, settings: Settings) -> None:
-    """Make `app` keep its sessions in our cookie. Call it once, before the first request."""
+    """Store the sessions of `app` in the signed cookie. Call it once, before the first request."""
     signing_key, *older_keys = settings.secret_keys
     app.config.update(
         SECRET_KEY=signing_key,
@@ -124,22 +115,22 @@ def configure_sessions(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_NAME=cookie_name(SESSION_COOKIE, settings),
         SESSION_COOKIE_SECURE=settings.is_https,
         SESSION_COOKIE_HTTPONLY=True,
-        # Lax and not Strict: the first page after MC sent the browser back must already see the cookie.
+        # Not Strict: the first page after MC has sent the browser back must already get the cookie.
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_PATH="/",
         SESSION_COOKIE_DOMAIN=None,
         PERMANENT_SESSION_LIFETIME=timedelta(seconds=settings.session_seconds),
-        # A cookie in every answer would let an answer that was long under way undo a logout.
+        # If each response set the cookie, one that was sent late could undo a logout.
         SESSION_REFRESH_EACH_REQUEST=False,
     )
     app.session_interface = _SignedCookie()
 
 
 def start_session(identity: Identity) -> Session:
-    """Sign the browser in as `identity`: a new session under a new id; nothing of an earlier one stays.
+    """Sign the browser in as `identity`: a new session with a new id replaces the one it had.
 
-    The session that the browser had until now is revoked, so that a copy of its cookie dies with it. If the database
-    is down only this process knows; that is no reason to refuse the new session.
+    The earlier session is revoked, so that a copy of its cookie is of no use. If the database is down, only this
+    process knows that; the new session starts all the same.
     """
     here = gateway()
     previous = _session_in_cookie()
@@ -156,121 +147,45 @@ def start_session(identity: Identity) -> Session:
     session = _parse(cookie)
     if session is None:
         raise ValueError("an identity without a subject cannot have a session")
-    setattr(g, _CACHED, session)
+    g.current_session = session
     if previous is not None:
         with suppress(ModelStoreUnavailableError):
-            _gate().revoke(previous.sid, previous.expires_at)
+            gateway().sessions.revoke(previous.sid, previous.expires_at)
     return session
 
 
 def current_session() -> Session:
-    """Return the caller's session; asked for again in the same request, the same one.
+    """Return the caller's session, the same object for the whole request.
 
     Raises UnauthenticatedError if there is none, or it is unreadable, expired or signed out, and
-    ModelStoreUnavailableError if the database cannot say which and the gate's grace does not cover the request.
+    ModelStoreUnavailableError if the database is down and the gate's grace period does not cover the request.
     """
-    cached = g.get(_CACHED)
-    if cached is not None:
-        return cast(Session, cached)
+    if "current_session" in g:
+        return cast(Session, g.current_session)
     session = _session_in_cookie()
     if session is None:
         raise UnauthenticatedError("there is no usable session cookie")
     if session.expires_at <= gateway().clock():
         raise UnauthenticatedError("the session has expired")
-    _gate().check(session.sid, is_read_only=request.method in {"GET", "HEAD"})
-    setattr(g, _CACHED, session)
+    gateway().sessions.check(session.sid, is_read_only=request.method in {"GET", "HEAD"})
+    g.current_session = session
     return session
 
 
 def end_session() -> bool:
-    """Sign the browser out: clear the cookie and revoke the session. Was there one (even an expired one)?
+    """Sign the browser out: clear the cookie and revoke the session. Return whether there was one, even an expired one.
 
-    Raises ModelStoreUnavailableError if the database could not be told: then a copy of the cookie would still be
-    accepted, so the caller must not claim success. The cookie is cleared all the same.
+    Raises ModelStoreUnavailableError if the database is down: a copy of the cookie may still be accepted, so the caller
+    must not report success. The cookie is cleared all the same.
     """
     session = _session_in_cookie()
     cookie.clear()
-    g.pop(_CACHED, None)
+    g.pop("current_session", None)
     if session is None:
         return False
     if session.expires_at > gateway().clock():
-        _gate().revoke(session.sid, session.expires_at)
+        gateway().sessions.revoke(session.sid, session.expires_at)
     return True
-
-
-class SessionGate:
-    """Remembers, for a moment, which sessions are not signed out. Any thread may call it.
-
-    Signed out is for ever and remembered as such; "not signed out" is believed for FRESH_SECONDS, and while the
-    database fails, for reading only, up to GRACE_SECONDS. Both memories are bounded; what falls out is asked again.
-    """
-
-    def __init__(
-        self,
-        revoked: RevokedSessions,
-        monotonic: Callable[[], float],
-        *,
-        max_remembered: int = _MAX_REMEMBERED,
-    ) -> None:
-        self._revoked = revoked
-        self._monotonic = monotonic
-        self._max_remembered = max_remembered
-        self._lock = threading.Lock()
-        self._seen_alive: OrderedDict[str, float] = OrderedDict()
-        self._seen_revoked: OrderedDict[str, float] = OrderedDict()
-
-    def check(self, sid: str, *, is_read_only: bool) -> None:
-        """Let a session through, or raise UnauthenticatedError (signed out) or ModelStoreUnavailableError."""
-        now = self._monotonic()
-        with self._lock:
-            if sid in self._seen_revoked:
-                raise UnauthenticatedError("the session was signed out")
-            seen_at = self._seen_alive.get(sid)
-        age = None if seen_at is None else now - seen_at
-        if age is not None and age < FRESH_SECONDS:
-            return
-        try:
-            is_revoked = self._revoked.is_revoked(sid)
-        except ModelStoreUnavailableError:
-            if is_read_only and age is not None and age < GRACE_SECONDS:
-                return
-            raise
-        with self._lock:
-            # Another thread may have signed the session out while this one was asking.
-            if is_revoked or sid in self._seen_revoked:
-                self._remember_revoked(sid, now)
-                raise UnauthenticatedError("the session was signed out")
-            # The time before the question counts: the answer is at least as old as that.
-            self._remember(self._seen_alive, sid, now)
-
-    def revoke(self, sid: str, expires_at: datetime) -> None:
-        """Sign the session out, everywhere; in this process even if the database fails.
-
-        Raises ModelStoreUnavailableError when the other processes could not be told.
-        """
-        with self._lock:
-            self._remember_revoked(sid, self._monotonic())
-        self._revoked.revoke(sid, expires_at)
-
-    def _remember_revoked(self, sid: str, now: float) -> None:
-        self._seen_alive.pop(sid, None)
-        self._remember(self._seen_revoked, sid, now)
-
-    def _remember(self, memory: OrderedDict[str, float], sid: str, now: float) -> None:
-        memory[sid] = now
-        memory.move_to_end(sid)
-        if len(memory) > self._max_remembered:
-            memory.popitem(last=False)
-
-
-def _gate() -> SessionGate:
-    # Made at the first use, when the gateway surely exists. `setdefault` is atomic: of two gates made at once, one is
-    # kept by both threads.
-    gate = current_app.extensions.get(_GATE)
-    if gate is None:
-        here = gateway()
-        gate = current_app.extensions.setdefault(_GATE, SessionGate(here.revoked_sessions, here.monotonic))
-    return cast(SessionGate, gate)
 
 
 def _session_in_cookie() -> Session | None:
@@ -278,16 +193,13 @@ def _session_in_cookie() -> Session | None:
 
 
 def _parse(payload: Mapping[str, Any]) -> Session | None:
-    """Read what the cookie says. Its signature is ours, but an older version of this program may have written it."""
-    sid, subject, name = payload.get("sid"), payload.get("sub"), payload.get("name")
-    email, expires = payload.get("email"), payload.get("exp")
-    if not (isinstance(sid, str) and sid and isinstance(subject, str) and subject):
-        return None
-    if not (isinstance(name, str) and isinstance(email, str)):
-        return None
-    if not isinstance(expires, int) or isinstance(expires, bool):
-        return None
-    return _session(sid, subject, name, email, expires)
+    # The gateway signed it, but it may have been an older version of the gateway.
+    match dict(payload):
+        case {"sid": str(sid), "sub": str(subject), "name": str(name), "email": str(email), "exp": int(expires)} if (
+            sid and subject and not isinstance(expires, bool)
+        ):
+            return _session(sid, subject, name, email, expires)
+    return None
 
 
 @functools.lru_cache(maxsize=1_024)

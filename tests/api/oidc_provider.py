@@ -37,6 +37,7 @@ from app.clients.transport import Timeouts
 from app.config import Settings, load_settings
 from app.domain.identity import Identity
 from app.errors import ModelStoreUnavailableError
+from app.services.session_gate import SessionGate
 
 HTTPS_ORIGIN = "https://gateway.example"
 HTTP_ORIGIN = "http://localhost:8400"
@@ -373,7 +374,7 @@ def make_world(
     app = Flask("gateway-under-test")
     app.extensions[EXTENSION] = SimpleNamespace(
         settings=loaded,
-        revoked_sessions=revoked,
+        sessions=SessionGate(revoked, clock.monotonic),
         clock=clock.now,
         monotonic=clock.monotonic,
         upstream_health=retrier.health,

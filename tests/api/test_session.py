@@ -1,7 +1,6 @@
-"""The session in the cookie, and the gate that knows which sessions were signed out."""
+"""The session in the signed cookie: when it is accepted, how long it lasts, and what it holds."""
 
 import hashlib
-import threading
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,13 +10,11 @@ from flask import Response
 from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
-from app.api.session import SessionGate, current_session, start_session, vary_by_cookie
+from app.api.session import current_session, start_session, vary_by_cookie
 from app.domain.identity import Identity
-from app.errors import ModelStoreUnavailableError, UnauthenticatedError
-from tests.api.oidc_provider import Browser, FakeClock, FakeRevokedSessions, World, make_world
+from tests.api.oidc_provider import Browser, FakeClock, World, make_world
 
 ALICE = Identity(user_id="user-alice", name="Alice", email="alice@example.com")
-LATER = datetime(2032, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -52,7 +49,7 @@ def signed_in(world: World, identity: Identity = ALICE) -> Browser:
 
 
 def forge(world: World, payload: object, *, salt: str = "visiona.session", key: str = "k" * 40) -> Browser:
-    """A browser with a cookie whose signature is good, whatever it says."""
+    """Return a browser with a cookie that has this payload and a valid signature."""
     serializer = URLSafeTimedSerializer(
         key,
         salt=salt,
@@ -67,8 +64,8 @@ def forge(world: World, payload: object, *, salt: str = "visiona.session", key: 
 # --- the cookie
 
 
-def test_a_session_is_known_until_it_expires(world: World, clock: FakeClock) -> None:
-    """To the second, by the clock that was injected."""
+def test_a_session_is_accepted_until_it_expires(world: World, clock: FakeClock) -> None:
+    """To the second, by the injected clock."""
     browser = signed_in(world)
     clock.advance(world.settings.session_seconds - 1)
     assert browser.me().status_code == 200
@@ -77,23 +74,23 @@ def test_a_session_is_known_until_it_expires(world: World, clock: FakeClock) -> 
     assert (response.status_code, response.json["code"]) == (401, "unauthenticated")
 
 
-def test_a_session_is_not_prolonged_by_using_it(world: World) -> None:
-    """And so the cookie is not sent again."""
+def test_using_a_session_does_not_extend_it(world: World) -> None:
+    """So the cookie is not sent again."""
     browser = signed_in(world)
     assert "Set-Cookie" not in browser.me().headers
     assert "Set-Cookie" not in browser.post("/api/change").headers
 
 
 def test_the_cookie_lives_as_long_as_the_session(clock: FakeClock) -> None:
-    """A browser that is closed and opened again is still signed in."""
+    """A browser that was closed is still signed in when it is opened again."""
     world = world_with(clock, session_seconds="3600")
     line = world.browser().post("/test/start").headers["Set-Cookie"]
     expires = datetime.strptime(line.split("Expires=")[1].split(";")[0], "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC)
     assert 3590 < (expires - datetime.now(UTC)).total_seconds() <= 3600
 
 
-def test_every_session_has_an_id_of_its_own(world: World) -> None:
-    """Long, random, and never the one from before."""
+def test_every_session_has_a_new_random_id(world: World) -> None:
+    """It is long, and differs from the one before."""
     browser = world.browser()
     sids = {browser.post("/test/start").json["sid"] for _ in range(5)}
     assert len(sids) == 5
@@ -108,8 +105,8 @@ def test_every_session_has_an_id_of_its_own(world: World) -> None:
         Identity("a" * 255, '"' * 200, "a" * 200),
     ],
 )
-def test_the_cookie_stays_far_below_four_kilobytes(world: World, identity: Identity) -> None:
-    """Whatever MC calls its people; the subject is kept whole."""
+def test_the_cookie_stays_below_two_kilobytes(world: World, identity: Identity) -> None:
+    """Also with the longest names; the subject is never cut."""
     browser = signed_in(world, identity)
     assert sum(len(name) + len(value) for name, value in browser.cookies().items()) < 2_048
     document = browser.me().json
@@ -118,7 +115,7 @@ def test_the_cookie_stays_far_below_four_kilobytes(world: World, identity: Ident
     assert document["name"]
 
 
-def test_an_ordinary_name_is_kept_whole(world: World) -> None:
+def test_an_ordinary_name_is_not_cut(world: World) -> None:
     """Fifty Chinese characters, and the longest address that mail allows."""
     identity = Identity("u", "模" * 50, "a" * 242 + "@example.com")
     document = signed_in(world, identity).me().json
@@ -127,7 +124,7 @@ def test_an_ordinary_name_is_kept_whole(world: World) -> None:
 
 @pytest.mark.parametrize("value", ["", "garbage", "a.b.c", ".eJw", "\u00e9", "x" * 4000])
 def test_a_garbled_cookie_is_no_session(world: World, value: str) -> None:
-    """401 and no crash."""
+    """The response is 401, and the application does not crash."""
     browser = world.browser()
     browser.keep_cookies({"__Host-visiona_session": value})
     assert browser.me().status_code == 401
@@ -136,8 +133,8 @@ def test_a_garbled_cookie_is_no_session(world: World, value: str) -> None:
 GOOD = {"sid": "s", "sub": "u", "name": "n", "email": "e", "exp": 1_999_999_999}
 
 
-def test_the_forgeries_of_these_tests_would_be_taken(world: World) -> None:
-    """So that the next tests fail for the reason they give."""
+def test_a_cookie_signed_by_these_tests_is_accepted(world: World) -> None:
+    """Otherwise the next tests would pass for the wrong reason."""
     assert forge(world, GOOD).me().status_code == 200
 
 
@@ -167,19 +164,19 @@ def test_the_forgeries_of_these_tests_would_be_taken(world: World) -> None:
     ],
 )
 def test_a_signed_cookie_of_another_shape_is_no_session(world: World, payload: object) -> None:
-    """An older version of the program may have written it: 401 and no crash."""
+    """An older version of the gateway may have written it: the response is 401."""
     assert forge(world, payload).me().status_code == 401
 
 
 def test_a_cookie_signed_for_something_else_is_no_session(world: World) -> None:
-    """Flask's usual salt, the one of the sign-in's cookies, and another key."""
+    """Flask's default salt, the salt of the sign-in cookies, and another key."""
     assert forge(world, GOOD, salt="cookie-session").me().status_code == 401
     assert forge(world, GOOD, salt="visiona.sign-in").me().status_code == 401
     assert forge(world, GOOD, key="x" * 40).me().status_code == 401
 
 
 def test_keys_can_be_rotated(clock: FakeClock) -> None:
-    """The old key still verifies and the new one signs; when the old one goes, so do its sessions."""
+    """The old key still verifies and the new one signs. Once the old key is removed, its sessions end."""
     old, new = "o" * 40, "n" * 40
     before = world_with(clock, secret_key=old)
     between = world_with(clock, secret_key=f"{new},{old}")
@@ -197,21 +194,21 @@ def test_keys_can_be_rotated(clock: FakeClock) -> None:
         assert browser.me().status_code == status
 
 
-def test_identity_in_the_request_counts_for_nothing(world: World) -> None:
-    """Who a caller is comes from the cookie alone."""
+def test_an_identity_in_the_request_is_ignored(world: World) -> None:
+    """The cookie alone says who the caller is."""
     browser = signed_in(world)
     response = browser.get("/api/me?user_id=eve", headers={"X-User-Id": "eve", "Authorization": "Bearer eve"})
     assert response.json["user_id"] == "user-alice"
     assert world.browser().get("/api/me", headers={"X-User-Id": "eve"}).status_code == 401
 
 
-def test_the_session_is_asked_for_once_a_request(world: World) -> None:
+def test_each_request_checks_the_session_once(world: World) -> None:
     """The guard and the view share it."""
     signed_in(world).me()
     assert world.revoked.asked == 1
 
 
-def test_the_host_of_the_cookie_is_exactly_ours(world: World) -> None:
+def test_only_our_own_host_gets_the_cookie(world: World) -> None:
     """No Domain attribute, so that no sibling host sees it."""
     line = world.browser().post("/test/start").headers["Set-Cookie"]
     assert "Domain" not in line
@@ -219,7 +216,7 @@ def test_the_host_of_the_cookie_is_exactly_ours(world: World) -> None:
 
 
 def test_a_new_session_starts_even_if_the_old_one_cannot_be_revoked(world: World) -> None:
-    """The database is down: the person changes accounts all the same."""
+    """The user can change accounts while the database is down."""
     browser = signed_in(world)
     world.revoked.is_down = True
     assert browser.post("/test/start").status_code == 200
@@ -229,7 +226,7 @@ def test_a_new_session_starts_even_if_the_old_one_cannot_be_revoked(world: World
 
 
 def test_with_the_database_down_a_known_session_may_still_read_for_a_minute(world: World, clock: FakeClock) -> None:
-    """GET and HEAD, counted from the last time that the database said yes; everything else is 500."""
+    """GET and HEAD work, counted from the last answer of the database. Other methods get 500."""
     browser = signed_in(world)
     assert browser.me().status_code == 200
     world.revoked.is_down = True
@@ -244,7 +241,7 @@ def test_with_the_database_down_a_known_session_may_still_read_for_a_minute(worl
     assert browser.me().status_code == 200
 
 
-def test_with_the_database_down_an_unknown_session_is_not_taken(world: World) -> None:
+def test_with_the_database_down_an_unknown_session_is_not_accepted(world: World) -> None:
     """It may have been signed out in another process."""
     browser = signed_in(world)
     world.revoked.is_down = True
@@ -252,123 +249,7 @@ def test_with_the_database_down_an_unknown_session_is_not_taken(world: World) ->
     assert (response.status_code, response.json["code"]) == (500, "model_store_unavailable")
 
 
-# --- the gate
-
-
-@pytest.fixture
-def revoked() -> FakeRevokedSessions:
-    return FakeRevokedSessions()
-
-
-@pytest.fixture
-def gate(revoked: FakeRevokedSessions, clock: FakeClock) -> SessionGate:
-    return SessionGate(revoked, clock.monotonic, max_remembered=100)
-
-
-def test_not_signed_out_is_believed_for_a_second(
-    gate: SessionGate, revoked: FakeRevokedSessions, clock: FakeClock
-) -> None:
-    """A page that asks ten things at once costs one question, and a logout elsewhere shows within a second."""
-    gate.check("sid", is_read_only=False)
-    revoked.revoke("sid", LATER)
-    clock.advance(0.99)
-    gate.check("sid", is_read_only=False)
-    assert revoked.asked == 1
-    clock.advance(0.01)
-    with pytest.raises(UnauthenticatedError):
-        gate.check("sid", is_read_only=True)
-
-
-def test_signed_out_is_remembered_without_the_database(gate: SessionGate, revoked: FakeRevokedSessions) -> None:
-    """It never changes back."""
-    revoked.revoke("sid", LATER)
-    with pytest.raises(UnauthenticatedError):
-        gate.check("sid", is_read_only=True)
-    revoked.is_down = True
-    with pytest.raises(UnauthenticatedError):
-        gate.check("sid", is_read_only=True)
-    assert revoked.asked == 1
-
-
-def test_signing_out_works_at_once_in_its_own_process(gate: SessionGate, revoked: FakeRevokedSessions) -> None:
-    """Not only after the second of belief is over, and also if the database could not be told."""
-    gate.check("sid", is_read_only=False)
-    revoked.is_down = True
-    with pytest.raises(ModelStoreUnavailableError):
-        gate.revoke("sid", LATER)
-    with pytest.raises(UnauthenticatedError):
-        gate.check("sid", is_read_only=True)
-
-
-def test_a_question_under_way_does_not_undo_a_sign_out(clock: FakeClock) -> None:
-    """One thread asks, another signs out before the answer "not signed out" has arrived."""
-    asking, answered = threading.Event(), threading.Event()
-
-    class Slow(FakeRevokedSessions):
-        def is_revoked(self, sid: str) -> bool:
-            asking.set()
-            assert answered.wait(10)
-            return False
-
-    gate = SessionGate(Slow(), clock.monotonic)
-    failures: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            gate.check("sid", is_read_only=True)
-        except UnauthenticatedError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    assert asking.wait(10)
-    gate.revoke("sid", LATER)
-    answered.set()
-    thread.join(10)
-    assert len(failures) == 1
-    with pytest.raises(UnauthenticatedError):
-        gate.check("sid", is_read_only=True)
-
-
-def test_the_gate_does_not_grow_without_end(gate: SessionGate, revoked: FakeRevokedSessions) -> None:
-    """What falls out is asked again."""
-    for number in range(300):
-        gate.check(f"alive-{number}", is_read_only=True)
-        gate.revoke(f"ended-{number}", LATER)
-    assert len(gate._seen_alive) == 100
-    assert len(gate._seen_revoked) == 100
-    with pytest.raises(UnauthenticatedError):
-        gate.check("ended-0", is_read_only=True)
-    asked = revoked.asked
-    gate.check("alive-299", is_read_only=True)
-    assert revoked.asked == asked
-
-
-def test_many_threads_may_use_the_gate(clock: FakeClock) -> None:
-    """Checks, logouts and evictions at once: nothing breaks, and nobody who was signed out comes back."""
-    gate = SessionGate(FakeRevokedSessions(), clock.monotonic, max_remembered=8)
-    failures: list[BaseException] = []
-
-    def work(thread: int) -> None:
-        try:
-            for number in range(300):
-                sid = f"{thread}-{number}"
-                gate.check(sid, is_read_only=True)
-                gate.revoke(sid, LATER)
-                with pytest.raises(UnauthenticatedError):
-                    gate.check(sid, is_read_only=True)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert failures == []
-
-
-def test_an_answer_that_depends_on_more_than_the_cookie_says_both() -> None:
+def test_vary_names_the_cookie_once_and_keeps_other_headers() -> None:
     response = Response()
     response.headers["Vary"] = "Accept-Language"
     vary_by_cookie(response)
@@ -376,8 +257,8 @@ def test_an_answer_that_depends_on_more_than_the_cookie_says_both() -> None:
     assert sorted(response.vary) == ["Accept-Language", "Cookie"]
 
 
-def test_nobody_is_signed_in_without_a_name_that_owns_things(world: World) -> None:
-    """A bug of ours, if it happened; and nobody is signed in by it."""
+def test_an_identity_without_a_user_id_is_not_signed_in(world: World) -> None:
+    """It would be a bug in the gateway."""
     world.next_identity = Identity(user_id="", name="Nobody", email="")
     browser = world.browser()
     assert browser.post("/test/start").status_code == 500
