@@ -1,4 +1,4 @@
-"""The conversion routes: what they pass down, and the shape of their answers."""
+"""The conversion routes: what they pass to the service, and their responses."""
 
 import json
 from datetime import timedelta
@@ -24,7 +24,7 @@ JOB_MEMBERS = {
 MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "application/octet-stream", "k/m1", NOW)
 
 
-def test_init_hands_the_body_on_and_answers_201_with_the_job(edge: Edge) -> None:
+def test_init_passes_the_body_on_and_returns_201_with_the_job(edge: Edge) -> None:
     body = b"--b\r\n\r\n--b--\r\n"
     answer = edge.client("bob").post(
         "/api/conversion/init", data=body, content_type='multipart/form-data; boundary="b"'
@@ -49,13 +49,13 @@ def test_init_hands_the_body_on_and_answers_201_with_the_job(edge: Edge) -> None
         ("multipart/form-data; boundary=" + "b" * 201, "invalid_request"),
     ],
 )
-def test_init_takes_multipart_with_a_boundary_only(edge: Edge, content_type: str | None, code: str) -> None:
+def test_init_accepts_only_multipart_with_a_boundary(edge: Edge, content_type: str | None, code: str) -> None:
     answer = edge.client().post("/api/conversion/init", data=b"x", content_type=content_type)
     assert answer.get_json()["code"] == code
     assert edge.conversions.calls == []
 
 
-def test_check_asks_for_the_sessions_user_and_says_the_limit(edge: Edge) -> None:
+def test_check_is_made_for_the_sessions_user_and_returns_the_limit(edge: Edge) -> None:
     announced = {"size": "123", "parts": "4", "filename": "a.onnx", "user_id": "bob", "model_id": "32768"}
     answer = edge.client().post("/api/conversion/check", data=announced)
     assert answer.status_code == 200
@@ -69,13 +69,13 @@ def test_check_asks_for_the_sessions_user_and_says_the_limit(edge: Edge) -> None
 
 @pytest.mark.parametrize("number", ["-1", "1e3", "²", "9" * 30, "a"])
 @pytest.mark.parametrize("name", ["size", "parts"])
-def test_check_refuses_a_number_that_is_none(edge: Edge, name: str, number: str) -> None:
+def test_check_refuses_an_invalid_number(edge: Edge, name: str, number: str) -> None:
     answer = edge.client().post("/api/conversion/check", data={name: number})
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 
 def _announced_at(limit: str, edge: Edge, excess: int) -> dict[str, str]:
-    """What announces an upload that reaches one of init's limits, or exceeds it by `excess`."""
+    """Return the announcement of an upload that reaches one of init's limits, or exceeds it by `excess`."""
     header = 'Content-Disposition: form-data; name="model"; filename=""'
     return {
         "size": {"size": str(edge.settings.max_upload_bytes + excess)},
@@ -87,8 +87,8 @@ def _announced_at(limit: str, edge: Edge, excess: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("limit", ["size", "parts", "filename", "field", "name"])
-def test_check_refuses_what_is_over_a_limit_of_init_and_nothing_that_is_at_it(edge: Edge, limit: str) -> None:
-    """Up to the last byte or part it is taken; one more, and it is refused as init would, before anything is asked."""
+def test_check_refuses_what_exceeds_a_limit_of_init_and_nothing_at_the_limit(edge: Edge, limit: str) -> None:
+    """It is accepted up to the last byte or part. One more is refused like by init, before any call."""
     client = edge.client()
     assert client.post("/api/conversion/check", data=_announced_at(limit, edge, 0)).status_code == 200
     edge.conversions.calls.clear()
@@ -97,8 +97,8 @@ def test_check_refuses_what_is_over_a_limit_of_init_and_nothing_that_is_at_it(ed
     assert edge.conversions.calls == []
 
 
-def test_check_looks_at_no_claim_to_be_somebody_and_refuses_other_names_that_init_refuses(edge: Edge) -> None:
-    """What init drops is no reason to refuse; a name that init cannot carry is."""
+def test_check_ignores_identity_claims_and_refuses_other_names_that_init_refuses(edge: Edge) -> None:
+    """A name that init drops is not refused; one that init cannot send is."""
     client = edge.client()
     claim = {"user_id": "x" * 60_000}
     assert client.post("/api/conversion/check", data=claim).status_code == 200
@@ -106,15 +106,15 @@ def test_check_looks_at_no_claim_to_be_somebody_and_refuses_other_names_that_ini
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 
-def test_check_tells_of_a_limit_even_while_the_server_is_about_to_stop(edge: Edge, monkeypatch: Any) -> None:
-    """In the order of refusals, 413 comes before 503: trying again later would help nobody."""
+def test_check_reports_a_limit_even_while_the_server_drains(edge: Edge, monkeypatch: Any) -> None:
+    """413 comes before 503, because a retry would not help."""
     monkeypatch.setattr("app.api.conversion.is_draining", lambda: True)
     answer = edge.client().post("/api/conversion/check", data={"parts": str(edge.settings.max_parts + 1)})
     assert answer.status_code == 413
     assert edge.client().post("/api/conversion/check", data={"parts": "4"}).status_code == 503
 
 
-def test_check_takes_the_models_first_bytes_without_spooling_them(edge: Edge) -> None:
+def test_check_accepts_the_models_first_bytes_without_spooling_them(edge: Edge) -> None:
     def check(head_bytes: int) -> TestResponse:
         head = FileStorage(BytesIO(b"x" * head_bytes), "head.bin", "head")
         boundary, body = encode_multipart({"size": "1", "head": head})
@@ -127,7 +127,7 @@ def test_check_takes_the_models_first_bytes_without_spooling_them(edge: Edge) ->
     assert check(5 * 1024 * 1024).get_json()["code"] == "payload_too_large"
 
 
-def test_a_poll_answers_the_job_an_etag_and_when_to_ask_again(edge: Edge) -> None:
+def test_a_poll_returns_the_job_an_etag_and_retry_after(edge: Edge) -> None:
     answer = edge.client().get("/api/conversion/job-1")
     assert answer.status_code == 200
     assert set(answer.get_json()) == JOB_MEMBERS
@@ -141,7 +141,7 @@ def test_a_poll_answers_the_job_an_etag_and_when_to_ask_again(edge: Edge) -> Non
     assert again.headers["Retry-After"] == "2"
 
 
-def test_stages_are_told_with_the_times_at_which_they_were_seen(edge: Edge) -> None:
+def test_stages_have_the_times_at_which_they_were_seen(edge: Edge) -> None:
     stages = (StageTime("onnx", NOW, NOW + timedelta(seconds=4)), StageTime("bie", NOW, is_approximate=True))
     edge.conversions.view = JobView(a_job(), "", None, None, stages=stages)
     began, ended = "2026-11-23T12:00:00.000Z", "2026-11-23T12:00:04.000Z"
@@ -151,12 +151,12 @@ def test_stages_are_told_with_the_times_at_which_they_were_seen(edge: Edge) -> N
     ]
 
 
-def test_after_a_minute_it_asks_for_fewer_polls(edge: Edge) -> None:
+def test_after_a_minute_retry_after_is_longer(edge: Edge) -> None:
     edge.conversions.view = JobView(a_job(created_at=NOW - timedelta(seconds=61)), "", None, None)
     assert edge.client().get("/api/conversion/job-1").headers["Retry-After"] == "5"
 
 
-def test_a_job_that_has_ended_asks_for_no_further_poll(edge: Edge) -> None:
+def test_a_job_that_has_ended_has_no_retry_after(edge: Edge) -> None:
     ended = a_job(status=JobStatus.FAILED, error=JobError("x", "why"))
     edge.conversions.view = JobView(ended, "net.onnx", 5, None)
     answer = edge.client().get("/api/conversion/job-1")
@@ -165,7 +165,7 @@ def test_a_job_that_has_ended_asks_for_no_further_poll(edge: Edge) -> None:
     assert answer.get_json()["error"] == {"code": "x", "message": "why"}
 
 
-def test_a_kept_result_shows_its_model(edge: Edge) -> None:
+def test_a_promoted_job_shows_its_model(edge: Edge) -> None:
     edge.conversions.view = JobView(a_job(status=JobStatus.COMPLETED), "net.onnx", 5, "m1")
     job = edge.client().get("/api/conversion/job-1").get_json()
     assert job["library_model_id"] == job["model_id"] == "m1"
@@ -202,7 +202,7 @@ def test_history_refuses_another_limit(edge: Edge, limit: str) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 
-def test_promote_answers_201_and_then_200_with_the_same_model(edge: Edge) -> None:
+def test_promote_returns_201_and_then_200_with_the_same_model(edge: Edge) -> None:
     edge.conversions.model = MODEL
     client = edge.client()
     first, second = (client.post("/api/conversion/job-1/promote-to-models") for _ in range(2))
@@ -214,7 +214,7 @@ def test_promote_answers_201_and_then_200_with_the_same_model(edge: Edge) -> Non
     assert first.headers["Location"] == "/api/models/m1"
 
 
-def test_a_download_is_a_bare_redirect_that_nobody_keeps(edge: Edge) -> None:
+def test_a_download_is_a_redirect_without_body_that_is_not_cached(edge: Edge) -> None:
     answer = edge.client().get("/api/conversion/job-1/download")
     assert (answer.status_code, answer.data) == (302, b"")
     assert answer.headers["Location"] == SECRET_URL
@@ -244,7 +244,7 @@ def test_a_download_by_head_mints_nothing(edge: Edge) -> None:
     assert edge.conversions.calls == []
 
 
-def test_looking_whether_a_download_would_work_is_open_to_scripts(edge: Edge) -> None:
+def test_scripts_may_check_whether_a_download_would_work(edge: Edge) -> None:
     answer = edge.client().get("/api/conversion/job-1/download?check=1", headers={"Sec-Fetch-Mode": "cors"})
     assert answer.get_json() == {"ready": True, "filename": "net.nef", "size": 9}
     assert edge.conversions.calls == [("check_download", "alice", "job-1")]

@@ -1,4 +1,4 @@
-"""At most so many requests of one user at once in a worker; each ends with its answer, however it ends."""
+"""The limit on one user's concurrent requests in a worker; each counts until its response has ended."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_one_request_more_than_allowed_is_refused_for_this_user_alone(edge: Edge
     [None, DrainingError(), ZeroDivisionError("a bug"), KeyboardInterrupt()],
     ids=lambda one: type(one).__name__,
 )
-def test_a_request_ends_however_its_answer_ends(edge: Edge, failure: BaseException | None) -> None:
+def test_a_request_stops_counting_however_its_response_ends(edge: Edge, failure: BaseException | None) -> None:
     edge.conversions.failure = failure  # type: ignore[assignment]
     for _ in range(MAX_REQUESTS_PER_USER + 1):
         for method, path in (("GET", "/api/conversion/jobs"), ("HEAD", "/api/conversion/jobs"), ("GET", "/api/none")):
@@ -40,7 +40,7 @@ def test_a_request_ends_however_its_answer_ends(edge: Edge, failure: BaseExcepti
                 assert isinstance(failure, KeyboardInterrupt)
 
 
-def test_a_request_that_is_refused_ends_too(edge: Edge) -> None:
+def test_a_refused_request_stops_counting_too(edge: Edge) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     for _ in range(MAX_REQUESTS_PER_USER + 1):
         assert edge.client().post("/api/conversion/check", headers=headers).status_code == 403
@@ -49,7 +49,7 @@ def test_a_request_that_is_refused_ends_too(edge: Edge) -> None:
     assert statuses(edge, "alice", 1) == [200]
 
 
-def test_a_streamed_answer_counts_until_it_is_closed(edge: Edge) -> None:
+def test_a_streamed_response_counts_until_it_is_closed(edge: Edge) -> None:
     @edge.app.get("/api/stream")
     def stream() -> Any:
         return edge.app.response_class(iter([b"piece"] * 3))

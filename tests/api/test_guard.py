@@ -1,4 +1,4 @@
-"""The order of refusals, and that no route escapes it."""
+"""The order of refusals, which holds for every route."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.api.edge import Edge, make_edge
 
 
 def api_requests(app: Flask) -> list[tuple[str, str]]:
-    """Every method and path of the application below /api, with an id in the place of each variable."""
+    """Return every method and path of the application below /api, with an id for each variable."""
     found = []
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<job_id>", "job-1").replace("<model_id>", "model-1")
@@ -20,7 +20,7 @@ def api_requests(app: Flask) -> list[tuple[str, str]]:
 
 
 def test_every_api_route_answers_401_without_a_session(edge: Edge) -> None:
-    """Whatever route is added, whatever its method: a stranger gets a problem document and nothing else."""
+    """For every route and method, a caller without a session gets a problem document and nothing else."""
     requests = api_requests(edge.app)
     assert len(requests) > 20
     for method, path in requests:
@@ -65,7 +65,7 @@ def test_the_host_is_compared_without_regard_to_case(edge: Edge) -> None:
 def test_a_host_or_origin_with_the_default_port_is_the_same(
     tmp_path: Path, ours: str, same: list[str], others: list[str]
 ) -> None:
-    """RFC 9110, section 4.2.3: the scheme's port, or none behind the colon."""
+    """RFC 9110, section 4.2.3: the scheme's port, or an empty one."""
     scheme, _, host = ours.partition("://")
     with make_edge(tmp_path, VISIONA_PUBLIC_BASE_URL=ours) as edge:
         client = edge.client(None)
@@ -132,11 +132,11 @@ def test_an_unsafe_request_from_our_own_pages_or_from_no_page_passes(edge: Edge,
     assert edge.client().post("/api/conversion/check", headers=headers).status_code == 200
 
 
-def test_reading_is_not_a_matter_of_the_site(edge: Edge) -> None:
+def test_any_site_may_send_reading_requests(edge: Edge) -> None:
     assert edge.client().get("/api/me", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
 
-def test_a_stranger_from_another_site_hears_of_the_session_first(edge: Edge) -> None:
+def test_a_missing_session_is_reported_before_the_other_site(edge: Edge) -> None:
     answer = edge.client(None).post("/api/conversion/check", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 401
 
@@ -181,7 +181,7 @@ def test_only_the_exact_origin_is_allowed(tmp_path: Path, origin: str) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "x-gzip", "identity, gzip", "deflate,identity", "unheard-of"])
 def test_a_content_encoding_is_refused_everywhere_and_the_answer_names_what_is_taken(edge: Edge, coding: str) -> None:
-    """RFC 9110, section 15.5.16: also where there is no body, and where there is no such address."""
+    """RFC 9110, section 15.5.16: also without a body, and for unknown paths."""
     for method, path in [*api_requests(edge.app), ("GET", "/healthz"), ("GET", "/"), ("POST", "/nowhere")]:
         answer = edge.client().open(path, method=method, headers={"Content-Encoding": coding})
         assert answer.status_code == 415, (method, path)
@@ -190,20 +190,20 @@ def test_a_content_encoding_is_refused_everywhere_and_the_answer_names_what_is_t
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "Identity", "identity, identity", ", identity"])
-def test_the_encoding_that_is_none_is_taken(edge: Edge, coding: str) -> None:
+def test_the_identity_encoding_is_accepted(edge: Edge, coding: str) -> None:
     answer = edge.client().post("/api/conversion/check", data={"size": "1"}, headers={"Content-Encoding": coding})
     assert answer.status_code == 200
 
 
-def test_a_media_type_that_is_refused_says_nothing_of_encodings(edge: Edge) -> None:
-    """RFC 9110, section 12.5.3: else a client would take the encoding for the cause."""
+def test_a_refused_media_type_names_no_encodings(edge: Edge) -> None:
+    """RFC 9110, section 12.5.3: otherwise a client would take the encoding for the cause."""
     answer = edge.client().post("/api/conversion/init", json={})
     assert answer.status_code == 415
     assert "Accept-Encoding" not in answer.headers
 
 
-def test_refusals_come_in_their_order(tmp_path: Path) -> None:
-    """Bad host, no session, other site, not enabled, media type, size: each hides those that follow."""
+def test_refusals_come_in_order(tmp_path: Path) -> None:
+    """Bad host, no session, other site, not enabled, media type, size: the first one that applies is reported."""
     with make_edge(tmp_path, VISIONA_MAX_UPLOAD_BYTES="10") as edge:
         client = edge.client()
 
@@ -230,7 +230,7 @@ def test_conversion_endpoints_answer_501_when_it_is_not_enabled(tmp_path: Path) 
         assert edge.client(None).post("/api/conversion/init").status_code == 401
 
 
-def test_cookies_are_found_among_others_whatever_those_look_like(edge: Edge) -> None:
+def test_our_cookies_are_found_among_malformed_ones(edge: Edge) -> None:
     session = edge.client().get_cookie("visiona_session")
     assert session is not None
     for before, after in (

@@ -1,4 +1,4 @@
-"""What the library refuses for reasons of its own: a lease that is held, no free place, a body that is too large."""
+"""Refusals of the library: a lease that is held, no free slot, a body that is too large."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from tests.api.edge import Edge, make_edge
 from tests.api.test_models import keep
 
 
-def test_deleting_waits_for_a_promote_of_the_same_job_only_so_long(tmp_path: Path) -> None:
-    """While the lease of the model's job is held elsewhere, the request's time runs out: 504, and the model stays."""
+def test_deleting_waits_for_a_promote_of_the_same_job_until_the_deadline(tmp_path: Path) -> None:
+    """While another holder has the lease of the model's job, the deadline passes: 504, and the model stays."""
     with make_edge(tmp_path, VISIONA_REQUEST_DEADLINE_SECONDS="0.2") as edge:
         model = keep(edge)
         assert edge.stores.leases.acquire(lease_name(model.source_job_id), "somebody", 60)
@@ -18,8 +18,8 @@ def test_deleting_waits_for_a_promote_of_the_same_job_only_so_long(tmp_path: Pat
         assert edge.client().get(f"/api/models/{model.id}").status_code == 200
 
 
-def test_a_file_needs_a_free_place(tmp_path: Path) -> None:
-    """With every place taken by other transfers the answer is 503 with Retry-After."""
+def test_a_file_needs_a_free_slot(tmp_path: Path) -> None:
+    """With every slot in use by other transfers the response is 503 with Retry-After."""
     with make_edge(tmp_path, VISIONA_UPLOAD_SLOTS="1") as edge:
         model = keep(edge)
         reading = edge.client().get(f"/api/models/{model.id}/file", buffered=False)
@@ -29,8 +29,8 @@ def test_a_file_needs_a_free_place(tmp_path: Path) -> None:
         assert refused.headers["Retry-After"] == "5"
 
 
-def test_a_name_s_body_may_not_be_huge(edge: Edge) -> None:
-    """A body beyond what small requests may have is not read: 413."""
+def test_a_large_body_with_a_new_name_is_refused(edge: Edge) -> None:
+    """A body over the limit of small requests is not read: 413."""
     model = keep(edge)
     body = b'{"name": "' + b"x" * MAX_SMALL_BODY_BYTES + b'"}'
     refused = edge.client().patch(f"/api/models/{model.id}", data=body)

@@ -17,7 +17,7 @@ MEMBERS = {"id", "name", "source_job_id", "platform", "filename", "size", "sha25
 
 
 def keep(edge: Edge, number: int = 1, user_id: str = "alice", filename: str = "網路 a+b.nef") -> Model:
-    """A model of the user's, record and file."""
+    """Store a model of the user's: record and file."""
     key = f"job-{number}/model-{number}"
     model = Model(
         f"model-{number}", user_id, f"job-{number}", f"net {number}", "720", filename, len(CONTENT),
@@ -136,8 +136,8 @@ def test_a_range_outside_the_file_is_416(edge: Edge, asked: str) -> None:
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "lines=0-1", "bytes=5-2", "bytes=a-b", "nonsense"])
-def test_what_is_no_single_range_of_bytes_gets_the_whole_file(edge: Edge, asked: str) -> None:
-    """RFC 9110, section 14.2: a range that is not understood is ignored."""
+def test_anything_but_a_single_range_of_bytes_gets_the_whole_file(edge: Edge, asked: str) -> None:
+    """RFC 9110, section 14.2: an unsupported range is ignored."""
     keep(edge)
     assert get_file(edge.client(), Range=asked).data == CONTENT
 
@@ -157,14 +157,14 @@ def test_a_file_that_the_caller_has_is_not_sent_again(edge: Edge) -> None:
     assert (answer.status_code, answer.data) == (304, b"")
 
 
-def test_head_tells_the_size_and_takes_no_place(edge: Edge) -> None:
+def test_head_returns_the_size_and_takes_no_slot(edge: Edge) -> None:
     keep(edge)
     answer = edge.client().head("/api/models/model-1/file")
     assert (answer.status_code, answer.data) == (200, b"")
     assert answer.headers["Content-Length"] == str(len(CONTENT))
 
 
-def test_every_download_gives_its_place_back(edge: Edge) -> None:
+def test_every_download_releases_its_slot(edge: Edge) -> None:
     keep(edge)
     slots = edge.app.extensions["visiona"].slots
     for asked in ("bytes=0-1", "bytes=99999-", "nonsense"):
@@ -176,7 +176,7 @@ def test_every_download_gives_its_place_back(edge: Edge) -> None:
     assert slots.free == slots.total
 
 
-def test_a_missing_file_is_our_own_failure(edge: Edge) -> None:
+def test_a_missing_file_is_a_failure_of_the_gateway(edge: Edge) -> None:
     model = keep(edge)
     edge.stores.storage.delete(model.storage_key)
     answer = get_file(edge.client())

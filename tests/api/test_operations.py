@@ -1,4 +1,4 @@
-"""Probes, the request's trace, the headers of every answer, and how the application is built."""
+"""Probes, request ids and logs, the headers of every response, and the application factory."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from tests.support.certificates import write_certificate
 from tests.support.counts import increase
 
 
-def test_health_is_the_process_alone(edge: Edge) -> None:
+def test_health_depends_on_the_process_only(edge: Edge) -> None:
     edge.stores.close()
     assert edge.client(None).get("/healthz").get_json() == {"status": "ok"}
 
@@ -44,8 +44,8 @@ def test_readiness_fails_with_the_storage(tmp_path: Path) -> None:
         assert answer.get_json()["checks"]["database"] == "ok"
 
 
-def test_readiness_says_that_the_storage_is_another_librarys(tmp_path: Path) -> None:
-    """Both work, but the records are not about these files."""
+def test_readiness_reports_a_storage_of_another_library(tmp_path: Path) -> None:
+    """Both work, but the records belong to other files."""
     with make_edge(tmp_path) as edge:
         edge.stores.storage.write_library_id("a" * 32)
         answer = edge.client(None).get("/readyz")
@@ -54,7 +54,7 @@ def test_readiness_says_that_the_storage_is_another_librarys(tmp_path: Path) -> 
 
 
 def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Path) -> None:
-    """What runs goes on, but the next worker could not start: somebody should hear of it before it has to."""
+    """Running workers continue, but the next one could not start, so operators should know."""
     certificates = tmp_path / "ca.pem"
     write_certificate(certificates, tmp_path / "ca.key")
     seconds = itertools.count(step=CACHE_SECONDS)
@@ -66,7 +66,7 @@ def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Pa
         assert answer.get_json()["checks"]["configuration"] == "configuration_invalid"
 
 
-def test_readiness_shows_what_calls_experienced_and_does_not_decide_by_it(edge: Edge) -> None:
+def test_readiness_shows_the_upstreams_but_does_not_depend_on_them(edge: Edge) -> None:
     health = edge.app.extensions["visiona"].upstream_health
     health.note("converter", "server_error")
     health.note("faa", "answered")
@@ -82,7 +82,7 @@ def test_readiness_shows_what_calls_experienced_and_does_not_decide_by_it(edge: 
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_metrics_are_told_to_whoever_comes_by_whatever_name(edge: Edge, method: str) -> None:
+def test_metrics_are_returned_for_any_host_without_a_session(edge: Edge, method: str) -> None:
     answer = edge.client(None).open("/metrics", method=method, headers={"Host": "10.0.0.7:8000"})
     assert answer.status_code == 200
     assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -90,14 +90,14 @@ def test_metrics_are_told_to_whoever_comes_by_whatever_name(edge: Edge, method: 
     assert (b"visiona_requests_total" in answer.data) == (method == "GET")
 
 
-def test_metrics_come_as_openmetrics_where_that_is_asked_for(edge: Edge) -> None:
+def test_metrics_come_as_openmetrics_on_request(edge: Edge) -> None:
     answer = edge.client(None).get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert answer.data.endswith(b"# EOF\n")
 
 
-def test_one_worker_of_several_tells_no_numbers_that_would_be_wrong(edge: Edge) -> None:
-    """Under a gunicorn that names no directory for counts each worker knows its own only."""
+def test_one_of_several_workers_returns_no_incomplete_metrics(edge: Edge) -> None:
+    """Without a metrics directory each worker knows only its own counts."""
     answer = edge.client(None).get("/metrics", environ_overrides={"wsgi.multiprocess": True})
     assert answer.status_code == 503
     assert b"PROMETHEUS_MULTIPROC_DIR" in answer.data
@@ -105,7 +105,7 @@ def test_one_worker_of_several_tells_no_numbers_that_would_be_wrong(edge: Edge) 
 
 
 def test_requests_are_counted_by_route_and_code(edge: Edge) -> None:
-    """The route and not the path; a failure by its code, and by whose it is."""
+    """The route and not the path; a failure by its code and blame."""
     polled = increase(
         "visiona_requests_total", route="/api/conversion/<job_id>", method="GET", status="200", code="none"
     )
@@ -121,7 +121,7 @@ def test_requests_are_counted_by_route_and_code(edge: Edge) -> None:
     assert (polled(), timed(), refused(), failed(), absent()) == (2, 2, 1, 1, 1)
 
 
-def test_a_crash_is_counted_as_ours(edge: Edge) -> None:
+def test_a_crash_is_counted_as_a_failure_of_the_gateway(edge: Edge) -> None:
     crashed = increase("visiona_failures_total", code="internal_error", blame="gateway")
     edge.conversions.failure = RuntimeError("a bug")
     assert edge.client().get("/api/conversion/job-1").status_code == 500
@@ -132,7 +132,7 @@ def test_a_crash_is_counted_as_ours(edge: Edge) -> None:
 def test_nothing_that_a_client_sends_begins_a_line(
     edge: Edge, capfd: pytest.CaptureFixture[str], log_format: Literal["json", "console"]
 ) -> None:
-    """Line breaks in paths, queries, names and bodies: each request still leaves its own lines and no other."""
+    """With line breaks in paths, queries, names and bodies, each request leaves only its own log lines."""
     configure_logging(log_format)
     forged = "x\r\n2026-03-01T12:00:00Z [info     ] forged"
     edge.conversions.failure = ConverterRejectedError(upstream_code=forged, upstream_message=forged)
@@ -173,14 +173,16 @@ def test_every_answer_has_the_security_headers(edge: Edge) -> None:
         assert "Strict-Transport-Security" not in headers
 
 
-def test_under_https_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
+def test_with_https_responses_have_strict_transport_security(tmp_path: Path) -> None:
     with make_edge(tmp_path, VISIONA_PUBLIC_BASE_URL="https://visiona.example") as edge:
         headers = edge.client(None).get("/", headers={"Host": "visiona.example"}).headers
         assert headers["Strict-Transport-Security"].startswith("max-age=")
 
 
-def test_one_line_a_request_and_nothing_of_one_in_the_next(edge: Edge, capfd: pytest.CaptureFixture[str]) -> None:
-    """Threads are reused, so what one request bound to the log must not show in the next one's lines."""
+def test_each_request_logs_one_line_with_nothing_of_the_one_before(
+    edge: Edge, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Threads are reused, so values bound to the log by one request must not appear in the next one's lines."""
     configure_logging("json")
     capfd.readouterr()
     edge.client("alice").get("/api/conversion/job-1", headers={"X-Request-ID": "first"})
@@ -220,7 +222,7 @@ def test_requests_in_parallel_keep_their_own_ids(edge: Edge, capfd: pytest.Captu
     assert all(len(hashes) == 1 for hashes in users.values())
 
 
-def test_an_application_without_its_settings_says_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_application_without_settings_names_all_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISIONA_OIDC_ISSUER", raising=False)
     with pytest.raises(ConfigurationError) as failure:
         create_app()

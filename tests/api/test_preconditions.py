@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): who asks for another version gets no bytes of this one, and is told."""
+"""Conditional requests (RFC 9110, section 13): a caller who wants another version gets a 412 without any bytes."""
 
 import pytest
 
@@ -20,7 +20,7 @@ EARLIER, LATER = "Sun, 22 Nov 2026 12:00:00 GMT", "Tue, 24 Nov 2026 12:00:00 GMT
 
 @pytest.mark.parametrize("path", TAGGED)
 def test_if_match_is_honoured_wherever_there_is_an_etag(edge: Edge, path: str) -> None:
-    """The right tag and `*` give the thing; another tag gives 412, a problem document and none of the thing's bytes."""
+    """The right tag and `*` get the resource; another tag gets 412 with a problem document and none of its bytes."""
     keep(edge)
     whole = edge.client().get(path, buffered=True)
     tag = whole.headers["ETag"]
@@ -36,8 +36,8 @@ def test_if_match_is_honoured_wherever_there_is_an_etag(edge: Edge, path: str) -
 
 
 @pytest.mark.parametrize("path", TAGGED)
-def test_a_copy_that_is_still_good_is_not_sent_again(edge: Edge, path: str) -> None:
-    """Compared weakly, and also where If-Match agrees."""
+def test_a_current_copy_is_not_sent_again(edge: Edge, path: str) -> None:
+    """Tags are compared weakly, and also if If-Match agrees."""
     keep(edge)
     tag = edge.client().get(path).headers["ETag"]
     for asked in (tag, f"W/{tag}", "*"):
@@ -46,8 +46,8 @@ def test_a_copy_that_is_still_good_is_not_sent_again(edge: Edge, path: str) -> N
     assert edge.client().get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_dates_decide_about_a_file_where_tags_do_not(edge: Edge) -> None:
-    """If-Unmodified-Since refuses what is newer, unless there is an If-Match; what is no date says nothing."""
+def test_dates_decide_about_a_file_if_there_are_no_tags(edge: Edge) -> None:
+    """If-Unmodified-Since refuses a newer file, unless there is an If-Match; an invalid date is ignored."""
     model = keep(edge)
     at = edge.client().get(FILE).headers["Last-Modified"]
     for headers, status in (
@@ -68,7 +68,7 @@ def test_dates_decide_about_a_file_where_tags_do_not(edge: Edge) -> None:
 
 
 def test_a_range_of_another_version_is_refused(edge: Edge) -> None:
-    """A download that goes on where it stopped gets no bytes of another file."""
+    """A resumed download gets no bytes of another file."""
     keep(edge)
     assert edge.client().get(FILE, headers={"Range": "bytes=5-", "If-Match": '"other"'}).status_code == 412
     assert edge.client().get(FILE, headers={"Range": "bytes=5-", "If-Match": "*"}).data == CONTENT[5:]

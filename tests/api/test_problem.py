@@ -103,13 +103,13 @@ def test_a_failed_job_carries_its_error(edge: Edge) -> None:
     assert problem(edge, JobFailedError(extensions={"job_error": error})).get_json()["job_error"] == error
 
 
-def test_the_converters_words_pass_as_text(edge: Edge) -> None:
+def test_the_converters_error_message_passes_as_text(edge: Edge) -> None:
     document = problem(edge, ConverterRejectedError("bad_model", "opset {0} %s <i>")).get_json()
     assert document["upstream_code"] == "bad_model"
     assert "opset {0} %s <i>" in document["detail"]
 
 
-def test_a_wrong_method_names_the_right_ones(edge: Edge) -> None:
+def test_a_wrong_method_gets_the_allowed_ones(edge: Edge) -> None:
     answer = edge.client().put("/api/me")
     assert (answer.status_code, answer.get_json()["code"]) == (405, "method_not_allowed")
     assert "GET" in answer.headers["Allow"]
@@ -127,5 +127,5 @@ def test_paths_below_a_job_without_a_route_are_an_absent_job(edge: Edge, tail: s
     assert (answer.status_code, json.loads(answer.data)["code"]) == (404, "job_not_found")
 
 
-def test_a_failure_of_http_that_is_nobodys_request_is_ours() -> None:
+def test_an_unexpected_http_exception_is_an_internal_error() -> None:
     assert from_http_exception(BadGateway()).code == "internal_error"

@@ -1,4 +1,4 @@
-"""Which cells of a file were asked for, so that `-k` plays no others."""
+"""Collect the cells that pytest selected, so that `-k` runs no others."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
-"""Every code of the catalogue, provoked through running gateways, in both languages.
+"""Provoke every code of the catalogue in running gateways, in both languages.
 
-A code that no provocation brings about fails its test; so does a new code that nobody has thought of here.
+The test of a code fails if its provocation does not produce it, and if there is none.
 """
 
 import os
@@ -63,7 +63,7 @@ Answer = requests.Response | RawAnswer
 
 @dataclass
 class Scene:
-    """One provocation in one language: the gateway, and somebody new."""
+    """One provocation in one language: the gateway, and a new user."""
 
     stack: ScaledStack
     user_id: str
@@ -94,7 +94,7 @@ class Scene:
 
     @contextmanager
     def half_upload(self, user_id: str) -> Iterator[Any]:
-        """An upload that has begun, as the converter has noticed, and does not go on."""
+        """Begin an upload that has reached the converter and does not continue."""
         body = model_upload(b"x" * 1_000).as_bytes()
         boundary = body[2 : body.index(b"\r\n")].decode()
         before = len(self.stack.sandbox.calls(CONVERTER, "create_job"))
@@ -126,7 +126,7 @@ Provoke = Callable[[Scene], Answer]
 
 
 def _while(service: str, what: Callable[[Scene, Client, str], Answer], **rule: Any) -> Provoke:
-    """Do something with a completed job while an upstream is at fault."""
+    """Call an operation on a completed job while an upstream fails."""
 
     def provoke(scene: Scene) -> Answer:
         client = scene.person()
@@ -329,7 +329,7 @@ PROVOKED = {code for _, provocations in GATEWAYS for code in provocations}
 
 @dataclass
 class Seen:
-    """What a provocation brought about in one language: an answer, or why there was none."""
+    """The outcome of a provocation in one language: a response, or why there was none."""
 
     status: int = 0
     headers: Mapping[str, str] | None = None
@@ -339,7 +339,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Seen]:
-    """Provoke everything, gateway by gateway."""
+    """Provoke all codes, gateway by gateway."""
     found: dict[tuple[str, str], Seen] = {}
     directory = tmp_path_factory.mktemp("errors")
     # Tokens live too briefly to be kept, so that the token endpoint is asked each time.
@@ -388,7 +388,7 @@ def test_a_code_reaches_the_caller_as_the_catalogue_describes_it(
 
 
 @pytest.mark.parametrize("code", sorted(PROVOKED))
-def test_retry_after_is_told_where_somebody_knows_it(code: str, seen: dict[tuple[str, str], Seen]) -> None:
+def test_retry_after_is_sent_with_the_codes_that_have_one(code: str, seen: dict[tuple[str, str], Seen]) -> None:
     headers = seen[code, "en"].headers or {}
     if code == "converter_busy":
         assert headers["retry-after"] == RETRY_AFTER
@@ -399,15 +399,15 @@ def test_retry_after_is_told_where_somebody_knows_it(code: str, seen: dict[tuple
 
 
 @pytest.mark.parametrize("code", catalogue())
-def test_no_code_of_the_catalogue_is_left_unprovoked(code: str) -> None:
+def test_every_code_of_the_catalogue_is_provoked(code: str) -> None:
     assert (code in PROVOKED) is not (code in KNOWN_GAPS)
 
 
-def test_no_gap_is_remembered_for_a_code_that_does_not_exist() -> None:
+def test_the_list_of_gaps_names_existing_codes_only() -> None:
     assert catalogue().keys() >= PROVOKED | KNOWN_GAPS.keys()
 
 
 def _matches(template: str, text: str) -> bool:
-    """Is `text` the template with something in place of each {name}?"""
+    """Is `text` the template with a value for each {name}?"""
     pattern = "".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", template))
     return re.fullmatch(pattern, text) is not None

@@ -1,4 +1,4 @@
-"""No call to an upstream can be added without its cells of the fault matrix."""
+"""Every call to an upstream has its cells in the fault matrix."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_every_cell_is_played_in_one_file_only() -> None:
     assert len(PLAYED) == len(set(PLAYED))
 
 
-def test_every_expectation_is_one_that_the_catalogue_and_the_retry_table_know() -> None:
+def test_every_expected_outcome_is_in_the_catalogue_and_the_retry_table() -> None:
     for cell in [*PLAYED, *test_fault_matrix_deadline.CELLS]:
         wanted = expected(cell)
         assert wanted.code is None or wanted.status == catalogue()[wanted.code].status, cell

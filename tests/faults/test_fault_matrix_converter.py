@@ -1,6 +1,6 @@
-"""The fault matrix over real sockets: the calls that the converter answers while a job is made and watched.
+"""The fault matrix over real sockets: calls to the converter for uploads and polls.
 
-The cells are played side by side, before the first test of this file, each with a user and a job of its own.
+The cells run in parallel before the first test of this file, each with its own user and job.
 """
 
 from collections.abc import Callable, Iterator

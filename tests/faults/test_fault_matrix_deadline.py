@@ -1,4 +1,4 @@
-"""Where an upstream hangs longer than the request may take, the deadline ends the request, not the tries' time-outs."""
+"""If an upstream hangs longer than a request may take, the deadline ends the request, not the tries' timeouts."""
 
 from collections.abc import Callable, Iterator
 
@@ -38,7 +38,7 @@ def outcomes(stack: ScaledStack, selected_cells: Callable[[], list[Cell]]) -> di
 
 
 def expected_at_the_deadline(cell: Cell) -> Expected:
-    """What waits for a header ends with the deadline, in its first try; bodies are bounded by their idle time."""
+    """Waiting for a response head ends at the deadline, in the first try; bodies are bounded by their idle time."""
     if is_bound_by_the_deadline(cell):
         return Expected(catalogue()["deadline_exceeded"].status, "deadline_exceeded", tries=1)
     return expected(cell)

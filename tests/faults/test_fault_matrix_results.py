@@ -1,6 +1,6 @@
-"""The fault matrix over real sockets: the calls by which a result reaches its owner.
+"""The fault matrix over real sockets: calls that bring a result to its owner.
 
-The cells are played side by side, before the first test of this file, each with a user and a job of its own.
+The cells run in parallel before the first test of this file, each with its own user and job.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
-"""Sign-ins that Member Center spoils, over real sockets: a sentence in time, never a 500.
+"""Sign-ins that fail at Member Center, over real sockets: a problem page in time, never a 500.
 
-tests/api has the whole list of faults in-process; these are the ones that real sockets make different.
+tests/api has all faults in one process; these are the ones for which real sockets matter.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
     ],
     ids=["discovery", "jwks", "token"],
 )
-def test_a_sign_in_that_member_center_spoils_is_said_so_in_time(
+def test_a_sign_in_that_fails_at_member_center_is_reported_in_time(
     stack: ScaledStack, condition: dict[str, Any], faults: dict[str, tuple[dict[str, Any], str]]
 ) -> None:
     # Discovery and keys are kept once they are had, and failures never are.
@@ -68,7 +68,7 @@ def test_a_sign_in_that_member_center_spoils_is_said_so_in_time(
 
 
 def sign_in_while(stack: ScaledStack, rule: dict[str, Any]) -> requests.Response:
-    """Sign in while a fault is on; the gateway's first answer that is a failure."""
+    """Sign in during a fault. Return the gateway's first response that is a failure."""
     address = stack.add_fault(MEMBER_CENTER, rule)
     try:
         client = stack.client()
@@ -88,7 +88,7 @@ SILENT_TRY_SECONDS = 8.0
 
 
 def test_outsiders_with_invented_codes_do_not_slow_polls_while_member_center_is_silent(tmp_path: Path) -> None:
-    """Twice as many as the worker has threads; each began a sign-in of its own, so that its state is good."""
+    """Twice as many as the worker has threads; each began its own sign-in, so that its state is valid."""
     environment = {"SCALED_TRY_SECONDS": str(SILENT_TRY_SECONDS)}
     with ScaledStack(tmp_path, environment=environment) as stack, ThreadPoolExecutor(OUTSIDERS) as pool:
         alice = stack.client().sign_in("alice")

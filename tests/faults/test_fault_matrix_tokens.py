@@ -1,6 +1,6 @@
-"""The fault matrix over real sockets: getting a service token, and upstreams that cannot be reached at all.
+"""The fault matrix over real sockets: service tokens, and upstreams that cannot be reached.
 
-These faults befall everybody, so the cells are played one after another. Tokens live too briefly here to be kept.
+These faults affect all users, so the cells run one after another. Tokens expire too soon here to be cached.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def test_a_fault_of_the_token_endpoint_ends_as_the_tables_say(cell: Cell, outcom
 
 
 @pytest.mark.parametrize("cell", DOOR_CELLS, ids=str)
-def test_where_no_connection_is_made_every_call_is_retried(cell: Cell, outcomes: dict[Cell, Outcome]) -> None:
+def test_every_call_is_retried_if_no_connection_can_be_made(cell: Cell, outcomes: dict[Cell, Outcome]) -> None:
     outcomes[cell].verify(expected(cell), limit_seconds=limit_seconds(cell))
 
 

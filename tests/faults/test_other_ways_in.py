@@ -1,6 +1,6 @@
-"""Operations that make the same call to an upstream share its failures: here those that the other tests do not come by.
+"""Operations that make the same call to an upstream share its failures: here the ones that no other test covers.
 
-What is documented of an operation must have been seen of that operation (`--whole-suite`), not only of its sibling.
+`--whole-suite` demands that each documented status was seen for its own operation.
 """
 
 from collections.abc import Iterator
@@ -46,10 +46,10 @@ def download(_: ScaledStack, client: Client, job_id: str) -> requests.Response:
         (download, {"call": "promote", "status": 429}, 503, "converter_busy"),
     ],
 )
-def test_the_failure_of_a_shared_call_is_the_operation_s(
+def test_the_failure_of_a_shared_call_is_the_failure_of_the_operation(
     stack: ScaledStack, ask: Any, fault: dict[str, Any], status: int, code: str
 ) -> None:
-    """The code is the catalogue's, and once the upstream is well again the same request succeeds."""
+    """The code is the catalogue's, and once the upstream has recovered the same request succeeds."""
     user_id = f"{ask.__name__}-{code}"
     client = stack.person(user_id)
     job_id = stack.completed_job(client)

@@ -1,4 +1,4 @@
-"""Without a session there is nothing but 401, and a session needs nobody else to hold."""
+"""Without a session every response is 401; a session works while Member Center is down."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ def assert_unauthenticated(response: requests.Response) -> None:
 def test_every_api_route_is_401_without_a_session(
     stack: Stack, api_paths: list[str], verb: str, headers: dict[str, str]
 ) -> None:
-    """Whatever the route, the verb (OPTIONS too) and the caller: a problem document, never a redirect."""
+    """For every route, method (OPTIONS too) and caller: a problem document, never a redirect."""
     stranger = stack.client()
 
     for path in api_paths:
@@ -74,7 +74,7 @@ def test_every_api_route_is_401_without_a_session(
 
 
 def test_upload_without_a_session_is_401(stack: Stack) -> None:
-    """The refusal of an upload does not wait for its body, and reaches nobody."""
+    """The refusal does not wait for the body, and no upstream is called."""
     with stack.connect() as connection:
         headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "1000000000"}
         answer = connection.send_head("POST", "/api/conversion/init", headers).send(b"--b\r\n").answer()
@@ -84,7 +84,7 @@ def test_upload_without_a_session_is_401(stack: Stack) -> None:
 
 
 def test_session_ends_with_the_logout_in_every_worker(stack: Stack) -> None:
-    """After logout a copy of the cookie is worth nothing, whichever worker sees it."""
+    """After the logout no worker accepts a copy of the cookie."""
     client = stack.client().sign_in("alice")
     copied = {"Cookie": client.cookie_header}
     assert client.post("/auth/logout").status_code in {200, 204}
@@ -102,7 +102,7 @@ def test_session_ends_with_the_logout_in_every_worker(stack: Stack) -> None:
 
 
 def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alice: Client) -> None:
-    """Polls, history and library go on in every worker without Member Center; signing in says what is wrong."""
+    """Polls, history and library work in every worker without Member Center; a sign-in reports the failure."""
     job_id = stack.upload(alice)
     cookie = {"Cookie": alice.cookie_header}
     connections = stack.connect_to_all_workers().values()
@@ -129,7 +129,7 @@ def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alic
 
 @pytest.mark.timeout(60)
 def test_gateway_starts_without_member_center_and_signs_in_when_it_is_back(stack: Stack, alice: Client) -> None:
-    """Started while Member Center is down, it serves those signed in, says 503 at sign-in, and recovers by itself."""
+    """Started while Member Center is down, it serves signed-in users, returns 503 at sign-in, and recovers."""
     stack.sandbox.stop(MEMBER_CENTER)
     stack.restart_gateway()
 

@@ -1,4 +1,4 @@
-"""An upload that does not end as it said never looks whole to the converter, and blocks nobody afterwards."""
+"""An upload that does not end as announced never looks complete to the converter, and blocks no one afterwards."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ IDLE_SECONDS = 2
 
 @pytest.fixture(scope="module")
 def narrow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One place for transfers in each worker, so that a place that is not given back is noticed at once."""
+    """One transfer slot in each worker, so that a slot that is not released is noticed at once."""
     environment = {"VISIONA_UPLOAD_SLOTS": "1", "VISIONA_UPLOAD_IDLE_SECONDS": str(IDLE_SECONDS)}
     with Stack(tmp_path_factory.mktemp("narrow"), environment=environment) as stack:
         yield stack
@@ -32,19 +32,19 @@ def body_of(size: int = MODEL_BYTES) -> Multipart:
 
 
 def begin(stack: Stack, client: Client, body: Multipart, **headers: str) -> RawConnection:
-    """A connection on which the head of an upload was sent."""
+    """Return a connection on which the head of an upload was sent."""
     connection = stack.connect()
     connection.send_head("POST", "/api/conversion/init", {"Cookie": client.cookie_header, **body.headers, **headers})
     return connection
 
 
 def wait_until_it_flows(stack: Stack) -> None:
-    """Wait until the converter has some of the model, so that the gateway is surely in the middle."""
+    """Wait until the converter has part of the model, so that the gateway is in the middle of the upload."""
     wait_until(lambda: any(len(u["parts"]) > 1 for u in stack.sandbox.uploads()), "the converter receives the upload")
 
 
 def assert_nothing_was_whole(stack: Stack, client: Client, *, uploads: int = 1) -> None:
-    """No attempt looked whole, no job exists, and the next upload works in every worker."""
+    """No request looked complete, no job exists, and the next upload works in every worker."""
     for upload in stack.sandbox.ended_uploads(uploads):
         assert not upload["complete"], upload["outcome"]
         assert not upload["final_boundary_seen"], upload["outcome"]
@@ -88,7 +88,7 @@ def assert_refused(answer: RawAnswer, status: int = 400, code: str = "invalid_re
 def test_client_that_goes_away_in_the_middle_leaves_nothing_whole(
     stack: Stack, alice: Client, leave: Callable[[RawConnection], object]
 ) -> None:
-    """A counted upload that is left in its middle is broken off at the converter, too."""
+    """If the client leaves during an upload with a length, the request to the converter is aborted, too."""
     body = body_of()
     whole = body.as_bytes()
     with begin(stack, alice, body, **{"Content-Length": str(len(whole))}) as connection:
@@ -101,7 +101,7 @@ def test_client_that_goes_away_in_the_middle_leaves_nothing_whole(
 
 @pytest.mark.parametrize("leave", ["RST", "FIN"])
 def test_client_that_goes_away_in_a_chunked_body_leaves_nothing_whole(stack: Stack, alice: Client, leave: str) -> None:
-    """A chunked upload that is left in the middle of a chunk is broken off at the converter, too."""
+    """If the client leaves in the middle of a chunk, the request to the converter is aborted, too."""
     body = body_of()
     whole = body.as_bytes()
     with begin(stack, alice, body, **{"Transfer-Encoding": "chunked"}) as connection:
@@ -117,7 +117,7 @@ def test_client_that_goes_away_in_a_chunked_body_leaves_nothing_whole(stack: Sta
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4, 5])
 def test_body_cut_just_before_its_end_is_refused(stack: Stack, alice: Client, missing: int) -> None:
-    """Though nothing but the last bytes (the end of the closing boundary) is missing, the upload is not whole."""
+    """Only the end of the closing boundary is missing, and still the upload is not complete."""
     body = body_of(100_000)
     whole = body.as_bytes()
     with begin(stack, alice, body, **{"Content-Length": str(len(whole))}) as connection:
@@ -132,7 +132,7 @@ def test_body_cut_just_before_its_end_is_refused(stack: Stack, alice: Client, mi
 def test_message_without_its_closing_boundary_is_refused(
     stack: Stack, alice: Client, framing: str, closing: bytes
 ) -> None:
-    """A body that is as long as announced, or chunked to its end, is still broken if the message in it has no end."""
+    """A complete HTTP body is refused if the multipart message in it has no end."""
     body = Multipart(closing=closing)
     body.fields(model_id="32769", version="0001", platform="720").file("model", b"m" * 5_000, "model.onnx")
 
@@ -146,7 +146,7 @@ def test_message_without_its_closing_boundary_is_refused(
 
 @pytest.mark.parametrize("extra", [1, 100, 10_000_000])
 def test_content_length_larger_than_the_body_is_refused(stack: Stack, alice: Client, extra: int) -> None:
-    """A whole message that ends before its announced length is not passed on as whole."""
+    """A complete message in a body that is shorter than announced is not passed on as complete."""
     body = body_of(100_000)
     with begin(stack, alice, body, **{"Content-Length": str(len(body) + extra)}) as connection:
         connection.send(body.as_bytes())
@@ -155,8 +155,8 @@ def test_content_length_larger_than_the_body_is_refused(stack: Stack, alice: Cli
     assert_nothing_was_whole(stack, alice)
 
 
-def test_client_that_waits_for_ever_is_not_waited_for(stack: Stack, alice: Client) -> None:
-    """Whoever announces more than comes, and keeps the connection open, gets 408 after the idle time."""
+def test_client_that_stops_sending_gets_408_after_the_idle_time(stack: Stack, alice: Client) -> None:
+    """A client that announces more than it sends, and keeps the connection open, gets 408 after the idle time."""
     body = body_of(100_000)
     with begin(stack, alice, body, **{"Content-Length": str(len(body) + 1)}) as connection:
         connection.send(body.as_bytes())
@@ -167,7 +167,7 @@ def test_client_that_waits_for_ever_is_not_waited_for(stack: Stack, alice: Clien
 
 @pytest.mark.parametrize("missing", [8, 100, 50_000])
 def test_content_length_smaller_than_the_body_is_refused(stack: Stack, alice: Client, missing: int) -> None:
-    """What lies beyond the announced length is no part of the message, which has no end then."""
+    """Bytes beyond the announced length do not belong to the message, so it has no end."""
     body = body_of(100_000)
     with begin(stack, alice, body, **{"Content-Length": str(len(body) - missing)}) as connection:
         connection.send(body.as_bytes())
@@ -189,7 +189,7 @@ def test_content_length_smaller_than_the_body_is_refused(stack: Stack, alice: Cl
 def test_chunked_body_that_is_cut_off_after_a_whole_message_is_refused(
     stack: Stack, alice: Client, ending: bytes
 ) -> None:
-    """The message is all there, but the body around it never ends: that is not whole."""
+    """The message is complete, but the chunked body around it has no end."""
     body = body_of(100_000)
     with begin(stack, alice, body, **{"Transfer-Encoding": "chunked"}) as connection:
         connection.send_chunk(body.as_bytes()).send(ending)
@@ -199,10 +199,10 @@ def test_chunked_body_that_is_cut_off_after_a_whole_message_is_refused(
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000, 1_000_000])
-def test_refusal_before_the_body_was_read_says_whether_the_connection_goes_on(
+def test_refusal_before_the_body_was_read_says_whether_the_connection_stays_open(
     stack: Stack, alice: Client, size: int
 ) -> None:
-    """After an early 409 the connection serves the next request, or its answer has said that it closes."""
+    """After an early 409 the connection serves the next request, or the response has said that it closes."""
     job_id = stack.upload(alice)
     body = body_of(size)
     for _ in range(5):

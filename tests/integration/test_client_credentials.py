@@ -1,4 +1,4 @@
-"""Secrets of odd characters, from the gateway's environment to Member Center: sign-in and service tokens."""
+"""Client secrets with special characters work for the sign-in and for service tokens."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""The description against the real thing: schemathesis asks a live gateway whatever the description lets it think of.
+"""The OpenAPI document is true: schemathesis sends a live gateway the requests that it derives from the document.
 
 Valid and invalid requests for every operation, the values at the edges of every schema, and methods that are not
-described. Whatever comes back must be described: its status, its media type, its headers, its document. Where the
+described. Each response must be described: its status, its media type, its headers, its document. Where the
 description shows an example of an id, that of a real job or model is asked for.
 
 Deliberately not checked: that all invalid input is refused. Unknown fields and parameters are let through by design,
@@ -56,7 +56,7 @@ schema = schemathesis.openapi.from_dict(build_document(load_settings(ENVIRON)), 
 
 @dataclass
 class World:
-    """A gateway, somebody who is signed in there, and what is theirs."""
+    """A gateway, a signed-in user, and the user's job and model."""
 
     stack: Stack
     alice: Client
@@ -73,8 +73,8 @@ def world(shared_stack: Stack) -> World:
 
 
 @schema.parametrize()
-def test_whatever_comes_back_is_described(case: Any, world: World) -> None:
-    """No server error, and nothing that the description does not name."""
+def test_every_response_is_described(case: Any, world: World) -> None:
+    """There is no server error, and nothing that the document does not describe."""
     client = world.alice.clone()
     if case.operation.definition.raw["operationId"] == "signOut":
         # Alice's session is needed for the rest.
@@ -87,7 +87,7 @@ def test_whatever_comes_back_is_described(case: Any, world: World) -> None:
 
 
 def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> None:
-    """What chance does not find: every answer on the way of a job that goes well, and of a model that it becomes."""
+    """Requests that random data does not produce: a job from its upload to its model."""
     bob = stack.client().sign_in("bob")
     checks = [check for check in CHECKS if check is not unsupported_method]
     ids: dict[str, str] = {}

@@ -34,7 +34,7 @@ def stack(disabled_stack: Stack) -> Stack:
 
 @pytest.mark.parametrize(("verb", "path"), CONVERSION_REQUESTS)
 def test_conversion_is_501_when_it_is_not_enabled(stack: Stack, alice: Client, verb: str, path: str) -> None:
-    """Whoever is signed in is told that conversion is not configured; who is not, gets 401 first."""
+    """A signed-in user gets 501; without a session the response is 401."""
     response = alice.request(verb, path)
     stranger = stack.client().request(verb, path)
 
@@ -44,7 +44,7 @@ def test_conversion_is_501_when_it_is_not_enabled(stack: Stack, alice: Client, v
 
 
 def test_library_and_session_work_without_conversion(stack: Stack, alice: Client) -> None:
-    """Signing in, /api/me, the library and readiness need no converter."""
+    """Sign-in, /api/me, the library and readiness need no converter."""
     assert alice.get("/api/me").json()["user_id"] == "u-alice-7f3a"
     assert alice.get("/api/models").json() == {"models": [], "next_cursor": None}
     assert alice.get("/api/models/some-id").status_code == 404
@@ -60,15 +60,15 @@ def test_upload_of_another_site_is_refused_before_it_is_501(alice: Client) -> No
 
 
 def test_one_address_of_two_disables_conversion_with_a_warning(stack: Stack, alice: Client) -> None:
-    """With the converter alone it is disabled too, and the log names the variable that is missing."""
+    """With the converter's URL only, conversion is disabled and the log names the missing variable."""
     stack.restart_gateway(environment={"VISIONA_CONVERTER_BASE_URL": stack.sandbox.urls.converter})
 
     assert alice.get("/api/conversion/active").status_code == 501
     assert "VISIONA_FAA_BASE_URL" in stack.log_path.read_text(encoding="utf-8")
 
 
-def test_models_kept_before_are_served_without_conversion(stack: Stack, alice: Client) -> None:
-    """A library filled while conversion was enabled is still there when it no longer is."""
+def test_models_stored_before_are_served_without_conversion(stack: Stack, alice: Client) -> None:
+    """Models stored while conversion was enabled are still served after it was disabled."""
     urls = stack.sandbox.urls
     enabled = {"VISIONA_CONVERTER_BASE_URL": urls.converter, "VISIONA_FAA_BASE_URL": urls.file_access}
     stack.restart_gateway(environment=enabled)

@@ -20,7 +20,7 @@ def fetch(url: str) -> requests.Response:
 
 
 def test_redirect_leads_to_the_right_bytes_and_tells_the_token_to_nobody_else(stack: Stack, alice: Client) -> None:
-    """302 with an empty body; the token is in Location alone, nothing may store or refer it, and it opens the file."""
+    """302 without a body; the token is in Location only, is not cached or sent as a referrer, and opens the file."""
     job_id = stack.completed_job(alice, MODEL)
 
     response = alice.get(f"/api/conversion/{job_id}/download")
@@ -41,7 +41,7 @@ def test_redirect_leads_to_the_right_bytes_and_tells_the_token_to_nobody_else(st
 
 
 def test_every_download_mints_a_token_of_its_own(stack: Stack, alice: Client) -> None:
-    """Downloading again is allowed, with another token, and Sec-Fetch-Mode: navigate is a navigation."""
+    """A second download gets another token; Sec-Fetch-Mode: navigate is accepted as a navigation."""
     job_id = stack.completed_job(alice)
     path = f"/api/conversion/{job_id}/download"
 
@@ -52,7 +52,7 @@ def test_every_download_mints_a_token_of_its_own(stack: Stack, alice: Client) ->
 
 
 def test_check_says_what_a_download_would_give_and_mints_nothing(stack: Stack, alice: Client) -> None:
-    """?check=1 is for scripts: name and size as JSON, and no token."""
+    """?check=1 is for scripts: it returns name and size as JSON, and no token."""
     job_id = stack.completed_job(alice, MODEL)
 
     response = alice.get(f"/api/conversion/{job_id}/download?check=1", headers={"Sec-Fetch-Mode": "cors"})
@@ -65,8 +65,8 @@ def test_check_says_what_a_download_would_give_and_mints_nothing(stack: Stack, a
 
 
 @pytest.mark.parametrize("query", ["", "?check=1"])
-def test_too_early_is_409_and_mints_nothing(stack: Stack, alice: Client, query: str) -> None:
-    """A job that runs still has no result; Retry-After says when to ask again."""
+def test_download_of_a_running_job_is_409_and_mints_nothing(stack: Stack, alice: Client, query: str) -> None:
+    """A running job has no result yet; Retry-After says when to try again."""
     job_id = stack.upload(alice)
 
     response = alice.get(f"/api/conversion/{job_id}/download{query}")
@@ -78,7 +78,7 @@ def test_too_early_is_409_and_mints_nothing(stack: Stack, alice: Client, query: 
 
 @pytest.mark.parametrize("query", ["", "?check=1"])
 def test_failed_job_is_409_with_its_error_and_mints_nothing(stack: Stack, alice: Client, query: str) -> None:
-    """The refusal carries what the converter said of the failure."""
+    """The refusal contains the converter's error."""
     job_id = stack.upload(alice)
     stack.sandbox.fail(job_id, "undefined_cpu_op", "undefined CPU op [NonZero]")
 
@@ -92,7 +92,7 @@ def test_failed_job_is_409_with_its_error_and_mints_nothing(stack: Stack, alice:
 
 @pytest.mark.parametrize("query", ["", "?check=1"])
 def test_foreign_job_is_404_and_mints_nothing(stack: Stack, alice: Client, bob: Client, query: str) -> None:
-    """Somebody else's completed job does not exist."""
+    """Another user's completed job does not exist."""
     job_id = stack.completed_job(alice)
 
     response = bob.get(f"/api/conversion/{job_id}/download{query}")
@@ -103,7 +103,7 @@ def test_foreign_job_is_404_and_mints_nothing(stack: Stack, alice: Client, bob: 
 
 @pytest.mark.parametrize("query", ["", "?check=1"])
 def test_head_is_405_and_mints_nothing(stack: Stack, alice: Client, query: str) -> None:
-    """HEAD would mint a token for nobody."""
+    """A token for HEAD would be of no use."""
     job_id = stack.completed_job(alice)
 
     response = alice.head(f"/api/conversion/{job_id}/download{query}")
@@ -128,7 +128,7 @@ def test_head_is_405_and_mints_nothing(stack: Stack, alice: Client, query: str) 
     ids=str,
 )
 def test_what_is_no_navigation_is_403_and_mints_nothing(stack: Stack, alice: Client, headers: dict[str, str]) -> None:
-    """XHR and fetch would see the token; a prefetch would spend it."""
+    """XHR and fetch could read the token; a prefetch would use it up."""
     job_id = stack.completed_job(alice)
 
     response = alice.get(f"/api/conversion/{job_id}/download", headers=headers)
@@ -139,7 +139,7 @@ def test_what_is_no_navigation_is_403_and_mints_nothing(stack: Stack, alice: Cli
 
 
 def test_host_of_the_redirect_is_configurations(stack: Stack, alice: Client) -> None:
-    """Neither Host nor forwarding headers choose where a token goes."""
+    """Neither Host nor forwarding headers decide where a token is sent."""
     job_id = stack.completed_job(alice)
     path = f"/api/conversion/{job_id}/download"
 
@@ -152,8 +152,8 @@ def test_host_of_the_redirect_is_configurations(stack: Stack, alice: Client) -> 
 
 
 @pytest.mark.parametrize("tail", ["/download", "/download?check=1", "/promote-to-models"])
-def test_result_is_there_as_soon_as_any_worker_says_completed(stack: Stack, alice: Client, tail: str) -> None:
-    """Whoever has been told that a job is completed gets its result, though another worker saw it run a moment ago."""
+def test_result_is_available_as_soon_as_any_worker_says_completed(stack: Stack, alice: Client, tail: str) -> None:
+    """A caller who has seen the job completed gets its result from each worker, also from one that saw it running."""
     job_id = stack.upload(alice)
     cookie = {"Cookie": alice.cookie_header}
     poll = f"/api/conversion/{job_id}"

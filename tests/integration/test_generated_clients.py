@@ -1,4 +1,4 @@
-"""Clients that generators make of the description: they understand it, and one of them converts a model."""
+"""Clients generated from the OpenAPI document: they compile, and one of them converts a model."""
 
 import importlib
 import json
@@ -54,7 +54,7 @@ def description(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def package(description: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """What openapi-python-client makes of the description, without a warning about any part of it."""
+    """Generate a Python client with openapi-python-client, without a warning."""
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning", "--meta", "none"]
     command += ["--path", str(description), "--output-path", str(tmp_path / PACKAGE)]
     # It formats what it has made with ruff.
@@ -70,7 +70,7 @@ def part(package: ModuleType, name: str) -> ModuleType:
 
 
 def test_a_generated_python_client_converts_a_model_and_reads_the_result(stack: Stack, package: ModuleType) -> None:
-    """Upload with reference images, keep the result, and fetch its file; every answer is of the described type."""
+    """Upload with reference images, promote the result, and fetch its file; each response has the described type."""
     models, file_of = part(package, "models"), part(package, "types").File
     calls = part(package, "api.conversion.start_conversion"), part(package, "api.conversion.promote_to_models")
     start, keep, fetch = *calls, part(package, "api.models.get_model_file")

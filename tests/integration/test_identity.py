@@ -1,4 +1,4 @@
-"""Who an upload is from comes from the session, whatever else the request says."""
+"""The session says who sends an upload; claims in the request are dropped."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ CLAIMING_HEADERS = {
 
 
 def the_one_user_id(upload: dict[str, object]) -> dict[str, object]:
-    """The user_id part of an upload that the converter saw; fails unless there is exactly one, and it is the first."""
+    """Return the user_id part that the converter got; fail unless there is exactly one and it is the first part."""
     parts: list[dict[str, object]] = upload["parts"]  # type: ignore[assignment]
     alike = [part for part in parts if looks_like_user_id(str(part["name"])) or "tenant" in str(part["name"]).lower()]
     assert alike == parts[:1]
@@ -38,7 +38,7 @@ def the_one_user_id(upload: dict[str, object]) -> dict[str, object]:
 def test_converter_sees_one_user_id_the_sessions_whatever_an_upload_of_10_mb_claims(
     stack: Stack, alice: Client
 ) -> None:
-    """Claims before, after and around the model, as fields, files, query and headers: ours alone arrives, first."""
+    """With claims as fields, files, query and headers, only the session's user_id arrives, as the first part."""
     model = LazyBytes(MODEL_BYTES, seed=1)
     body = Multipart()
     for name in DISGUISES.values():
@@ -67,7 +67,7 @@ def test_converter_sees_one_user_id_the_sessions_whatever_an_upload_of_10_mb_cla
 
 
 def test_multipart_hidden_in_a_field_stays_a_fields_content(stack: Stack, alice: Client) -> None:
-    """A message inside a part arrives as that part's bytes, for the boundary outside is a fresh one."""
+    """A message inside a part arrives as that part's bytes, because the outer boundary is new."""
     outer = Multipart(boundary="guessed")
     inner = Multipart(boundary="inner").field("user_id", BOB).as_bytes()
     outer.field("note", inner).fields(**PARAMETERS).file("model", b"a model", "model.onnx")
@@ -81,7 +81,7 @@ def test_multipart_hidden_in_a_field_stays_a_fields_content(stack: Stack, alice:
 
 
 def test_claims_in_json_query_and_headers_change_nobodys_promotion(stack: Stack, alice: Client, bob: Client) -> None:
-    """Whoever a request for a result claims to be, the converter is asked as the session's user."""
+    """The converter is always asked for the session's user."""
     job_id = stack.completed_job(alice)
     claim = {"user_id": ALICE, "tenant_id": "another-tenant"}
     path = f"/api/conversion/{job_id}/promote-to-models"
@@ -94,7 +94,7 @@ def test_claims_in_json_query_and_headers_change_nobodys_promotion(stack: Stack,
 
 
 def test_claims_in_query_and_headers_show_nobody_elses_running_job(stack: Stack, alice: Client, bob: Client) -> None:
-    """/active and the history are the session's, whatever query and headers say."""
+    """/active and the history belong to the session's user, whatever query and headers claim."""
     job_id = stack.upload(alice)
     headers = dict.fromkeys(CLAIMING_HEADERS, ALICE)
 
@@ -111,7 +111,7 @@ def test_claims_in_query_and_headers_show_nobody_elses_running_job(stack: Stack,
 
 
 def test_json_body_is_no_upload(stack: Stack, alice: Client) -> None:
-    """An init that is not multipart is 415 and reaches nobody."""
+    """An upload that is not multipart gets 415, and no upstream is called."""
     response = alice.post("/api/conversion/init", json={"user_id": BOB, "model": "x"})
 
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")

@@ -1,4 +1,4 @@
-"""Promotion: the result is pulled from the file service into the caller's library, once."""
+"""A promote pulls the result from the file service into the caller's library, once."""
 
 import threading
 from collections import Counter
@@ -27,7 +27,7 @@ def promote(client: Client, job_id: str) -> requests.Response:
 
 
 def test_promote_is_201_and_then_200_with_the_same_model(stack: Stack, alice: Client, job_id: str) -> None:
-    """The first call keeps the result, further ones find it and pull nothing."""
+    """The first call stores the result; later ones return the model and pull nothing."""
     first = promote(alice, job_id)
     again = promote(alice, job_id)
 
@@ -43,7 +43,7 @@ def test_promote_is_201_and_then_200_with_the_same_model(stack: Stack, alice: Cl
 
 
 def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
-    """What the library serves is what the file service serves: the whole, and any range of it."""
+    """The library serves the same bytes as the file service."""
     model = promote(alice, job_id).json()
     location = alice.get(f"/api/conversion/{job_id}/download").headers["Location"]
     downloaded = requests.get(location, timeout=10).content
@@ -62,7 +62,7 @@ def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
 def test_range_of_the_library_file_is_that_range_of_the_result(
     alice: Client, job_id: str, asked: str, start: int, end: int | None
 ) -> None:
-    """206 with the bytes that were asked for, and where they belong."""
+    """206 with the requested bytes and their position."""
     model = promote(alice, job_id).json()
 
     response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": asked})
@@ -74,7 +74,7 @@ def test_range_of_the_library_file_is_that_range_of_the_result(
 
 
 def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> None:
-    """A range without a byte names the size, so that a client can mend its request."""
+    """The response names the size, so that a client can correct its request."""
     model = promote(alice, job_id).json()
 
     response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": f"bytes={model['size']}-"})
@@ -84,7 +84,7 @@ def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> Non
 
 
 def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job_id: str) -> None:
-    """Whichever worker they reach, one is 201, and the file is pulled once. The others are 200, at once or repeated."""
+    """In whichever worker, one gets 201 and pulls the file. The others get 200, at once or when repeated."""
     together = threading.Barrier(6)
 
     def ask(client: Client) -> requests.Response:
@@ -106,7 +106,7 @@ def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job
 
 
 def test_promotion_too_early_and_of_a_failed_job_are_409(stack: Stack, alice: Client) -> None:
-    """There is nothing to keep yet, or ever; nothing is stored."""
+    """There is no result to store."""
     job_id = stack.upload(alice)
     early = promote(alice, job_id)
     stack.sandbox.fail(job_id, "no_such_op", "no such op")
@@ -118,8 +118,8 @@ def test_promotion_too_early_and_of_a_failed_job_are_409(stack: Stack, alice: Cl
     assert stack.sandbox.calls(FILE_ACCESS) == []
 
 
-def test_result_that_was_changed_on_its_way_is_not_kept(stack: Stack, alice: Client, job_id: str) -> None:
-    """A pull that does not match the announced hash is 502, leaves no file and no model, and may be tried again."""
+def test_result_with_a_wrong_hash_is_not_stored(stack: Stack, alice: Client, job_id: str) -> None:
+    """A pull that does not match the announced hash is 502, leaves no file and no model, and may be retried."""
     files_before = files_below(stack.storage_path)
     stack.sandbox.fault(FILE_ACCESS, call="get_file", status=200, body_size=len(expected_bytes(MODEL)), times=1)
 
@@ -130,7 +130,7 @@ def test_result_that_was_changed_on_its_way_is_not_kept(stack: Stack, alice: Cli
     assert promote(alice, job_id).status_code == 201
 
 
-def test_pull_that_breaks_off_goes_on_where_it_stopped(stack: Stack, alice: Client, job_id: str) -> None:
+def test_pull_that_breaks_off_resumes_where_it_stopped(stack: Stack, alice: Client, job_id: str) -> None:
     """The rest is fetched by Range, and the library has the right bytes."""
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", cut="mid_body", cut_at=70_000, times=1)
 
@@ -142,7 +142,7 @@ def test_pull_that_breaks_off_goes_on_where_it_stopped(stack: Stack, alice: Clie
 
 
 def test_renamed_and_deleted_model_is_gone_for_good(stack: Stack, alice: Client, job_id: str) -> None:
-    """A name can be changed; after DELETE neither the model nor its file nor its bytes are there."""
+    """A model can be renamed; after DELETE neither the model nor its file exists."""
     files_before = files_below(stack.storage_path)
     path = f"/api/models/{promote(alice, job_id).json()['id']}"
 

@@ -1,4 +1,4 @@
-"""No log shows a secret. Every stack of these tests is searched when it closes; here is the run that tries hardest."""
+"""No log contains a secret. The log of every stack is searched when it closes; this run provokes the most."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CANARY = "canary-in-an-upstream-body-4f1d9c"
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_logs_of_a_whole_run_with_failures_show_no_secret(tmp_path: Path, log_format: str) -> None:
-    """Sign-ins, a conversion to its download, and every kind of failure on the way: all is logged, no secret is."""
+    """Sign-ins, a conversion, a download and every kind of failure are logged without a secret."""
     with Stack(tmp_path, environment={"VISIONA_LOG_FORMAT": log_format}) as stack:
         stack.note_secret(CANARY)
         alice, bob = stack.client().sign_in("alice"), stack.client().sign_in("bob")
@@ -80,7 +80,7 @@ def a_conversion(stack: Stack, alice: Client, bob: Client) -> str:
 
 
 def failing_upstreams(stack: Stack, alice: Client, job_id: str) -> None:
-    """Upstream answers that repeat what we sent, or hold what is nobody's business."""
+    """Upstream responses that repeat the request, or contain private data."""
     other = stack.completed_job(alice)
     poll, promote = f"/api/conversion/{job_id}", f"/api/conversion/{other}/promote-to-models"
     download = f"/api/conversion/{other}/download"
@@ -108,7 +108,7 @@ def failing_upstreams(stack: Stack, alice: Client, job_id: str) -> None:
 
 
 def refusal_of(client: Client, method: str, path: str) -> list[requests.Response]:
-    """The answer, in a list, if it is a failure; for a second a poll may be answered from the cache."""
+    """Return the response in a list if it is a failure. A poll may come from the cache for a second."""
     answer = client.request(method, path)
     return [] if answer.ok else [answer]
 
@@ -128,7 +128,7 @@ def lost_member_center(stack: Stack, alice: Client, job_id: str) -> None:
 
 
 def secrets_in_the_wrong_places(alice: Client) -> None:
-    """Secrets of the caller's, put where logs like to look."""
+    """Send the caller's secrets in places that are often logged."""
     cookie = alice.cookie_header.partition("=")[2].strip('"')
     for path in (f"/api/conversion/{quote(cookie, safe='')[:100]}", f"/{quote(cookie, safe='')}", "/nowhere"):
         assert alice.get(path, params={"access_token": cookie}).status_code == 404
@@ -141,7 +141,7 @@ def secrets_in_the_wrong_places(alice: Client) -> None:
 
 
 def test_search_finds_a_secret_in_every_form(tmp_path: Path) -> None:
-    """What is searched for is found raw, percent-encoded, in a Basic header, and cut short; other text is not."""
+    """A secret is found raw, percent-encoded, in a Basic header, and cut off; other text is not."""
     token = "dt+" + "aB3/" * 15 + "="
     log = tmp_path / "a.log"
     for shown in (token, quote(token, safe=""), token[:45] + "…", "Basic Y2xpZW50OmFCMy9hQjMvYUIz"):

@@ -1,4 +1,4 @@
-"""`/metrics` of a real gateway with two workers: the sum of both, whatever becomes of one; and closed to the world."""
+"""`/metrics` of a real gateway with two workers: the sum of both, also after one was killed, and not public."""
 
 import os
 import re
@@ -54,12 +54,12 @@ def ask_each(stack: Stack, times: int) -> None:
 
 
 def grown(stack: Stack, name: str, **labels: str) -> Callable[[], float]:
-    """A function that tells by how much a sum over all workers has grown since now."""
+    """Return a function that tells by how much a sum over all workers has grown since this call."""
     before = scrape(stack).sum(name, **labels)
     return lambda: scrape(stack).sum(name, **labels) - before
 
 
-def test_whichever_worker_is_asked_tells_the_sum_of_both(stack: Stack) -> None:
+def test_each_worker_returns_the_sum_of_both(stack: Stack) -> None:
     connections = stack.connect_to_all_workers()
     assert len(connections) == 2
     before = scrape(stack).sum("visiona_requests_total", **PROBED)
@@ -172,7 +172,7 @@ def test_a_conversion_is_counted_at_every_step(stack: Stack) -> None:
 
 
 def test_an_upstreams_failures_are_counted_by_try_and_by_call(stack: Stack) -> None:
-    """A call whose tries all get 503: three failures, two retries, one call given up, one 502 of the upstream's."""
+    """A call whose tries all get 503: three failures, two retries, one failed call, one 502 blamed on the upstream."""
     alice = stack.signed_in("alice")
     job_id = stack.upload(alice)
     call = {"upstream": "converter", "call": "converter.get_job"}
@@ -185,7 +185,7 @@ def test_an_upstreams_failures_are_counted_by_try_and_by_call(stack: Stack) -> N
     assert (failures(), retries(), given_up(), answered()) == (3, 2, 1, 1)
 
 
-def test_an_upload_under_way_is_in_flight_and_one_that_breaks_off_is_aborted(stack: Stack) -> None:
+def test_an_upload_in_progress_is_in_flight_and_one_that_breaks_off_is_aborted(stack: Stack) -> None:
     alice = stack.signed_in("alice")
     aborted = grown(stack, "visiona_transfers_total", kind="upload", outcome="aborted", reason="client_gone")
     with RawConnection(stack.direct_url) as connection:
@@ -200,7 +200,7 @@ def test_an_upload_under_way_is_in_flight_and_one_that_breaks_off_is_aborted(sta
     assert scrape(stack).sum("visiona_transfers_in_flight") == 0
 
 
-def test_a_download_that_its_reader_leaves_is_aborted(stack: Stack) -> None:
+def test_a_download_whose_client_disconnects_is_aborted(stack: Stack) -> None:
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice, LazyBytes(8_000_000))
     stack.wait_for_status(alice, job_id, "completed")
@@ -216,7 +216,7 @@ def test_a_download_that_its_reader_leaves_is_aborted(stack: Stack) -> None:
 
 
 def test_random_paths_and_methods_make_no_new_labels(stack: Stack) -> None:
-    """Whatever a client invents counts under words that are here already: a hundred inventions, a handful of series."""
+    """A hundred invented paths and methods are counted under existing label values."""
     alice = stack.signed_in("alice")
 
     def invent(numbers: range) -> None:
@@ -237,8 +237,8 @@ def test_random_paths_and_methods_make_no_new_labels(stack: Stack) -> None:
     assert len(Counts.of(text).samples) == before
 
 
-def test_no_secret_and_nobodys_id_is_in_it(stack: Stack) -> None:
-    """After sign-ins, conversions and failures: no token, cookie, code, user or job id."""
+def test_metrics_contain_no_secret_and_no_id(stack: Stack) -> None:
+    """After sign-ins, conversions and failures there is no token, cookie, code, user id or job id."""
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice)
     stack.wait_for_status(alice, job_id, "completed")
@@ -250,8 +250,8 @@ def test_no_secret_and_nobodys_id_is_in_it(stack: Stack) -> None:
     assert not re.search(r"https?://", text)
 
 
-def test_the_shipped_nginx_closes_it(stack: Stack) -> None:
-    """Through the door there is nothing, for no method and in no spelling; scrapers come to the gateway's own port."""
+def test_the_shipped_nginx_does_not_serve_metrics(stack: Stack) -> None:
+    """nginx serves it for no method and no spelling of the path; scrapers use the gateway's own port."""
     assert requests.get(f"{stack.direct_url}/metrics", timeout=10).status_code == 200
     world = Client(stack.url)
     for path in ("/metrics", "/metrics?x=1", "/%6detrics", "/./metrics", "//metrics", "/metrics/", "/x/../metrics"):
@@ -264,7 +264,7 @@ def test_the_shipped_nginx_closes_it(stack: Stack) -> None:
     world.close()
 
 
-def test_logs_say_nothing_of_scrapes(stack: Stack) -> None:
+def test_scrapes_are_not_logged(stack: Stack) -> None:
     size = stack.log_path.stat().st_size
     scrape(stack)
     with stack.log_path.open(encoding="utf-8") as log:
@@ -272,8 +272,8 @@ def test_logs_say_nothing_of_scrapes(stack: Stack) -> None:
         assert "/metrics" not in log.read()
 
 
-def test_a_folder_for_counts_that_is_none_is_said_at_the_start(stack: Stack) -> None:
-    """By the name of its variable, as with every other setting."""
+def test_an_unusable_metrics_directory_is_reported_at_start(stack: Stack) -> None:
+    """The error names the variable, as for every other setting."""
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--check-config", "wsgi:app"],
         cwd=ROOT,
@@ -288,6 +288,6 @@ def test_a_folder_for_counts_that_is_none_is_said_at_the_start(stack: Stack) -> 
     )
 
 
-def test_the_directory_is_nobody_elses_to_read(stack: Stack) -> None:
+def test_only_the_gateway_can_read_the_metrics_directory(stack: Stack) -> None:
     [directory] = Path(stack.directory / "counts").iterdir()
     assert directory.stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""gunicorn that ends TLS itself: the worker cannot look at the bytes then, and everything holds all the same."""
+"""The gateway works if gunicorn itself terminates TLS, where the worker cannot read the raw bytes."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def alice(stack: Stack) -> Client:
     return stack.signed_in("alice")
 
 
-def test_a_model_passes_and_its_result_comes_back(stack: Stack, alice: Client) -> None:
-    """Uploads of many records, polls on one connection, and the library's file, whole."""
+def test_a_model_is_uploaded_and_its_result_downloaded(stack: Stack, alice: Client) -> None:
+    """An upload of many TLS records, polls on one connection, and the library's file."""
     model = bytes(range(256)) * 20_000
     job_id = stack.completed_job(alice, model)
     alice.headers["Connection"] = "keep-alive"
@@ -34,7 +34,7 @@ def test_a_model_passes_and_its_result_comes_back(stack: Stack, alice: Client) -
     alice.headers["Connection"] = "close"
 
 
-def test_refusals_and_what_follows_them_arrive(stack: Stack, alice: Client) -> None:
+def test_early_refusals_and_the_next_request_are_answered(stack: Stack, alice: Client) -> None:
     """Of uploads small enough to be read on: with gigabytes to come, only a server that sees the bytes can."""
     job_id = stack.upload(alice)
     alice.headers["Connection"] = "keep-alive"

@@ -1,4 +1,4 @@
-"""A job or a model that is not the caller's does not exist: nothing about the answers tells otherwise."""
+"""A job or a model of another user does not exist: the responses differ in nothing."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ Facts = tuple[int, list[tuple[str, str]], bytes]
 
 @pytest.fixture
 def ask(stack: Stack, bob: Client) -> Iterator[Callable[..., Facts]]:
-    """Ask as bob, with paths as they are given: status, headers but for the date, and body.
+    """Send a request as bob and return status, headers without the date, and body.
 
     The request id is the same for all, so that the bytes can be compared as they are.
     """
@@ -43,7 +43,7 @@ def ask(stack: Stack, bob: Client) -> Iterator[Callable[..., Facts]]:
 
 
 def test_second_upload_meets_the_running_job(stack: Stack, alice: Client, bob: Client) -> None:
-    """409 with the running job as `active_job`, as a poll shows it; other users are not concerned."""
+    """409 with the running job as `active_job`, as in a poll; other users can upload."""
     job_id = stack.upload(alice)
 
     refused = stack.send(alice, model_upload(b"another"))
@@ -66,7 +66,7 @@ def test_second_upload_meets_the_running_job(stack: Stack, alice: Client, bob: C
 def test_foreign_job_is_an_absent_one(
     stack: Stack, alice: Client, ask: Callable[..., Facts], verb: str, tail: str, state: str
 ) -> None:
-    """On every verb a job of somebody else is answered byte for byte as one that never was."""
+    """For every method, another user's job gets the same response as an unknown one, byte for byte."""
     job_id = stack.upload(alice)
     if state == "completed":
         stack.sandbox.complete(job_id)
@@ -86,7 +86,7 @@ def test_foreign_job_is_an_absent_one(
 def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
     stack: Stack, ask: Callable[..., Facts], malformed: str
 ) -> None:
-    """On every verb an id that cannot be one is answered as one that never was, without an upstream call."""
+    """For every method a malformed id gets the same response as an unknown one, without an upstream call."""
     stack.sandbox.reset()
     pairs = [(verb, tail) for verb in VERBS for tail in JOB_PATHS]
 
@@ -97,7 +97,7 @@ def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
 
 
 def test_id_with_an_encoded_slash_is_an_absent_one(ask: Callable[..., Facts]) -> None:
-    """A slash in an id makes it another path, and the same 404."""
+    """A slash in an id makes it another path, with the same 404."""
     for folder in ("conversion", "models"):
         absent = ask("GET", f"/api/{folder}/{ABSENT}")
         assert absent[0] == 404
@@ -109,7 +109,7 @@ def test_id_with_an_encoded_slash_is_an_absent_one(ask: Callable[..., Facts]) ->
 def test_foreign_and_malformed_models_are_absent_ones(
     stack: Stack, alice: Client, ask: Callable[..., Facts], verb: str, tail: str
 ) -> None:
-    """On every verb a model of somebody else, or an id that cannot be one, is answered as one that never was."""
+    """For every method another user's model and a malformed id get the same response as an unknown one."""
     job_id = stack.completed_job(alice)
     model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
     etag = f'"{model["sha256"]}"'
@@ -124,7 +124,7 @@ def test_foreign_and_malformed_models_are_absent_ones(
 
 
 def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, alice: Client, bob: Client) -> None:
-    """When nobody can be asked, both are the same 502: a failure, and never a yes."""
+    """While the converter cannot be asked, both get the same 502."""
     job_id = stack.upload(alice)
     stack.restart_gateway()
     stack.sandbox.stop(CONVERTER)
@@ -143,7 +143,7 @@ def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, 
 
 
 def test_lists_show_the_callers_own(stack: Stack, alice: Client, bob: Client) -> None:
-    """History, library and /active of one user hold nothing of another's."""
+    """History, library and /active of one user contain nothing of another's."""
     job_id = stack.completed_job(alice)
     model_id = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"]
     running = stack.upload(alice)
@@ -154,7 +154,7 @@ def test_lists_show_the_callers_own(stack: Stack, alice: Client, bob: Client) ->
 
 
 def test_owner_that_the_converter_names_decides(stack: Stack, alice: Client, bob: Client) -> None:
-    """When the converter says that a job is another's, what was remembered counts no more."""
+    """When the converter names another owner, the cached owner no longer counts."""
     job_id = stack.upload(alice)
     assert alice.get(f"/api/conversion/{job_id}").status_code == 200
     stack.restart_gateway()
@@ -182,7 +182,7 @@ def refused(answer: requests.Response) -> tuple[int, object]:
 def test_job_that_the_converter_lists_for_somebody_else_stays_its_owners(
     stack: Stack, alice: Client, bob: Client, has_pending_upload: bool
 ) -> None:
-    """The ledger has it as alice's: bob is neither shown it, nor given it, nor kept from uploading by it."""
+    """The ledger has it as alice's: bob does not see it, and it does not block his uploads."""
     job_id = stack.upload(alice)
     if has_pending_upload:
         stack.sandbox.fault(CONVERTER, call="create_job", status=503, times=1)
@@ -219,7 +219,7 @@ def test_conflict_with_somebody_elses_job_shows_nothing_of_it(stack: Stack, alic
 def test_upload_that_is_answered_with_somebody_elses_job_does_not_get_it(
     stack: Stack, alice: Client, bob: Client
 ) -> None:
-    """201 with an id that the ledger has as alice's: what came of bob's upload is unknown, and the job stays hers."""
+    """201 with the id of alice's job: the outcome of bob's upload is unknown, and the job stays hers."""
     job_id = stack.upload(alice)
     stack.sandbox.fault(CONVERTER, call="create_job", status=201, body_json=unnamed(job_id))
 

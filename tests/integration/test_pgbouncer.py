@@ -1,4 +1,4 @@
-"""The database code behind a PgBouncer in transaction mode, where each transaction may get another session."""
+"""The database code works behind PgBouncer in transaction mode, where each transaction may get another session."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def url(postgresql_url: str, tmp_path: Path) -> Iterator[str]:
-    """A migrated database, through a PgBouncer that has two server connections for all of its clients."""
+    """A migrated database behind a PgBouncer that has two server connections for all clients."""
     with pgbouncer(postgresql_url, tmp_path / "pgbouncer.log", server_connections=2) as through:
         migrate(through)
         yield through
@@ -41,10 +41,10 @@ def databases(url: str) -> Iterator[list[Database]]:
         yield both
 
 
-def test_many_clients_do_everything_that_requests_do(databases: list[Database]) -> None:
-    """Each statement runs often enough to be prepared, if anybody prepared statements.
+def test_many_clients_run_every_statement_of_the_requests(databases: list[Database]) -> None:
+    """Each statement runs often enough for the driver to prepare it, if it did.
 
-    Renewals come one after the other, because the driver counts again after a transaction that only reads.
+    Renewals run one after the other, because the driver starts counting again after a read-only transaction.
     """
 
     def work(number: int) -> bool:
@@ -71,7 +71,7 @@ def test_many_clients_do_everything_that_requests_do(databases: list[Database]) 
 
 
 def test_a_transaction_leaves_the_session_to_the_next_as_it_found_it(databases: list[Database]) -> None:
-    """What is set for one transaction must not reach a stranger's, who gets the same session of the server."""
+    """Settings of one transaction must not reach another client that gets the same server session."""
     names = ("lock_timeout", "statement_timeout", "TimeZone", "default_transaction_read_only")
 
     def shown(connection: sa.Connection) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_a_transaction_leaves_the_session_to_the_next_as_it_found_it(databases: 
 
 
 def test_limits_hold_behind_a_pooler(url: str) -> None:
-    """A writer that waits for another's lock gives up by the limit of its own transaction."""
+    """A writer that waits for a lock gives up at the limit of its own transaction."""
     one, two = Database(url), Database(url, busy_timeout_seconds=0.05)
     later = datetime(2030, 1, 1, tzinfo=UTC)
     row = {"name": "a", "holder": "h", "expires_at": later}

@@ -1,4 +1,4 @@
-"""The walk-through of the README, executed as it stands there."""
+"""Run the walk-through of the README."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _WALK_THROUGH = re.compile(r"<!-- walk-through -->\s*\n```sh\n(.*?)\n```", re.DO
 
 @pytest.fixture(scope="module")
 def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A sandbox whose jobs end by themselves, as they do for a reader."""
+    """A sandbox whose jobs end by themselves, as they do for readers."""
     with Stack(tmp_path_factory.mktemp("quick"), job_seconds=1) as stack:
         yield stack
 
@@ -38,7 +38,7 @@ def walk_through() -> str:
 
 
 def walk(stack: Stack, folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run the script as if it were pasted into a shell: what fails does not end that."""
+    """Run the script as if it were pasted into a shell: a failure does not end the shell."""
     run = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
@@ -56,7 +56,7 @@ def walk(stack: Stack, folder: Path, script: str) -> subprocess.CompletedProcess
 
 @pytest.mark.timeout(60)
 def test_walk_through_of_the_readme_works(quick_stack: Stack, tmp_path: Path) -> None:
-    """Pasted into a shell it signs in, converts, keeps and downloads, and what it leaves is the right result."""
+    """Pasted into a shell it signs in, converts, promotes and downloads, and the file is the right result."""
     run = walk(quick_stack, tmp_path, walk_through())
 
     assert run.returncode == 0, run.stdout + run.stderr
@@ -75,7 +75,7 @@ def test_walk_through_of_the_readme_works(quick_stack: Stack, tmp_path: Path) ->
         pytest.param(("password=alice", "password=wrong"), '"code":"unauthenticated"', id="wrong password"),
     ],
 )
-def test_walk_through_ends_with_the_reason_if_something_is_refused(
+def test_walk_through_ends_with_the_reason_of_a_refusal(
     quick_stack: Stack, tmp_path: Path, change: tuple[str, str], text: str
 ) -> None:
     script = walk_through()

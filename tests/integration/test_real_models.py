@@ -1,4 +1,4 @@
-"""Models as users have them: the graphs of real networks, and one with weights."""
+"""Real models: the graphs of known networks, and one with weights."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from tests.support.stack import Stack
 NETWORKS = bundled_networks()
 
 
-def test_onnx_package_ships_networks() -> None:
-    """The tests below are about something."""
+def test_the_onnx_package_contains_networks() -> None:
+    """Otherwise the tests below would test nothing."""
     names = {path.stem for path in NETWORKS}
     assert {"light_resnet50", "light_densenet121", "light_squeezenet", "light_vgg19"} <= names
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem.removeprefix("light_"))
 def test_network_comes_back_converted(stack: Stack, alice: Client, path: Path) -> None:
-    """A valid graph arrives byte for byte, and the library has what the converter made of it."""
+    """A valid graph arrives byte for byte, and the library has the converter's result."""
     model = path.read_bytes()
     onnx.checker.check_model(onnx.load_from_string(model))
 
@@ -41,7 +41,7 @@ def large_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(120)
 def test_model_of_more_than_50_mb_comes_back_converted(stack: Stack, alice: Client, large_model: Path) -> None:
-    """A model with weights goes the whole way: upload, conversion, promotion, library."""
+    """A model with weights passes upload, conversion, promote and library."""
     size = large_model.stat().st_size
     assert size >= 50 * MEGABYTE
     with large_model.open("rb") as model:
@@ -58,8 +58,8 @@ def test_model_of_more_than_50_mb_comes_back_converted(stack: Stack, alice: Clie
     assert alice.delete(f"/api/models/{kept['id']}").status_code == 204
 
 
-def test_large_model_is_the_same_each_time(tmp_path: Path, large_model: Path) -> None:
-    """The script's model follows from its seed, so that a failure can be repeated."""
+def test_large_model_is_reproducible(tmp_path: Path, large_model: Path) -> None:
+    """The seed determines the script's model, so that a failure can be reproduced."""
     again, other = write_large_model(tmp_path / "again.onnx"), tmp_path / "other.onnx"
     assert again.read_bytes() == large_model.read_bytes()
     assert (

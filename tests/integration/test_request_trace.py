@@ -1,4 +1,4 @@
-"""One request's id and trace: from the client through our lines to every upstream, and not into the next one."""
+"""The request id and the trace go from the client to our log and to every upstream, and not into the next request."""
 
 import json
 import re
@@ -19,8 +19,8 @@ def lines_since(stack: Stack, size: int) -> list[dict[str, Any]]:
         return [json.loads(line) for line in log]
 
 
-def test_id_and_trace_go_through_to_every_upstream_and_every_line(stack: Stack) -> None:
-    """A download asks MC and the converter: both are told, and so is whoever reads the log."""
+def test_id_and_trace_reach_every_upstream_and_every_log_line(stack: Stack) -> None:
+    """A download calls MC and the converter: both get the ids, and so does the log."""
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice)
     stack.wait_for_status(alice, job_id, "completed")
@@ -52,7 +52,7 @@ def test_id_and_trace_go_through_to_every_upstream_and_every_line(stack: Stack) 
     ],
 )
 def test_a_malformed_trace_is_neither_passed_on_nor_logged(stack: Stack, malformed: str) -> None:
-    """W3C Trace Context, section 3.2: what is invalid counts as absent."""
+    """W3C Trace Context, section 3.2: an invalid header is ignored."""
     alice = stack.signed_in("alice")
     size = stack.log_path.stat().st_size
 
@@ -64,7 +64,7 @@ def test_a_malformed_trace_is_neither_passed_on_nor_logged(stack: Stack, malform
 
 
 def test_a_thread_that_served_one_request_shows_nothing_of_it_in_the_next(stack: Stack) -> None:
-    """On one kept connection: a request with everything, a probe, a stranger's; each has its own lines only."""
+    """On one keep-alive connection: a full request, a probe, another user's; each has only its own lines."""
     alice = stack.signed_in("alice")
     size = stack.log_path.stat().st_size
     with stack.connect() as connection:
@@ -81,8 +81,8 @@ def test_a_thread_that_served_one_request_shows_nothing_of_it_in_the_next(stack:
     assert len({line["request_id"] for line in strangers}) == 40
 
 
-def test_one_line_says_all_there_is_to_say_of_an_upload(stack: Stack) -> None:
-    """Route, status, code, duration, bytes and a hash of the user; the bytes are those that were read."""
+def test_one_log_line_describes_an_upload(stack: Stack) -> None:
+    """Route, status, code, duration, a hash of the user, and the bytes that were read."""
     alice = stack.signed_in("alice")
     size = stack.log_path.stat().st_size
     stack.upload(alice, b"m" * 70_000)

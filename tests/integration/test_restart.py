@@ -1,4 +1,4 @@
-"""What is known survives: restarts, crashes, and even the loss of the database."""
+"""Jobs survive restarts, crashes, and even the loss of the database."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.mark.parametrize("empty_database", [False, True], ids=["own database", "empty database"])
 @pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
 def test_running_job_is_known_after_a_restart(stack: Stack, alice: Client, kill: bool, empty_database: bool) -> None:
-    """/active rebuilds what was lost from the converter's list, and polling goes on to the end."""
+    """/active rebuilds the lost rows from the converter's list, and polls work until the job has ended."""
     job_id = stack.upload(alice)
 
     stack.restart_gateway(kill=kill, empty_database=empty_database)
@@ -26,7 +26,7 @@ def test_running_job_is_known_after_a_restart(stack: Stack, alice: Client, kill:
 
 
 def test_poll_alone_rebuilds_a_running_job(stack: Stack, alice: Client, bob: Client) -> None:
-    """With an empty database a poll finds its running job without /active, and nobody else's."""
+    """With an empty database a poll finds the caller's running job without /active, and no other user's."""
     job_id = stack.upload(alice)
 
     stack.restart_gateway(empty_database=True)
@@ -37,7 +37,7 @@ def test_poll_alone_rebuilds_a_running_job(stack: Stack, alice: Client, bob: Cli
 
 
 def test_completed_job_and_its_model_are_their_owners_after_a_crash(stack: Stack, alice: Client, bob: Client) -> None:
-    """After SIGKILL the owner still gets job, history, model and download, and others still get 404."""
+    """After SIGKILL the owner still gets job, history, model and download; other users still get 404."""
     job_id = stack.completed_job(alice, b"kept over a crash")
     model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
 
@@ -52,7 +52,7 @@ def test_completed_job_and_its_model_are_their_owners_after_a_crash(stack: Stack
 
 
 def test_upload_that_a_crash_cut_off_is_forgotten(stack: Stack, alice: Client) -> None:
-    """SIGKILL in the middle of an upload leaves no whole body at the converter, and no job."""
+    """SIGKILL during an upload leaves no complete body at the converter, and no job."""
     with stack.connect() as connection:
         headers = {"Cookie": alice.cookie_header, "Content-Type": "multipart/form-data; boundary=b"}
         connection.send_head("POST", "/api/conversion/init", {**headers, "Content-Length": "1000000"})

@@ -1,4 +1,4 @@
-"""Service tokens that MC revokes before their end are fetched again, and cost nobody a job."""
+"""Service tokens that MC revokes before they expire are fetched again, and no job is lost."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def stack(module_stack: Stack) -> Stack:
 
 
 def cache_all_tokens(stack: Stack) -> str:
-    """Use each scope once; returns a completed job of alice's that nobody has promoted."""
+    """Use each scope once. Return a completed job of alice's that was not promoted."""
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice)
     assert alice.get(f"/api/conversion/{job_id}/download").status_code == 302
@@ -35,13 +35,13 @@ def cache_all_tokens(stack: Stack) -> str:
 
 
 def ask(client: Client, method: str, path: str) -> requests.Response:
-    """Make a request; to init it carries a model."""
+    """Send a request, with a model if it is an upload."""
     body = model_upload()
     return client.request(method, path, **({"data": body, "headers": body.headers} if path.endswith("/init") else {}))
 
 
 def rotate_keys(stack: Stack) -> None:
-    """Restart the services with another signing key: no token of the time before is accepted."""
+    """Restart the services with another signing key, so that no earlier token is accepted."""
     for service in SERVICES:
         stack.sandbox.stop(service)
     (stack.sandbox.data / "signing-key.json").unlink()
@@ -73,10 +73,10 @@ def test_after_mc_has_changed_its_keys_everything_goes_on(stack: Stack, method: 
     ],
 )
 @pytest.mark.parametrize("refusal", [401, 403])
-def test_a_cached_token_that_one_call_alone_refuses_is_no_misconfiguration(
+def test_a_cached_token_that_only_one_call_refuses_is_not_a_misconfiguration(
     stack: Stack, service: str, call: str, method: str, path: str, status: int, refusal: int
 ) -> None:
-    """What cannot be sent again is answered so that the same request works a moment later."""
+    """If the request cannot be sent again, the response tells the client that a retry will work."""
     alice, job_id = stack.signed_in("alice"), cache_all_tokens(stack)
     stack.sandbox.fault(service, call=call, status=refusal, times=1)
     refused = ask(alice, method, path.format(job_id))

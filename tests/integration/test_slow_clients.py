@@ -1,4 +1,4 @@
-"""Clients that stall and drip within a body: what they hold up, and for how long. Their hundreds: tests/wire."""
+"""Clients that stall or are slow within a body block others for a limited time. Hundreds of them: tests/wire."""
 
 import select
 import time
@@ -19,8 +19,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
 
 
-def test_chunked_upload_that_drips_is_ended_and_gives_back_what_it_held(stack: Stack) -> None:
-    """A byte now and then is never late for any single read, so the rate must end it."""
+def test_chunked_upload_that_is_too_slow_is_ended_and_releases_its_slot_and_lease(stack: Stack) -> None:
+    """A byte now and then never exceeds the time limit of a read, so the minimum rate must end the upload."""
     client = stack.signed_in("alice")
     body = model_upload(b"x" * 200_000)
     data = body.as_bytes()
@@ -39,8 +39,8 @@ def test_chunked_upload_that_drips_is_ended_and_gives_back_what_it_held(stack: S
     assert stack.upload(client)
 
 
-def test_small_body_that_never_comes_is_given_up(stack: Stack) -> None:
-    """Only uploads have limits of their own; what else is announced and not sent must not hold a thread for ever."""
+def test_small_body_that_never_arrives_times_out(stack: Stack) -> None:
+    """A small body that is announced and not sent must not occupy a thread for ever."""
     client = stack.signed_in("alice")
     head = {
         "Cookie": client.cookie_header,

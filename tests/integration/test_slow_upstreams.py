@@ -1,4 +1,4 @@
-"""A call that an upstream answers slowly, but in time, costs nobody else anything."""
+"""A slow call to an upstream delays no other user."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -32,10 +32,10 @@ def stack(module_stack: Stack) -> Stack:
         pytest.param(MEMBER_CENTER, "download_tokens", "/api/conversion/{}/download", 302, id="download_tokens"),
     ],
 )
-def test_polls_of_others_go_on_while_ten_callers_wait_for_a_slow_upstream(
+def test_polls_of_others_are_answered_while_ten_callers_wait_for_a_slow_upstream(
     stack: Stack, service: str, call: str, path: str, status: int
 ) -> None:
-    """Ten callers wait five seconds for one kind of call; another user who polls meanwhile gets each answer."""
+    """While ten callers wait five seconds for one kind of call, another user's polls are answered."""
     alice, bob = stack.signed_in("alice"), stack.signed_in("bob")
     polled, finished = stack.upload(bob), stack.completed_job(alice)
     assert alice.get(path.format(finished)).status_code == status

@@ -1,4 +1,4 @@
-"""Bytes pass through the gateway: a body larger than all that it may keep arrives whole."""
+"""Bytes pass through the gateway: a body larger than its memory and disk limits arrives complete."""
 
 from collections.abc import Iterator
 
@@ -33,8 +33,8 @@ def stack(small_stack: Stack) -> Stack:
 
 
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
-def test_upload_of_300_mb_passes_a_gateway_that_could_not_keep_it(stack: Stack, alice: Client, framing: str) -> None:
-    """With files limited to 4 MiB and addresses to less than the body, it arrives whole, and memory stays flat."""
+def test_upload_of_300_mb_passes_a_gateway_that_could_not_hold_it(stack: Stack, alice: Client, framing: str) -> None:
+    """With files limited to 4 MiB and memory to less than the body, it arrives complete, and memory use stays flat."""
     stack.completed_job(alice)
     peaks_before = {pid: memory_peaks(pid)["VmHWM"] for pid in stack.worker_pids()}
     model = LazyBytes(UPLOAD_BYTES, seed=3)
@@ -57,8 +57,8 @@ def test_upload_of_300_mb_passes_a_gateway_that_could_not_keep_it(stack: Stack, 
     assert list((stack.directory / "tmp").iterdir()) == []
 
 
-def test_limits_are_the_workers_own(stack: Stack) -> None:
-    """The limits of this file's other test really hold where the uploads are handled."""
+def test_the_limits_of_this_file_hold_in_the_workers(stack: Stack) -> None:
+    """The limits of this file's other test apply to the workers that handle uploads."""
     with stack.connect() as connection:
         assert connection.send_head("GET", "/healthz").answer().status == 200
         worker = stack.worker_of(connection)

@@ -1,4 +1,4 @@
-"""A second gateway for uploads alone, as docs/deployment.md has it: nginx divides, and neither notices."""
+"""A second gateway for uploads only, as in docs/deployment.md: nginx distributes the requests."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from tests.support.stack import Stack
 
 @pytest.fixture
 def apart(tmp_path: Path) -> Iterator[tuple[Stack, Path]]:
-    """The two behind nginx, and the log of the one that takes uploads."""
+    """The two gateways behind nginx, and the log of the one for uploads."""
     port, log = free_port(), tmp_path / "uploads.log"
     with Stack(tmp_path / "stack", nginx={"uploads_port": port}) as stack:
         command = [
@@ -36,8 +36,8 @@ def apart(tmp_path: Path) -> Iterator[tuple[Stack, Path]]:
             uploads.stop(seconds=45)
 
 
-def test_one_takes_uploads_and_the_other_all_the_rest(apart: tuple[Stack, Path]) -> None:
-    """What the one has started the other knows: the job, its owner, its result, and that it is running."""
+def test_one_gateway_gets_the_uploads_and_the_other_all_else(apart: tuple[Stack, Path]) -> None:
+    """Each knows the jobs of the other: owner, state and result."""
     stack, log = apart
     alice, bob = stack.signed_in("alice"), stack.signed_in("bob")
     job_id = stack.upload(alice, b"a model" * 1_000)
@@ -65,6 +65,6 @@ def _is_healthy(port: int) -> bool:
 
 
 def _routes(log: Path) -> set[str]:
-    """The routes that requests in a gateway's log were for."""
+    """Return the routes of the requests in a gateway's log."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
     return {line["route"] for line in lines if line.get("event") == "request"}

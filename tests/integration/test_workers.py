@@ -1,4 +1,4 @@
-"""The processes: two workers really serve, and a server that is told to end does."""
+"""Two workers serve, a killed one is replaced, and SIGTERM ends the server."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from tests.support.stack import Stack
 
 
 def test_both_workers_serve_the_same_session_and_jobs(stack: Stack) -> None:
-    """Whichever of the two processes a connection reaches, it knows who asks and which job runs."""
+    """Each of the two processes knows the session and the running job."""
     alice = stack.signed_in("alice")
     job_id = stack.upload(alice)
     connections = stack.connect_to_all_workers()
@@ -28,7 +28,7 @@ def test_both_workers_serve_the_same_session_and_jobs(stack: Stack) -> None:
 
 
 def test_killed_worker_is_replaced(stack: Stack) -> None:
-    """After SIGKILL of one worker the other serves on, and soon there are two again."""
+    """After SIGKILL of one worker the other continues, and soon there are two again."""
     victim, survivor = stack.worker_pids()
     os.kill(victim, signal.SIGKILL)
 
@@ -42,8 +42,8 @@ def test_killed_worker_is_replaced(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_gateway_ends_soon_when_told_to(stack: Stack) -> None:
-    """SIGTERM ends master and workers with code 0, within seconds when nothing is under way."""
+def test_gateway_ends_within_seconds_after_sigterm(stack: Stack) -> None:
+    """SIGTERM ends master and workers with code 0, within seconds if no request is in progress."""
     workers = stack.worker_pids()
     started = time.monotonic()
 

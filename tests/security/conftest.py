@@ -1,4 +1,4 @@
-"""A gateway as it is deployed, behind nginx and https, and the two ways to it: through nginx, and around it."""
+"""A gateway as deployed, behind nginx and https, and two ways to reach it: through nginx, and directly."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ WAYS = ["through nginx", "around nginx"]
 
 
 class Door:
-    """One way to the gateway, for requests that no decent client makes."""
+    """One way to reach the gateway, for requests that no ordinary client sends."""
 
     def __init__(self, stack: Stack, way: str) -> None:
         assert stack.nginx is not None
@@ -25,7 +25,7 @@ class Door:
         return RawConnection(self._url)
 
     def ask(self, method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> RawAnswer:
-        """One request as it is given, on a connection of its own; Host is ours unless one is given."""
+        """Send one raw request on its own connection; the Host is ours unless one is given."""
         given = list(headers)
         if not any(name.lower() == "host" for name, _ in given):
             given.insert(0, ("Host", self.host))
@@ -35,9 +35,9 @@ class Door:
             return connection.send_head(method, path, given).send(body).answer(method)
 
     def talk(self, data: bytes) -> bytes:
-        """Everything that comes back for these bytes, until the other side has ended the connection.
+        """Send these bytes and return all that arrives until the server closes the connection.
 
-        The last request among them has to ask for that end: a side closed by us would be taken for our going away.
+        The last request must ask for the close: a connection that we close would look like a client that has left.
         """
         received = b""
         with self.connect() as connection:

@@ -1,4 +1,4 @@
-"""Every answer has the security headers, each once, whoever makes it; and nginx's own are worth reading."""
+"""Every response has each security header once, also those of nginx and gunicorn, and is a readable problem."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ MEMBERS = {"type", "title", "status", "detail", "code", "i18n_key", "retryable",
 
 
 class TLSDoor(Door):
-    """The way that browsers take."""
+    """The way that browsers use."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack, WAYS[0])
@@ -91,7 +91,7 @@ def test_every_answer_has_each_security_header_once(any_door: Door, name: str) -
 
 
 def test_what_gunicorn_refuses_is_a_problem_that_repeats_nothing_of_the_request(stack: Stack) -> None:
-    """Its own page would show what was sent."""
+    """gunicorn's own page would repeat the request."""
     around = Door(stack, WAYS[1])
     for name, status in (("a header that is too long", 431), ("an address that is too long", 414), ("two hosts", 400)):
         method, path, headers, _ = ANSWERS[name]
@@ -106,7 +106,7 @@ def test_what_gunicorn_refuses_is_a_problem_that_repeats_nothing_of_the_request(
 
 
 def test_a_malformed_small_body_is_the_senders_mistake(stack: Stack, alice: Client) -> None:
-    """Whatever is wrong with its chunks or trailers: 400, and no crash of ours."""
+    """For every fault in chunks or trailers the response is 400, and the gateway does not crash."""
     around = Door(stack, WAYS[1])
     for body in (
         b"x\r\n",
@@ -128,7 +128,7 @@ def test_a_malformed_small_body_is_the_senders_mistake(stack: Stack, alice: Clie
 
 
 def test_no_head_that_nginx_passes_on_is_too_large_for_gunicorn(stack: Stack) -> None:
-    """Around the size where nginx begins to refuse, it is always nginx that does."""
+    """For sizes around nginx's limit, it is always nginx that refuses."""
     through = Door(stack, WAYS[0])
     answers = [through.ask("GET", "/healthz", ("X", "y" * length)).status for length in range(8_180, 8_194)]
     lines = [through.ask("GET", "/healthz?" + "y" * length).status for length in range(8_160, 8_184)]
@@ -142,7 +142,7 @@ def test_no_head_that_nginx_passes_on_is_too_large_for_gunicorn(stack: Stack) ->
 
 @dataclass
 class Upstream:
-    """Stands where the gateway does: answers 502 as the gateway would, and remembers what arrived."""
+    """Takes the gateway's place: responds with 502 like the gateway, and records requests."""
 
     port: int
     requests: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
@@ -208,7 +208,7 @@ def get(url: str, path: str, **headers: str) -> requests.Response:
 def test_without_a_gateway_nginx_answers_with_a_problem_in_the_readers_language(
     lonely: Nginx, accepts: str, language: str, title: str
 ) -> None:
-    """502, when to come back, an id that is in nginx's log, and nothing that a cache may keep."""
+    """502 with Retry-After, an id that is in nginx's log, and no-store."""
     answer = get(lonely.url, "/api/me", **{"Accept-Language": accepts})
 
     document = json.loads(answer.content)
@@ -224,7 +224,7 @@ def test_without_a_gateway_nginx_answers_with_a_problem_in_the_readers_language(
     wait_until(lambda: document["request_id"] in lonely.access_log.read_text(encoding="utf-8"), "the line is there")
 
 
-def test_an_upload_without_a_gateway_gets_the_same(lonely: Nginx) -> None:
+def test_an_upload_without_a_gateway_gets_the_same_problem(lonely: Nginx) -> None:
     with RawConnection(lonely.url) as connection:
         answer = connection.send_head("POST", "/api/conversion/init", {"Content-Length": "2"}).send(b"ab").answer()
     assert (answer.status, answer.json()["code"]) == (502, "gateway_unavailable")
@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_nginx_refuses_is_a_problem_in_the_catalogues_words(lonely: Nginx, name: str, language: str) -> None:
-    """Its own page is for nobody: no script reads it, and no reader of Chinese."""
+    """Neither scripts nor readers of Chinese can use nginx's own page."""
     sent, status, code = REFUSED[name]
     answer = ask_raw(lonely.port, sent.replace("{language}", language))
     document, entry = answer.json(), catalogue()[code]
@@ -301,7 +301,7 @@ def test_plain_http_where_tls_is_spoken_is_a_problem_too(lonely: Nginx) -> None:
 
 
 def test_an_answer_of_the_gateways_passes_unchanged(nginx: Nginx) -> None:
-    """A 502 of its own is no 502 of nginx's: nothing is added, doubled or replaced."""
+    """A 502 of the gateway is not one of nginx: nothing is added, repeated or replaced."""
     answer = get(nginx.url, "/api/me")
 
     assert (answer.status_code, answer.json()) == (502, {"code": "converter_unavailable"})
@@ -314,7 +314,7 @@ def test_an_answer_of_the_gateways_passes_unchanged(nginx: Nginx) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost:1", "evil.example\\", "localhost@evil.example"])
 def test_the_way_to_tls_leads_to_our_own_name(lonely: Nginx, host: str) -> None:
-    """Whatever Host or address was sent: a cache between could keep the redirect for others."""
+    """For any Host or address: a cache in between could store the redirect for others."""
     answers = [
         ask_raw(lonely.redirect_port, f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
         for target in ("/a?b=c", "http://evil.example/a?b=c", "//evil.example/a")
@@ -332,7 +332,7 @@ def ask_raw(port: int, head: str) -> RawAnswer:
 
 
 def test_the_gateway_hears_of_the_way_from_nginx_alone(nginx: Nginx, upstream: Upstream) -> None:
-    """Each forwarding header is there once, with nginx's own word, or not at all."""
+    """Each forwarding header arrives once, with nginx's value, or not at all."""
     given = {
         "X-Forwarded-For": "203.0.113.7",
         "X-Forwarded-Proto": "ftp",
@@ -365,7 +365,7 @@ def test_the_gateway_hears_of_the_way_from_nginx_alone(nginx: Nginx, upstream: U
 
 @pytest.mark.parametrize("name", ["metrics", "readyz"])
 def test_no_spelling_of_a_closed_path_passes(nginx: Nginx, upstream: Upstream, name: str) -> None:
-    """What nginx lets through is another path for the gateway, too, by any decoding of it."""
+    """A path that nginx lets through is another path for the gateway too, by any decoding."""
     first = f"%{ord(name[0]):02x}{name[1:]}"
     spellings = [f"/{name}", f"/{name}?x", f"/{name}#x", f"//{name}", f"/./{name}", f"/x/../{name}", f"/{first}"]
     spellings += [f"/%2e/{name}", f"/x/%2e%2e/{name}", f"/x/..%2f{name}", f"/{name}/", f"/{name}%20"]
@@ -394,7 +394,7 @@ def test_no_spelling_of_a_closed_path_passes(nginx: Nginx, upstream: Upstream, n
     ],
 )
 def test_tls_is_authenticated_encryption_only(lonely: Nginx, cipher: str, is_taken: bool) -> None:
-    """TLS 1.2 with CBC, which nginx would take by itself, is refused."""
+    """TLS 1.2 with CBC, which nginx accepts by default, is refused."""
     context = ssl.create_default_context(cafile=lonely.certificate)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(cipher)

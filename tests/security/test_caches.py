@@ -1,4 +1,4 @@
-"""What a cache between us and browsers may keep, and whom it may show it to."""
+"""What a cache between the gateway and browsers may store, and for whom."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 def test_nothing_of_a_person_may_be_kept_by_a_shared_cache(
     edge: Edge, method: str, path: str, user_id: str | None
 ) -> None:
-    """Neither the answer nor its refusal: `no-store` or `private`, and told apart by cookie."""
+    """Responses and refusals have `no-store` or `private`, and vary by cookie."""
     answer = edge.client(user_id).open(path, method=method)
 
     assert {"no-store", "private"} & set(str(answer.cache_control).split(", ")), str(answer.cache_control)
@@ -54,7 +54,7 @@ def test_nothing_of_a_person_may_be_kept_by_a_shared_cache(
 
 @pytest.mark.parametrize("path", LIKE_FILES)
 def test_an_address_that_looks_like_a_file_shows_nothing_of_a_person(edge: Edge, path: str) -> None:
-    """Cache deception: whoever is lured to `/api/me/photo.css` finds nothing there that a cache could keep."""
+    """Cache deception: `/api/me/photo.css` returns nothing that a cache could store."""
     answer = edge.client().get(path)
 
     assert answer.status_code == 404
@@ -63,7 +63,7 @@ def test_an_address_that_looks_like_a_file_shows_nothing_of_a_person(edge: Edge,
 
 
 def test_what_all_may_keep_is_the_same_for_all(edge: Edge) -> None:
-    """Public answers do not depend on who asks, set no cookie, and take none from a cookie."""
+    """Public responses do not depend on the caller or on cookies, and set none."""
     page = edge.client(None).get("/").get_data(as_text=True)
     script = next(part for part in page.split('"') if part.startswith("/console/") and part.endswith(".css"))
     for path in ("/console/errors.json", script):
@@ -79,7 +79,7 @@ def test_what_all_may_keep_is_the_same_for_all(edge: Edge) -> None:
 def test_answers_are_told_apart_by_origin_also_where_none_was_sent(
     edge: Edge, method: str, path: str, origin: str | None
 ) -> None:
-    """Otherwise a cache could give one site what was allowed to another."""
+    """Otherwise a cache could give one site a response for another."""
     answer = edge.client().open(path, method=method, headers={} if origin is None else {"Origin": origin})
 
     assert "Origin" in answer.vary
@@ -88,7 +88,7 @@ def test_answers_are_told_apart_by_origin_also_where_none_was_sent(
 
 
 def test_a_poll_that_has_not_changed_is_told_apart_too(edge: Edge) -> None:
-    """304 replaces headers of what is kept (RFC 9111, section 4.3.4), so it has to have the same."""
+    """A 304 replaces headers of the stored response (RFC 9111, section 4.3.4), so it needs the same."""
     client = edge.client()
     first = client.get("/api/conversion/job-1", headers={"Origin": FRONTEND})
 
@@ -110,7 +110,7 @@ def test_a_preflight_of_another_site_is_granted_nothing(edge: Edge) -> None:
 
 @pytest.mark.parametrize("metadata", [{"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "cross-site"}, {}])
 def test_an_allowed_frontend_still_cannot_read_a_download_address(edge: Edge, metadata: dict[str, str]) -> None:
-    """CORS lets its scripts call the API; the token is for navigations, also in browsers without Fetch Metadata."""
+    """CORS lets its scripts call the API, but only navigations get a token, also in browsers without Fetch Metadata."""
     edge.conversions.calls.clear()
     headers = {"Origin": FRONTEND, **metadata}
 

@@ -1,4 +1,4 @@
-"""What nginx compresses: what is the same for everybody or shows nobody's words, and nothing else (BREACH)."""
+"""nginx compresses only responses that are the same for everyone or repeat nothing of a request (BREACH)."""
 
 import gzip
 
@@ -22,8 +22,8 @@ CHOSEN = "gu3ssed-w0rds"
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_what_anybody_may_read_travels_compressed(stack: Stack, path: str) -> None:
-    """Less than half of the bytes, and the same content; a copy that is still good is not sent again."""
+def test_public_responses_are_compressed(stack: Stack, path: str) -> None:
+    """Less than half of the bytes, with the same content; a current copy is not sent again."""
     client = stack.client()
     plain = client.get(path, headers={"Accept-Encoding": "identity"})
     answer = client.get(path, headers={"Accept-Encoding": "gzip"}, stream=True)
@@ -39,13 +39,13 @@ def test_what_anybody_may_read_travels_compressed(stack: Stack, path: str) -> No
 
 
 @pytest.mark.parametrize("path", OF_A_PERSON)
-def test_what_is_somebodys_own_is_not_compressed(alice: Client, path: str) -> None:
+def test_personal_responses_are_not_compressed(alice: Client, path: str) -> None:
     answer = alice.get(path, headers={"Accept-Encoding": "gzip, br, deflate, zstd"})
     assert "Content-Encoding" not in answer.headers
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_what_is_compressed_shows_nothing_that_a_request_says(alice: Client, path: str) -> None:
+def test_compressed_responses_repeat_nothing_of_the_request(alice: Client, path: str) -> None:
     answer = alice.get(
         f"{path}?lang={CHOSEN}&next={CHOSEN}&{CHOSEN}",
         headers={"User-Agent": CHOSEN, "Referer": f"https://x.example/{CHOSEN}", "Accept-Language": CHOSEN},

@@ -1,6 +1,6 @@
-"""What a request costs grows no faster than its size, and stays small for everything that nginx lets through.
+"""The cost of a request grows no faster than its size, and is small for every request that nginx lets through.
 
-Costs are CPU time of this thread, so that what else the machine does counts little; each is the least of several
+Costs are CPU time of this thread, so that other load counts little; each is the least of several
 measurements, as a machine of usual speed would need it. Requests are made as WSGI environments, beforehand.
 """
 
@@ -44,7 +44,7 @@ def slowness() -> float:
 
 
 def cost_of(act: Callable[[], object], *, tries: int = 5) -> float:
-    """The CPU seconds of an act: the least of several, or the first that is negligible."""
+    """Return the CPU seconds of a call: the least of several, or the first that is negligible."""
     least = float("inf")
     for _ in range(tries):
         least = min(least, cpu_seconds_of(act) / slowness())
@@ -64,7 +64,7 @@ def assert_cheap(make: Callable[[int], Callable[[], object]], size: int, what: o
 
 
 def filled(prefix: str, unit: str, suffix: str) -> Callable[[int], str]:
-    """A text of the wanted size: a unit that is repeated between two ends."""
+    """Return a text of this size: a unit that is repeated between two ends."""
 
     def fill(size: int) -> str:
         left = size - len(prefix) - len(suffix)
@@ -93,7 +93,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 def prepared(edge: Edge, asked: Request) -> Callable[[], str]:
-    """The act of answering a request; it returns the status."""
+    """Return a function that handles the request and returns the status."""
     environ = {
         "REQUEST_METHOD": asked.method,
         "SCRIPT_NAME": "",
@@ -280,7 +280,7 @@ PART_HEADERS = [
 
 
 def message_of(header: Callable[[int], str], size: int) -> bytes:
-    """A message of parts whose headers have nearly as much as they may."""
+    """Return a message of parts with headers close to their limit."""
     one = header(min(size, 7_000)).encode("latin-1" if "\xff" in header(100) else "utf-8")
     return b"".join(b"--b\r\n" + one + b"\r\n\r\n1\r\n" for _ in range(max(1, size // 7_000))) + b"--b--\r\n"
 
@@ -354,6 +354,6 @@ def test_a_content_type_costs_in_proportion_to_its_length() -> None:
         assert cost_of(lambda read=read: read(16_000)) < NEGLIGIBLE_SECONDS  # type: ignore[misc]
 
 
-def test_limits_of_forms_are_what_these_tests_go_up_to() -> None:
+def test_these_tests_go_up_to_the_limits_of_forms() -> None:
     assert MAX_SMALL_BODY_BYTES == 64 * 1024
     assert MAX_FORM_BYTES <= 4.25 * 1024**2

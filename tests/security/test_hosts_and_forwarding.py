@@ -1,4 +1,4 @@
-"""What a request says about its own way here, around nginx and through it, decides nothing."""
+"""Headers about a request's route are ignored, with and without nginx."""
 
 from urllib.parse import parse_qs, urlsplit
 
@@ -49,7 +49,7 @@ FORWARDING = [
     ],
 )
 def test_a_host_that_is_not_ours_is_refused(door: Door, alice: Client, headers: list[tuple[str, str]]) -> None:
-    """400 from whoever looks first, also for somebody who is signed in."""
+    """400 from nginx or from the gateway, also with a session."""
     given = [(name, value.replace("{ours}", door.host)) for name, value in headers]
 
     answer = door.ask("GET", "/api/me", *given, ("Cookie", alice.cookie_header))
@@ -60,13 +60,13 @@ def test_a_host_that_is_not_ours_is_refused(door: Door, alice: Client, headers: 
 
 
 def test_a_request_without_any_host_is_refused(door: Door) -> None:
-    """In HTTP/1.0 that is allowed, and still nobody is answered."""
+    """HTTP/1.0 allows it, but it is refused."""
     for head in (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"):
         assert door.talk(head).split(b" ", 2)[1] == b"400", head
 
 
 def test_an_address_in_the_request_line_does_not_replace_the_host(door: Door) -> None:
-    """Of `GET http://elsewhere/…` only the path counts (or nothing), and the Host that goes with it must be ours."""
+    """Of `GET http://elsewhere/…` at most the path counts, and the Host must be ours."""
     elsewhere = door.ask("GET", f"http://{EVIL}/auth/login", ("Host", door.host))
     ours = door.ask("GET", f"http://{door.host}/auth/login", ("Host", EVIL))
 
@@ -76,7 +76,7 @@ def test_an_address_in_the_request_line_does_not_replace_the_host(door: Door) ->
 
 @pytest.mark.parametrize("header", FORWARDING, ids=lambda header: header[0])
 def test_no_header_says_where_the_gateway_is(door: Door, alice: Client, header: tuple[str, str]) -> None:
-    """Alone, as a client would send it: the sign-in, a cookie's attributes and a path mean what they always do."""
+    """A single header changes neither the sign-in, nor a cookie's attributes, nor a path."""
     login = door.ask("GET", "/auth/login", header)
     me = door.ask("GET", "/api/me", header, ("Cookie", alice.cookie_header))
 
@@ -91,14 +91,14 @@ def test_no_header_says_where_the_gateway_is(door: Door, alice: Client, header: 
 
 
 def test_all_of_them_together_say_nothing_either(door: Door, alice: Client) -> None:
-    """Not even that they contradict one another, which gunicorn would refuse if it believed any."""
+    """Contradicting headers are ignored as well; gunicorn would refuse them if it trusted any."""
     answer = door.ask("GET", "/api/me", *FORWARDING, ("Cookie", alice.cookie_header))
 
     assert (answer.status, answer.json()["user_id"]) == (200, "u-alice-7f3a")
 
 
 def test_no_header_lends_somebody_an_identity(door: Door) -> None:
-    """Names under which proxies pass a user on are as good as any other: no session, no identity."""
+    """Headers in which proxies pass a user on are ignored: without a session there is no identity."""
     names = ("X-User-Id", "X-User", "X-Forwarded-User", "Remote-User", "REMOTE_USER", "X-Remote-User", "X-Auth-User")
     claims = [(name, "u-alice-7f3a") for name in names]
 
@@ -108,7 +108,7 @@ def test_no_header_lends_somebody_an_identity(door: Door) -> None:
 
 
 def test_a_redirect_after_signing_in_stays_here_whatever_was_forwarded(stack: Stack) -> None:
-    """A whole sign-in whose every request claims another host ends at our own origin."""
+    """A sign-in in which every request claims another host ends at our own origin."""
     client = stack.client()
     client.headers.update({"X-Forwarded-Host": EVIL, "X-Forwarded-Proto": "http", "Forwarded": f"host={EVIL}"})
 

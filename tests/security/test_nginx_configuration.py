@@ -34,14 +34,14 @@ def configuration() -> Block:
 
 @pytest.fixture
 def server(configuration: Block) -> Block:
-    """The server that speaks TLS."""
+    """The server for TLS."""
     [found] = [block for block in configuration.blocks("server") if block.blocks("location")]
     return found
 
 
 @pytest.fixture(scope="module")
 def gunicorn() -> dict[str, Any]:
-    """The settings of gunicorn.conf.py, as gunicorn would read them; in a process of its own, which it changes."""
+    """The settings of gunicorn.conf.py, read in a process of their own because reading them changes the process."""
     program = (
         "import json, runpy; found = runpy.run_path('gunicorn.conf.py');"
         "print(json.dumps({name: value for name, value in found.items() if name[0] != '_'}, default=str))"
@@ -59,7 +59,7 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 
 def location_of(server: Block, path: str) -> Block:
-    """The location that nginx chooses for a path: the exact one, else the first expression, else the prefix `/`."""
+    """Return the location that nginx chooses for a path: the exact one, else the first regex, else the prefix `/`."""
     locations = server.blocks("location")
     exact = [block for block in locations if block.arguments == ["=", path]]
     matching = [
@@ -70,13 +70,13 @@ def location_of(server: Block, path: str) -> Block:
 
 
 def setting(server: Block, path: str, name: str) -> list[str]:
-    """The arguments of a directive for a path: those of its location, else the server's."""
+    """Return the arguments of a directive for a path: those of its location, else the server's."""
     location = location_of(server, path)
     return location.one(name) if location.values(name) else server.one(name)
 
 
 def most(name: str) -> float:
-    """The largest value that a setting of the gateway may have."""
+    """Return the largest value that a setting of the gateway may have."""
     [limit] = [rule.le for rule in Settings.model_fields[name].metadata if isinstance(rule, Le)]
     return float(limit)  # type: ignore[arg-type]
 
@@ -99,7 +99,7 @@ def test_uploads_pass_as_they_come_and_only_the_gateway_counts_them(server: Bloc
 
 @pytest.mark.parametrize("path", ["/", "/api/conversion/check", PROMOTE, "/api/models/m"])
 def test_small_bodies_may_be_a_little_larger_than_the_gateway_takes(server: Block, path: str) -> None:
-    """So that it is the gateway which refuses what is just too large, and nginx which refuses what is far too large."""
+    """The gateway refuses bodies that are slightly too large, and nginx those that are far too large."""
     limit = size(setting(server, path, "client_max_body_size")[0])
     assert MAX_FORM_BYTES < limit < 2 * MAX_FORM_BYTES
 
@@ -115,7 +115,7 @@ def test_a_head_that_nginx_passes_on_is_one_that_gunicorn_takes(server: Block, g
 
 
 def test_every_location_has_every_limit_on_requests(configuration: Block, server: Block) -> None:
-    """A location with a limit of its own would lose the server's; a request over one is refused, and not held up."""
+    """A location with its own limit would lose the server's. A request over a limit is refused and not delayed."""
     limits = [*server.values("limit_req"), *server.values("limit_conn")]
     named = [words[0].removeprefix("zone=") for words in limits]
     zones = [*configuration.values("limit_req_zone"), *configuration.values("limit_conn_zone")]
@@ -129,14 +129,14 @@ def test_every_location_has_every_limit_on_requests(configuration: Block, server
 
 
 def test_a_user_meets_the_gateways_own_limit_before_nginxs(server: Block) -> None:
-    """It knows who asks, and says so."""
+    """The gateway knows the user and can say so."""
     at_once = {zone: int(number) for zone, number in server.values("limit_conn")}
     assert at_once["visiona_session_at_once"] >= 2 * MAX_REQUESTS_PER_USER
 
 
 @pytest.mark.parametrize("public_url", ["https://visiona.example.com", "http://localhost"])
 def test_a_session_is_told_by_the_end_of_its_cookie(configuration: Block, public_url: str) -> None:
-    """For each of the names that the cookie may have, and wherever it stands among others."""
+    """For each name of the cookie, and at any position among others."""
     app = Flask("minter")
     settings = load_settings(ENVIRON | {"VISIONA_PUBLIC_BASE_URL": public_url})
     configure_sessions(app, settings)
@@ -153,8 +153,8 @@ def test_a_session_is_told_by_the_end_of_its_cookie(configuration: Block, public
 # --- times
 
 
-def test_a_stalled_upload_is_the_gateways_to_end(server: Block) -> None:
-    """Whatever VISIONA_UPLOAD_IDLE_SECONDS is, nginx waits longer, for the client and for the gateway."""
+def test_the_gateway_ends_a_stalled_upload_before_nginx_does(server: Block) -> None:
+    """nginx waits longer than any value of VISIONA_UPLOAD_IDLE_SECONDS, for the client and for the gateway."""
     idle = most("upload_idle_seconds")
     assert seconds(setting(server, INIT, "client_body_timeout")[0]) > idle
     assert seconds(setting(server, INIT, "proxy_send_timeout")[0]) > idle
@@ -163,24 +163,24 @@ def test_a_stalled_upload_is_the_gateways_to_end(server: Block) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/auth/authorize", "/api/me", "/api/conversion/j", "/api/conversion/j/download"])
-def test_the_gateway_answers_for_itself_when_its_deadline_is_over(server: Block, path: str) -> None:
+def test_the_gateway_responds_to_its_own_deadline_before_nginx_does(server: Block, path: str) -> None:
     assert seconds(setting(server, path, "proxy_read_timeout")[0]) > default("request_deadline_seconds") + 15
 
 
 def test_promoting_may_take_as_long_as_the_largest_setting_of_the_deadline(server: Block) -> None:
-    """And as a result of 5 GiB takes at 1.5 MB/s."""
+    """Also as long as a result of 5 GiB takes at 1.5 MB/s."""
     waits = seconds(setting(server, PROMOTE, "proxy_read_timeout")[0])
     assert waits >= most("request_deadline_seconds")
     assert waits >= default("max_upload_bytes") / 1_500_000
 
 
 def test_nginx_closes_idle_connections_before_gunicorn_does(configuration: Block, gunicorn: dict[str, Any]) -> None:
-    """Otherwise a request could meet a connection that has just ended."""
+    """Otherwise nginx could send a request on a connection that gunicorn has just closed."""
     [kept] = [block for block in configuration.blocks("upstream") if block.values("keepalive")]
     assert seconds(kept.one("keepalive_timeout")[0]) < gunicorn["keepalive"]
 
 
-def test_what_cannot_be_repeated_is_never_sent_twice(server: Block) -> None:
+def test_nginx_never_retries_requests_that_cannot_be_repeated(server: Block) -> None:
     for path in (INIT, PROMOTE):
         assert setting(server, path, "proxy_next_upstream") == ["off"]
     assert set(server.one("proxy_next_upstream")) <= {"error", "off"}
@@ -197,7 +197,7 @@ def test_both_groups_of_connections_lead_to_where_gunicorn_listens(
 
 
 def test_forwarding_headers_are_nginxs_own_or_none(server: Block) -> None:
-    """Set, and never appended to what the client sent; a location that set one would lose all others."""
+    """They are set, never appended to the client's. A location that set one would lose all others."""
     given = dict(server.values("proxy_set_header"))
     assert given["Host"] == given["X-Forwarded-Host"] == "$http_host"
     assert given["X-Forwarded-For"] == given["X-Real-IP"] == "$remote_addr"
@@ -216,14 +216,14 @@ def test_the_gateways_own_port_is_for_this_machine_only(gunicorn: dict[str, Any]
     assert gunicorn["bind"].startswith("127.0.0.1:")
 
 
-def test_tls_is_of_this_decade(server: Block) -> None:
+def test_only_current_versions_of_tls_are_offered(server: Block) -> None:
     assert server.one("ssl_protocols") == ["TLSv1.2", "TLSv1.3"]
     assert server.one("ssl_session_tickets") == ["off"]
     assert server.one("ssl_ciphers") == ["ECDHE+AESGCM:ECDHE+CHACHA20"]
 
 
 def test_neither_server_tells_its_version_or_logs_queries(configuration: Block) -> None:
-    """An authorization code stands in a query while somebody signs in."""
+    """During a sign-in a query contains an authorization code."""
     for server in configuration.blocks("server"):
         assert server.one("server_tokens") == ["off"]
         assert server.one("access_log")[1] == "visiona"
@@ -235,8 +235,8 @@ def test_neither_server_tells_its_version_or_logs_queries(configuration: Block) 
 # --- headers and routes
 
 
-def test_nginxs_own_answers_have_the_gateways_headers(configuration: Block, server: Block) -> None:
-    """The same names and values, each only where the answer has none; no location takes them away."""
+def test_responses_made_by_nginx_have_the_gateways_headers(configuration: Block, server: Block) -> None:
+    """With the same names and values, each only if the response has none; no location removes them."""
     maps = {block.arguments[1]: block for block in configuration.blocks("map")}
     added = {words[0]: words for words in server.values("add_header")}
     for name, value in security_headers(is_https=True).items():
@@ -247,8 +247,8 @@ def test_nginxs_own_answers_have_the_gateways_headers(configuration: Block, serv
     assert not any(block.values("add_header") for block in server.blocks("location"))
 
 
-def test_every_location_of_its_own_is_a_route_of_the_gateways(server: Block, edge: Edge) -> None:
-    """A route that is renamed would lose what nginx does for it, and nothing else would tell."""
+def test_every_exact_location_is_a_route_of_the_gateway(server: Block, edge: Edge) -> None:
+    """A renamed route would lose its settings in nginx, and no other test would fail."""
     urls = edge.app.url_map.bind("localhost")
     public = ["/openapi.json", "/docs", "/console/errors.json", "/console/v/js/app.js"]
     special = {INIT: "POST", PROMOTE: "POST", FILE: "GET"} | dict.fromkeys(public, "GET")

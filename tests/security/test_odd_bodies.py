@@ -1,4 +1,4 @@
-"""Small bodies that were made to hurt whoever reads them."""
+"""Small bodies that are made to harm a parser."""
 
 import contextlib
 import gzip
@@ -41,7 +41,7 @@ def model_id(stack: Stack, alice: Client) -> str:
 
 
 def test_json_that_would_hurt_a_parser_is_malformed(alice: Client, model_id: str) -> None:
-    """Deep, huge or no JSON at all: 400 at once, the model unchanged, and the worker lives."""
+    """Deep, huge or invalid JSON gets 400 at once; the model is unchanged, and the worker survives."""
     before = alice.get(f"/api/models/{model_id}").json()
     for what, body in {**JSON, **NAMES}.items():
         answer = alice.patch(f"/api/models/{model_id}", data=body, headers={"Content-Type": "application/json"})
@@ -61,7 +61,7 @@ def test_a_body_is_never_unpacked(alice: Client, model_id: str) -> None:
 
 
 def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
-    """Ten thousand fields are refused or passed over, in no time, and nobody upstream hears of them."""
+    """Ten thousand fields are refused or ignored at once, and no upstream is called."""
     fields = "&".join(f"f{number}=x" for number in range(10_000))
     parts = "".join(f'--b\r\nContent-Disposition: form-data; name="f{number}"\r\n\r\nx\r\n' for number in range(10_000))
     for body, kind in (
@@ -74,7 +74,7 @@ def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
 
 
 def test_a_body_with_a_method_that_has_none_changes_nothing(door: Door, alice: Client, model_id: str) -> None:
-    """GET, HEAD and DELETE do what they always do, whatever is sent along; DELETE of another's id deletes nothing."""
+    """GET, HEAD and DELETE ignore a body; DELETE of another user's id deletes nothing."""
     cookie = ("Cookie", alice.cookie_header)
     body = f'{{"id":"{model_id}","name":"taken over"}}'.encode()
 
@@ -88,9 +88,9 @@ def test_a_body_with_a_method_that_has_none_changes_nothing(door: Door, alice: C
 
 
 def test_a_small_body_without_end_is_refused(door: Door, alice: Client) -> None:
-    """Chunked, so that nobody announces its size: 413 at the limit, and never what came before it, as if it were all.
+    """A chunked body of unknown size gets 413 at the limit; the part before the limit is not used.
 
-    The JSON of the first chunk would be whole; blanks behind it change nothing but its size.
+    The first chunk is complete JSON; the blanks after it change only the size.
     """
     with door.connect() as connection:
         head = {"Host": door.host, "Cookie": alice.cookie_header, "Transfer-Encoding": "chunked"}
@@ -105,7 +105,7 @@ def test_a_small_body_without_end_is_refused(door: Door, alice: Client) -> None:
 
 
 def test_a_small_body_of_exactly_the_limit_is_taken(door: Door, alice: Client) -> None:
-    """Announced or not; one byte more is not."""
+    """With or without a length; one byte more is refused."""
     for size, status in ((MAX_SMALL_BODY_BYTES, 404), (MAX_SMALL_BODY_BYTES + 1, 413)):
         body = b'{"name":"x"}'.ljust(size)
         counted = door.ask("PATCH", "/api/models/some-model", ("Cookie", alice.cookie_header), body=body)

@@ -1,6 +1,6 @@
-"""nginx's limits on requests: no user meets them, and a flood does.
+"""nginx's limits on requests: they stop a flood and no ordinary user.
 
-nginx is the deployed one. Behind it stands a server that answers whatever it is asked, so that only the limits refuse.
+nginx is the deployed one. The server behind it accepts every request, so that only the limits refuse.
 Requests come from addresses of the loopback network other than 127.0.0.1, which is not limited.
 """
 
@@ -75,12 +75,12 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Itera
 
 @pytest.fixture
 def address() -> str:
-    """An address that no test has used yet."""
+    """Return an address that no test has used yet."""
     return f"127.0.0.{next(_ADDRESSES)}"
 
 
 def session(name: str) -> dict[str, str]:
-    """A session's cookie, among others, as long as a real one."""
+    """Return a Cookie header with a session's cookie, as long as a real one, among others."""
     return {"Cookie": f"a=b; __Host-visiona_session={'p' * 300}.{name:0>6}.{name:x>43}; c=d"}
 
 
@@ -94,7 +94,7 @@ def head(path: str, headers: dict[str, str], method: str = "GET") -> bytes:
 
 
 def ask(nginx: Nginx, address: str, requests: Sequence[bytes]) -> list[bytes]:
-    """The answers to requests that are sent at once on one connection (RFC 9112, section 9.3.2)."""
+    """Return the responses to requests that are pipelined on one connection (RFC 9112, section 9.3.2)."""
     received = b""
     with connect(nginx, address) as connection:
         connection.sendall(b"".join(requests))
@@ -110,7 +110,7 @@ def statuses(answers: Iterable[bytes]) -> Counter[int]:
 
 
 def flood(nginx: Nginx, address: str, requests: Iterator[bytes], number: int) -> tuple[Counter[int], float]:
-    """The statuses of so many requests, sent as fast as they are answered, and the seconds that it took."""
+    """Send requests as fast as they are answered. Return their statuses and the seconds that it took."""
     began, found = time.monotonic(), Counter[int]()
     while found.total() < number:
         # Fewer than nginx's keepalive_requests.
@@ -119,7 +119,7 @@ def flood(nginx: Nginx, address: str, requests: Iterator[bytes], number: int) ->
 
 
 def test_two_hundred_users_of_one_address_sign_in_and_load_the_page_at_once(nginx: Nginx, address: str) -> None:
-    """44 requests each, and the two of a sign-in. Nobody is limited."""
+    """44 requests each, and the two of a sign-in. None is refused."""
     assert len(PAGE) == 44
     found: Counter[int] = Counter()
     for user in range(200):
@@ -129,7 +129,7 @@ def test_two_hundred_users_of_one_address_sign_in_and_load_the_page_at_once(ngin
 
 
 def test_a_browser_that_reopens_ten_tabs_is_not_limited(nginx: Nginx, address: str) -> None:
-    """Also if every request of the page were the API's."""
+    """Also if every request of the page were an API request."""
     tabs = [ask(nginx, address, [head("/api/me", session("tabs"))] * len(PAGE)) for _ in range(10)]
     assert statuses(answer for answers in tabs for answer in answers) == {200: 10 * len(PAGE)}
 
@@ -150,7 +150,7 @@ def test_five_hundred_uploads_of_one_address_are_under_way_at_once(nginx: Nginx,
 
 
 def test_an_address_that_floods_the_sign_in_is_limited(nginx: Nginx, address: str) -> None:
-    """It alone, and only there: its API requests and other people's sign-ins go on."""
+    """Its API requests and the sign-ins of other addresses still work."""
     sign_in = head("/auth/authorize?code=the-code&state=s", {})
     found, seconds = flood(nginx, address, iter(lambda: sign_in, None), 1_500)
     assert 600 <= found[200] <= 601 + 20 * seconds
@@ -195,14 +195,14 @@ def test_a_session_has_as_many_requests_at_once_as_no_browser_makes(nginx: Nginx
 
 
 def test_programs_of_this_machine_are_not_limited_by_address(nginx: Nginx) -> None:
-    """One of them may end TLS for everybody."""
+    """One of them may terminate TLS for all clients."""
     found, _ = flood(nginx, "127.0.0.1", iter(lambda: head("/auth/login", {}), None), 1_500)
     assert found == {200: 1_500}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_refusal_is_a_problem_in_the_readers_language(nginx: Nginx, address: str, language: str) -> None:
-    """With the gateway's code for it, and the time to come back."""
+    """With the gateway's code for it, and Retry-After."""
     entry = TooManyRequestsError("").entry
     asked = head("/auth/login", {"Accept-Language": language})
     flood(nginx, address, iter(lambda: asked, None), 700)

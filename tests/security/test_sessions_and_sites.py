@@ -1,4 +1,4 @@
-"""Nobody gets into a session that is not theirs, or is made to do what they did not ask for."""
+"""No one can use another user's session, or make a user's browser change something."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ def session_of(client: Client) -> str:
 
 
 def forged_session(key: str) -> str:
-    """A session cookie as a gateway with that key would sign it."""
+    """Return a session cookie signed with this key."""
     serializer = URLSafeTimedSerializer(
         key,
         salt="visiona.session",
@@ -39,7 +39,7 @@ def forged_session(key: str) -> str:
 
 
 def test_a_session_from_before_the_sign_in_is_worth_nothing_after_it(stack: Stack) -> None:
-    """Session fixation: a cookie that somebody has planted is replaced by a new one, and dies in every worker."""
+    """Session fixation: a planted cookie is replaced by a new one, and no worker accepts it any more."""
     planter, victim = stack.client().sign_in("bob"), stack.client()
     for cookie in planter.cookies:
         if cookie.name == SESSION:
@@ -59,7 +59,7 @@ def test_a_session_from_before_the_sign_in_is_worth_nothing_after_it(stack: Stac
 
 
 def test_a_cookie_of_a_gateway_with_another_key_is_worth_nothing(stack: Stack, door: Door) -> None:
-    """Everything about it is right but the key; the same cookie under our key is taken."""
+    """Only the key is wrong; the same cookie signed with our key is accepted."""
     ours = door.ask("GET", "/api/me", ("Cookie", f"{SESSION}={forged_session(stack.secret_key)}"))
     other = door.ask("GET", "/api/me", ("Cookie", f"{SESSION}={forged_session('k' * 48)}"))
 
@@ -84,7 +84,7 @@ def test_a_cookie_of_a_gateway_with_another_key_is_worth_nothing(stack: Stack, d
 def test_a_cookie_that_another_host_may_plant_is_not_the_session(
     door: Door, alice: Client, bob: Client, planted: str
 ) -> None:
-    """Browsers keep others from setting `__Host-` cookies; no name that they let through must be read as one."""
+    """Browsers let no other host set `__Host-` cookies; no name that they do allow may be read as one."""
     other = planted.replace("{bob}", session_of(bob)).encode().decode("latin-1")
     head = "GET /api/me HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nCookie: {}\r\n\r\n"
 
@@ -124,7 +124,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("headers", ELSEWHERE)
 def test_what_another_site_asks_for_is_not_done(stack: Stack, alice: Client, headers: dict[str, str]) -> None:
-    """With the victim's cookie, by every route that changes something: 403, and the session is still there."""
+    """Every route that changes something returns 403 despite the victim's cookie, and the session remains."""
     given = {name: value.replace("{ours}", stack.url) for name, value in headers.items()}
 
     answers = [alice.request(method, path, headers=given) for method, path in CHANGES]
@@ -135,7 +135,7 @@ def test_what_another_site_asks_for_is_not_done(stack: Stack, alice: Client, hea
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_a_form_of_another_site_is_refused_whatever_it_is_encoded_as(alice: Client, content_type: str) -> None:
-    """The three that a page may send without asking first; from our own page the same body is looked at."""
+    """The three encodings that a page may send without a preflight; from our own page the same body is parsed."""
     headers = {"Content-Type": content_type, "Origin": "https://evil.example"}
 
     assert alice.post("/api/conversion/check", data=b"size=1", headers=headers).status_code == 403
@@ -144,7 +144,7 @@ def test_a_form_of_another_site_is_refused_whatever_it_is_encoded_as(alice: Clie
 
 
 def test_a_method_cannot_be_smuggled_past_the_guard(alice: Client) -> None:
-    """A GET stays a GET, whatever headers, fields or queries say of its method."""
+    """A GET stays a GET, whatever method headers, fields or queries name."""
     headers = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE", "Sec-Fetch-Site": "cross-site"}
 
     answer = alice.get("/api/models/some-model?_method=DELETE", headers=headers)
@@ -174,7 +174,7 @@ def test_a_method_cannot_be_smuggled_past_the_guard(alice: Client) -> None:
     ],
 )
 def test_a_sign_in_leads_to_our_own_pages_only(stack: Stack, wanted: str) -> None:
-    """The whole way, by the login page and back: a `next` that could lead elsewhere leads home."""
+    """In a whole sign-in, a `next` that could lead to another site is replaced by `/`."""
     client = stack.client()
     page = client.get("/auth/login", params={"next": wanted}, allow_redirects=True)
     at_callback = client.post(page.url, data={"username": "alice", "password": "alice"})
@@ -197,7 +197,7 @@ ODD_IDS += ["%c0%ae%c0%ae", "%ff", "a;b", "a%3fb", "%25%32%65", "x" * 129]
 def test_an_id_that_could_mean_something_else_is_an_absent_one(
     stack: Stack, door: Door, alice: Client, folder: str, given: str
 ) -> None:
-    """404, or 400 where nginx objects first, and nobody upstream hears of it."""
+    """404, or 400 from nginx, and no upstream is called."""
     cookie = ("Cookie", alice.cookie_header)
 
     answers = [door.ask(method, f"/api/{folder}/{given}", cookie) for method in ("GET", "DELETE")]

@@ -1,6 +1,6 @@
-"""One request and no other: whatever two parsers in a row might read differently is refused, or hides nothing.
+"""Request smuggling: a request that two parsers could read differently is refused, or hides no second one.
 
-Uploads on gunicorn's own port have a corpus of their own (tests/corpus/request_framings.py). Here are small bodies, and
+Uploads on gunicorn's own port have their own corpus (tests/corpus/request_framings.py). Here are small bodies, and
 the same through nginx, which parses first.
 """
 
@@ -49,7 +49,7 @@ PLAIN = {
 
 
 def sent(door: Door, client: Client, target: tuple[str, str], lines: bytes, body: bytes) -> list[int]:
-    """Send a request with these lines and, right behind it, a second one; the statuses of all that came back."""
+    """Send a request with these lines and a second one directly after it. Return the statuses of the responses."""
     path, content_type = target
     head = f"POST {path} HTTP/1.1\r\nHost: {door.host}\r\nCookie: {client.cookie_header}\r\n"
     head += f"Content-Type: {content_type}\r\n"
@@ -63,7 +63,7 @@ def sent(door: Door, client: Client, target: tuple[str, str], lines: bytes, body
 def test_an_ambiguous_request_is_refused_and_nothing_behind_it_is_read(
     door: Door, alice: Client, target: tuple[str, str], name: str
 ) -> None:
-    """One refusal that is the sender's fault (also 501, for a coding that nobody knows), and the connection's end."""
+    """One 4xx (or 501, for an unknown coding), and then the connection is closed."""
     statuses = sent(door, alice, target, *AMBIGUOUS[name])
 
     assert len(statuses) == 1, statuses
@@ -73,14 +73,14 @@ def test_an_ambiguous_request_is_refused_and_nothing_behind_it_is_read(
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_request_is_followed_by_the_next(door: Door, alice: Client, name: str) -> None:
-    """So that the refusals above are not merely those of everything; and names that look alike mean nothing."""
+    """Otherwise the tests above would pass for any refusal. Similar header names are ignored."""
     statuses = sent(door, alice, SMALL, *PLAIN[name])
 
     assert statuses == [200, 200] or (name == "chunked" and statuses == [200]), "gunicorn ends the connection after one"
 
 
 def test_a_body_of_a_reading_request_is_no_request(door: Door, alice: Client) -> None:
-    """A request inside the body of a GET is the body of a GET."""
+    """A request inside the body of a GET is not executed."""
     inner = f"DELETE /api/models/m HTTP/1.1\r\nHost: {door.host}\r\nCookie: {alice.cookie_header}\r\n\r\n".encode()
     head = f"GET /api/me HTTP/1.1\r\nHost: {door.host}\r\nConnection: close\r\nCookie: {alice.cookie_header}\r\n"
 
@@ -92,7 +92,7 @@ def test_a_body_of_a_reading_request_is_no_request(door: Door, alice: Client) ->
 
 
 def test_other_protocols_are_not_spoken(door: Door) -> None:
-    """Neither HTTP/2 without TLS, nor the PROXY protocol, nor a tunnel, nor lines of another kind."""
+    """HTTP/2 without TLS, the PROXY protocol, tunnels and other lines are refused."""
     host = f"Host: {door.host}\r\nConnection: close\r\n\r\n".encode()
     for data in (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -1,10 +1,10 @@
-"""Deadlines: what is left, never less than nothing."""
+"""Deadlines: the seconds left, never less than zero."""
 
 from app.domain.call import Deadline
 from tests.support.clocks import FakeMonotonic
 
 
-def test_a_deadline_tells_what_is_left_and_when_it_is_spent() -> None:
+def test_a_deadline_tells_the_seconds_left_and_when_it_is_over() -> None:
     clock = FakeMonotonic()
     deadline = Deadline(10, clock)
     assert deadline.remaining_seconds() == 10
@@ -16,7 +16,7 @@ def test_a_deadline_tells_what_is_left_and_when_it_is_spent() -> None:
     assert deadline.remaining_seconds() == 0
 
 
-def test_a_time_out_is_clipped_to_what_is_left() -> None:
+def test_a_timeout_is_clipped_to_the_seconds_left() -> None:
     clock = FakeMonotonic()
     deadline = Deadline(10, clock)
     assert deadline.clip(5) == 5

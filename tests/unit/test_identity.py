@@ -1,4 +1,4 @@
-"""Who a caller is, and every disguise in which a field might claim to say so."""
+"""The caller's identity, and field names that would claim one in disguise."""
 
 import unicodedata
 from urllib.parse import quote
@@ -124,7 +124,7 @@ def test_percent_encoding_hides_nothing_also_when_repeated(name: str, times: int
 
 
 @given(NAMES, st.sampled_from("\u200b\u200c\u200d\u2060\ufeff\u00ad\u0301\u0336\u20e3"), st.integers(0, 9))
-def test_what_does_not_show_hides_nothing(name: str, mark: str, place: int) -> None:
+def test_invisible_characters_hide_nothing(name: str, mark: str, place: int) -> None:
     assert claims_identity(name[:place] + mark + name[place:])
 
 
@@ -141,7 +141,7 @@ def test_full_width_letters_hide_nothing(name: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_name_is_too_odd_to_be_decided(name: str) -> None:
+def test_every_text_gets_a_decision(name: str) -> None:
     assert claims_identity(name) in {True, False}
 
 
@@ -160,7 +160,7 @@ def test_a_subject_of_visible_ascii_names_a_user(subject: str) -> None:
 @pytest.mark.parametrize(
     "subject", [None, "", 5, [], " a", "a ", "a\n", "a\r\nb", "a\0", "ä", "模", "x" * 256, b"a", True]
 )
-def test_anything_else_names_nobody(subject: object) -> None:
+def test_any_other_subject_is_refused(subject: object) -> None:
     assert identity_from_claims({"sub": subject}) is None
     assert identity_from_claims({}) is None
 

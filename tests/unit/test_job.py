@@ -1,4 +1,4 @@
-"""Reading jobs: what is told, what is odd, and what is never shown."""
+"""Reading the converter's jobs: usual values, unusual ones, and what is never shown."""
 
 import math
 from datetime import UTC, datetime
@@ -42,12 +42,12 @@ def test_whatever_its_fields_are_a_job_keeps_its_promises(fields: dict[str, obje
 
 
 @pytest.mark.parametrize("text", ["a", "A-z_0", "x" * 128])
-def test_the_form_of_ids(text: str) -> None:
+def test_ids_of_letters_digits_dash_and_underscore_are_accepted(text: str) -> None:
     assert is_job_id(text)
 
 
 @pytest.mark.parametrize("text", ["", "x" * 129, "a b", "a/b", "..", "a.b", "a\n", "ä", "٣", "%61", "a\0"])
-def test_what_is_no_id(text: str) -> None:
+def test_any_other_id_is_refused(text: str) -> None:
     assert not is_job_id(text)
 
 
@@ -60,7 +60,7 @@ def test_every_status_is_read_in_any_case(status: JobStatus) -> None:
 
 
 @pytest.mark.parametrize("status", ["paused", "", None, 7, [], {}])
-def test_an_unknown_status_passes_as_running(status: object) -> None:
+def test_an_unknown_status_counts_as_running(status: object) -> None:
     job = parse_job({"job_id": "j", "status": status})
     assert job is not None
     assert job.status is JobStatus.RUNNING
@@ -90,8 +90,8 @@ def test_progress_is_a_number_from_0_to_100_or_unknown(value: object, read: floa
     ("value", "read"),
     [(None, None), ("alice", "alice"), ("", ""), (42, "42"), (["alice"], "['alice']"), (True, "True")],
 )
-def test_a_user_id_that_is_present_is_kept_as_text(value: object, read: str | None) -> None:
-    """A list that holds the caller's name is not the caller's name."""
+def test_a_user_id_is_read_as_text(value: object, read: str | None) -> None:
+    """A list that contains the caller's id does not name the caller."""
     job = parse_job({"job_id": "j", "user_id": value})
     assert job is not None
     assert job.user_id == read
@@ -121,7 +121,7 @@ def test_every_usual_form_of_a_time_is_read_as_utc(value: object) -> None:
     "value",
     [None, "", "noon", True, [], {}, "2026-13-01", 10**400, math.nan, math.inf, -1e300, "0001-01-01T00:00:00+23:00"],
 )
-def test_what_is_no_time_is_none(value: object) -> None:
+def test_any_other_time_is_none(value: object) -> None:
     assert parse_timestamp(value) is None
 
 
@@ -184,7 +184,7 @@ def test_bounded_text_is_printable_and_bounded(text: str, most: int) -> None:
 
 
 @pytest.mark.parametrize(("stage", "index"), [("onnx", 0), ("bie", 1), ("nef", 2), (None, None), ("other", None)])
-def test_a_stage_has_its_place(stage: str | None, index: int | None) -> None:
+def test_a_stage_has_an_index(stage: str | None, index: int | None) -> None:
     job = parse_job({"job_id": "j", "stage": stage})
     assert job is not None
     assert job.stage_index == index

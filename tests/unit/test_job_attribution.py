@@ -1,4 +1,4 @@
-"""Whose the jobs of a converter's answer are: its own word first, then the ledger's, then what the times say."""
+"""Owners of the jobs on a converter's list: the named one, else the ledger's, else by the times."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Names of models and files: shown as they were meant, and safe wherever they are written."""
+"""Names of models and files: readable, and safe in headers and on disks."""
 
 import unicodedata
 
@@ -32,7 +32,7 @@ def test_a_display_name_is_trimmed_and_composed(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "   ", "x" * 201, "a\nb", "a\0", "\x7f", "\ud800", "\u202e", "\u200d \u200c", "a" + "\u0301" * 800]
 )
-def test_what_cannot_be_shown_is_no_display_name(text: str) -> None:
+def test_a_name_that_cannot_be_shown_is_not_a_display_name(text: str) -> None:
     assert clean_name(text) is None
 
 
@@ -68,7 +68,7 @@ def test_a_clean_name_stays_as_it_is(text: str) -> None:
         (" \t ", "file"),
     ],
 )
-def test_a_file_name_is_its_last_segment_without_what_harms(text: str, filename: str) -> None:
+def test_a_file_name_is_its_last_segment_without_unsafe_characters(text: str, filename: str) -> None:
     assert clean_filename(text, "file") == filename
 
 

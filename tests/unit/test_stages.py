@@ -1,4 +1,4 @@
-"""What looks at a job tell of its stages' times, and what they leave open."""
+"""The stage times that polls reveal, and the ones that stay unknown."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ def a_job(status: str, stage: str | None, updated: float | None = None) -> Job:
 
 
 def watched(looks: Sequence[Look]) -> tuple[StageTime, ...]:
-    """What is known after looks at these seconds, by one observer, at a converter that tells no times."""
+    """Return the stage times after polls at these seconds, if the converter sends no times."""
     known: tuple[StageTime, ...] = ()
     last_look = None
     for seconds, status, stage in looks:
@@ -38,7 +38,7 @@ def spans(known: Sequence[StageTime]) -> list[tuple[str, float, float | None]]:
     ]
 
 
-def test_a_stage_lasts_from_where_it_was_seen_first_to_where_the_next_one_was() -> None:
+def test_a_stage_lasts_until_the_next_one_was_first_seen() -> None:
     known = watched(
         [(0, "queued", None), (2, "running", "onnx"), (6, "running", "bie"), (8, "running", "bie"),
          (12, "running", "nef"), (16, "completed", "nef")]
@@ -51,16 +51,16 @@ def test_a_running_stage_has_no_end() -> None:
     assert spans(watched([(2, "running", "onnx"), (6, "running", "bie")])) == [("onnx", 2, 6), ("bie", 6, None)]
 
 
-def test_the_converters_time_counts_and_not_that_of_the_look() -> None:
-    """A poll comes a little late; the answer says when it changed."""
+def test_a_change_has_the_converters_time_and_not_the_polls() -> None:
+    """A poll comes a little late; the response says when the job changed."""
     known = observe((), a_job("running", "onnx", updated=1.5), at(3))
     assert spans(observe(known, a_job("running", "bie", updated=7), at(9), last_look=at(5))) == [
         ("onnx", 1.5, 7), ("bie", 7, None),
     ]  # fmt: skip
 
 
-def test_no_stage_begins_before_somebody_saw_that_it_had_not_nor_after_now() -> None:
-    """A converter whose time stands still, or is ahead, moves nothing out of what was seen."""
+def test_no_stage_begins_before_the_last_poll_without_it_or_after_now() -> None:
+    """Also if the converter's clock stands still or is ahead."""
     known = watched([(0, "queued", None), (2, "running", "onnx")])
     stands_still = observe(known, a_job("running", "bie", updated=0), at(9), last_look=at(7))
     assert spans(stands_still)[1] == ("bie", 7, None)
@@ -76,12 +76,12 @@ def test_a_stage_that_nobody_saw_begin_is_approximate() -> None:
     assert [one.is_approximate for one in late] == [False, True]
 
 
-def test_a_stage_that_was_skipped_between_two_looks_leaves_its_neighbour_without_an_end() -> None:
+def test_a_skipped_stage_leaves_the_stage_before_it_without_an_end() -> None:
     known = watched([(2, "running", "onnx"), (40, "running", "nef"), (44, "completed", "nef")])
     assert spans(known) == [("onnx", 2, None), ("nef", 40, 44)]
 
 
-def test_what_was_over_at_the_first_look_is_not_made_up() -> None:
+def test_a_stage_that_ended_before_the_first_poll_has_no_times() -> None:
     assert watched([(90, "completed", "nef")]) == ()
     known = watched([(2, "running", "onnx"), (90, "completed", "nef")])
     assert spans(known) == [("onnx", 2, None)]
@@ -100,7 +100,7 @@ def test_a_completed_job_that_names_no_stage_has_ended_in_the_last() -> None:
     assert spans(watched(looks))[-1] == ("nef", 8, 9)
 
 
-def test_answers_that_overtake_each_other_change_nothing() -> None:
+def test_responses_out_of_order_change_nothing() -> None:
     known = watched([(2, "running", "onnx"), (5, "running", "bie"), (8, "completed", "nef")])
     for stage in (*STAGES, None):
         assert observe(known[:2], a_job("running", stage if stage != "nef" else "bie"), at(9)) == known[:2]

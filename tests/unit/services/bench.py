@@ -1,4 +1,4 @@
-"""The services joined to fakes: everything real above the ports and the clients, everything remembered below."""
+"""The real services on fakes of the ports and the clients."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -60,7 +60,7 @@ def a_body(*chunks: bytes | Exception) -> FakeBody:
 
 
 def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:
-    """What `count` threads that begin together return, or the failures that they raise."""
+    """Start `count` threads together. Return what they return, or the failures that they raise."""
     together = threading.Barrier(count)
 
     def run(number: int) -> object:
@@ -148,12 +148,12 @@ class Bench:
         )
 
     def has_job(self, job_id: str, user_id: str, status: str = "running", /, **fields: object) -> None:
-        """The converter knows this job as this user's, and says so unless told otherwise (`user_id=None`)."""
+        """Add a job of this user to the converter, which names the user unless `user_id=None`."""
         self.converter.jobs[job_id] = a_job(job_id, status, **({"user_id": user_id} | fields))
         self.converter.owners[job_id] = user_id
 
     def knows_job(self, job_id: str, user_id: str, status: str = "running", /, **fields: object) -> None:
-        """Both the converter and the ledger do."""
+        """Add a job of this user to the converter and to the ledger."""
         self.has_job(job_id, user_id, status, **fields)
         self.ledger.open_upload(f"upload-{job_id}", user_id, self.clock())
         self.ledger.assign_job(
@@ -161,7 +161,7 @@ class Bench:
         )
 
     def has_model(self, model_id: str = "model-1", user_id: str = "alice", **fields: object) -> Model:
-        """The library holds this model and its file."""
+        """Add a model and its file to the library."""
         values: dict[str, object] = {
             "id": model_id,
             "user_id": user_id,

@@ -1,4 +1,4 @@
-"""One bench a test."""
+"""A new bench for each test."""
 
 import pytest
 

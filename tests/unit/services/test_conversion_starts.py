@@ -1,4 +1,4 @@
-"""Starting a conversion, and asking whether one could start: what runs already is shown if it is the caller's."""
+"""Starting a conversion, and checking whether one could start. A running job is shown if it is the caller's."""
 
 from collections.abc import Callable
 
@@ -73,13 +73,13 @@ def test_the_converters_conflict_with_a_job_that_nobody_accounts_for_shows_nothi
 
 
 def test_the_converters_conflict_with_an_earlier_uploads_job_shows_it(bench: Bench) -> None:
-    """Its answer was lost, the converter names no owners, and its list doesn't show the job yet."""
+    """The upload got no response, the converter names no owners, and its list does not show the job yet."""
     bench.ledger.open_upload("lost", "alice", bench.clock())
     bench.converter.create = conflict(a_job("job-7", created_at=bench.clock()))
     assert active_of(bench).job.job_id == "job-7"  # type: ignore[attr-defined]
 
 
-def test_a_conflict_without_its_job_asks_which_it_is(bench: Bench) -> None:
+def test_a_conflict_that_names_no_job_asks_the_converter_for_it(bench: Bench) -> None:
     def create(message: UploadMessage) -> Job:
         bench.has_job("job-8", "alice")
         raise ConverterConflictError(None)
@@ -88,7 +88,7 @@ def test_a_conflict_without_its_job_asks_which_it_is(bench: Bench) -> None:
     assert active_of(bench).job.job_id == "job-8"  # type: ignore[attr-defined]
 
 
-def test_a_conflict_whose_job_cannot_be_asked_for_is_still_a_conflict(bench: Bench) -> None:
+def test_a_conflict_whose_job_cannot_be_fetched_is_still_a_conflict(bench: Bench) -> None:
     def create(message: UploadMessage) -> Job:
         bench.converter.failing = ConverterUnavailableError("down")
         raise ConverterConflictError(None)
@@ -97,7 +97,7 @@ def test_a_conflict_whose_job_cannot_be_asked_for_is_still_a_conflict(bench: Ben
     assert active_of(bench) is None
 
 
-def test_checking_an_upload_asks_everything_and_starts_nothing(bench: Bench) -> None:
+def test_checking_an_upload_makes_every_check_and_starts_nothing(bench: Bench) -> None:
     bench.service.check_upload("alice", call_context())
     assert bench.member_center.token_source.scopes == ["converter:job.write"]
     assert bench.ledger.rows == {}
@@ -123,7 +123,7 @@ def spoil(bench: Bench, what: str) -> type[GatewayError]:
 
 
 @pytest.mark.parametrize("what", ["running", "uploading", "full", "converter", "idp"])
-def test_checking_an_upload_says_what_it_would_run_into(bench: Bench, what: str) -> None:
+def test_checking_an_upload_raises_what_the_upload_would_raise(bench: Bench, what: str) -> None:
     expected = spoil(bench, what)
     with pytest.raises(expected):
         bench.service.check_upload("alice", call_context())

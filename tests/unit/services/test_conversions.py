@@ -1,4 +1,4 @@
-"""The conversion operations: each proves whose job it is first, and says what its caller may know."""
+"""The conversion operations: each proves first that the job is the caller's."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,7 +51,7 @@ def test_a_malformed_id_is_absent_without_any_call(bench: Bench, operation: str,
 
 @pytest.mark.parametrize("operation", BY_ID)
 @pytest.mark.parametrize("status", ["running", "completed", "failed"])
-def test_a_foreign_job_is_absent_and_neither_got_nor_promoted(bench: Bench, operation: str, status: str) -> None:
+def test_a_foreign_job_is_not_found_and_neither_fetched_nor_promoted(bench: Bench, operation: str, status: str) -> None:
     bench.knows_job("job-1", "bob", status)
     with pytest.raises(JobNotFoundError):
         BY_ID[operation](bench, "alice", "job-1")
@@ -77,7 +77,7 @@ def test_a_foreign_job_stays_foreign_while_it_is_cached_for_its_owner(bench: Ben
 
 
 def test_a_job_that_the_ledger_gives_to_another_while_it_is_polled_is_that_others(bench: Bench) -> None:
-    """As after a note that came late: memory had it for the caller's."""
+    """As after a late record: the cache had it as the caller's."""
     bench.ownership._owners["job-1"] = "alice"
     bench.knows_job("job-1", "bob", user_id=None)
     for _ in range(2):
@@ -112,7 +112,7 @@ def test_another_users_model_of_a_job_is_not_shown(bench: Bench) -> None:
     assert bench.service.get_job("alice", "job-1", call_context()).model_id is None
 
 
-def test_a_job_that_the_converter_has_forgotten_is_remembered_as_it_ended(bench: Bench) -> None:
+def test_an_ended_job_that_the_converter_has_forgotten_is_shown_from_the_ledger(bench: Bench) -> None:
     bench.knows_job("job-1", "alice", "failed", error=JobError("e", "m"))
     bench.converter.jobs.clear()
     assert bench.service.get_job("alice", "job-1", call_context()).job.error == JobError("e", "m")
@@ -194,7 +194,7 @@ def test_history_asks_of_at_most_five_unfinished_jobs(bench: Bench) -> None:
 # --- promote
 
 
-def test_promoting_keeps_the_result_once_and_says_whether_it_was_now(bench: Bench) -> None:
+def test_promoting_stores_the_result_once_and_says_whether_it_is_new(bench: Bench) -> None:
     bench.knows_job("job-1", "alice", "completed")
     model, is_new = bench.service.promote_to_models("alice", "job-1", call_context())
     assert is_new
@@ -208,7 +208,7 @@ def test_promoting_keeps_the_result_once_and_says_whether_it_was_now(bench: Benc
     assert bench.service.get_job("alice", "job-1", call_context()).model_id == model.id
 
 
-def test_a_kept_model_is_given_also_while_the_converter_is_down(bench: Bench) -> None:
+def test_promoting_again_returns_the_model_while_the_converter_is_down(bench: Bench) -> None:
     bench.knows_job("job-1", "alice", "completed")
     model, _ = bench.service.promote_to_models("alice", "job-1", call_context())
     bench.converter.failing = ConverterUnavailableError("down")
@@ -243,7 +243,7 @@ def test_four_promotes_at_once_in_two_processes_make_one_model(bench: Bench, rou
 
 @pytest.mark.parametrize("operation", RESULTS)
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_a_result_before_its_time_is_not_ready_and_asked_for_anew_the_next_time(
+def test_a_result_of_an_unfinished_job_is_not_ready_and_checked_again_next_time(
     bench: Bench, operation: str, status: str
 ) -> None:
     bench.knows_job("job-1", "alice", status)
@@ -255,7 +255,7 @@ def test_a_result_before_its_time_is_not_ready_and_asked_for_anew_the_next_time(
 
 
 @pytest.mark.parametrize("operation", RESULTS)
-def test_a_job_that_has_just_completed_is_not_held_up_by_the_cache(bench: Bench, operation: str) -> None:
+def test_a_job_that_has_just_completed_is_not_delayed_by_the_cache(bench: Bench, operation: str) -> None:
     bench.knows_job("job-1", "alice")
     bench.service.get_job("alice", "job-1", call_context())
     bench.has_job("job-1", "alice", "completed")
@@ -277,7 +277,7 @@ def test_a_job_without_a_result_says_why(bench: Bench, operation: str, status: s
 
 
 @pytest.mark.parametrize("operation", RESULTS)
-def test_a_promote_that_fails_fails_the_operation_and_leaves_nothing(bench: Bench, operation: str) -> None:
+def test_a_promote_that_fails_fails_the_operation_and_stores_nothing(bench: Bench, operation: str) -> None:
     bench.knows_job("job-1", "alice", "completed")
     bench.converter.promotion = PromoteFailedError("no")
     with pytest.raises(PromoteFailedError):
@@ -296,7 +296,7 @@ def test_a_result_that_is_gone_leaves_nothing(bench: Bench) -> None:
     assert bench.is_at_rest()
 
 
-def test_without_a_place_nothing_is_pulled_and_the_lease_is_given_back(bench: Bench) -> None:
+def test_without_a_free_slot_nothing_is_pulled_and_no_lease_is_held(bench: Bench) -> None:
     bench.knows_job("job-1", "alice", "completed")
     bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
@@ -331,9 +331,7 @@ def test_a_token_that_cannot_be_minted_fails_the_download(bench: Bench, failure:
         (Promotion("k", "../x.nef", 0, None, None), "x.nef", 0),
     ],
 )
-def test_looking_at_a_download_mints_nothing(
-    bench: Bench, promotion: Promotion, filename: str, size: int | None
-) -> None:
+def test_checking_a_download_mints_nothing(bench: Bench, promotion: Promotion, filename: str, size: int | None) -> None:
     bench.knows_job("job-1", "alice", "completed")
     bench.converter.promotion = promotion
     download = bench.service.check_download("alice", "job-1", call_context())
@@ -341,8 +339,8 @@ def test_looking_at_a_download_mints_nothing(
     assert bench.member_center.minted == []
 
 
-def test_a_job_comes_with_what_was_seen_of_its_stages_in_every_view(bench: Bench) -> None:
-    """Alone, as the running one, and in the history: the same times."""
+def test_every_view_of_a_job_shows_the_same_stage_times(bench: Bench) -> None:
+    """In a poll, as the running job, and in the history."""
     bench.has_job("job-1", "alice")
     bench.knows_job("job-1", "alice")
     seen = (StageTime("onnx", bench.clock()),)
@@ -355,8 +353,8 @@ def test_a_job_comes_with_what_was_seen_of_its_stages_in_every_view(bench: Bench
     assert view.stages == seen
 
 
-def test_time_moves_history_and_views_alike(bench: Bench) -> None:
-    """A view's start is the upload's, not the moment of looking."""
+def test_a_view_shows_when_its_upload_started(bench: Bench) -> None:
+    """Not the time of the poll."""
     started_at = bench.clock()
     bench.knows_job("job-1", "alice")
     bench.clock.advance(timedelta(hours=1).total_seconds())

@@ -1,4 +1,4 @@
-"""Deferred writes: retried until they succeed, in order, bounded, and reported where they are lost."""
+"""Deferred writes: retried until they succeed, in order, bounded, and reported if they are lost."""
 
 import threading
 
@@ -67,10 +67,10 @@ def test_a_round_ends_with_the_first_failure_so_that_a_database_that_is_down_is_
     assert database.tries == 1
 
 
-def test_a_write_that_is_queued_during_a_slow_one_waits_for_no_other_slow_one(
+def test_a_write_queued_during_a_slow_one_comes_before_other_slow_ones(
     writes: DeferredWrites, database: Database
 ) -> None:
-    """A lease is released although the converter lets each of many questions wait."""
+    """A lease is released although many calls to the converter are slow."""
     database.is_down = False
 
     def ask_slowly() -> None:
@@ -85,7 +85,7 @@ def test_a_write_that_is_queued_during_a_slow_one_waits_for_no_other_slow_one(
     assert database.written == ["note", "first", "lease", "second"]
 
 
-def test_a_write_that_always_fails_holds_up_no_other(writes: DeferredWrites, database: Database) -> None:
+def test_a_write_that_always_fails_does_not_delay_others(writes: DeferredWrites, database: Database) -> None:
     database.is_down = False
     writes.add(LEASE, "bad", fail)
     for word in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Slots that the processes of a host share: counted exactly, and free again whatever ends their holder."""
+"""Slots that the processes of a host share: counted exactly, and free again however their holder ends."""
 
 import errno
 import fcntl
@@ -43,8 +43,8 @@ def test_a_hundred_threads_get_exactly_as_many_slots_as_there_are(tmp_path: Path
 
 
 @pytest.mark.parametrize("is_removed", [False, True], ids=["", "the directory is removed"])
-def test_a_slot_is_taken_for_other_processes_until_its_holder_is_killed(tmp_path: Path, is_removed: bool) -> None:
-    """Two processes hold the two slots of a name. SIGKILL gives one back at once, and no file is left for it."""
+def test_a_slot_is_in_use_for_other_processes_until_its_holder_is_killed(tmp_path: Path, is_removed: bool) -> None:
+    """Two processes hold the two slots of a name. SIGKILL frees one at once, and no file is left."""
     directory = tmp_path / "shared"
     directory.mkdir()
     ours = HostSlots(directory)

@@ -1,4 +1,4 @@
-"""Holding a lease: renewed when it is due, given back always, and what losing it means."""
+"""Holding a lease: renewed when due, always released, and a failure if it is lost."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def fail_inside(keeper: LeaseKeeper) -> None:
         raise ValueError("a bug")
 
 
-def test_a_lease_is_held_for_the_block_and_given_back(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_a_lease_is_held_during_the_block_and_released(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
         assert leases.holders == {"upload:alice": "one"}
         assert keeper.is_held("upload:alice")
@@ -53,13 +53,13 @@ def test_a_lease_is_held_for_the_block_and_given_back(keeper: LeaseKeeper, lease
     assert not keeper.is_held("upload:alice")
 
 
-def test_a_lease_is_given_back_when_the_work_fails(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_a_lease_is_released_when_the_work_fails(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
     with pytest.raises(ValueError, match="a bug"):
         fail_inside(keeper)
     assert leases.holders == {}
 
 
-def test_somebody_elses_lease_is_refused_and_left_alone(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_another_holders_lease_is_refused_and_left_alone(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
     leases.holders["upload:alice"] = "another"
     with pytest.raises(UploadInProgressError):
         hold(keeper)
@@ -84,7 +84,7 @@ def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
         assert len(leases.renewals) == 3
 
 
-def test_a_lost_lease_is_the_failure_that_taking_it_would_have_been(
+def test_a_lost_lease_raises_what_acquiring_it_would_have_raised(
     keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
@@ -110,10 +110,10 @@ def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
         leases.failing = None
 
 
-def test_a_failed_renewal_waits_before_its_next_try(
+def test_a_failed_renewal_is_retried_after_a_pause(
     keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
-    """A body that arrives in many small chunks must not ask a database that is down for each of them."""
+    """A body of many small chunks must not query a database that is down for each of them."""
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.failing = ModelStoreUnavailableError("down")
         before = leases.calls.count("renew")
@@ -137,7 +137,7 @@ def test_a_failed_renewal_waits_before_its_next_try(
 def test_a_lease_that_cannot_be_released_is_released_in_the_background(
     keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
-    """The work's outcome is not hidden, and its user is not locked out until the lease expires."""
+    """The outcome of the work is not hidden, and its user does not have to wait until the lease expires."""
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
         leases.failing = ModelStoreUnavailableError("down")
     assert not writes.flush()
@@ -158,16 +158,16 @@ def test_a_late_release_leaves_the_next_holder_alone(
     assert leases.holders == {"upload:alice": "another"}
 
 
-def test_a_database_that_is_down_gives_no_lease(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_no_lease_is_acquired_while_the_database_is_down(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
     leases.failing = ModelStoreUnavailableError("down")
     with pytest.raises(ModelStoreUnavailableError):
         hold(keeper)
 
 
-def test_a_lease_whose_answer_was_lost_is_released_in_the_background(
+def test_a_lease_acquired_without_a_reply_is_released_in_the_background(
     keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
-    """The database has taken it and could not say so."""
+    """The database has committed the lease, but its reply was lost."""
     leases.failing = ModelStoreUnavailableError("the answer was lost")
     with pytest.raises(ModelStoreUnavailableError):
         hold(keeper)
@@ -177,7 +177,7 @@ def test_a_lease_whose_answer_was_lost_is_released_in_the_background(
     assert leases.holders == {}
 
 
-def test_a_lease_that_is_waited_for_comes_when_it_is_free(
+def test_a_waiter_gets_the_lease_once_it_is_free(
     leases: MemoryLeases, writes: DeferredWrites, clock: FakeMonotonic, sleep: FakeSleep
 ) -> None:
     leases.holders["job:1"] = "another"

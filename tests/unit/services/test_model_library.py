@@ -1,4 +1,4 @@
-"""The model library: seen by its owner only, named as it can be shown, removed record first."""
+"""The model library: models are visible to their owner only; deleting removes the record first."""
 
 import pytest
 
@@ -26,12 +26,12 @@ def bench() -> Bench:
     return bench
 
 
-def test_a_model_is_its_owners(bench: Bench) -> None:
+def test_a_model_is_visible_to_its_owner(bench: Bench) -> None:
     assert bench.library.get("alice", "mine").id == "mine"
 
 
 @pytest.mark.parametrize("model_id", NOT_MINE)
-def test_what_is_not_mine_does_not_exist_for_any_operation(bench: Bench, model_id: str) -> None:
+def test_a_foreign_model_does_not_exist_for_any_operation(bench: Bench, model_id: str) -> None:
     before = dict(bench.models.models), dict(bench.storage.files)
     for operate in (
         lambda: bench.library.get("alice", model_id),
@@ -51,7 +51,7 @@ def test_a_malformed_id_is_not_even_looked_up(bench: Bench) -> None:
     assert bench.models.calls == []
 
 
-def test_a_model_is_renamed_to_what_can_be_shown(bench: Bench) -> None:
+def test_a_model_is_renamed_to_a_name_that_can_be_shown(bench: Bench) -> None:
     assert bench.library.rename("alice", "mine", "  模型  第二版 ").name == "模型 第二版"
     assert bench.library.get("alice", "mine").name == "模型 第二版"
 
@@ -95,7 +95,7 @@ def test_a_record_that_cannot_be_removed_keeps_its_file(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("start", "length", "data"), [(0, None, b"data"), (1, None, b"ata"), (0, 2, b"da"), (1, 2, b"at"), (0, 0, b"")]
 )
-def test_a_file_is_read_in_part_or_whole_and_holds_a_place_until_it_is_closed(
+def test_a_file_is_read_in_part_or_whole_and_holds_a_slot_until_it_is_closed(
     bench: Bench, start: int, length: int | None, data: bytes
 ) -> None:
     file = bench.library.open_file(bench.library.get("alice", "mine"), start=start, length=length)
@@ -108,7 +108,7 @@ def test_a_file_is_read_in_part_or_whole_and_holds_a_place_until_it_is_closed(
     assert bench.slots.free == bench.slots.total
 
 
-def test_without_a_place_no_file_is_opened(bench: Bench) -> None:
+def test_without_a_free_slot_no_file_is_opened(bench: Bench) -> None:
     model = bench.library.get("alice", "mine")
     bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
@@ -118,7 +118,7 @@ def test_without_a_place_no_file_is_opened(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("cause", ["missing", "down"])
-def test_a_file_that_cannot_be_opened_gives_its_place_back(bench: Bench, cause: str) -> None:
+def test_a_file_that_cannot_be_opened_releases_its_slot(bench: Bench, cause: str) -> None:
     model = bench.library.get("alice", "mine")
     if cause == "missing":
         bench.storage.files.clear()
@@ -130,10 +130,10 @@ def test_a_file_that_cannot_be_opened_gives_its_place_back(bench: Bench, cause: 
 
 
 def test_a_model_that_is_deleted_while_it_is_renamed_or_deleted_is_not_there(bench: Bench) -> None:
-    """Another tab was faster, between the look and the change."""
+    """Another tab was faster, between the lookup and the change."""
 
     class Raced(MemoryModels):
-        """Whoever finds a model finds it gone a moment later."""
+        """A store whose models are removed right after each lookup."""
 
         def find(self, user_id: str, model_id: str) -> Model | None:
             found = super().find(user_id, model_id)

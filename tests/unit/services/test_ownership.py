@@ -1,4 +1,4 @@
-"""Whose a job is: proved by memory, ledger or the converter's list, and denied alike in every other case."""
+"""Ownership of jobs: proved by the cache, the ledger or the converter's list, and denied alike in all other cases."""
 
 import threading
 import time
@@ -55,8 +55,8 @@ def test_a_running_job_that_nobody_remembers_is_rebuilt_from_the_converters_list
     assert bench.converter.calls == ["list alice"]
 
 
-def test_a_foreign_job_is_as_absent_as_an_absent_one(bench: Bench) -> None:
-    """Same way, same answer, same number of calls: nothing tells a stranger that the job exists."""
+def test_a_foreign_job_takes_the_same_steps_as_an_absent_one(bench: Bench) -> None:
+    """Same failure, same number of calls: nothing tells another user that the job exists."""
     other = Bench()
     for one, job_id in ((bench, "job-1"), (other, "job-nowhere")):
         one.knows_job("job-1", "bob")
@@ -68,9 +68,7 @@ def test_a_foreign_job_is_as_absent_as_an_absent_one(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), DeadlineExceededError("late")])
-def test_while_the_converter_is_down_the_answer_is_its_failure_and_never_yes(
-    bench: Bench, failure: GatewayError
-) -> None:
+def test_while_the_converter_is_down_ownership_is_never_proved(bench: Bench, failure: GatewayError) -> None:
     bench.knows_job("job-1", "bob")
     bench.converter.failing = failure
     for job_id in ("job-1", "job-nowhere"):
@@ -81,14 +79,14 @@ def test_while_the_converter_is_down_the_answer_is_its_failure_and_never_yes(
     assert is_owner(bench, "alice", "job-2"), "a failure is no miss: the list is asked again at once"
 
 
-def test_while_the_database_is_down_the_answer_is_its_failure_and_never_yes(bench: Bench) -> None:
+def test_while_the_database_is_down_ownership_is_never_proved(bench: Bench) -> None:
     bench.has_job("job-1", "alice")
     bench.ledger.failing = ModelStoreUnavailableError("down")
     with pytest.raises(ModelStoreUnavailableError):
         bench.ownership.require("alice", "job-1", call_context())
 
 
-def test_a_miss_is_remembered_for_five_seconds_and_for_that_user_only(bench: Bench) -> None:
+def test_a_miss_is_cached_for_five_seconds_and_for_that_user_only(bench: Bench) -> None:
     assert not is_owner(bench, "alice", "job-1")
     bench.monotonic.advance(4.999)
     assert not is_owner(bench, "alice", "job-2")
@@ -141,7 +139,7 @@ def test_a_hundred_callers_of_one_user_make_one_call(bench: Bench, round_: int) 
 
 
 @THREE_TIMES
-def test_different_users_are_rebuilt_side_by_side(bench: Bench, round_: int) -> None:
+def test_the_lists_of_different_users_are_fetched_in_parallel(bench: Bench, round_: int) -> None:
     all_in_their_calls = threading.Barrier(10)
     bench.converter.before = lambda name: all_in_their_calls.wait(10) and None
     for number in range(10):
@@ -151,7 +149,7 @@ def test_different_users_are_rebuilt_side_by_side(bench: Bench, round_: int) -> 
 
 
 @THREE_TIMES
-def test_a_failing_list_is_one_call_and_each_callers_failure(bench: Bench, round_: int) -> None:
+def test_a_failing_list_is_one_call_and_fails_every_caller(bench: Bench, round_: int) -> None:
     bench.converter.before = lambda name: bench.converter.waiting.until(19)
     bench.converter.failing = ConverterUnavailableError("down")
     failures = in_parallel(20, lambda _: bench.ownership.require("alice", "job-1", call_context()))
@@ -160,7 +158,7 @@ def test_a_failing_list_is_one_call_and_each_callers_failure(bench: Bench, round
     assert len({id(failure) for failure in failures}) == 20
 
 
-def test_a_user_id_in_the_converters_answer_decides_whatever_the_map_says(bench: Bench) -> None:
+def test_an_owner_that_the_converter_names_overrules_the_cache(bench: Bench) -> None:
     bench.knows_job("job-1", "alice")
     assert is_owner(bench, "alice", "job-1")
     bench.ownership.check_answer("alice", a_job("job-1"))
@@ -180,13 +178,13 @@ def note_started(bench: Bench, user_id: str, job: Job) -> None:
     bench.ownership.note_started(upload, job, filename="m.onnx", size=1)
 
 
-def test_a_job_that_was_started_is_its_owners_also_when_the_note_fails(bench: Bench) -> None:
+def test_a_started_job_is_its_owners_also_if_it_cannot_be_recorded(bench: Bench) -> None:
     bench.database_failure = ModelStoreUnavailableError("down")
     note_started(bench, "alice", a_job("job-1"))
     assert is_owner(bench, "alice", "job-1")
 
 
-def test_a_note_that_fails_is_an_alarm_and_is_written_once_the_database_is_back(bench: Bench) -> None:
+def test_a_job_that_cannot_be_recorded_is_an_alert_and_is_recorded_later(bench: Bench) -> None:
     bench.database_failure = ModelStoreUnavailableError("down")
     bench.has_job("job-1", "alice", "completed")
     with structlog.testing.capture_logs() as logs:
@@ -208,7 +206,7 @@ def test_a_note_that_fails_is_an_alarm_and_is_written_once_the_database_is_back(
 
 
 @pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), JobNotFoundError("forgotten")])
-def test_a_late_note_does_not_depend_on_the_converter(bench: Bench, failure: GatewayError) -> None:
+def test_a_late_record_does_not_depend_on_the_converter(bench: Bench, failure: GatewayError) -> None:
     bench.database_failure = ModelStoreUnavailableError("down")
     note_started(bench, "alice", a_job("job-1"))
     bench.ledger.failing, bench.converter.failing = None, failure
@@ -217,7 +215,7 @@ def test_a_late_note_does_not_depend_on_the_converter(bench: Bench, failure: Gat
     assert bench.ledger.rows["upload-1"].job_id == "job-1"
 
 
-def test_a_database_that_fails_for_a_moment_only_is_waited_for(bench: Bench) -> None:
+def test_a_short_failure_of_the_database_is_waited_for(bench: Bench) -> None:
     bench.database_failure = ModelStoreUnavailableError("down")
 
     class Recovering(FakeSleep):
@@ -251,7 +249,7 @@ def test_a_job_that_this_process_knows_as_another_users_is_not_reassigned_while_
     assert is_owner(bench, "bob", "job-1")
 
 
-def test_a_late_note_that_the_ledger_contradicts_is_given_up(bench: Bench) -> None:
+def test_a_late_record_that_the_ledger_contradicts_is_dropped(bench: Bench) -> None:
     bench.database_failure = ModelStoreUnavailableError("down")
     note_started(bench, "alice", a_job("job-1"))
     bench.ledger.failing = None
@@ -274,8 +272,8 @@ def test_a_converter_that_names_the_caller_overrules_the_ledger_which_keeps_its_
         bench.ownership.check_answer("bob", bench.converter.jobs["job-1"])
 
 
-def test_a_job_whose_note_was_lost_is_found_by_its_id_after_it_has_ended(bench: Bench) -> None:
-    """The worker that knew it was killed; its owner knows the id from the answer to the upload."""
+def test_a_job_that_was_never_recorded_is_found_by_its_id_after_it_has_ended(bench: Bench) -> None:
+    """The worker that knew it was killed; its owner knows the id from the response to the upload."""
     bench.ledger.open_upload("upload-1", "alice", bench.clock())
     bench.has_job("job-1", "alice", "completed")
     assert is_owner(bench, "alice", "job-1")
@@ -285,7 +283,7 @@ def test_a_job_whose_note_was_lost_is_found_by_its_id_after_it_has_ended(bench: 
 
 @pytest.mark.parametrize("named", ["bob", None])
 def test_a_pending_upload_gives_nobody_an_ended_job_that_does_not_name_them(bench: Bench, named: str | None) -> None:
-    """Nor does a job that exists take another way than one that doesn't."""
+    """A job that exists takes the same steps as one that does not."""
     other = Bench()
     for one, job_id in ((bench, "job-1"), (other, "job-nowhere")):
         one.ledger.open_upload("upload-1", "alice", one.clock())
@@ -319,7 +317,7 @@ def unnamed(bench: Bench, job_id: str, listed_for: str, created_minutes_ago: flo
 
 
 def test_a_listed_job_that_the_ledger_has_as_another_users_is_not_the_callers(bench: Bench) -> None:
-    """Neither shown, nor found, nor remembered; and it stays the other's."""
+    """It is neither shown, nor found, nor cached, and stays the other user's."""
     bench.knows_job("job-1", "bob")
     unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
     bench.ledger.open_upload("pending", "alice", bench.clock())
@@ -350,8 +348,8 @@ def test_a_listed_job_that_nobody_accounts_for_is_not_the_callers(bench: Bench) 
     assert denied() == 2
 
 
-def test_a_list_as_long_as_an_answer_may_be_costs_no_time_to_speak_of(bench: Bench) -> None:
-    """When each job was looked for among the accepted ones, 8,000 of them took 15 s."""
+def test_the_longest_possible_list_is_checked_quickly(bench: Bench) -> None:
+    """A search through the accepted jobs for each one took 15 s for 8,000 jobs."""
     listed = [a_job(f"job-{number}", user_id="alice") for number in range(8_000)]
     began = time.thread_time()
     assert len(bench.ownership.accept("alice", listed)) == len(listed)
@@ -365,8 +363,8 @@ def test_a_listed_job_that_fits_a_pending_upload_is_the_callers(bench: Bench) ->
     assert bench.ledger.rows["pending"].job_id == "job-1"
 
 
-def test_a_job_that_becomes_another_users_while_it_is_looked_at_is_not_shown(bench: Bench) -> None:
-    """Between the decision and the note, the other user's upload was noted."""
+def test_a_job_that_is_recorded_for_another_user_meanwhile_is_not_shown(bench: Bench) -> None:
+    """Between the decision and the record, the other user's upload was recorded."""
     bench.ledger.open_upload("pending", "alice", bench.clock())
     unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
     decide = bench.ownership.accept
@@ -393,7 +391,7 @@ def test_a_pending_upload_is_matched_with_the_job_that_nobody_accounts_for(bench
 
 
 def test_the_newest_of_two_pending_uploads_gets_the_job_and_no_other_users(bench: Bench) -> None:
-    """Uploads of one user run one at a time, and none begins while a job runs."""
+    """A user has one upload at a time, and none begins while a job runs."""
     bench.ledger.open_upload("upload-1", "alice", bench.clock())
     bench.ledger.open_upload("upload-2", "alice", bench.clock() + timedelta(seconds=1))
     bench.ledger.open_upload("upload-3", "bob", bench.clock())
@@ -407,7 +405,7 @@ def test_the_newest_of_two_pending_uploads_gets_the_job_and_no_other_users(bench
     }
 
 
-def test_a_job_that_is_older_than_the_upload_did_not_come_of_it(bench: Bench) -> None:
+def test_a_job_that_is_older_than_the_upload_is_not_matched(bench: Bench) -> None:
     bench.ledger.open_upload("upload-1", "alice", bench.clock())
     bench.has_job("job-1", "alice", created_at=bench.clock() - timedelta(minutes=6))
     bench.ownership.running_jobs("alice", call_context())
@@ -415,7 +413,9 @@ def test_a_job_that_is_older_than_the_upload_did_not_come_of_it(bench: Bench) ->
 
 
 @pytest.mark.parametrize(("minutes", "found"), [(None, True), (0, True), (-5, True), (-5.01, False), (5.01, False)])
-def test_a_job_counts_for_a_lost_answer_only_if_its_time_fits(bench: Bench, minutes: float | None, found: bool) -> None:
+def test_a_job_is_matched_with_an_unanswered_upload_only_if_its_time_fits(
+    bench: Bench, minutes: float | None, found: bool
+) -> None:
     """The clocks may differ by five minutes."""
     bench.ledger.open_upload("upload-1", "alice", bench.clock())
     created_at = None if minutes is None else bench.clock() + timedelta(minutes=minutes)
@@ -423,7 +423,7 @@ def test_a_job_counts_for_a_lost_answer_only_if_its_time_fits(bench: Bench, minu
     assert (bench.ownership.find_started(bench.ledger.rows["upload-1"], call_context()) is not None) is found
 
 
-def test_a_waiter_whose_time_runs_out_is_told_so(bench: Bench) -> None:
+def test_a_waiter_whose_time_runs_out_gets_a_deadline_error(bench: Bench) -> None:
     in_call, go_on = threading.Event(), threading.Event()
 
     def hold_up(name: str) -> None:

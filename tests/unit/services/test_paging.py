@@ -1,4 +1,4 @@
-"""Cursors and limits: opaque, exact, and refused where they are not ours."""
+"""Cursors and page sizes: opaque, exact, and refused if they are not ours."""
 
 import base64
 from datetime import UTC, datetime, timedelta, timezone
@@ -22,7 +22,7 @@ IDS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 
 @given(MOMENTS, IDS)
-def test_a_cursor_gives_back_the_key_that_it_was_made_of(moment: datetime, row_id: str) -> None:
+def test_a_cursor_decodes_to_its_key(moment: datetime, row_id: str) -> None:
     cursor = encode_cursor((moment, row_id))
     assert decode_cursor(cursor) == (moment, row_id)
     assert cursor.replace("-", "").replace("_", "").isalnum()
@@ -39,7 +39,7 @@ def encoded(text: str) -> str:
 
 
 @given(st.text(max_size=400) | st.text(max_size=60).map(encoded))
-def test_whatever_else_comes_is_refused_or_a_key(text: str) -> None:
+def test_any_other_text_is_refused_or_a_key(text: str) -> None:
     try:
         key = decode_cursor(text)
     except InvalidRequestError:
@@ -83,7 +83,7 @@ def test_any_other_limit_is_the_callers_mistake(text: str) -> None:
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 5))
 def test_turning_the_pages_shows_every_model_once_newest_first(seconds: list[int], limit: int) -> None:
-    """Also where several have the same time, and a page ends between them."""
+    """Also if several have the same time and a page ends between them."""
     bench = Bench()
     for number, second in enumerate(seconds):
         bench.has_model(f"m{number:02}", created_at=bench.clock() + timedelta(seconds=second))

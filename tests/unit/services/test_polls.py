@@ -1,4 +1,4 @@
-"""Polls: many tabs, one question a second; and the ledger kept in step without a query a poll."""
+"""Polls: one call a second for many tabs, and a ledger that follows without a query for each poll."""
 
 import threading
 
@@ -11,7 +11,7 @@ from tests.support.fakes import a_job, call_context
 from tests.unit.services.bench import Bench, in_parallel
 
 
-def test_a_job_is_asked_for_once_a_second(bench: Bench) -> None:
+def test_a_job_is_fetched_at_most_once_a_second(bench: Bench) -> None:
     bench.has_job("job-1", "alice")
     bench.polled_jobs.get("job-1", call_context())
     bench.monotonic.advance(0.999)
@@ -42,7 +42,7 @@ def test_a_hundred_polls_at_once_make_one_call(bench: Bench, round_: int) -> Non
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_a_slow_job_does_not_hold_up_another(bench: Bench, round_: int) -> None:
+def test_a_slow_job_does_not_delay_another(bench: Bench, round_: int) -> None:
     bench.has_job("slow", "alice")
     bench.has_job("quick", "alice")
     in_call, go_on = threading.Event(), threading.Event()
@@ -71,7 +71,7 @@ def test_failures_are_not_cached(bench: Bench, failure: ConverterUnavailableErro
     assert bench.polled_jobs.get("job-1", call_context()).job_id == "job-1"
 
 
-def test_what_is_forgotten_is_asked_for_again(bench: Bench) -> None:
+def test_a_forgotten_job_is_fetched_again(bench: Bench) -> None:
     bench.has_job("job-1", "alice")
     bench.polled_jobs.get("job-1", call_context())
     bench.polled_jobs.forget("job-1")
@@ -84,7 +84,7 @@ def test_what_is_forgotten_is_asked_for_again(bench: Bench) -> None:
 
 
 def test_a_changed_state_is_written_with_the_time_of_the_look_before(bench: Bench) -> None:
-    """That is what tells how closely a stage's beginning was seen; a look that could not be noted is none."""
+    """It tells how exact the start of a stage is. A poll that could not be recorded does not count."""
     looks = []
     for stage in ("onnx", "onnx", "bie", "bie"):
         looks.append(bench.clock())
@@ -99,8 +99,8 @@ def test_a_changed_state_is_written_with_the_time_of_the_look_before(bench: Benc
     assert bench.ledger.looks[-1] == looks[3]
 
 
-def test_what_is_known_of_the_stages_is_told_without_a_query_a_poll(bench: Bench) -> None:
-    """It changes only with the state; of a job whose state was never noted here, the ledger is asked."""
+def test_stage_times_are_read_without_a_query_for_each_poll(bench: Bench) -> None:
+    """The times change only with the state. For a job that this process has not recorded, the ledger is queried."""
     seen = (StageTime("onnx", bench.clock()),)
     bench.knows_job("job-1", "alice")
     bench.ledger.stages["job-1"] = seen
@@ -130,8 +130,8 @@ def test_a_state_is_written_when_it_changes_and_only_then(bench: Bench) -> None:
     assert bench.ledger.calls.count("record_job") == 5
 
 
-def test_a_failing_database_makes_no_poll_fail_and_gets_the_newest_state_once_it_is_back(bench: Bench) -> None:
-    """Also if nobody polls any more: the last state that was seen is the one that ended the job."""
+def test_a_failing_database_fails_no_poll_and_gets_the_newest_state_later(bench: Bench) -> None:
+    """Also if there are no more polls: the last state is the one that ended the job."""
     bench.ledger.failing = ModelStoreUnavailableError("down")
     bench.notes.note("alice", a_job("job-1"))
     bench.notes.note("alice", a_job("job-1", "completed"))
@@ -147,7 +147,7 @@ def test_a_failing_database_makes_no_poll_fail_and_gets_the_newest_state_once_it
     assert record.job.status is JobStatus.COMPLETED
 
 
-def test_the_facts_of_an_upload_are_read_once_they_are_known_and_by_their_owner_only(bench: Bench) -> None:
+def test_the_facts_of_an_upload_are_read_once_and_by_their_owner_only(bench: Bench) -> None:
     bench.has_job("job-1", "alice")
     bench.ownership.running_jobs("alice", call_context())
     assert bench.notes.upload_of("alice", "job-1").filename == ""

@@ -1,4 +1,4 @@
-"""Readiness while parts fail, hang and come back, asked by many at once."""
+"""Readiness while parts fail, hang and recover, with many probes at once."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -42,14 +42,14 @@ def failing(error: Exception) -> Callable[[], None]:
 
 
 def works() -> None:
-    """A part without problems."""
+    """A part that works."""
 
 
 def readiness_threads() -> int:
     return sum(thread.name.startswith("readiness-") for thread in threading.enumerate())
 
 
-def test_each_part_is_told_by_ok_or_the_code_of_its_error() -> None:
+def test_each_part_is_ok_or_has_the_code_of_its_error() -> None:
     checks = {
         "database": works,
         "storage": failing(StorageUnavailableError("disk full")),
@@ -62,7 +62,7 @@ def test_each_part_is_told_by_ok_or_the_code_of_its_error() -> None:
     }
 
 
-def test_a_result_is_kept_for_two_seconds() -> None:
+def test_a_result_is_cached_for_two_seconds() -> None:
     calls: list[int] = []
     clock = FakeMonotonic()
     readiness = Readiness({"database": lambda: calls.append(1)}, monotonic=clock)
@@ -76,7 +76,7 @@ def test_a_result_is_kept_for_two_seconds() -> None:
     assert len(calls) == 2
 
 
-def test_a_part_that_hangs_is_named_and_leaves_the_others_their_result(hanging: HangingPart) -> None:
+def test_a_part_that_hangs_is_named_and_does_not_affect_the_others(hanging: HangingPart) -> None:
     readiness = Readiness({"database": works, "storage": hanging}, part_seconds=0.1)
     assert readiness.states() == {"database": "ok", "storage": "timeout"}
 
@@ -94,7 +94,7 @@ def test_a_part_that_still_hangs_is_not_checked_a_second_time(hanging: HangingPa
 
 
 def test_many_probes_at_once_share_one_check_and_hold_few_threads(hanging: HangingPart) -> None:
-    """One probe checks, four wait for it, and the others are answered at once: not ready, for nothing is known."""
+    """One probe checks, four wait for it, and the others get "not ready" at once, because nothing is known yet."""
     readiness = Readiness({"storage": hanging}, part_seconds=PATIENCE)
     with ThreadPoolExecutor(32) as pool:
         first = pool.submit(readiness.states)
@@ -109,7 +109,7 @@ def test_many_probes_at_once_share_one_check_and_hold_few_threads(hanging: Hangi
     assert hanging.calls == 1
 
 
-def test_a_check_with_a_bug_fails_its_probe_and_is_made_again() -> None:
+def test_a_check_with_a_bug_fails_its_probe_and_is_repeated() -> None:
     readiness = Readiness({"storage": failing(RuntimeError("a bug"))})
     for _ in range(2):
         with pytest.raises(RuntimeError):

@@ -1,4 +1,4 @@
-"""From a promoted result to a model: checked, stored whole or not at all, recorded once."""
+"""From a promoted result to a model: checked, stored completely or not at all, recorded once."""
 
 import hashlib
 
@@ -138,7 +138,7 @@ def test_a_restarted_pull_restarts_file_and_hash_and_size(bench: Bench) -> None:
     assert bench.storage.writers == 2
 
 
-def test_the_job_that_already_has_a_model_keeps_it_and_the_new_file_goes(bench: Bench) -> None:
+def test_a_job_that_already_has_a_model_gets_no_second_one(bench: Bench) -> None:
     first = keep(bench)
     second = keep(bench)
     assert second == first
@@ -147,7 +147,7 @@ def test_the_job_that_already_has_a_model_keeps_it_and_the_new_file_goes(bench: 
 
 
 def fail_to_record(bench: Bench, failure: GatewayError, *, is_recorded: bool = False) -> None:
-    """Have `add` fail, before or after it has recorded the model."""
+    """Make `add` fail, before or after it has recorded the model."""
     add = bench.models.add
 
     def failing(model: Model) -> Model:
@@ -166,8 +166,8 @@ def test_a_model_that_may_not_be_recorded_leaves_no_file(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
-def test_a_database_that_fails_while_a_model_is_recorded_costs_no_file(bench: Bench, is_recorded: bool) -> None:
-    """The commit may have been done and only its answer lost: the record must not lack its file."""
+def test_the_file_stays_if_the_database_fails_while_the_model_is_recorded(bench: Bench, is_recorded: bool) -> None:
+    """The commit may have succeeded and only its reply was lost, so the file must stay."""
     fail_to_record(bench, ModelStoreUnavailableError("the connection broke"), is_recorded=is_recorded)
     with pytest.raises(ModelStoreUnavailableError):
         keep(bench)
@@ -175,7 +175,7 @@ def test_a_database_that_fails_while_a_model_is_recorded_costs_no_file(bench: Be
     assert [model.storage_key for model in bench.models.models.values()] == ([key] if is_recorded else [])
 
 
-def test_nothing_is_kept_while_the_storage_belongs_to_another_database(bench: Bench) -> None:
+def test_nothing_is_stored_while_the_storage_belongs_to_another_database(bench: Bench) -> None:
     def mismatch() -> None:
         raise StorageMismatchError("other ids")
 
@@ -184,7 +184,7 @@ def test_nothing_is_kept_while_the_storage_belongs_to_another_database(bench: Be
     assert (bench.files.pulls, bench.storage.calls) == (0, [])
 
 
-def test_a_file_that_cannot_be_removed_either_does_not_hide_why(bench: Bench) -> None:
+def test_a_file_that_cannot_be_removed_does_not_hide_the_first_failure(bench: Bench) -> None:
     class Full(type(bench.models)):  # type: ignore[misc]
         def add(self, model: Model) -> Model:
             raise LibraryFullError(1)
@@ -250,7 +250,7 @@ def test_an_unannounced_size_is_stopped_while_it_comes() -> None:
     assert not bench.leases.holders
 
 
-def test_two_results_that_fit_singly_but_not_together_are_not_both_kept() -> None:
+def test_two_results_that_fit_only_one_at_a_time_are_not_both_stored() -> None:
     bench = Bench(quota_bytes=len(CONTENT))
 
     def pull(receiver: Receiver) -> int:
@@ -266,7 +266,7 @@ def test_two_results_that_fit_singly_but_not_together_are_not_both_kept() -> Non
     assert not bench.leases.holders
 
 
-def test_one_users_full_library_is_not_anothers() -> None:
+def test_a_full_library_concerns_its_owner_only() -> None:
     bench = Bench(quota_bytes=len(CONTENT))
     bench.has_model("old", user_id="bob", size=10_000)
     keep(bench)

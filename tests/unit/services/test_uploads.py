@@ -185,7 +185,7 @@ def test_a_list_that_fails_too_leaves_it_unknown(bench: Bench) -> None:
 
 
 def test_the_look_for_a_lost_answer_has_time_of_its_own(bench: Bench) -> None:
-    """The request's own time was spent while the body streamed."""
+    """The request's own deadline has passed while the body was sent."""
 
     def create(message: UploadMessage) -> Job:
         bench.monotonic.advance(10_000)
@@ -346,7 +346,7 @@ def test_a_job_that_was_started_is_told_also_when_the_ledger_fails_meanwhile(ben
 
 
 def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal_and_is_discarded_later(bench: Bench) -> None:
-    """A row that stayed would be taken for an upload that has lost its answer."""
+    """A row that stayed would look like an upload without a response."""
 
     def create(message: UploadMessage) -> Job:
         bench.ledger.failing = ModelStoreUnavailableError("down")
@@ -362,7 +362,7 @@ def test_a_row_that_cannot_be_discarded_does_not_hide_the_refusal_and_is_discard
 
 
 def test_a_row_of_which_nobody_knows_whether_it_was_written_is_discarded_later(bench: Bench) -> None:
-    """The database may take the row and fail to say so."""
+    """The database may have committed the row, and only its reply was lost."""
     write = bench.ledger.open_upload
 
     def write_and_fail(*row: Any) -> None:
