@@ -1,4 +1,4 @@
-// The poller against a scripted gateway and a clock that only moves when it is told to.
+// The poller against a scripted gateway and a clock that the test controls.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,15 +8,15 @@ import { BACKOFF_SECONDS, Poller } from "../js/poll.js";
 const running = (extra = {}) => ({ data: { terminal: false, ...extra }, etag: '"1"', retryAfterSeconds: 2 });
 const failure = (status, retryAfterSeconds = null) => Object.assign(new Error(), { status, retryAfterSeconds });
 
-/** `answers` are given one after the other; an Error is thrown. */
-function watch(answers) {
+/** Respond with `responses` one after the other; an Error is thrown. */
+function watch(responses) {
   const world = { asked: [], jobs: [], states: [], timers: [] };
   const poller = new Poller({
     ask: async (jobId, etag) => {
       world.asked.push([jobId, etag]);
-      const answer = answers.shift();
-      if (answer instanceof Error) throw answer;
-      return answer;
+      const response = responses.shift();
+      if (response instanceof Error) throw response;
+      return response;
     },
     onJob: (job) => world.jobs.push(job),
     onState: (state) => world.states.push(state.name),
@@ -51,7 +51,7 @@ test("it waits as long as Retry-After says and sends the ETag", async () => {
     ["job-1", '"1"'],
     ["job-1", '"1"'],
   ]);
-  assert.equal(world.jobs.length, 2, "an answer without changes is no news");
+  assert.equal(world.jobs.length, 2, "a response without changes is not reported");
 });
 
 test("it stops when the job has ended", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { merge, observe, stageTimes, told } from "../js/stages.js";
+import { fromGateway, merge, observe, stageTimes } from "../js/stages.js";
 
 const START = Date.parse("2026-11-23T12:00:00Z");
 const at = (seconds) => new Date(START + seconds * 1000).toISOString();
@@ -107,7 +107,7 @@ const seen = (stage, from, to = null, approximate = false) => ({
 test("a browser that comes later gets the gateway's observations", () => {
   const stages = [seen("onnx", 2, 6), seen("bie", 6, 10, true), seen("nef", 10, 14)];
   const ended = { ...job("completed", 2, 14), stages };
-  const times = stageTimes(observe(told(ended), ended, START + 99_000), ended, START + 99_000);
+  const times = stageTimes(observe(fromGateway(ended), ended, START + 99_000), ended, START + 99_000);
   assert.deepEqual(seconds(times), [4, 4, 4]);
   assert.deepEqual(
     times.map(({ isRough }) => isRough),
@@ -117,7 +117,7 @@ test("a browser that comes later gets the gateway's observations", () => {
 
 test("the end of an earlier stage is not used as the end of the job", () => {
   const failed = { ...job("failed", 1, 30), stages: [seen("onnx", 2, 6), seen("bie", 6)] };
-  const times = stageTimes(observe(told(failed), failed, START + 40_000), failed, START + 40_000);
+  const times = stageTimes(observe(fromGateway(failed), failed, START + 40_000), failed, START + 40_000);
   assert.deepEqual(seconds(times), [4, 24, null]);
 });
 
@@ -127,7 +127,7 @@ test("the more exact of the gateway's and the page's observations is used", () =
     [2, "running", 0],
     [6, "running", 1],
   ]);
-  const known = merge(own, told(running));
+  const known = merge(own, fromGateway(running));
   assert.deepEqual(known.began, { onnx: START, bie: START + 6000 });
   assert.deepEqual(known.rough, { onnx: false, bie: false });
 });

@@ -11,7 +11,7 @@ export function onSessionEnd(listener) {
   sessionListeners.add(listener);
 }
 
-export function tellSessionEnd(problem) {
+export function reportSessionEnd(problem) {
   if (problem.code !== "unauthenticated") return;
   for (const listener of sessionListeners) listener(problem);
 }
@@ -19,49 +19,49 @@ export function tellSessionEnd(problem) {
 /** Send a request, and return `{status, data, etag, retryAfterSeconds}`; `data` is null without a body. */
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
   const spoken = language();
-  let answer;
+  let response;
   let text;
   try {
-    answer = await fetch(path, {
+    response = await fetch(path, {
       method,
       body,
       signal,
       cache: "no-store",
       headers: { Accept: "application/json, application/problem+json", "Accept-Language": spoken, ...headers },
     });
-    text = method === "HEAD" ? "" : await answer.text();
+    text = method === "HEAD" ? "" : await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem({ code: NETWORK });
   }
-  learnClock(answer.headers.get("Date"));
-  if (!answer.ok && answer.status !== 304) {
+  learnClock(response.headers.get("Date"));
+  if (!response.ok && response.status !== 304) {
     const problem = problemFrom({
-      status: answer.status,
-      contentType: answer.headers.get("Content-Type"),
+      status: response.status,
+      contentType: response.headers.get("Content-Type"),
       text,
-      retryAfter: answer.headers.get("Retry-After"),
-      requestId: answer.headers.get("X-Request-ID"),
+      retryAfter: response.headers.get("Retry-After"),
+      requestId: response.headers.get("X-Request-ID"),
       spoken,
     });
-    tellSessionEnd(problem);
+    reportSessionEnd(problem);
     throw problem;
   }
-  const retryAfter = Number.parseInt(answer.headers.get("Retry-After") ?? "", 10);
+  const retryAfter = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   return {
-    status: answer.status,
-    data: parse(answer, text),
-    etag: answer.headers.get("ETag"),
+    status: response.status,
+    data: parse(response, text),
+    etag: response.headers.get("ETag"),
     retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : null,
   };
 }
 
-function parse(answer, text) {
-  if (answer.status === 204 || answer.status === 304 || !text) return null;
+function parse(response, text) {
+  if (response.status === 204 || response.status === 304 || !text) return null;
   try {
     return JSON.parse(text);
   } catch {
-    throw problemFrom({ status: answer.status, requestId: answer.headers.get("X-Request-ID") });
+    throw problemFrom({ status: response.status, requestId: response.headers.get("X-Request-ID") });
   }
 }
 

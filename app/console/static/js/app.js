@@ -17,9 +17,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 
 if (page === "signed-in" && userId) {
-  const { tell } = await import("./tabs.js");
+  const { broadcast } = await import("./tabs.js");
   // The other tab continues. This tab cannot close itself, because it was not opened by a script.
-  tell("signed-in");
+  broadcast("signed-in");
 } else if (page === "home" && userId) {
   const { startConsole } = await import("./console.js");
   startConsole();

@@ -9,7 +9,7 @@ import { formatMoment } from "./format.js";
 import { language, onLanguage, t } from "./i18n.js";
 import { loadCatalogue, problemWords } from "./problems.js";
 import { SIGN_IN_AGAIN, Session } from "./session.js";
-import { tell } from "./tabs.js";
+import { broadcast } from "./tabs.js";
 import { convertView } from "./views/convert.js";
 import { historyView } from "./views/history.js";
 import { jobPage } from "./views/job_page.js";
@@ -29,7 +29,7 @@ export function startConsole() {
   loadCatalogue();
   router.show({ isNew: false });
   // Tell other tabs who is signed in. They may show a different account.
-  tell("signed-in");
+  broadcast("signed-in");
 }
 
 /** Ignore files dropped outside the form. By default, they would replace the page and end an upload. */
@@ -142,7 +142,7 @@ function prepareAccount({ session, conversion }) {
     button.disabled = true;
     try {
       const { data } = await api.signOut();
-      tell("signed-out");
+      broadcast("signed-out");
       location.assign(data?.logout_url ?? "/");
     } catch (problem) {
       button.disabled = false;
@@ -153,9 +153,9 @@ function prepareAccount({ session, conversion }) {
 
 /** Show or remove the notice that the session has ended. It overlays the page without moving anything. */
 function prepareNotice({ session, conversion }) {
-  const place = document.getElementById("notices");
+  const area = document.getElementById("notices");
   const show = () => {
-    place.replaceChildren();
+    area.replaceChildren();
     if (session.state === "alive") return;
     const hasEnded = session.state === "ended";
     const action = hasEnded
@@ -165,7 +165,7 @@ function prepareNotice({ session, conversion }) {
           { class: "button small", type: "button", on: { click: () => location.reload() } },
           t("session.reload"),
         );
-    place.append(
+    area.append(
       h(
         "div",
         { class: "notice", role: "alert", id: "session-notice" },

@@ -7,7 +7,7 @@ import { ConversionForm } from "./form.js";
 import { findUnreadable } from "./files.js";
 import { ABORTED, FILE_CHANGED, NETWORK, Problem } from "./problems.js";
 import { local } from "./storage.js";
-import { onTold, tell } from "./tabs.js";
+import { broadcast, onMessage } from "./tabs.js";
 import { startUpload, uploadBody } from "./upload.js";
 import { JobWatcher } from "./watcher.js";
 
@@ -39,7 +39,7 @@ export class Conversion extends Emitter {
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden && this.phase === "form" && !this.problem) this.#lookQuietly();
     });
-    onTold((event) => {
+    onMessage((event) => {
       if (event === "jobs" && this.phase === "form") this.#lookQuietly();
     });
     if (isEnabled) this.look();
@@ -100,7 +100,7 @@ export class Conversion extends Emitter {
     wish.parts = [...body.keys()].length;
     try {
       await this.#requireReadable(wish);
-      const answer = await this.#check({ ...wish, filename: model.name });
+      const checked = await this.#check({ ...wish, filename: model.name });
       if (run !== this.#run) return;
       this.upload = {
         filename: model.name,
@@ -110,14 +110,14 @@ export class Conversion extends Emitter {
         bytesPerSecond: null,
         millisecondsLeft: null,
         movedAt: performance.now(),
-        sessionExpiresAt: answer.data.session_expires_at,
+        sessionExpiresAt: checked.data.session_expires_at,
       };
       this.#become("uploading");
       const job = await this.#send(body);
       if (run !== this.#run) return;
       this.form.clear();
       this.follow(job);
-      tell("jobs");
+      broadcast("jobs");
     } catch (problem) {
       if (run !== this.#run) return;
       await this.#fail(problem, wish, run);
@@ -238,7 +238,7 @@ export class Conversion extends Emitter {
       this.#become("form");
       return;
     }
-    api.tellSessionEnd(problem);
+    api.reportSessionEnd(problem);
     let found = problem;
     if (problem.code === NETWORK) {
       const reason = await this.#findReason(wish);

@@ -9,15 +9,15 @@ const LAST_KEY = "last-parameters";
 
 /** The text keys of the errors, by field. */
 export function findMistakes({ model, platform, modelId, version }) {
-  const mistakes = {};
-  if (!model) mistakes.model = "form.model.missing";
-  else if (model.size === 0) mistakes.model = "form.model.empty";
-  if (!CHIPS.some((chip) => chip.id === platform)) mistakes.platform = "form.chip.missing";
-  if (!/^[0-9]{1,9}$/.test(modelId.trim())) mistakes.modelId = "form.id.not_a_number";
-  else if (Number(modelId) < FIRST_MODEL_ID) mistakes.modelId = "form.id.reserved";
-  else if (Number(modelId) > LAST_MODEL_ID) mistakes.modelId = "form.id.too_high";
-  if (!VERSION_PATTERN.test(version.trim())) mistakes.version = "form.version.wrong";
-  return mistakes;
+  const errors = {};
+  if (!model) errors.model = "form.model.missing";
+  else if (model.size === 0) errors.model = "form.model.empty";
+  if (!CHIPS.some((chip) => chip.id === platform)) errors.platform = "form.chip.missing";
+  if (!/^[0-9]{1,9}$/.test(modelId.trim())) errors.modelId = "form.id.not_a_number";
+  else if (Number(modelId) < FIRST_MODEL_ID) errors.modelId = "form.id.reserved";
+  else if (Number(modelId) > LAST_MODEL_ID) errors.modelId = "form.id.too_high";
+  if (!VERSION_PATTERN.test(version.trim())) errors.version = "form.version.wrong";
+  return errors;
 }
 
 export class ConversionForm {
@@ -29,14 +29,14 @@ export class ConversionForm {
   touched = new Set();
 
   constructor() {
-    const kept = { ...DEFAULTS, ...local.get(LAST_KEY), ...tab.get(KEY) };
-    this.platform = String(kept.platform);
-    this.modelId = String(kept.modelId);
-    this.version = String(kept.version);
-    this.lostModel = typeof kept.modelName === "string" ? kept.modelName : null;
+    const stored = { ...DEFAULTS, ...local.get(LAST_KEY), ...tab.get(KEY) };
+    this.platform = String(stored.platform);
+    this.modelId = String(stored.modelId);
+    this.version = String(stored.version);
+    this.lostModel = typeof stored.modelName === "string" ? stored.modelName : null;
   }
 
-  get mistakes() {
+  get errors() {
     return findMistakes(this);
   }
 
@@ -45,7 +45,7 @@ export class ConversionForm {
     return [this.model, ...this.references].reduce((sum, file) => sum + (file?.size ?? 0), 0);
   }
 
-  keep() {
+  store() {
     const { platform, modelId, version } = this;
     tab.set(KEY, { platform, modelId, version, modelName: this.model?.name ?? this.lostModel });
   }

@@ -38,9 +38,9 @@ export function onLanguage(listener) {
 }
 
 async function fetchTexts(wanted) {
-  const answer = await fetch(`${document.body.dataset.assets}/texts/${wanted}.json`);
-  if (!answer.ok) throw new Error(`no texts for ${wanted}`);
-  return answer.json();
+  const response = await fetch(`${document.body.dataset.assets}/texts/${wanted}.json`);
+  if (!response.ok) throw new Error(`no texts for ${wanted}`);
+  return response.json();
 }
 
 /** Translate the parts that the server rendered. */

@@ -72,8 +72,8 @@ export class Poller {
     const flight = ++this.#flight;
     if (this.#failures === 0) this.#become("asking");
     try {
-      const answer = await this.#ask(this.#jobId, this.#etag);
-      if (flight === this.#flight) this.#take(answer, flight);
+      const response = await this.#ask(this.#jobId, this.#etag);
+      if (flight === this.#flight) this.#take(response, flight);
     } catch (problem) {
       if (flight === this.#flight) this.#fail(problem);
     }

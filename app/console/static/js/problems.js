@@ -45,8 +45,8 @@ let catalogue = null;
 /** Fetch the error catalog once. Without it, texts stay in the language in which they arrived. */
 export async function loadCatalogue() {
   try {
-    const answer = await fetch("/console/errors.json");
-    if (answer.ok) catalogue = (await answer.json()).errors;
+    const response = await fetch("/console/errors.json");
+    if (response.ok) catalogue = (await response.json()).errors;
   } catch {
     // The catalog is needed only when the language changes. The next page load tries again.
   }

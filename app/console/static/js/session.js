@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
-import { onTold } from "./tabs.js";
+import { onMessage } from "./tabs.js";
 
 /** Sign in, and return to a page that tells this tab and can then be closed. */
 export const SIGN_IN_AGAIN = "/auth/login?next=/console/signed-in";
@@ -22,7 +22,7 @@ export class Session extends Emitter {
     this.#userId = userId;
     this.expiresAt = expiresAt;
     api.onSessionEnd(() => this.#become("ended"));
-    onTold((event) => {
+    onMessage((event) => {
       if (event === "signed-in" || event === "signed-out") this.check();
     });
     const checkIfDoubtful = () => {

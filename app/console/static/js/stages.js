@@ -12,7 +12,7 @@ const time = (text) => {
 };
 
 /** Return the gateway's observations of a job's stages as a record. */
-export function told(job) {
+export function fromGateway(job) {
   const record = { began: {}, rough: {}, seenAt: null, endedAt: null };
   for (const { stage, started_at, ended_at, approximate } of job.stages ?? []) {
     record.began[stage] = time(started_at);

@@ -3,11 +3,11 @@
 const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("visiona") : null;
 
 /** Send a message to the other tabs. */
-export function tell(event) {
+export function broadcast(event) {
   channel?.postMessage({ event });
 }
 
 /** Call a listener for messages from other tabs, not from this one. */
-export function onTold(listener) {
+export function onMessage(listener) {
   channel?.addEventListener("message", ({ data }) => listener(data?.event));
 }

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { serverNow } from "./clock.js";
 import { Emitter } from "./emitter.js";
 import { Poller } from "./poll.js";
-import { merge, observe, told } from "./stages.js";
+import { fromGateway, merge, observe } from "./stages.js";
 import { local } from "./storage.js";
 
 const RECORDS_KEY = "stages";
@@ -62,14 +62,14 @@ export class JobWatcher extends Emitter {
     // The response to an upload has fewer members than a poll, so merge them.
     this.job = { ...this.job, ...job };
     const records = local.get(RECORDS_KEY) ?? {};
-    const known = merge(merge(this.record, records[job.job_id]), told(job));
+    const known = merge(merge(this.record, records[job.job_id]), fromGateway(job));
     this.record = observe(known, job, serverNow());
-    keep({ ...records, [job.job_id]: this.record });
+    storeRecords({ ...records, [job.job_id]: this.record });
     this.emit();
   }
 }
 
-function keep(records) {
+function storeRecords(records) {
   const newest = Object.entries(records).sort(([, one], [, other]) => (other.seenAt ?? 0) - (one.seenAt ?? 0));
   local.set(RECORDS_KEY, Object.fromEntries(newest.slice(0, MOST_RECORDS)));
 }

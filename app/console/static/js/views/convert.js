@@ -73,17 +73,17 @@ export function convertView(console_) {
 
 /** Shown while we can't tell whether a conversion is running. Keeps asking; updates only if the reason changes. */
 function lostView({ conversion }) {
-  const place = h("div", {});
+  const area = h("div", {});
   let code = null;
 
   function update() {
     if (conversion.problem.code === code) return;
     code = conversion.problem.code;
-    place.replaceChildren(failedState(conversion.problem, () => conversion.look()));
+    area.replaceChildren(failedState(conversion.problem, () => conversion.look()));
   }
 
   update();
-  return { element: h("div", { class: "page" }, pageHead(t("convert.title"), t("convert.lost")), place), update };
+  return { element: h("div", { class: "page" }, pageHead(t("convert.title"), t("convert.lost")), area), update };
 }
 
 function focusHeading(element) {

@@ -15,7 +15,7 @@ const IMAGE = /\.(png|jpe?g|bmp|gif|webp|tiff?|npy|bin)$/i;
 
 export function conversionForm({ conversion, session }) {
   const { form } = conversion;
-  const problemPlace = h("div", { class: "problem-place" });
+  const problemArea = h("div", { class: "problem-area" });
   const model = modelSection(form, changed, chosenAgain);
   const chips = chipSection(form, changed);
   const identity = identitySection(form, changed);
@@ -25,7 +25,7 @@ export function conversionForm({ conversion, session }) {
     "div",
     { class: "page" },
     pageHead(t("convert.title"), t("convert.lead")),
-    problemPlace,
+    problemArea,
     h(
       "form",
       { class: "split", novalidate: true, "aria-label": t("convert.title"), on: { submit } },
@@ -43,7 +43,7 @@ export function conversionForm({ conversion, session }) {
   let shownProblem = null;
 
   function changed() {
-    form.keep();
+    form.store();
     update();
   }
 
@@ -65,8 +65,8 @@ export function conversionForm({ conversion, session }) {
         document.querySelector("#session-notice a")?.focus();
         return;
       }
-      problemPlace.replaceChildren(...(shownProblem ? [problemPanel(shownProblem, helpFor(shownProblem))] : []));
-      if (shownProblem) problemPlace.scrollIntoView({ block: "nearest" });
+      problemArea.replaceChildren(...(shownProblem ? [problemPanel(shownProblem, helpFor(shownProblem))] : []));
+      if (shownProblem) problemArea.scrollIntoView({ block: "nearest" });
     }
   }
 
@@ -83,7 +83,7 @@ export function conversionForm({ conversion, session }) {
     }
     for (const field of ["model", "platform", "modelId", "version"]) form.touched.add(field);
     update();
-    const [first] = Object.keys(form.mistakes);
+    const [first] = Object.keys(form.errors);
     if (first) element.querySelector(`[data-field="${first}"]`)?.focus();
     else conversion.start();
   }
@@ -112,6 +112,6 @@ export function conversionForm({ conversion, session }) {
     element,
     update,
     destroy: stopDropping,
-    focus: () => (problemPlace.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
+    focus: () => (problemArea.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
   };
 }

@@ -46,7 +46,7 @@ function row(job) {
         h("li", {}, ago(job.created_at)),
         Number.isFinite(job.size) && h("li", {}, formatSize(job.size, language())),
         parameters.model_id !== undefined && h("li", {}, `${parameters.model_id} · ${parameters.version ?? "–"}`),
-        job.library_model_id && h("li", { class: "kept" }, icon("save"), h("span", {}, t("history.kept"))),
+        job.library_model_id && h("li", { class: "saved" }, icon("save"), h("span", {}, t("history.saved"))),
       ),
     ),
     h("div", { class: "row-side" }, chipBadge(parameters.platform), statusPill(job.status)),

@@ -10,7 +10,7 @@ import { formatDuration, formatMoment, formatPercent, formatSize } from "../form
 import { language, t } from "../i18n.js";
 import { remedyFor } from "../remedies.js";
 import { stageTimes } from "../stages.js";
-import { tell } from "../tabs.js";
+import { broadcast } from "../tabs.js";
 import { pageHead, statusPill } from "./pieces.js";
 import { button, copyButton, problemPanel } from "./problem.js";
 import { progressBar } from "./progress.js";
@@ -236,9 +236,9 @@ function failure({ error, status, job_id: jobId }) {
 
 function resultActions(watcher, { isUploading }, again) {
   const { job } = watcher;
-  const problemPlace = h("div", { class: "problem-place", "aria-live": "polite" });
-  const show = (problem) => problemPlace.replaceChildren(problemPanel(problem));
-  const clear = () => problemPlace.replaceChildren();
+  const problemArea = h("div", { class: "problem-area", "aria-live": "polite" });
+  const show = (problem) => problemArea.replaceChildren(problemPanel(problem));
+  const clear = () => problemArea.replaceChildren();
   const download = h(
     "a",
     { class: "button large", href: api.downloadPath(job.job_id), id: "download" },
@@ -258,7 +258,7 @@ function resultActions(watcher, { isUploading }, again) {
   });
   return [
     h("div", { class: "actions" }, download, job.library_model_id ? savedLink() : saveButton(watcher, show, clear), again),
-    problemPlace,
+    problemArea,
   ];
 }
 
@@ -283,7 +283,7 @@ function saveButton(watcher, show, clear) {
       const { data } = await api.promote(watcher.job.job_id);
       watcher.amend({ library_model_id: data.id });
       toast(t("job.saved.said", { name: data.name }));
-      tell("models");
+      broadcast("models");
       document.getElementById("saved")?.focus();
     } catch (problem) {
       show(problem);

@@ -8,7 +8,7 @@ import { h, icon } from "../dom.js";
 import { formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { problemWords } from "../problems.js";
-import { tell } from "../tabs.js";
+import { broadcast } from "../tabs.js";
 import { pagedList } from "./list.js";
 import { ago, chipBadge, emptyState, pageHead } from "./pieces.js";
 import { copyButton, problemPanel } from "./problem.js";
@@ -41,9 +41,9 @@ export function libraryView({ session, conversion }) {
 }
 
 function row(model, list, conversion) {
-  const problemPlace = h("div", { class: "problem-place row-wide" });
-  const show = (problem) => problemPlace.replaceChildren(problemPanel(problem));
-  const clear = () => problemPlace.replaceChildren();
+  const problemArea = h("div", { class: "problem-area row-wide" });
+  const show = (problem) => problemArea.replaceChildren(problemPanel(problem));
+  const clear = () => problemArea.replaceChildren();
   const sum = h("code", { title: model.sha256 }, `${model.sha256.slice(0, SHOWN_DIGITS)}…`);
   const download = downloadLink();
   const remove = deleteButton();
@@ -71,7 +71,7 @@ function row(model, list, conversion) {
       ),
     ),
     h("div", { class: "row-side" }, chipBadge(model.platform), h("div", { class: "row-actions" }, download, remove)),
-    problemPlace,
+    problemArea,
   );
 
   /** Label the buttons with the model's name for screen readers. */
@@ -120,7 +120,7 @@ function row(model, list, conversion) {
         list.remove(model.id);
         (next?.querySelector("button, a") ?? document.querySelector("main h1")).focus();
         toast(t("models.deleted", { name: model.name }));
-        tell("models");
+        broadcast("models");
       } catch (problem) {
         press.disabled = false;
         show(problem);
@@ -135,7 +135,7 @@ function row(model, list, conversion) {
 
 /** Show the name, or a field while it is edited: Enter saves, Escape cancels. */
 function nameEditor(model, { show, clear, renamed }) {
-  const place = h("div", { class: "name-editor" });
+  const area = h("div", { class: "name-editor" });
 
   function rest({ withFocus = false } = {}) {
     const edit = h(
@@ -149,7 +149,7 @@ function nameEditor(model, { show, clear, renamed }) {
       },
       icon("edit"),
     );
-    place.replaceChildren(h("strong", { class: "row-name" }, model.name), edit);
+    area.replaceChildren(h("strong", { class: "row-name" }, model.name), edit);
     if (withFocus) edit.focus();
   }
 
@@ -163,7 +163,7 @@ function nameEditor(model, { show, clear, renamed }) {
       "aria-label": t("models.rename.field"),
     });
     const error = h("p", { class: "error", role: "alert" });
-    const keep = h("button", { class: "button small", type: "submit" }, t("models.rename.keep"));
+    const save = h("button", { class: "button small", type: "submit" }, t("models.rename.save"));
     const leave = h(
       "button",
       { class: "button plain small", type: "button", on: { click: () => rest({ withFocus: true }) } },
@@ -173,7 +173,7 @@ function nameEditor(model, { show, clear, renamed }) {
       "form",
       { class: "rename", novalidate: true },
       input,
-      h("div", { class: "actions" }, keep, leave),
+      h("div", { class: "actions" }, save, leave),
       error,
     );
     form.addEventListener("keydown", (event) => {
@@ -182,7 +182,7 @@ function nameEditor(model, { show, clear, renamed }) {
     });
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      if (keep.classList.contains("busy")) return;
+      if (save.classList.contains("busy")) return;
       const name = input.value.trim();
       if (!name) {
         error.textContent = t("models.rename.empty");
@@ -193,25 +193,25 @@ function nameEditor(model, { show, clear, renamed }) {
         rest({ withFocus: true });
         return;
       }
-      keep.classList.add("busy");
+      save.classList.add("busy");
       try {
         const { data } = await api.renameModel(model.id, name);
         model.name = data.name;
         renamed();
         rest({ withFocus: true });
         toast(t("models.renamed", { name: data.name }));
-        tell("models");
+        broadcast("models");
       } catch (problem) {
-        keep.classList.remove("busy");
+        save.classList.remove("busy");
         if (problem.code === "invalid_request") error.textContent = problemWords(problem).detail;
         else show(problem);
       }
     });
-    place.replaceChildren(form);
+    area.replaceChildren(form);
     input.focus();
     input.select();
   }
 
   rest();
-  return place;
+  return area;
 }

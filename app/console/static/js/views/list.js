@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
-import { onTold } from "../tabs.js";
+import { onMessage } from "../tabs.js";
 import { skeletonRows } from "./pieces.js";
 import { button, failedState, problemPanel } from "./problem.js";
 
@@ -10,7 +10,7 @@ const STALE_MILLISECONDS = 15_000;
 
 /** One listener for messages from other tabs; it updates the list that is shown. */
 let shown = null;
-onTold((event) => shown?.told(event));
+onMessage((event) => shown?.onMessage(event));
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) shown?.refreshIfStale();
 });
@@ -98,8 +98,8 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
   const list = {
     element,
     load,
-    told: (told) => {
-      if (told === event && !isEdited()) load();
+    onMessage: (message) => {
+      if (message === event && !isEdited()) load();
     },
     refreshIfStale: () => {
       if (performance.now() - loadedAt > STALE_MILLISECONDS && !isEdited()) load();

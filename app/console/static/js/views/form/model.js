@@ -24,14 +24,14 @@ export function modelSection(form, changed, onChosen) {
       },
     },
   });
-  const place = h("div", { class: "model-place" });
+  const area = h("div", { class: "model-area" });
   const error = h("p", { class: "error", id: "model-error" });
   const element = h(
     "section",
     { class: "panel", "aria-labelledby": "model-title" },
     h("h2", { id: "model-title" }, h("span", { class: "step-number", "aria-hidden": "true" }, "1"), t("form.model")),
     input,
-    place,
+    area,
     error,
   );
   let shown;
@@ -58,14 +58,14 @@ export function modelSection(form, changed, onChosen) {
   }
 
   function update() {
-    const mistake = form.touched.has("model") && form.mistakes.model;
-    setText(error, mistake ? t(mistake) : "");
-    input.setAttribute("aria-invalid", String(Boolean(mistake)));
-    element.classList.toggle("wrong", Boolean(mistake));
+    const textKey = form.touched.has("model") && form.errors.model;
+    setText(error, textKey ? t(textKey) : "");
+    input.setAttribute("aria-invalid", String(Boolean(textKey)));
+    element.classList.toggle("wrong", Boolean(textKey));
     const state = [form.model, form.facts, form.lostModel, form.platform];
     if (shown?.every((value, index) => value === state[index])) return;
     shown = state;
-    place.replaceChildren(form.model ? fileCard(form, remove) : dropZone(form));
+    area.replaceChildren(form.model ? fileCard(form, remove) : dropZone(form));
   }
 
   return { element, choose, update };

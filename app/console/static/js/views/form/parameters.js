@@ -109,10 +109,10 @@ function textField(form, name, { label, hint, changed, ...attributes }) {
     element: h("div", { class: "field" }, h("label", { for: name }, label), input, error, hintText),
     update() {
       // Show no error while the user is still typing.
-      const mistake = form.touched.has(name) && form.mistakes[name];
-      setText(error, mistake ? t(mistake) : "");
-      hintText.hidden = Boolean(mistake);
-      input.setAttribute("aria-invalid", String(Boolean(mistake)));
+      const textKey = form.touched.has(name) && form.errors[name];
+      setText(error, textKey ? t(textKey) : "");
+      hintText.hidden = Boolean(textKey);
+      input.setAttribute("aria-invalid", String(Boolean(textKey)));
     },
   };
 }
