@@ -1,11 +1,12 @@
-"""A bound on how many threads may wait for one upstream, so that a stalled upstream does not take the whole worker.
+"""A bound on how many threads may wait for one upstream, so that a stalled upstream does not stop the whole worker.
 
-A control call to a stalled upstream holds its thread for half a minute, and a caller that waits for another's call
-holds one, too. So each upstream has a number of places in a worker. Each kind of call keeps a few of them for itself:
-a kind that is slow, whether it is healthy or stalled, cannot take the places of the others, and what is slow for it is
-judged by its own time limit. A call that finds no place waits a moment for one. It is refused at once if most calls of
-its kind hang, and those that hang are then not retried. No failures are counted and nothing is probed: the refusals end
-when the calls do (docs/adr/0008).
+A control call to a stalled upstream holds its thread for half a minute, and so does a caller that waits for another's
+call. So each upstream has a number of slots in a worker, and each kind of call has a few of them reserved: a slow kind
+cannot take the slots of the others. How long a call may take before it counts as hanging depends on its own time limit.
+
+A call without a free slot waits for a moment. It is refused at once if most calls of its kind hang, and those that hang
+are then not retried. No failures are counted and nothing is probed: the refusals end when the calls do
+(docs/adr/0008-a-bulkhead-and-no-circuit-breaker.md).
 """
 
 import threading
@@ -22,44 +23,44 @@ HANGING_SHARE = 0.2
 
 
 class BulkheadFullFailure(UpstreamFailure):
-    """Too many callers wait for this upstream already; nothing was sent. Never retried."""
+    """Too many threads wait for this upstream already; nothing was sent. Never retried."""
 
     kind = "crowded"
 
 
 class Bulkhead:
-    """One upstream's places in this process. Thread-safe.
+    """The slots of one upstream in this process. Thread-safe.
 
-    `places` calls may be in flight at once. `limits_seconds` has the kinds of calls, with the time limit of one try of
-    each. Half of the places are reserved, in equal shares, for the kinds. A call that finds no place waits
-    `patience_seconds` for one.
+    At most `slots` calls are in flight at once. `limits_seconds` has the time limit of one try of each kind of call.
+    Half of the slots are reserved for the kinds, in equal shares. A call without a free slot waits `patience_seconds`
+    for one.
     """
 
     def __init__(
         self,
-        places: int,
+        slots: int,
         limits_seconds: Mapping[str, float],
         *,
         patience_seconds: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._places = places
-        self._reserved = places // (2 * len(limits_seconds))
+        self._slots = slots
+        self._reserved = slots // (2 * len(limits_seconds))
         self._hanging_seconds = {kind: HANGING_SHARE * limit for kind, limit in limits_seconds.items()}
         self._patience_seconds = patience_seconds
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._calls: Counter[str] = Counter()
-        #: The kind of each thread, in a call or waiting for another's, and when it came; in the order of coming.
+        #: The kind and the start time of each thread that makes a call or waits for another's, oldest first.
         self._inside: dict[object, tuple[str, float]] = {}
 
     @contextmanager
     def entered(self, kind: str) -> Iterator[None]:
-        """Make a call of `kind` in the block. Raises BulkheadFullFailure if there is no place for it."""
+        """Hold a slot for a call of `kind` during the block. Raises BulkheadFullFailure if none becomes free."""
         ticket = object()
         with self._changed:
             until = self._monotonic() + self._patience_seconds
-            while not self._has_place(kind):
+            while not self._has_slot(kind):
                 left = until - self._monotonic()
                 if left <= 0 or self._hangs(kind):
                     raise self._failure()
@@ -72,14 +73,14 @@ class Bulkhead:
             with self._changed:
                 self._calls[kind] -= 1
                 del self._inside[ticket]
-                # All of them: the one that waits longest may be of a kind that has no place yet.
+                # All of them: the thread that has waited longest may be of a kind that may not enter yet.
                 self._changed.notify_all()
 
     def wait(self, kind: str, event: threading.Event, seconds: float) -> bool:
-        """Wait for another thread's call of `kind` to end, as `event.wait` does; True if it has.
+        """Wait for another thread's call of `kind` to end, as `event.wait` does; return whether it has.
 
-        Raises BulkheadFullFailure, before or while this thread waits, if that kind hangs and more threads are here than
-        there are slots.
+        Raises BulkheadFullFailure, before or during the wait, if that kind hangs and more threads are inside than there
+        are slots.
         """
         ticket, until = object(), self._monotonic() + seconds
         with self._changed:
@@ -87,7 +88,7 @@ class Bulkhead:
         try:
             while True:
                 with self._changed:
-                    if ticket not in islice(self._inside, self._places) and self._hangs(kind):
+                    if ticket not in islice(self._inside, self._slots) and self._hangs(kind):
                         raise self._failure()
                 left = until - self._monotonic()
                 if event.wait(max(0.0, min(left, self._hanging_seconds[kind] / 4))):
@@ -101,14 +102,15 @@ class Bulkhead:
     def is_full(self, kind: str) -> bool:
         """Return whether another call of `kind` would be refused at once."""
         with self._changed:
-            return not self._has_place(kind) and self._hangs(kind)
+            return not self._has_slot(kind) and self._hangs(kind)
 
-    def _has_place(self, kind: str) -> bool:
-        kept = sum(max(0, self._reserved - self._calls[other]) for other in self._hanging_seconds if other != kind)
-        return self._calls.total() + kept < self._places
+    def _has_slot(self, kind: str) -> bool:
+        others = (other for other in self._hanging_seconds if other != kind)
+        reserved = sum(max(0, self._reserved - self._calls[other]) for other in others)
+        return self._calls.total() + reserved < self._slots
 
     def _hangs(self, kind: str) -> bool:
-        """Return whether at least half of the threads of `kind` have been here for longer than is usual."""
+        """Return whether at least half of the threads of `kind` have been inside for longer than is usual."""
         since = self._monotonic() - self._hanging_seconds[kind]
         hang = [came_at <= since for other, came_at in self._inside.values() if other == kind]
         return any(hang) and 2 * sum(hang) >= len(hang)

@@ -37,13 +37,13 @@ from app.streaming.progress import UploadProgress
 SCOPE_WRITE = "converter:job.write"
 SCOPE_READ = "converter:job.read"
 
-#: In front of a larger body, and of one of unknown size, a token must be fresh: if it is refused, all is sent in vain.
+#: Before a larger body, or one of unknown size, the token must be fresh. If it is refused, the body was sent in vain.
 LARGE_BODY_BYTES = 64_000_000
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class ConverterConflictError(ActiveJobConflictError):
-    """The converter itself says that this user has a running job; `job` is None where it does not say which."""
+    """The converter answered that this user has a running job; `job` is None if it does not say which."""
 
     def __init__(self, job: Job | None) -> None:
         super().__init__("the converter answered 409")
@@ -52,7 +52,7 @@ class ConverterConflictError(ActiveJobConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Where a completed job's result lies. `object_key` is safe to ask the FAA for; the others may be unknown."""
+    """Where the result of a completed job is. `object_key` is safe to ask the FAA for; the others may be unknown."""
 
     object_key: str
     filename: str | None
@@ -65,8 +65,8 @@ class ConverterClient:
     """Talks to the converter. Thread-safe.
 
     Every method may raise ConverterBusyError (429), ConverterUnavailableError (5xx, network, unusable or unexpected
-    answer), ServiceClientUnauthorizedError (401 or 403 to a fresh token), DeadlineExceededError, and whatever
-    getting the service token raises, unchanged.
+    response), ServiceClientUnauthorizedError (401 or 403 to a fresh token), DeadlineExceededError, and what getting the
+    service token raises.
     """
 
     def __init__(self, upstream: Upstream, uploads: UploadTransport, tokens: ServiceTokens, retrier: Retrier) -> None:
@@ -100,56 +100,56 @@ class ConverterClient:
         announced_bytes = message.progress.announced_bytes
         is_large = announced_bytes is None or announced_bytes > LARGE_BODY_BYTES
         try:
-            # The body can be sent once only.
-            answer = self._tokens.call(
+            # The body can be sent only once.
+            response = self._tokens.call(
                 SCOPE_WRITE,
                 context,
                 with_token,
-                lambda answer: answer.refuses_token,
+                lambda response: response.refuses_token,
                 is_repeatable=False,
                 max_age_seconds=FRESH_SECONDS if is_large else math.inf,
             )
-            if 200 <= answer.status < 300:
-                return _read_job(answer)
+            if 200 <= response.status < 300:
+                return _read_job(response)
         except UpstreamFailure as failure:
             count_failure(Call.CREATE_JOB, failure)
             raise _no_outcome(message.progress, f"{failure.kind}: {failure}") from failure
-        raise _refusal(answer) or _no_outcome(message.progress, f"an unexpected status: {answer.status}")
+        raise _refusal(response) or _no_outcome(message.progress, f"an unexpected status: {response.status}")
 
     def get_job(self, job_id: str, context: CallContext) -> Job:
-        """Return the job as it is now. Raises JobNotFoundError where the converter does not know it (any more)."""
-        answer = self._authorized(Call.GET_JOB, SCOPE_READ, context, "GET", f"/api/v1/jobs/{quote(job_id, safe='')}")
-        if answer.status == 404:
+        """Return the job as it is now. Raises JobNotFoundError if the converter does not know it (any more)."""
+        response = self._authorized(Call.GET_JOB, SCOPE_READ, context, "GET", f"/api/v1/jobs/{quote(job_id, safe='')}")
+        if response.status == 404:
             raise JobNotFoundError("the converter answered 404")
         with failures_as(ConverterUnavailableError, Call.GET_JOB):
-            _require_success(answer)
-            job = _read_job(answer)
+            _require_success(response)
+            job = _read_job(response)
             if job.job_id != job_id:
-                raise UnusableResponseFailure("the answer is about another job", status=answer.status)
+                raise UnusableResponseFailure("the response is about another job", status=response.status)
             return job
 
     def list_jobs(self, user_id: str, context: CallContext) -> list[Job]:
-        """Return what the converter answers to the question for the user's jobs in progress, in its order.
+        """Return the converter's list of the user's jobs in progress, in its order, without those that can't be read.
 
-        Jobs that can't be read are left out. Whose the others are is decided elsewhere (`app/domain/ownership.py`).
+        Whose they are is decided elsewhere (`app/domain/ownership.py`).
         """
         query = {"user_id": user_id, "status": "in_progress"}
-        answer = self._authorized(Call.LIST_JOBS, SCOPE_READ, context, "GET", "/api/v1/jobs", query=query)
+        response = self._authorized(Call.LIST_JOBS, SCOPE_READ, context, "GET", "/api/v1/jobs", query=query)
         with failures_as(ConverterUnavailableError, Call.LIST_JOBS):
-            _require_success(answer)
-            payload = answer.json()
+            _require_success(response)
+            payload = response.json()
             entries = payload.get("jobs") if isinstance(payload, dict) else payload
             if not isinstance(entries, list):
-                raise UnusableResponseFailure("the answer is not a list of jobs", status=answer.status)
+                raise UnusableResponseFailure("the response is not a list of jobs", status=response.status)
             return [job for entry in entries if (job := parse_job(entry)) is not None]
 
     def promote(self, job_id: str, *, tenant_id: str, user_id: str, context: CallContext) -> Promotion:
-        """Have the converter hand the result of a completed job to the FAA. Repeating it gives the same.
+        """Have the converter hand the result of a completed job to the FAA. Repeating it gives the same result.
 
         Raises JobNotFoundError (404), JobNotCompletedError (409), PromoteFailedError (other 4xx, or no usable object
-        key in the answer).
+        key in the response).
         """
-        answer = self._authorized(
+        response = self._authorized(
             Call.PROMOTE,
             SCOPE_WRITE,
             context,
@@ -157,24 +157,21 @@ class ConverterClient:
             f"/api/v1/jobs/{quote(job_id, safe='')}/promote",
             json={"tenant_id": tenant_id, "user_id": user_id},
         )
-        if answer.status == 404:
+        if response.status == 404:
             raise JobNotFoundError("the converter answered 404 to promote")
-        if answer.status == 409:
+        if response.status == 409:
             raise JobNotCompletedError("the converter answered 409 to promote")
-        if 400 <= answer.status < 500 and answer.status != 429:
-            raise PromoteFailedError(f"promote answered {answer.status}")
+        if 400 <= response.status < 500 and response.status != 429:
+            raise PromoteFailedError(f"promote answered {response.status}")
         with failures_as(ConverterUnavailableError, Call.PROMOTE):
-            _require_success(answer)
-            payload = answer.json_object()
+            _require_success(response)
+            payload = response.json_object()
             if payload.get("job_id") not in (None, job_id) or payload.get("user_id") not in (None, user_id):
-                raise PromoteFailedError("promote's answer is about another job or user")
+                raise PromoteFailedError("promote's response is about another job or user")
             return _read_promotion(payload)
 
     def wait(self, call: Call, event: threading.Event, seconds: float) -> bool:
-        """Wait for another thread's `call` to the converter, as `event.wait` does; True if the event came.
-
-        Raises ConverterUnavailableError if that call hangs and too many threads wait already.
-        """
+        """Wait for another thread's `call` (see `Bulkhead.wait`); raises ConverterUnavailableError if too many wait."""
         with failures_as(ConverterUnavailableError, call):
             return self._retrier.wait(call, event, seconds)
 
@@ -189,7 +186,7 @@ class ConverterClient:
         query: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> UpstreamResponse:
-        """Make a call with a service token; a refused token is dropped and the call made once more with a new one."""
+        """Make a call with a service token. If the token is refused, make it once more with a new one."""
 
         def with_token(token: str) -> UpstreamResponse:
             headers = {"Authorization": f"Bearer {token}", **context.correlation}
@@ -202,18 +199,18 @@ class ConverterClient:
             )
 
         with failures_as(ConverterUnavailableError, call):
-            return self._tokens.call(scope, context, with_token, lambda answer: answer.refuses_token)
+            return self._tokens.call(scope, context, with_token, lambda response: response.refuses_token)
 
 
-def _require_success(answer: UpstreamResponse) -> None:
-    if answer.status == 429:
-        raise _busy(answer)
-    if not 200 <= answer.status < 300:
-        raise ConverterUnavailableError(f"an unexpected status: {answer.status}")
+def _require_success(response: UpstreamResponse) -> None:
+    if response.status == 429:
+        raise _busy(response)
+    if not 200 <= response.status < 300:
+        raise ConverterUnavailableError(f"an unexpected status: {response.status}")
 
 
-def _busy(answer: UpstreamResponse) -> ConverterBusyError:
-    return ConverterBusyError("the converter answered 429", retry_after_seconds=answer.retry_after_seconds)
+def _busy(response: UpstreamResponse) -> ConverterBusyError:
+    return ConverterBusyError("the converter answered 429", retry_after_seconds=response.retry_after_seconds)
 
 
 def _no_outcome(progress: UploadProgress, reason: str) -> GatewayError:
@@ -222,32 +219,32 @@ def _no_outcome(progress: UploadProgress, reason: str) -> GatewayError:
     return failure(f"{reason} ({progress})")
 
 
-def _refusal(answer: UpstreamResponse) -> GatewayError | None:
-    """What the answer to an upload means if it says that no job has started; None if it doesn't say that."""
-    if answer.status == 409:
-        return ConverterConflictError(parse_job(_lenient_object(answer).get("active_job")))
-    if answer.status == 413:
+def _refusal(response: UpstreamResponse) -> GatewayError | None:
+    """Return the failure if the response to an upload tells that no job has started, else None."""
+    if response.status == 409:
+        return ConverterConflictError(parse_job(_lenient_object(response).get("active_job")))
+    if response.status == 413:
         return PayloadTooLargeError("the converter takes no upload of this size")
-    if answer.status in {400, 422}:
-        error = parse_job_error(_lenient_object(answer).get("error"))
+    if response.status in {400, 422}:
+        error = parse_job_error(_lenient_object(response).get("error"))
         return ConverterRejectedError(
             upstream_code=error.code if error else "rejected", upstream_message=error.message if error else ""
         )
-    return _busy(answer) if answer.status == 429 else None
+    return _busy(response) if response.status == 429 else None
 
 
-def _lenient_object(answer: UpstreamResponse) -> dict[str, Any]:
-    """The JSON object of a refusal, or an empty one: the status alone says enough."""
+def _lenient_object(response: UpstreamResponse) -> dict[str, Any]:
+    """Return the JSON object of a refusal, or an empty one: the status alone is enough."""
     try:
-        return answer.json_object()
+        return response.json_object()
     except UnusableResponseFailure:
         return {}
 
 
-def _read_job(answer: UpstreamResponse) -> Job:
-    job = parse_job(answer.json())
+def _read_job(response: UpstreamResponse) -> Job:
+    job = parse_job(response.json())
     if job is None:
-        raise UnusableResponseFailure("there is no job in the answer", status=answer.status)
+        raise UnusableResponseFailure("there is no job in the response", status=response.status)
     return job
 
 

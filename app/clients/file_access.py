@@ -1,7 +1,7 @@
-"""The FAA: pulling a result to our side, and the address from which a browser fetches it.
+"""The FAA: pulling a result to the gateway, and the address from which a browser fetches it (docs/upstreams.md).
 
-A pull that is cut off goes on where it stopped (Range with If-Range), as long as the file is provably the same; if it
-is not, the receiver is told to start again.
+A pull that is cut off resumes where it stopped (Range with If-Range), if the file is provably the same. Otherwise the
+receiver starts again.
 """
 
 import re
@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 
 SCOPE_READ = "files:download.read"
 CHUNK_BYTES = 256 * 1024
-#: A pull slower than this is cut off and resumed or given up, like one that has stalled.
+#: A slower pull is treated like one that has stalled: it is resumed or given up.
 MIN_BYTES_PER_SECOND = 1024
-#: How long the control part of resuming a pull may take.
+#: How long it may take until a resumed pull gets its first byte.
 RESUME_SECONDS = 60.0
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
@@ -48,7 +48,7 @@ class Receiver(Protocol):
         """Take the next bytes."""
 
     def restart(self) -> None:
-        """Forget everything: the file is sent again from its beginning."""
+        """Forget all bytes: the file comes again from its beginning."""
 
 
 class FileAccessClient:
@@ -70,16 +70,16 @@ class FileAccessClient:
         self._monotonic = monotonic
 
     def download_url(self, object_key: str, token: str) -> str:
-        """The address at which a browser that holds `token` fetches this object. Handle it as a secret."""
+        """Return the address at which a browser fetches this object. It holds `token`, so it is a secret."""
         return f"{self._public_base_url}{object_path(object_key)}?access_token={quote(token, safe='')}"
 
     def pull(self, object_key: str, receiver: Receiver, context: CallContext) -> int:
-        """Send the object's bytes to `receiver` and return how many they are.
+        """Send the object's bytes to `receiver` and return their number.
 
-        Raises ResultMissingError (404, 410), FileServiceUnavailableError (5xx, 429, network, other answers),
+        Raises ResultMissingError (404, 410), FileServiceUnavailableError (5xx, 429, network, other responses),
         ServiceClientUnauthorizedError (401, 403 with a fresh token), DeadlineExceededError and what getting the
-        service token or writing to the receiver raises. The deadline bounds the control part only; the body is
-        bounded by its idle time and a minimum rate.
+        service token or writing to the receiver raises. The deadline counts until the first byte of the body. The body
+        is bounded by its idle time and a minimum rate.
         """
         try:
             path = object_path(object_key)
@@ -120,7 +120,7 @@ def _is_refused(response: requests.Response) -> bool:
 
 
 class _Pull:
-    """One file's way from the FAA to a receiver, over as many connections as it takes."""
+    """One pull of a file to a receiver, over one connection or several."""
 
     def __init__(self, open_at: Open, receiver: Receiver, monotonic: Callable[[], float]) -> None:
         self._open_at = open_at
@@ -132,17 +132,17 @@ class _Pull:
         self._size: int | None = None
 
     def run(self, retrier: Retrier, deadline: Deadline) -> int:
-        """Pull the whole file, in as many tries as the matrix allows; the deadline counts until the first byte."""
+        """Pull the whole file, in as many tries as the matrix allows."""
         return retrier.run(
             Call.GET_FILE,
             deadline,
-            lambda timeouts: self._attempt(timeouts, deadline),
+            lambda timeouts: self._try(timeouts, deadline),
             has_begun=lambda: self._has_begun,
         )
 
-    def _attempt(self, timeouts: Timeouts, deadline: Deadline) -> int:
+    def _try(self, timeouts: Timeouts, deadline: Deadline) -> int:
         if self._has_begun:
-            # A long pull outlives its request's deadline; going on with it has a time of its own.
+            # A long pull outlasts its request's deadline, so resuming it has a deadline of its own.
             deadline = Deadline(RESUME_SECONDS, self._monotonic)
         if self._offset and self._etag is None:
             self._start_again()
@@ -154,7 +154,7 @@ class _Pull:
         return self._offset
 
     def _begin(self, response: requests.Response) -> None:
-        """Check that what follows continues what we have, or start again from nothing."""
+        """Check that the body continues the bytes that have come, or start again."""
         status = response.status_code
         if status in {404, 410}:
             raise ResultMissingError(f"the FAA answered {status}")
@@ -164,7 +164,7 @@ class _Pull:
             self._check_continuation(response)
             return
         if status == 416 and self._offset:
-            self._doubt("the file ends before what we have of it does", status)
+            self._doubt("the file is shorter than what has come of it", status)
         if status != 200:
             raise FileServiceUnavailableError(f"the FAA answered {status}")
         if self._offset:
@@ -174,13 +174,13 @@ class _Pull:
 
     def _check_continuation(self, response: requests.Response) -> None:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        same_place = match is not None and int(match[1]) == self._offset
+        same_offset = match is not None and int(match[1]) == self._offset
         same_size = match is not None and (self._size is None or match[3] == str(self._size))
-        if not same_place or not same_size or _strong_etag(response) != self._etag:
-            self._doubt("the rest of the file is not the rest of this file", 206)
+        if not same_offset or not same_size or _strong_etag(response) != self._etag:
+            self._doubt("the response does not continue this file", 206)
 
     def _doubt(self, reason: str, status: int) -> NoReturn:
-        """What we have is of another file than what is there now: the next try begins anew."""
+        """Let the next try start again: the file is not the one that began to come."""
         self._etag = None
         raise ResponseLostFailure(reason, status=status)
 
@@ -189,7 +189,7 @@ class _Pull:
         while True:
             asked_at = self._monotonic()
             with translated(is_reading_body=True):
-                # What one recv() brings, so that a drip is seen as such and not waited for.
+                # What one recv() returns: waiting for a full chunk would hide that the bytes only trickle.
                 data = response.raw.read1(CHUNK_BYTES, decode_content=False)
             waited = self._monotonic() - asked_at
             if not data:

@@ -1,7 +1,7 @@
-"""Object keys: names of files at the FAA, as the converter gives them, and the paths that they may become.
+"""Object keys: the converter's names of files at the FAA, and the paths made of them.
 
-A key may hold blanks, `+`, `%` and any script. What it must not do is leave `/files/`, in whatever reading some server
-on the way may have of it.
+A key may hold blanks, `+`, `%` and any script. It must not lead out of `/files/`, however often a server on the way
+decodes it.
 """
 
 import re
@@ -14,10 +14,10 @@ _DOTS = frozenset({"", ".", ".."})
 
 
 def is_safe_object_key(key: str) -> bool:
-    """Would this key, percent-encoded or decoded again by somebody, still name a file below its folder?
+    """Return whether this key names a file below its folder, however often it is percent-decoded.
 
     False for empty, `.` and `..` segments (also percent-encoded, also with backslashes for slashes), leading or
-    trailing slashes, control characters, surrogates, keys over 2048 bytes, and what is percent-encoded over and over.
+    trailing slashes, control characters, surrogates, keys over 2048 bytes, and keys with too many layers of encoding.
     """
     if len(key.encode("utf-8", "replace")) > MAX_KEY_BYTES:
         return False
@@ -35,7 +35,7 @@ def is_safe_object_key(key: str) -> bool:
 
 
 def object_path(key: str) -> str:
-    """The URL path of a key at the FAA: every segment percent-encoded, slashes kept. Raises ValueError if unsafe."""
+    """Return the URL path of a key at the FAA: each segment percent-encoded, slashes as they are. Raises ValueError."""
     if not is_safe_object_key(key):
         raise ValueError("the object key is not safe to ask for")
     return "/files/" + "/".join(quote(segment, safe="") for segment in key.split("/"))

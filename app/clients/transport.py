@@ -1,9 +1,9 @@
-"""One way to talk HTTP to an upstream: a pooled session that takes nothing from its surroundings.
+"""HTTP requests to an upstream, over a pooled session that depends on nothing but its arguments.
 
-No proxies or credentials from the environment, no redirects, no cookies, every time-out explicit, every answer bounded
-in size and undecoded. Foreign exceptions are translated in exactly one place, `_translated`; what comes out is an
-`UpstreamFailure`, which the client of the upstream turns into a failure of the gateway. Nothing of an upstream's body
-is ever put into an exception.
+It uses no proxies or credentials from the environment, no redirects and no cookies. Every timeout is explicit, and
+every response is bounded in size and not decoded. `translated` turns the exceptions of the libraries into an
+UpstreamFailure, and the client of the upstream turns that into a failure of the gateway. No exception holds any part of
+a body.
 """
 
 import contextlib
@@ -30,41 +30,41 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from app.clients.watchdog import Guard, Watchdog
 from app.connecting import ConnectsInTime
 
-#: Answers to control calls are small; what is larger is not an answer.
+#: The largest response to a control call; real ones are small.
 MAX_RESPONSE_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _MAX_RETRY_AFTER_SECONDS = 3_600.0
 
 
 class UpstreamFailure(Exception):  # noqa: N818 - the root of what is caught here and renamed by each client
-    """A try that brought no usable answer. `kind` is a word for logs and metrics."""
+    """A try without a usable response. `kind` names it in logs and metrics."""
 
     kind = "failure"
-    #: How long the upstream asks to wait, where it says so.
+    #: How long the upstream asks to wait; None if it does not say.
     retry_after_seconds: float | None = None
 
     def __init__(self, reason: str, *, is_timeout: bool = False, status: int | None = None) -> None:
         super().__init__(reason)
         self.is_timeout = is_timeout
         self.status = status
-        #: Set by whoever counts it, so that one that passes several hands is counted once.
+        #: Set when it is counted, so that it is counted once.
         self.is_counted = False
 
 
 class NotConnectedFailure(UpstreamFailure):
-    """No connection was made (refused, unknown host, TLS failure, time-out), so nothing was sent."""
+    """No connection was made (refused, unknown host, TLS failure, timeout), so nothing was sent."""
 
     kind = "not_connected"
 
 
 class ResponseLostFailure(UpstreamFailure):
-    """The connection failed, stalled or was cut off before the answer was whole."""
+    """The connection failed, stalled or ended before the response was complete."""
 
     kind = "answer_lost"
 
 
 class BodyCutFailure(ResponseLostFailure):
-    """The status line and headers came, the whole body did not."""
+    """The head of the response came, and not the whole body."""
 
     kind = "body_cut"
 
@@ -76,18 +76,18 @@ class ServerFailure(UpstreamFailure):
 
 
 class UnusableResponseFailure(UpstreamFailure):
-    """The answer is whole but makes no sense: too large, not JSON, of another shape, encoded unasked."""
+    """The response is complete but cannot be used: too large, not JSON, of another shape, or encoded."""
 
     kind = "unusable"
 
 
 class NotJSONFailure(UnusableResponseFailure):
-    """The answer is whole but is not JSON."""
+    """The response is complete but is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamResponse:
-    """A whole answer to a control call."""
+    """A complete response to a control call."""
 
     status: int
     headers: Mapping[str, str]
@@ -110,28 +110,28 @@ class UpstreamResponse:
         until = _http_date(value)
         if until is None:
             return None
-        # By the upstream's own clock, which may differ from ours.
+        # Measured by the upstream's own clock, which may differ from ours.
         now = _http_date(self.headers.get("Date", "")) or datetime.now(UTC)
         return min(max(0.0, (until - now).total_seconds()), _MAX_RETRY_AFTER_SECONDS)
 
     def as_failure(self) -> ServerFailure:
-        """Return the failure that this answer is by its status, with how long to wait."""
+        """Return this response as a failure, with how long to wait."""
         failure = ServerFailure(f"status {self.status}", status=self.status)
         failure.retry_after_seconds = self.retry_after_seconds
         return failure
 
     def json(self) -> Any:
-        """The decoded body; raises UnusableResponseFailure where it is not JSON."""
+        """Return the decoded body. Raises UnusableResponseFailure if it is not JSON."""
         try:
             return jsonlib.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
-            raise NotJSONFailure("the answer is not JSON", status=self.status) from None
+            raise NotJSONFailure("the response is not JSON", status=self.status) from None
 
     def json_object(self) -> dict[str, Any]:
-        """The decoded body; raises UnusableResponseFailure where it is not a JSON object."""
+        """Return the decoded body. Raises UnusableResponseFailure if it is not a JSON object."""
         decoded = self.json()
         if not isinstance(decoded, dict):
-            raise UnusableResponseFailure("the answer is not a JSON object", status=self.status)
+            raise UnusableResponseFailure("the response is not a JSON object", status=self.status)
         return decoded
 
 
@@ -150,7 +150,7 @@ def _refuse_constant(_name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds for one try: to connect, between two arrivals, and in all (None: as long as it takes)."""
+    """Seconds for one try: to connect, between two arrivals of bytes, and in all (None: without limit)."""
 
     connect_seconds: float
     idle_seconds: float
@@ -168,9 +168,9 @@ class Upstream:
         watchdog: Watchdog,
         ca_file: Path | None = None,
     ) -> None:
-        """`ca_file` takes the place of the usual public certification authorities.
+        """`ca_file` replaces the public certification authorities.
 
-        With an empty `base_url` each call names an absolute URL, as those have that a provider's discovery names.
+        With an empty `base_url` each call names an absolute URL, as MC's discovery does.
         """
         self.base_url = base_url
         self._watchdog = watchdog
@@ -187,7 +187,7 @@ class Upstream:
         form: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> UpstreamResponse:
-        """Make one try of a control call and return the whole answer, whatever its status.
+        """Make one try of a control call and return the response.
 
         Raises an UpstreamFailure; ServerFailure for every 5xx.
         """
@@ -203,17 +203,17 @@ class Upstream:
                 stream=True,
             )
             with response, translated(guard, is_reading_body=True):
-                answer = read_response(response, guard)
-        if answer.status >= 500:
-            raise answer.as_failure()
-        return answer
+                whole = read_response(response, guard)
+        if whole.status >= 500:
+            raise whole.as_failure()
+        return whole
 
     def open(
         self, path: str, *, timeouts: Timeouts, header_seconds: float, headers: Mapping[str, str]
     ) -> requests.Response:
-        """Begin one GET whose body is read by the caller (with `translated`), who must close the response.
+        """Begin a GET. The caller reads the body (inside `translated`) and must close the response.
 
-        Connecting and the whole header may take `header_seconds`. Raises an UpstreamFailure, never for a status.
+        Connecting and the head of the response may take `header_seconds`. Raises an UpstreamFailure, but for no status.
         """
         with self._watchdog.limit(header_seconds) as guard, translated(guard):
             response = self.session.get(
@@ -225,11 +225,11 @@ class Upstream:
             )
             if guard.has_fired:
                 response.close()
-                raise ResponseLostFailure("the header took too long", is_timeout=True)
+                raise ResponseLostFailure("the head took too long", is_timeout=True)
             return response
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """The absolute URL of an already percent-encoded path below the base URL."""
+        """Return the absolute URL of a percent-encoded path below the base URL."""
         return self.base_url + path + ("?" + urlencode(query) if query else "")
 
     def close(self) -> None:
@@ -238,26 +238,26 @@ class Upstream:
 
 
 def read_response(response: requests.Response, guard: Guard | None) -> UpstreamResponse:
-    """Read a bounded answer to its end; to be called inside `translated`."""
+    """Read a response of bounded size to its end. Call it inside `translated`."""
     if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         response.close()
         raise UnusableResponseFailure(
-            "the answer is encoded, although identity was asked for", status=response.status_code
+            "the response is encoded, although identity was asked for", status=response.status_code
         )
     body = bytearray()
     while chunk := response.raw.read(_READ_BYTES, decode_content=False):
         body += chunk
         if len(body) > MAX_RESPONSE_BYTES:
             response.close()
-            raise UnusableResponseFailure("the answer is too large", status=response.status_code)
+            raise UnusableResponseFailure("the response is too large", status=response.status_code)
     if guard is not None and guard.has_fired:
-        raise BodyCutFailure("the answer took too long", is_timeout=True)
+        raise BodyCutFailure("the response took too long", is_timeout=True)
     return UpstreamResponse(response.status_code, response.headers, bytes(body))
 
 
 @contextlib.contextmanager
 def translated(guard: Guard | None = None, *, is_reading_body: bool = False) -> Iterator[None]:
-    """Turn every exception of requests, urllib3, http.client and the sockets into an UpstreamFailure, chained."""
+    """Raise an UpstreamFailure for every exception of requests, urllib3, http.client and the sockets, chained."""
     try:
         yield
     except UpstreamFailure:
@@ -287,7 +287,7 @@ _OUR_OWN = (
 
 
 def _failure_for(error: Exception, *, has_fired: bool) -> UpstreamFailure:
-    causes = list(_causes(error))
+    causes = _causes(error)
     names = " < ".join(dict.fromkeys(type(cause).__name__ for cause in causes))
     is_timeout = has_fired or any(isinstance(cause, _TIMEOUTS) for cause in causes)
     if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
@@ -297,25 +297,20 @@ def _failure_for(error: Exception, *, has_fired: bool) -> UpstreamFailure:
     return ResponseLostFailure(names, is_timeout=is_timeout)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and what it wraps: requests and urllib3 hide the cause in `args` and `reason`."""
-    seen: set[int] = set()
-    pending = [error]
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the exception and those that it wraps: requests and urllib3 put the cause into `args` or `reason`."""
+    found: list[BaseException] = []
+    pending: list[object] = [error]
     while pending:
         current = pending.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        pending += [argument for argument in current.args if isinstance(argument, BaseException)]
-        pending += (
-            [getattr(current, "reason", None)] if isinstance(getattr(current, "reason", None), BaseException) else []
-        )
-        pending.append(current.__cause__)
+        if isinstance(current, BaseException) and current not in found:
+            found.append(current)
+            pending += [*current.args, getattr(current, "reason", None), current.__cause__]
+    return found
 
 
 def make_session(adapter: HTTPAdapter, ca_file: Path | None = None) -> requests.Session:
-    """A session that uses nothing but what it is told: no environment, no cookies, no encodings."""
+    """Return a session without environment, cookies and encodings."""
     session = requests.Session()
     session.trust_env = False
     session.verify = str(ca_file) if ca_file else True
@@ -332,8 +327,8 @@ class WatchedAdapter(HTTPAdapter):
 
     def __init__(self, watchdog: Watchdog, pool_size: int) -> None:
         self._pool_classes = {
-            "http": pool_class(HTTPConnectionPool, _watched(HTTPConnection, watchdog), watchdog),
-            "https": pool_class(HTTPSConnectionPool, _watched(HTTPSConnection, watchdog), watchdog),
+            "http": _watched_pool(HTTPConnectionPool, HTTPConnection, watchdog),
+            "https": _watched_pool(HTTPSConnectionPool, HTTPSConnection, watchdog),
         }
         # A few hosts: MC's discovery may name others than its own.
         super().__init__(pool_connections=4, pool_maxsize=pool_size, pool_block=False, max_retries=0)
@@ -345,10 +340,10 @@ class WatchedAdapter(HTTPAdapter):
 
 
 class WholeHeaderResponse(HTTPResponse):
-    """Refuses a header that the end of the connection cut off.
+    """A response whose head must be complete.
 
-    http.client takes such a header for a whole one, and the body that it does not announce for an empty one: a
-    success without content, where nothing but a cut connection was.
+    http.client accepts a head that the end of the connection cuts off. If the cut is before Content-Length, it reports
+    a success with an empty body.
     """
 
     def __init__(self, *args: Any, first_byte: bytes = b"", **kwargs: Any) -> None:
@@ -357,18 +352,18 @@ class WholeHeaderResponse(HTTPResponse):
         self._first_byte = first_byte
 
     def begin(self) -> None:
-        """Read the header; raises RemoteDisconnected where the connection ends before it does."""
+        """Read the head. Raises RemoteDisconnected if the connection ends within it."""
         stream: Any = self.fp
         self.fp = cast(Any, _HeaderLines(stream, self._first_byte))
         try:
             super().begin()
         finally:
-            if getattr(self, "fp", None) is not None:  # None where it has closed itself
+            if getattr(self, "fp", None) is not None:  # None if it has closed itself
                 self.fp = stream
 
 
 class _HeaderLines:
-    """A stream whose end, while lines are asked for, is an exception."""
+    """A stream that raises RemoteDisconnected at its end."""
 
     def __init__(self, stream: Any, first_byte: bytes) -> None:
         self._stream = stream
@@ -379,28 +374,12 @@ class _HeaderLines:
         line: bytes = self._first_byte + self._stream.readline(limit)
         self._first_byte = b""
         if not line:
-            raise RemoteDisconnected("the connection ended within the header")
+            raise RemoteDisconnected("the connection ended within the head")
         return line
 
 
-def pool_class(
-    base: type[HTTPConnectionPool], connection: type[HTTPConnection], watchdog: Watchdog
-) -> type[HTTPConnectionPool]:
-    """Return a connection pool like `base` whose connections are of class `connection`."""
-
-    class Pool(base):  # type: ignore[valid-type,misc]
-        ConnectionCls = connection
-
-        def _put_conn(self, conn: Any) -> None:
-            # From here on the connection may be another thread's.
-            watchdog.watch(None)
-            super()._put_conn(conn)
-
-    return Pool
-
-
 def bounded_connection(base: type[HTTPConnection], watchdog: Watchdog) -> type[HTTPConnection]:
-    """Return a connection class like `base` whose time-out bounds all of connecting: every address, and TLS."""
+    """Return a connection class like `base` whose timeout bounds all of connecting: every address, and TLS."""
 
     class Bounded(ConnectsInTime, base):  # type: ignore[valid-type,misc]
         def connect(self) -> None:
@@ -409,7 +388,7 @@ def bounded_connection(base: type[HTTPConnection], watchdog: Watchdog) -> type[H
                 try:
                     super().connect()
                 except TimeoutError as error:
-                    # urllib3 would take the end of a wait within the TLS handshake for one for the answer.
+                    # urllib3 would report a timeout within the TLS handshake as one of the response.
                     raise urllib3.exceptions.ConnectTimeoutError(self, "TLS took too long") from error
                 except Exception:
                     if not guard.has_fired:
@@ -426,8 +405,10 @@ def bounded_connection(base: type[HTTPConnection], watchdog: Watchdog) -> type[H
     return Bounded
 
 
-def _watched(base: type[HTTPConnection], watchdog: Watchdog) -> type[HTTPConnection]:
-    class Watched(bounded_connection(base, watchdog)):  # type: ignore[misc]
+def _watched_pool(
+    base: type[HTTPConnectionPool], connection: type[HTTPConnection], watchdog: Watchdog
+) -> type[HTTPConnectionPool]:
+    class Watched(bounded_connection(connection, watchdog)):  # type: ignore[misc]
         response_class = WholeHeaderResponse
 
         def connect(self) -> None:
@@ -435,7 +416,15 @@ def _watched(base: type[HTTPConnection], watchdog: Watchdog) -> type[HTTPConnect
             watchdog.watch(self.sock)
 
         def request(self, *args: Any, **kwargs: Any) -> None:
-            watchdog.watch(self.sock)  # a pooled connection; a new one is told by `connect`
+            watchdog.watch(self.sock)  # of a pooled connection; `connect` names that of a new one
             super().request(*args, **kwargs)
 
-    return Watched
+    class Pool(base):  # type: ignore[valid-type,misc]
+        ConnectionCls = Watched
+
+        def _put_conn(self, conn: Any) -> None:
+            # From here on another thread may use the connection.
+            watchdog.watch(None)
+            super()._put_conn(conn)
+
+    return Pool

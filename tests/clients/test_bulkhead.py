@@ -36,9 +36,9 @@ def inside() -> Iterator[ExitStack]:
         yield stack
 
 
-def impatient(clock: Clock, places: int = 8, **limits_seconds: float) -> Bulkhead:
-    """A bulkhead at which nobody waits for a place; of two kinds unless told otherwise."""
-    return Bulkhead(places, limits_seconds or {"quick": 10, "slow": 30}, patience_seconds=0.0, monotonic=clock)
+def without_patience(clock: Clock, slots: int = 8, **limits_seconds: float) -> Bulkhead:
+    """A bulkhead that refuses a call at once if no slot is free. It has two kinds of calls unless told otherwise."""
+    return Bulkhead(slots, limits_seconds or {"quick": 10, "slow": 30}, patience_seconds=0.0, monotonic=clock)
 
 
 def enter(inside: ExitStack, bulkhead: Bulkhead, kind: str, times: int = 1) -> None:
@@ -54,14 +54,14 @@ def is_refused(bulkhead: Bulkhead, kind: str) -> bool:
         return True
 
 
-def test_there_is_room_for_as_many_as_there_are_places(clock: Clock, inside: ExitStack) -> None:
-    bulkhead = impatient(clock, places=5, only=10)
+def test_as_many_calls_may_enter_as_there_are_slots(clock: Clock, inside: ExitStack) -> None:
+    bulkhead = without_patience(clock, slots=5, only=10)
     enter(inside, bulkhead, "only", 5)
     assert is_refused(bulkhead, "only")
 
 
-def test_a_place_is_given_back_whatever_happens_inside(clock: Clock) -> None:
-    bulkhead = impatient(clock, places=1, only=10)
+def test_a_slot_is_released_when_the_call_raises(clock: Clock) -> None:
+    bulkhead = without_patience(clock, slots=1, only=10)
     for _ in range(3):
         with pytest.raises(KeyError), bulkhead.entered("only"):
             raise KeyError
@@ -70,10 +70,10 @@ def test_a_place_is_given_back_whatever_happens_inside(clock: Clock) -> None:
 
 @pytest.mark.parametrize("seconds_inside", [0, 5, 29, 600])
 @pytest.mark.parametrize(("one", "other"), [("quick", "slow"), ("slow", "quick")])
-def test_a_kind_of_call_leaves_places_to_the_others_however_slow_it_is(
+def test_a_kind_of_call_leaves_slots_to_the_others_however_slow_it_is(
     clock: Clock, inside: ExitStack, one: str, other: str, seconds_inside: float
 ) -> None:
-    bulkhead = impatient(clock)
+    bulkhead = without_patience(clock)
     enter(inside, bulkhead, one, 6)
     clock.now += seconds_inside
     assert is_refused(bulkhead, one)
@@ -82,8 +82,8 @@ def test_a_kind_of_call_leaves_places_to_the_others_however_slow_it_is(
     assert is_refused(bulkhead, other)
 
 
-def test_a_call_finds_a_place_beside_any_number_of_calls_that_hang(clock: Clock, inside: ExitStack) -> None:
-    bulkhead = impatient(clock)
+def test_a_free_slot_is_given_out_while_other_calls_hang(clock: Clock, inside: ExitStack) -> None:
+    bulkhead = without_patience(clock)
     enter(inside, bulkhead, "quick", 5)
     clock.now += 600
     assert not bulkhead.is_full("quick")
@@ -91,10 +91,10 @@ def test_a_call_finds_a_place_beside_any_number_of_calls_that_hang(clock: Clock,
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("quick", 2.0), ("slow", 6.0)])
-def test_what_hangs_is_judged_by_the_time_limit_of_the_call(
+def test_a_call_hangs_after_a_fifth_of_its_time_limit(
     clock: Clock, inside: ExitStack, kind: str, seconds: float
 ) -> None:
-    bulkhead = impatient(clock)
+    bulkhead = without_patience(clock)
     enter(inside, bulkhead, kind, 6)
     clock.now += seconds - 0.001
     assert not bulkhead.is_full(kind)
@@ -105,7 +105,7 @@ def test_what_hangs_is_judged_by_the_time_limit_of_the_call(
 
 
 def test_calls_that_have_just_begun_do_not_count_as_hanging(clock: Clock, inside: ExitStack) -> None:
-    bulkhead = impatient(clock)
+    bulkhead = without_patience(clock)
     enter(inside, bulkhead, "quick", 2)
     clock.now += 10
     enter(inside, bulkhead, "quick", 4)
@@ -115,7 +115,7 @@ def test_calls_that_have_just_begun_do_not_count_as_hanging(clock: Clock, inside
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_a_call_that_finds_no_place_waits_for_one(_turn: int) -> None:
+def test_a_call_without_a_free_slot_waits_for_one(_turn: int) -> None:
     bulkhead = Bulkhead(1, {"only": 600}, patience_seconds=30.0)
     came_in = threading.Event()
 
@@ -132,8 +132,8 @@ def test_a_call_that_finds_no_place_waits_for_one(_turn: int) -> None:
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_a_place_goes_to_the_kind_that_may_have_it(_turn: int) -> None:
-    """A call that still may not enter must not keep the news of a free place to itself."""
+def test_a_free_slot_goes_to_a_kind_that_may_enter(_turn: int) -> None:
+    """A thread that may not enter yet must not be the only one that is woken."""
     bulkhead = Bulkhead(4, {"quick": 600, "slow": 600}, patience_seconds=30.0)
     came_in = {"quick": threading.Event(), "slow": threading.Event()}
     stays = threading.Event()
@@ -160,8 +160,8 @@ def test_a_place_goes_to_the_kind_that_may_have_it(_turn: int) -> None:
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_those_who_wait_for_a_call_are_as_many_as_come_and_leave_with_it(_turn: int) -> None:
-    """A hundred callers share one call that ends in time, whatever the number of places."""
+def test_any_number_of_threads_may_wait_for_a_call_that_does_not_hang(_turn: int) -> None:
+    """A hundred callers share one call that ends in time, with four slots."""
     bulkhead, event, waiting = Bulkhead(4, {"only": 600}), threading.Event(), threading.Barrier(101)
     outcomes: list[bool] = []
 
@@ -173,7 +173,7 @@ def test_those_who_wait_for_a_call_are_as_many_as_come_and_leave_with_it(_turn: 
     for thread in threads:
         thread.start()
     waiting.wait(30)
-    with bulkhead.entered("only"):  # waiting takes nobody's place for a call
+    with bulkhead.entered("only"):  # waiting takes no slot of a call
         event.set()
     for thread in threads:
         thread.join(30)
@@ -182,7 +182,7 @@ def test_those_who_wait_for_a_call_are_as_many_as_come_and_leave_with_it(_turn: 
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_once_a_call_hangs_only_as_many_stay_waiting_as_there_are_places(_turn: int) -> None:
+def test_once_a_call_hangs_only_as_many_threads_wait_as_there_are_slots(_turn: int) -> None:
     bulkhead, event = Bulkhead(5, {"only": 1}), threading.Event()
     left, stayed, settled = [], [], threading.Semaphore(0)
 
@@ -207,22 +207,22 @@ def test_once_a_call_hangs_only_as_many_stay_waiting_as_there_are_places(_turn: 
     assert not bulkhead._inside
 
 
-def test_waiting_for_a_healthy_call_goes_on_beside_another_kind_that_hangs(clock: Clock, inside: ExitStack) -> None:
-    bulkhead = impatient(clock)
+def test_waiting_for_a_healthy_call_goes_on_while_another_kind_hangs(clock: Clock, inside: ExitStack) -> None:
+    bulkhead = without_patience(clock)
     enter(inside, bulkhead, "slow", 6)
     clock.now += 600
-    landed = threading.Event()
-    landed.set()
+    ended = threading.Event()
+    ended.set()
     for _ in range(20):
-        assert bulkhead.wait("quick", landed, 30)
+        assert bulkhead.wait("quick", ended, 30)
 
 
-def test_a_wait_has_its_own_end(clock: Clock) -> None:
-    assert impatient(clock).wait("quick", threading.Event(), 0) is False
+def test_a_wait_ends_after_its_own_time(clock: Clock) -> None:
+    assert without_patience(clock).wait("quick", threading.Event(), 0) is False
 
 
 @pytest.mark.parametrize("_turn", range(3))
-def test_never_more_are_inside_than_there_are_places(_turn: int) -> None:
+def test_there_are_never_more_calls_inside_than_slots(_turn: int) -> None:
     bulkhead = Bulkhead(4, {"a": 600, "b": 600}, patience_seconds=60)
     guard, now, most = threading.Lock(), 0, 0
 
@@ -251,7 +251,7 @@ def test_a_stalled_upstream_leaves_threads_for_others() -> None:
     assert set(Retrier().bulkheads) == {"mc", "converter", "mc.sign_in"}
 
 
-def test_sign_ins_that_hang_take_no_places_of_the_calls_for_people_who_are_signed_in(inside: ExitStack) -> None:
+def test_sign_ins_that_hang_take_no_slots_of_the_other_calls_to_mc(inside: ExitStack) -> None:
     retrier = Retrier()
     for _ in range(SIGN_IN_SLOTS):
         inside.enter_context(retrier.bulkheads[Call.SIGN_IN.bulkhead].entered(Call.SIGN_IN))
@@ -273,7 +273,7 @@ def test_a_call_of_a_sign_in_is_made_once() -> None:
 
 
 @pytest.mark.parametrize("hanging", CONTROL_CALLS)
-def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging: Call) -> None:
+def test_every_control_call_leaves_slots_to_the_others_of_its_upstream(hanging: Call) -> None:
     bulkhead = Retrier().bulkheads[hanging.bulkhead]
     bulkhead._patience_seconds = 0
     with ExitStack() as inside:
@@ -285,10 +285,10 @@ def test_every_control_call_leaves_places_to_the_others_of_its_upstream(hanging:
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
-def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(call: Call, clock: Clock, inside: ExitStack) -> None:
+def test_with_a_full_bulkhead_a_call_is_neither_tried_nor_retried(call: Call, clock: Clock, inside: ExitStack) -> None:
     waits: list[float] = []
     retrier = Retrier(sleep=waits.append)
-    bulkhead = impatient(clock, places=1, **{call.value: 10})
+    bulkhead = without_patience(clock, slots=1, **{call.value: 10})
     retrier.bulkheads = {call.bulkhead: bulkhead}
     tries = []
 
@@ -299,7 +299,7 @@ def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(call: Call, clo
 
     with pytest.raises(ResponseLostFailure):
         retrier.run(call, Deadline(60, clock), stalls)
-    assert (len(tries), waits) == (1, [])  # it had hung for long itself, so it did not hang on
+    assert (len(tries), waits) == (1, [])  # it was hanging itself
 
     enter(inside, bulkhead, call)
     clock.now += 10
@@ -308,7 +308,7 @@ def test_on_a_crowded_upstream_a_try_is_not_made_and_not_retried(call: Call, clo
     assert len(tries) == 1
 
 
-def test_streamed_calls_are_bounded_by_the_slots_for_transfers_and_not_here() -> None:
+def test_streamed_calls_enter_no_bulkhead() -> None:
     retrier = Retrier()
     retrier.bulkheads = {}
     assert retrier.run(Call.CREATE_JOB, Deadline(60), lambda _timeouts: "sent") == "sent"
