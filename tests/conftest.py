@@ -1,7 +1,7 @@
-"""What holds for every test: no settings from outside, no skips in CI, hypothesis without a stopwatch.
+"""Rules and fixtures for all tests.
 
-And what every test may ask for: a PostgreSQL cluster and an S3 server. Each process of a test run has one of each,
-started for the first test that needs it.
+Tests see no settings from outside, a skip fails in CI, and hypothesis has no deadline. Each process of a test run has
+one PostgreSQL cluster and one S3 server, started for the first test that needs it.
 """
 
 import os
@@ -85,7 +85,7 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """In CI a skipped test is a failure: what is not run there proves nothing."""
+    """Make a skipped test fail in CI: it would prove nothing there."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if IS_CI and report.skipped and not hasattr(report, "wasxfail"):
@@ -114,14 +114,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """In the controller of several processes: one of them has ended, and tells what it has seen if it can."""
+    """Collect the statuses that a worker has seen, in the controller."""
     output = getattr(node, "workeroutput", {})  # one that has crashed has none
     node.config.stash[_SEEN_ELSEWHERE].extend(tuple(one) for one in output.get("seen_statuses", []))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hold what all tests saw against the document, where all tests were run."""
+    """Compare the statuses that all tests saw with the documented ones, if all tests ran."""
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["seen_statuses"] = seen_statuses.seen()

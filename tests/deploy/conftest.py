@@ -29,7 +29,7 @@ def gunicorn_definitions() -> dict[str, ast.stmt]:
 
 @pytest.fixture(scope="session")
 def graceful_seconds(gunicorn_definitions: dict[str, ast.stmt]) -> int:
-    """How long gunicorn lets running uploads go on once it is told to stop."""
+    """Return how long running uploads may continue after SIGTERM, in seconds."""
     statement = gunicorn_definitions["graceful_timeout"]
     assert isinstance(statement, ast.Assign)
     return int(ast.literal_eval(statement.value))

@@ -20,7 +20,7 @@ SCALED = "tests.support.scaled_gateway:make_app()"
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    """What the gateway of a file is told besides the usual; a file overrides it."""
+    """Return further settings of the gateway; a file overrides it."""
     return {}
 
 

@@ -43,5 +43,5 @@ def browser(sandbox: Running) -> Iterator[Browser]:
 
 @pytest.fixture
 def user_id() -> str:
-    """Somebody whom no other test knows."""
+    """Return a user id that no other test uses."""
     return f"u-{uuid.uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""Hosts with as many addresses as a test wants, and addresses at which nobody answers."""
+"""Hosts with any number of addresses, and addresses that do not answer."""
 
 import contextlib
 import socket

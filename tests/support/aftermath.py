@@ -80,7 +80,7 @@ class Aftermath:
         return sorted(set(self.stored()) - known)
 
     def jobs_at_the_converter(self, user_id: str) -> list[str]:
-        """The ids of the jobs that the converter has made for a user, whoever knows of them; the newest first."""
+        """Return the ids of all jobs that the converter has made for a user, the newest first."""
         return [job.job_id for job in Jobs(DataDirectory(self._stack.sandbox.data)).of_user(user_id)]
 
     def sweep(self, *, later: timedelta = LATER) -> SweepReport:

@@ -75,7 +75,7 @@ class Client(requests.Session):
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """An answer as it came: the headers in their order, names as sent."""
+    """A response as received: the headers in their order, names as sent."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -89,7 +89,7 @@ class RawAnswer:
 
 
 class RawConnection:
-    """One TCP connection that sends exactly what it is told."""
+    """One TCP connection that sends exactly the given bytes."""
 
     def __init__(self, base_url: str, *, seconds: float = SECONDS) -> None:
         parts = urlsplit(base_url)

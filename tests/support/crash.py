@@ -177,7 +177,7 @@ class Round:
     # What must hold afterwards
 
     def verify(self) -> None:
-        """Raise AssertionError, naming the draw, if anything is lost, left over, or in somebody's way."""
+        """Raise AssertionError, naming the seed, if anything is lost, left over, or blocks a user."""
         try:
             self._verify()
         except BaseException as error:
@@ -204,7 +204,7 @@ class Round:
         self.stack.sandbox.reset()
 
     def _verify_init(self, action: Action) -> None:
-        """Every job that the converter has made is its owner's, and nobody else's."""
+        """Check that only its owner sees a job that the converter has made."""
         # An upload that was whole when its worker was killed may make its job only now.
         wait_until(lambda: self._active_jobs(action) == self._jobs_of(action), "the gateway shows the converter's jobs")
         job_ids = self._jobs_of(action)

@@ -78,7 +78,7 @@ class Door:
             with self._lock:
                 if self._admitted is not None:
                     self._admitted -= 1
-                    # Before a byte passes, so that whoever hears an answer finds the door as it shall be.
+                    # Before a byte passes, so that the door has its new state when a response arrives.
                     if self._admitted <= 0:
                         self._shut()
                 outside = socket.create_connection(self._behind)

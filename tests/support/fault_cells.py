@@ -1,4 +1,4 @@
-"""The fault matrix: every upstream call × everything that can go wrong with it, and what must come of each.
+"""The fault matrix: every upstream call × every fault, and the expected result of each.
 
 A cell is a call and a fault. What is expected of it follows from rules that know the retry table (`MATRIX`), the
 catalogue, and what section 5 of the design says of each upstream; nothing here was recorded from a run. Where the
@@ -72,7 +72,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where one cell is played: somebody with a job of their own, and an id that marks the request in question."""
+    """The scene of one cell: a user with a job, and an id that marks the request."""
 
     stack: ScaledStack
     client: Client
@@ -247,7 +247,7 @@ ONLY_FOR: Mapping[Call, tuple[Fault, ...]] = {
         _download_fault("expires_in_seconds_words", Kind.HARMLESS, expires_in_seconds="soon"),
         _download_fault("expires_in_seconds_negative", Kind.HARMLESS, expires_in_seconds=-1),
         _download_fault("expires_in_seconds_huge", Kind.HARMLESS, expires_in_seconds=10**40),
-        # This can be read, and says that the token is of no use: to send the browser off with it helps nobody.
+        # This is readable, and says that the token is already useless: the browser must not be sent away with it.
         _download_fault("expires_at_past", Kind.LACKING, expires_at="2001-01-01T00:00:00Z"),
         _body("token_with_line_break", Kind.LACKING, '{"token": "a\\r\\nSet-Cookie: b=c"}'),
     ),
@@ -293,7 +293,7 @@ def cells_of(*calls: Call, faults: Iterable[Fault] | None = None) -> list[Cell]:
     ]
 
 
-# What must come of it.
+# The expected results.
 
 
 @dataclass(frozen=True)

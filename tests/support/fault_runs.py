@@ -26,17 +26,17 @@ from tests.support.scaled_gateway import DEFAULT_TRY_SECONDS, DEFAULT_WAIT_FACTO
 from tests.support.scaled_stack import ScaledStack, remove_fault
 
 SIDE_BY_SIDE = 8
-#: Places for transfers: as many as cells are played at once, so that a single lost one soon makes others fail.
+#: Slots for transfers: as many as cells run at once, so that a single lost one soon makes others fail.
 SLOTS = SIDE_BY_SIDE
 DEADLINE_SECONDS = 6.0
-#: For what is no waiting: several processes share two cores.
+#: For everything but waiting, on a slow machine.
 SLACK_SECONDS = 5.0
 _PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "i18n_key", "retryable", "blame", "request_id"}
 
 ENVIRONMENT = {
     "VISIONA_REQUEST_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
     "VISIONA_UPLOAD_SLOTS": str(SLOTS),
-    # Whoever verifies the places pauses for as long as it takes to fill them all; who drips is a matter of others.
+    # The check of the slots pauses until all are taken. Other tests cover clients that send too slowly.
     "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "0",
 }
 
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def verify_problem(response: requests.Response, request_id: str) -> None:
-    """Raise AssertionError unless the answer is a problem document as the catalogue has it (RFC 9457)."""
+    """Raise AssertionError unless the response is a problem document (RFC 9457) of the catalog."""
     assert response.headers["Content-Type"] == "application/problem+json"
     document = response.json()
     entry = catalogue()[document["code"]]
@@ -98,7 +98,7 @@ def limit_seconds(cell: Cell) -> float:
 
 
 def play_all(stack: ScaledStack, cells: Iterable[Cell], *, side_by_side: int = SIDE_BY_SIDE) -> dict[Cell, Outcome]:
-    """Play the cells, each with somebody of its own, and count their tries at the sandbox."""
+    """Run the cells, each with a user of its own, and count the tries at the sandbox."""
     with ThreadPoolExecutor(side_by_side) as pool:
         outcomes = dict(pool.map(lambda numbered: _play(stack, *numbered), enumerate(cells)))
     tries = tries_at_the_sandbox(stack)
@@ -141,7 +141,7 @@ def play_behind_doors(stack: ScaledStack, cells: Iterable[Cell]) -> dict[Cell, O
 
 
 def set_up(stack: ScaledStack, cell: Cell, number: int) -> Stage:
-    """Somebody new, with the job that the call needs."""
+    """Return a new user with the job that the call needs."""
     name = f"{cell}-{number}".replace(".", "-")
     stage = Stage(stack, stack.person(f"u-{name}"), f"u-{name}", f"r-{name}")
     if cell.fault.is_early:
@@ -156,7 +156,7 @@ def set_up(stack: ScaledStack, cell: Cell, number: int) -> Stage:
 
 
 def rule_of(cell: Cell, stage: Stage) -> dict[str, Any]:
-    """The cell's fault as a rule for the sandbox, about this somebody where the call shows whom it is for."""
+    """Return the cell's fault as a rule for the sandbox, limited to this user where the call names the user."""
     rule = {"call": WAYS[cell.call].name, **cell.fault.rule_for(stage)}
     return {**rule, "grant": "client_credentials"} if cell.call is Call.TOKEN else {**rule, "user": stage.user_id}
 
@@ -165,7 +165,7 @@ def ask(outcome: Outcome) -> None:
     """Make the gateway make the call."""
     started = time.monotonic()
     outcome.response = WAYS[outcome.cell.call].ask(outcome.stage)
-    # urllib3 closes a pool when nobody refers to it any more, and every response does.
+    # urllib3 closes a pool once nothing refers to it, and every response does.
     outcome.response.raw = None
     outcome.seconds = time.monotonic() - started
 
@@ -206,7 +206,7 @@ def tries_at_the_sandbox(stack: ScaledStack) -> Counter[tuple[str, str]]:
 
 
 def tries_in_the_log(stack: ScaledStack, call: Call, request_id: str) -> int:
-    """How often a call was tried by the gateway's own account; of connections that are never made nobody else knows."""
+    """Return how often the gateway says it tried a call; the sandbox does not see connections that fail."""
     retries = 0
     for line in stack.log_path.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line) if line.startswith("{") else {}
@@ -260,7 +260,7 @@ def client_sockets(stack: ScaledStack) -> list[Any]:
 
 
 def _verify_slots(stack: ScaledStack) -> None:
-    """As many uploads as there are places begin at once; one more does not."""
+    """Check that as many uploads as there are slots begin at once, and one more does not."""
     stack.sandbox.fault(CONVERTER, call="create_job", status=422, read_body=True)
     body = model_upload(b"x" * 1_000).as_bytes()
     boundary = body[2 : body.index(b"\r\n")].decode()

@@ -119,7 +119,7 @@ def _main(directory: Path, site: str) -> str:
     included.write_text(site, encoding="utf-8")
     lines = ["daemon off;", "worker_processes 2;", f"pid {directory}/nginx.pid;", "error_log stderr warn;"]
     if os.geteuid() == 0:
-        # Its workers would become somebody who may not look into a test's directory.
+        # Its workers would run as a user who may not read a test's directory.
         lines.append("user root;")
     paths = [f"{name}_temp_path {directory}/nginx-{name};" for name in _TEMPORARY]
     http = ["http {", "sendfile on; tcp_nopush on;", "access_log off;", *paths, f"include {included};", "}", ""]

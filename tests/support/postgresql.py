@@ -43,7 +43,7 @@ _SETTINGS = {
 _STOP_SECONDS = 20.0
 _CONNECT_SECONDS = 5
 
-# Stops processes (SIGSTOP) until it is told to end, by us or because we have died: nothing stays stopped for ever.
+# Stops processes (SIGSTOP) until it gets SIGTERM, from us or because we have died: nothing stays stopped forever.
 _FREEZER = """
 import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -89,14 +89,14 @@ class PostgreSQL(Server):
         return [] if self._server is None else [self._server.pid, *self._server.worker_pids()]
 
     def create_database(self, *, template: str | None = None) -> str:
-        """Create a database; returns its URL. `template` is the URL of one to copy, to which nobody is connected."""
+        """Create a database and return its URL. `template` is the URL of one to copy; it must have no connections."""
         name = f"test_{uuid4().hex}"
         source = "template0" if template is None else template.rpartition("/")[2]
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         return self._url_of(name)
 
     def drop_database(self, url: str) -> None:
-        """Drop a database, also while somebody is connected to it."""
+        """Drop a database, even if there are connections to it."""
         name = url.rpartition("/")[2]
         self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -175,7 +175,7 @@ class PostgreSQL(Server):
 
 
 def _find_programs() -> Path:
-    """The folder of the newest version's programs, which Debian puts on nobody's path."""
+    """Return the folder of the newest version's programs, which Debian does not put on PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("postgres")
     assert found or on_path, "PostgreSQL's server is not installed. On Debian:  sudo apt-get install postgresql"

@@ -1,7 +1,6 @@
-"""Child processes of tests: each in a process group of its own, with its log in a file, and surely ended.
+"""Child processes of tests: each has a process group and a log file, and ends with the tests.
 
-A child ends with the test process, even if that is killed: the kernel then sends it a signal (`setpriv --pdeathsig`).
-Nothing here ends a process that it has not started.
+A child ends even if the test process is killed: the kernel then sends it a signal (`setpriv --pdeathsig`).
 """
 
 import os
@@ -30,7 +29,7 @@ _FIRST_PORT, _LAST_PORT = 12_000, 32_000
 
 
 def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = 30.0, every: float = 0.02) -> T:
-    """Ask `condition` until it gives something true, and return that; AssertionError naming `what` at the deadline."""
+    """Call `condition` until it returns something true, and return that. Raise AssertionError at the deadline."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
@@ -42,7 +41,7 @@ def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float =
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens. pytest-randomly gives all workers one seed, so not by `random`."""
+    """Return an unused port of 127.0.0.1. Not by `random`: pytest-randomly gives all workers one seed."""
     while True:
         port = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT)
         with socket.socket() as probe, suppress(OSError):
@@ -51,12 +50,12 @@ def free_port() -> int:
 
 
 def dead_url() -> str:
-    """A base URL at which every connection is refused."""
+    """Return a base URL at which every connection is refused."""
     return f"http://localhost:{free_port()}"
 
 
 def as_user(user: str | None) -> list[str]:
-    """What to put before a command to run it as another account; nothing for our own."""
+    """Return what to put before a command to run it as another account."""
     if user is None:
         return []
     entry = pwd.getpwnam(user)
@@ -109,7 +108,7 @@ class Child:
         return self._process.poll()
 
     def wait_until_ready(self, is_ready: Callable[[], T | None], *, seconds: float = 60.0) -> T:
-        """Wait for a condition; fails with the end of the log when the child ends first, or at the deadline."""
+        """Wait for a condition. Fail with the end of the log if the child ends first, or at the deadline."""
 
         def ready_or_dead() -> T | None:
             if self.exit_code is not None:
@@ -126,10 +125,10 @@ class Child:
         return self.log_path.read_text(encoding="utf-8", errors="replace")[-SHOWN_LOG_CHARACTERS:]
 
     def stop(self, *, seconds: float = STOP_SECONDS, workers_tell_stacks: bool = False) -> int | None:
-        """End it by SIGTERM and, at the deadline, by SIGKILL; returns its exit code.
+        """End it by SIGTERM and, at the deadline, by SIGKILL. Return its exit code.
 
-        `workers_tell_stacks`: its children write what their threads do to the log, asked by SIGRTMIN, before they
-        are killed.
+        With `workers_tell_stacks`, its children get SIGRTMIN before they are killed, and write their threads' stacks to
+        the log.
         """
         self._signal(signal.SIGTERM)
         try:
@@ -142,18 +141,18 @@ class Child:
         return self.kill()
 
     def wait(self, seconds: float) -> int | None:
-        """Wait until it has ended by itself, and kill it at the deadline; returns its exit code."""
+        """Wait until it has ended by itself, and kill it at the deadline. Return its exit code."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self.kill()
 
     def kill(self) -> int | None:
-        """End the whole group at once, as a crash of the machine would."""
+        """Kill the whole group at once, as a crash of the machine would."""
         self._signal(signal.SIGKILL)
         return self._process.wait()
 
     def worker_pids(self) -> list[int]:
-        """The pids of its own children, such as gunicorn's workers."""
+        """Return the pids of its own children, such as gunicorn's workers."""
         with suppress(OSError):
             text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
             return [int(pid) for pid in text.split()]
@@ -229,14 +228,14 @@ class Server(ABC):
 
 
 def memory_peaks(pid: int) -> dict[str, int]:
-    """The largest resident (`VmHWM`) and virtual (`VmPeak`) sizes that a process has had so far, in bytes."""
+    """Return the largest resident (`VmHWM`) and virtual (`VmPeak`) sizes of a process so far, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return {name: int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "VmPeak")}
 
 
 def sockets_of(pid: int) -> list[tuple[str, tuple[int, int]]]:
-    """A process's TCP sockets over IPv4: the inode of each, and its (own port, peer's port)."""
+    """Return a process's TCP sockets over IPv4: the inode of each, and its (own port, peer's port)."""
     held = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):

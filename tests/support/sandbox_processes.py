@@ -1,4 +1,4 @@
-"""The sandbox as processes, one for each service, and its control API."""
+"""The sandbox as processes, one for each service, with its control API."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ class SandboxProcesses:
         return self.uploads()[-1]
 
     def ended_uploads(self, count: int, *, seconds: float = 30.0) -> list[dict[str, Any]]:
-        """Wait until that many uploads have ended, one way or another, and return all."""
+        """Wait until that many uploads have ended, with any outcome, and return all."""
 
         def ended() -> list[dict[str, Any]] | None:
             found = self.uploads()
@@ -85,7 +85,7 @@ class SandboxProcesses:
         return len(self.calls(MEMBER_CENTER, "download_tokens"))
 
     def issued_secrets(self) -> list[str]:
-        """Every code, token and client secret that Member Center gave out, also while it is stopped."""
+        """Return every code, token and client secret that Member Center has issued, even while it is stopped."""
         register = Register(DataDirectory(self.data), ())
         return [row["value"] for row in register.secrets()]
 
@@ -105,7 +105,7 @@ class SandboxProcesses:
         self.force(job_id, status="failed", error={"code": code, "message": message})
 
     def fault(self, service: str, **rule: Any) -> None:
-        """Have a service go wrong; see sandbox/README.md for the rules."""
+        """Add a fault rule to a service (sandbox/README.md)."""
         response = self._control.post(f"{self.urls.of(service)}/_sandbox/faults", json=rule, timeout=CONTROL_SECONDS)
         assert response.status_code == 201, response.text
 
@@ -114,7 +114,7 @@ class SandboxProcesses:
             self._delete(service, "faults")
 
     def reset(self) -> None:
-        """Start what is stopped, and forget jobs, uploads, calls and faults; issued secrets are kept."""
+        """Start stopped services, and remove jobs, uploads, calls and faults; issued secrets stay."""
         for service in SERVICES:
             self.start(service)
             self._delete(service, "faults")

@@ -46,7 +46,7 @@ class ScaledStack(Stack):
         self._minter: Flask | None = None
         settings = {
             "SCALED_UNRESOLVABLE": str(self.unresolvable),
-            # Nobody has to hear that a test's gateway stops.
+            # No load balancer has to notice that a test's gateway stops.
             "VISIONA_DRAIN_SECONDS": "0",
             **(environment or {}),
         }
@@ -69,7 +69,7 @@ class ScaledStack(Stack):
             self._shut_doors()
 
     def person(self, user_id: str) -> Client:
-        """Somebody with a session that the gateway takes for its own; the sandbox knows two accounts only."""
+        """Return a client with any user id and a session that the gateway accepts; the sandbox has two accounts."""
         with self._lock:
             if self._minter is None:
                 self._minter = Flask("minter")
@@ -84,7 +84,7 @@ class ScaledStack(Stack):
         return client
 
     def add_fault(self, service: str, rule: Mapping[str, Any]) -> str:
-        """Have a service go wrong; the address at which the rule can be deleted."""
+        """Add a fault rule to a service, and return the URL at which it can be deleted."""
         url = f"{self.sandbox.urls.of(service)}/_sandbox/faults"
         response = requests.post(url, json=dict(rule), timeout=_CONTROL_SECONDS)
         assert response.status_code == 201, response.text

@@ -1,12 +1,11 @@
-"""Which statuses the gateway was seen to answer with, by method and route, over all tests of a run.
+"""The statuses that tests have seen the gateway respond with, by method and route.
 
-In process Flask's signal tells, of gateways in processes of their own the log: one line a request. `make test` holds
-what was seen against the OpenAPI document (`--whole-suite`, in tests/conftest.py). That nothing else was seen is asked
-of whole gateways only: in process, tests have parts fail in ways that the real ones have not.
+They come from Flask's signal for applications in this process, and from the log of gateways in processes of their own.
+`make test` compares them with the OpenAPI document (`--whole-suite`, in tests/conftest.py). Only whole gateways have to
+keep to the documented statuses: in process, tests make parts fail in ways that real parts do not.
 
-What a test has made up does not count: an answer that a scripted conversion service gave shows how the edge passes it
-on, and not that the real service ever gives it. Otherwise a test that goes through the document and has each of its
-failures raised would prove the document by the document.
+Responses of scripted services do not count: they show how the edge passes a response on, and not that the real service
+ever gives it.
 """
 
 import json
@@ -22,18 +21,18 @@ _SEEN: set[Seen] = set()
 
 
 def watch_applications() -> None:
-    """Note the answers of all applications of this process from now on."""
+    """Record the statuses of all applications of this process from now on."""
     request_finished.connect(_note)
 
 
 def made_up() -> None:
-    """Say, within a request, that its answer will be a script's; does nothing outside of one."""
+    """Mark the current request's response as scripted. Do nothing outside a request."""
     if has_request_context():
         g.is_made_up = True
 
 
 def note_log(log: Path) -> None:
-    """Note what a gateway's log tells."""
+    """Record the statuses in a gateway's log."""
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         # One with an upload's worth of garbage in it, or the other form of the log, is none of ours.
         if '"event": "request"' not in line:
@@ -46,12 +45,12 @@ def note_log(log: Path) -> None:
 
 
 def seen() -> list[Seen]:
-    """What was noted in this process so far, in a form that goes from process to process."""
+    """Return what this process has recorded, in a form that can be sent to another one."""
     return sorted(one for one in _SEEN if one[1] is not None)
 
 
 def differences(seen_in_all: Iterable[Seen], documented: Mapping[tuple[str, str], set[int]]) -> list[str]:
-    """A sentence for each status that is documented and was not seen, or was seen and is not documented."""
+    """Return a sentence for each status that is documented and was not seen, or the reverse."""
     was_seen: dict[tuple[str, str], set[int]] = {}
     by_whole_gateways: dict[tuple[str, str], set[int]] = {}
     for method, route, status, is_whole in seen_in_all:
@@ -74,7 +73,7 @@ def differences(seen_in_all: Iterable[Seen], documented: Mapping[tuple[str, str]
 
 
 def _described(method: str, route: str, documented: Mapping[tuple[str, str], set[int]]) -> set[int] | None:
-    """What is documented of it; HEAD without an operation of its own is as GET. None: nothing is."""
+    """Return the documented statuses, GET's for a HEAD without an operation of its own; None without any."""
     if method == "HEAD":
         return documented.get((method, route), documented.get(("GET", route)))
     return documented.get((method, route))

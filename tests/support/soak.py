@@ -37,7 +37,7 @@ _FAULTS: list[tuple[str, dict[str, Any]]] = [
     (FILE_ACCESS, {"call": "get_file", "when": "after", "delay_seconds": 0.3}),
     (MEMBER_CENTER, {"call": "token", "status": 500}),
 ]
-#: What a user may be told while upstreams fail; every one of these names its upstream, none is a bug of ours.
+#: The codes that a user may get while upstreams fail; each names its upstream, and none is a bug of ours.
 EXPECTED_5XX = {"converter_unavailable", "file_service_unavailable", "idp_unavailable", "upload_outcome_unknown"}
 EXPECTED_5XX |= {"converter_busy", "upload_capacity"}
 _POLL_SECONDS = 0.25

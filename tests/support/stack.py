@@ -63,7 +63,7 @@ class Stack:
         self.directory = directory
         self.stores: Stores = stores or LocalStores(directory)
         self.port = free_port()
-        #: The gateway's own port, for whoever goes past nginx.
+        #: The gateway's own port, past nginx.
         self.direct_url = f"{'https' if own_tls else 'http'}://localhost:{self.port}"
         self._own_certificate = directory / "gateway.crt" if own_tls else None
         if self._own_certificate is not None:
@@ -126,7 +126,7 @@ class Stack:
             "WEB_CONCURRENCY": str(self._workers),
             **self.sandbox.urls.gateway_environment(self.url),
             "VISIONA_SECRET_KEY": self.secret_key,
-            # Nobody waits here for a load balancer to notice that the gateway is about to end.
+            # No load balancer has to notice that the gateway is about to end.
             "VISIONA_DRAIN_SECONDS": "0",
             **self.stores.environment,
             **self._overrides,
@@ -176,7 +176,7 @@ class Stack:
     def restart_gateway(
         self, *, kill: bool = False, empty_database: bool = False, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Start the gateway anew, after SIGKILL if asked, and without what its database knew if asked.
+        """Restart the gateway, optionally by SIGKILL, and optionally with an empty database.
 
         People stay signed in, for the session is in their cookie. Overrides last until the next start.
         """
@@ -239,7 +239,7 @@ class Stack:
     # Those who talk to it
 
     def client(self) -> Client:
-        """Somebody new, not signed in. Closed with the stack."""
+        """Return a new client, not signed in. The stack closes it."""
         client = Client(self.url, self.note_secret)
         client.verify = self._trusted
         self._opened.append(client)
@@ -317,7 +317,7 @@ class Stack:
         return find_leaks(ours, issued | client_secrets) + find_leaks(self.sandbox.log_paths.values(), issued)
 
     def close(self) -> None:
-        """End everything; raises AssertionError if a log shows a secret, or if the gateway did not end when told to."""
+        """End everything. Raise AssertionError if a log shows a secret or the gateway did not end on SIGTERM."""
         for client in self._opened:
             client.close()
         self._close_nginx()

@@ -40,7 +40,7 @@ class Stores(Protocol):
         """Have temporaries look as if they had last been written at a time of the epoch."""
 
     def empty_database(self) -> None:
-        """Lose everything that the database knows, its schema too. Nobody may be using it."""
+        """Remove everything from the database, its schema too. It must not be in use."""
 
     def close(self) -> None:
         """Give both back."""

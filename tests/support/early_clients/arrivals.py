@@ -45,7 +45,7 @@ def can_send(client: UploadClient, refusal: Refusal) -> bool:
 
 
 class Arrivals:
-    """How many answers were to arrive at one kind of client, how many have, and what came in place of the others."""
+    """How many responses were expected by one kind of client, how many arrived, and what came instead of the others."""
 
     def __init__(self, stack: Stack, client: UploadClient) -> None:
         self._stack = stack

@@ -29,7 +29,7 @@ from tests.support.processes import wait_until
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
-#: What the gateway has to be told, so that each of the refusals can happen, and so that a lost slot is noticed.
+#: The gateway's settings: each refusal can happen, and a lost slot shows.
 ENVIRONMENT = {"VISIONA_MAX_UPLOAD_BYTES": str(MODEL_BYTES + 1_000_000), "VISIONA_UPLOAD_SLOTS": "2"}
 LEASE_SECONDS = 3_600
 DRAIN_SECONDS = 60
@@ -109,7 +109,7 @@ def _slots_taken(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def draining(stack: Stack) -> Iterator[None]:
-    """The gateway has been told to stop, and has not stopped yet. Another one is there afterwards."""
+    """Have the gateway drain during the block, and start another one afterwards."""
     stack.restart_gateway(kill=True, environment={"VISIONA_DRAIN_SECONDS": str(DRAIN_SECONDS)})
     assert stack.gateway is not None
     os.kill(stack.gateway.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a client is to send, and what has come of it; the same for curl, requests, Node's fetch and Chromium's XHR."""
+"""Uploads and their outcomes, the same for curl, requests, Node's fetch and Chromium's XHR."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Upload:
     prefix: bytes | None = None
     content_type: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    #: Who sends it: an account's name, or None for somebody who is not signed in.
+    #: The account that sends it, or None for a client that is not signed in.
     user: str | None = "alice"
 
     def as_json(self, cookie: str, times: int) -> dict[str, object]:

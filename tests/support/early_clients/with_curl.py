@@ -27,7 +27,7 @@ class Transfer:
 
 
 class CurlClient:
-    """Its bodies are files with a hole in place of the model, which take no room and no time to write."""
+    """Its bodies are sparse files, which take no space and no time to write."""
 
     can_chunk = True
     can_be_cross_site = True
