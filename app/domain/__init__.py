@@ -1,1 +1,1 @@
-"""Rules and values that hold whatever the framework, the database or the upstream: standard library only."""
+"""Rules and values that depend on no framework, database or upstream: standard library only."""

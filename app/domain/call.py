@@ -1,4 +1,4 @@
-"""What one request carries through all layers: how long it may still take, and the ids that find it in every log."""
+"""What a request passes down through all layers: its deadline, and the ids that find it in the logs."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 class Deadline:
-    """A moment on the monotonic clock by which control calls must be done. Immutable; share it between threads."""
+    """A time on the monotonic clock by which control calls must be done. Immutable and thread-safe."""
 
     __slots__ = ("_at", "_monotonic")
 
@@ -15,7 +15,7 @@ class Deadline:
         self._at = monotonic() + seconds
 
     def remaining_seconds(self) -> float:
-        """Seconds left, never less than 0."""
+        """Return the seconds left, never less than 0."""
         return max(0.0, self._at - self._monotonic())
 
     @property
@@ -24,7 +24,7 @@ class Deadline:
         return self.remaining_seconds() <= 0
 
     def clip(self, timeout_seconds: float) -> float:
-        """The smaller of `timeout_seconds` and what is left."""
+        """Return `timeout_seconds`, or the seconds left if that is less."""
         return min(timeout_seconds, self.remaining_seconds())
 
 

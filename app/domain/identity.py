@@ -1,7 +1,7 @@
-"""Who a caller is, and which names in an upload would claim to say so.
+"""The caller's identity, and the field names in an upload that would claim one.
 
-The one source of identity is the OIDC session: `Identity` is made from verified claims by the sign-in code and by
-nothing else. Anything the client sends that looks like a user or tenant id is dropped; this module says what that is.
+An identity comes from the OIDC session only: the sign-in makes it from verified claims. The gateway drops every field
+of an upload that looks like a user id or a tenant id; `claims_identity` decides which ones do.
 """
 
 import re
@@ -18,7 +18,7 @@ MAX_DISPLAY_CHARACTERS = 200
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _RESERVED = frozenset({"userid", "tenantid"})
 _SEPARATORS = re.compile(r"[^0-9a-z]+")
-# Decoding a name more often than this finds nothing that a sane upstream would find.
+# No upstream decodes a name more often than this.
 _MAX_DECODINGS = 4
 
 
@@ -33,7 +33,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as the signed cookie holds it: who, under which session id, until when (UTC)."""
+    """A session as in the signed cookie: its id, the user, and when it expires (UTC)."""
 
     sid: str
     identity: Identity
@@ -41,9 +41,9 @@ class Session:
 
 
 def identity_from_claims(claims: Mapping[str, Any]) -> Identity | None:
-    """Return the identity that already verified claims describe, or None if their subject is unusable.
+    """Return the identity in verified claims, or None if their subject is unusable.
 
-    Name and email are display texts only: bounded, and empty when absent or of another type.
+    Name and email are for display only. They are bounded, and empty if they are absent or not texts.
     """
     subject = claims.get("sub")
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
@@ -59,12 +59,11 @@ def _display(value: object) -> str:
 
 
 def claims_identity(field_name: str) -> bool:
-    """Would some upstream parser read this field name as `user_id` or `tenant_id`?
+    """Could a parser of an upstream read this field name as `user_id` or `tenant_id`?
 
-    The name is folded the way lenient parsers differ: percent-encoding (also repeated), compatibility and
-    case folding of Unicode, characters that do not show, accents, and every separator between the words (`-`, `_`,
-    blanks, dots, brackets, NUL). A field in brackets (`form[user_id]`, `user_id[]`, `a.user_id`) counts by each of
-    its words and by the whole, so that no way of nesting carries the name through.
+    The comparison ignores what lenient parsers ignore or decode: percent-encoding (also repeated), compatibility forms
+    and case in Unicode, invisible characters, accents, and all separators between the words (`-`, `_`, blanks, dots,
+    brackets, NUL). Of a nested name (`form[user_id]`, `user_id[]`, `a.user_id`) each segment is compared, and all.
     """
     for name in _decodings(field_name):
         folded = _fold(name)
@@ -72,7 +71,7 @@ def claims_identity(field_name: str) -> bool:
         joined = "".join(words)
         if joined in _RESERVED:
             return True
-        # Brackets and dots nest: any segment that is the name makes the field one that sets it.
+        # With brackets and dots a field sets each name that is one of its segments.
         segments = re.split(r"[\[\]().{}/:]+", folded)
         if any(_SEPARATORS.sub("", segment) in _RESERVED for segment in segments):
             return True
@@ -92,14 +91,14 @@ def _decodings(name: str) -> list[str]:
 
 
 def _fold(name: str) -> str:
-    # Marks go before the name is decomposed: that puts them in order, in a time that grows with the square of their
-    # number. The one that stays becomes a letter by case folding.
+    # Marks are removed before NFKD, which sorts them in a time that grows with the square of their number. The mark
+    # that stays becomes a letter by case folding.
     decomposed = unicodedata.normalize("NFKD", _without_marks(name, but="\u0345")).casefold()
     return _without_marks(unicodedata.normalize("NFKD", decomposed)).translate(_LOOKALIKES)
 
 
 def _without_marks(text: str, but: str = "") -> str:
-    """`text` without marks and characters that do not show."""
+    """Return `text` without marks and invisible characters."""
     if text.isascii():
         return text
     return "".join(
@@ -107,7 +106,7 @@ def _without_marks(text: str, but: str = "") -> str:
     )
 
 
-# Letters of other scripts that show as the Latin letters of the two names; NFKD leaves them as they are.
+# Letters of other scripts that look like the Latin letters of the two names. NFKD does not replace them.
 _LOOKALIKES = str.maketrans(
     {
         "\u0131": "i",

@@ -1,7 +1,7 @@
-"""Conversion jobs: their ids, states and stages, and how a converter's answer is read.
+"""Conversion jobs: their ids, states and stages, and how they are read from the converter's JSON.
 
-Reading is liberal (docs/upstreams.md): a missing or odd value becomes None, and an unknown status counts as running.
-Only a response without a usable job id is not a job.
+Reading is liberal (docs/upstreams.md): a missing or invalid value becomes None, an unknown status counts as running.
+Only JSON without a valid job id is not a job.
 """
 
 import math
@@ -20,12 +20,12 @@ MAX_ERROR_CHARACTERS = 500
 _MAX_PARAMETERS = 64
 _MAX_PARAMETER_CHARACTERS = 500
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-# What the gateway never tells: whose job it is, and where upstreams keep things.
+# Never shown: besides the owner (`claims_identity`), where upstreams store files, and tokens.
 _PRIVATE_PARAMETERS = frozenset({"objectkey", "url", "accesstoken", "token"})
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -35,7 +35,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Will this status never change again?"""
+        """Is this status final?"""
         return self in _TERMINAL
 
 
@@ -44,19 +44,19 @@ _TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLE
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job failed, in the converter's words: text, bounded, never markup."""
+    """Why a job failed, in the converter's words: bounded plain text."""
 
     code: str
     message: str
 
     def as_dict(self) -> dict[str, str]:
-        """The form in which the API and the ledger hold it."""
+        """Return the error as the API and the ledger represent it."""
         return {"code": self.code, "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the converter describes it. `user_id` is None where the converter did not say whose it is."""
+    """A job as the converter describes it. `user_id` is None if the converter does not name an owner."""
 
     job_id: str
     status: JobStatus
@@ -70,21 +70,21 @@ class Job:
 
     @property
     def is_terminal(self) -> bool:
-        """Has the job ended, in whatever way?"""
+        """Has the job ended, with or without success?"""
         return self.status.is_terminal
 
     @property
     def stage_index(self) -> int | None:
-        """The stage's place in `STAGES`, counted from 0; None before the first."""
+        """The index of the stage in `STAGES`; None before the first."""
         return STAGES.index(self.stage) if self.stage in STAGES else None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What the gateway itself knows of a job: one row of the ledger.
+    """One row of the ledger: an upload and the job that it started.
 
-    `job_id` is None while the upload is pending: the row is written before the body is sent, the id comes after.
-    `job` is the last state that the converter told; its parameters and error are those of that time.
+    `job_id` is None while the upload is pending: the row is written before the body is sent. `job` is the newest state
+    that the converter has sent, with the parameters and the error of that state.
     """
 
     upload_id: str
@@ -97,12 +97,12 @@ class JobRecord:
 
 
 def is_job_id(text: str) -> bool:
-    """Has `text` the form that every job and model id has? (Whether the job exists is another question.)"""
+    """Is `text` a well-formed id of a job or a model?"""
     return _JOB_ID.fullmatch(text) is not None
 
 
 def parse_job(payload: object) -> Job | None:
-    """Read a job from a converter's decoded JSON; None where there is no usable job id in it."""
+    """Read a job from the converter's decoded JSON. Return None if it has no valid job id."""
     if not isinstance(payload, dict):
         return None
     job_id = payload.get("job_id")
@@ -114,7 +114,7 @@ def parse_job(payload: object) -> Job | None:
     return Job(
         job_id=job_id,
         status=status,
-        # Compared as text: a number may be the caller's, anything else names nobody and so denies.
+        # Compared as text: a number may be the caller's id. Any other type matches no caller.
         user_id=None if user_id is None else str(user_id),
         stage=stage if stage in STAGES else None,
         progress=_progress(payload.get("progress")),
@@ -160,7 +160,7 @@ def bounded_text(text: str, most: int = MAX_ERROR_CHARACTERS) -> str:
 
 
 def public_parameters(value: object) -> dict[str, Any]:
-    """Return what may be shown of a job's parameters: plain values only, nothing that names owner or place."""
+    """Return the parameters of a job that its owner may see: plain values without owner, storage location, tokens."""
     if not isinstance(value, dict):
         return {}
     shown: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Models of the library: converted results that a user has kept, and the names that they may have."""
+"""Models of the library, which are results that a user has promoted, and the names that they may have."""
 
 import re
 import unicodedata
@@ -9,10 +9,10 @@ MAX_NAME_CHARACTERS = 200
 MAX_FILENAME_BYTES = 255
 #: Every file of the library has a key of the first form, or of the second one if an older version made it.
 _STORAGE_KEY = re.compile(r"[0-9a-f]{32}-([A-Za-z0-9_-]{1,128})|([A-Za-z0-9_-]{1,128})/[0-9a-f]{32}")
-# At most so many characters become one in NFC. Longer texts are refused or cut before: to put marks in order takes a
-# time that grows with the square of their number.
+# At most so many characters become one in NFC. Longer texts are refused or cut first, because NFC sorts marks in a time
+# that grows with the square of their number.
 _MAX_DECOMPOSED = 4
-#: Zero-width joiner and non-joiner: without them words of Persian are misspelled, and emoji fall apart.
+#: Zero-width joiner and non-joiner, which Persian words and combined emoji need.
 _JOINERS = "\u200c\u200d"
 _MAX_SUFFIX_CHARACTERS = 16
 _FORBIDDEN_IN_FILENAMES = frozenset('/\\:*?"<>|')
@@ -20,7 +20,7 @@ _FORBIDDEN_IN_FILENAMES = frozenset('/\\:*?"<>|')
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of one user's library. `storage_key` is ours and never leaves the gateway."""
+    """One model of one user's library. `storage_key` never leaves the gateway."""
 
     id: str
     user_id: str
@@ -47,10 +47,10 @@ def job_of_storage_key(key: str) -> str | None:
 
 
 def clean_name(text: str) -> str | None:
-    """Return the display name that `text` gives, or None if nothing or too much is left.
+    """Return `text` as a display name, or None if it has control characters, or is empty or too long.
 
-    It is in NFC, trimmed, with blanks folded, and without characters that change how others are shown (U+202E would
-    reverse the rest of a line); joiners stay. A text with control characters gives None.
+    The name is in NFC, trimmed, with single blanks, and without invisible characters that change how others are shown
+    (U+202E would reverse the rest of a line). Joiners stay.
     """
     if len(text) > _MAX_DECOMPOSED * MAX_NAME_CHARACTERS:
         return None
@@ -61,10 +61,10 @@ def clean_name(text: str) -> str | None:
 
 
 def clean_filename(text: str, default: str) -> str:
-    """Return a file name that is safe to offer on any system, made from `text`, or `default` if nothing is left.
+    """Return `text` as a file name that is safe on every system, or `default` if no character of it is.
 
-    Only the last path segment counts (whatever the separator); control and reserved characters go, and what changes how
-    others are shown; the length is bounded in UTF-8 bytes. The suffix stays, also where nothing else does.
+    It is the last path segment (after `/` or `\\`), without control characters, reserved characters and characters that
+    change how others are shown. The length is bounded in UTF-8 bytes. The suffix is preserved.
     """
     last = text.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(

@@ -1,6 +1,6 @@
-"""The headers that every answer carries, whoever in the process makes it: what a browser may do with it.
+"""The security headers of every response, which tell browsers what they may do with it.
 
-`deploy/nginx.conf` repeats them for the answers that nginx makes by itself; a test compares the two.
+`deploy/nginx.conf` repeats them for the responses that nginx makes itself; a test compares the two.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _HSTS = "max-age=31536000; includeSubDomains"
 
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
-    # For browsers that do not know `frame-ancestors`.
+    # For browsers without support for `frame-ancestors`.
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -22,5 +22,5 @@ _ALWAYS = {
 
 
 def security_headers(*, is_https: bool) -> Mapping[str, str]:
-    """The headers by name; with Strict-Transport-Security where browsers reach us by https (RFC 6797, section 7.2)."""
+    """Return the headers by name. Strict-Transport-Security is for https only (RFC 6797, section 7.2)."""
     return MappingProxyType(_ALWAYS | ({"Strict-Transport-Security": _HSTS} if is_https else {}))

@@ -1,8 +1,8 @@
-"""When a job's stages began and ended, as far as anybody looked.
+"""When a job's stages began and ended, as observed by polls.
 
-The converter says which stage a job is in and not since when. What is known of that is what polls have seen, so every
-time here is an observed one: a stage began no later than its `started_at`, and where nobody had looked shortly before,
-it is marked as approximate. What nobody saw stays unknown and is not made up.
+The converter tells which stage a job is in, but not since when. So every time here is an observed one: a stage began no
+later than its `started_at`, which is marked as approximate if there was no poll shortly before. A time that no poll
+observed stays unknown.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 
 from app.domain.job import STAGES, Job, JobStatus
 
-#: Looks that are further apart leave the moment of a change open by more than a reader would expect of a time.
+#: If two polls are further apart, the time of a change between them is approximate.
 CLOSE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """One stage that a job was seen in. `ended_at` is None while it lasts, and where its end was not seen."""
+    """One observed stage of a job. `ended_at` is None while the stage lasts, and if its end was not observed."""
 
     stage: str
     started_at: datetime
@@ -28,13 +28,12 @@ class StageTime:
 def observe(
     known: Sequence[StageTime], job: Job, now: datetime, *, last_look: datetime | None = None
 ) -> tuple[StageTime, ...]:
-    """What is known of the stages after the job was seen in this state at `now`.
+    """Return the stage times after a poll has seen the job in this state at `now`.
 
-    `last_look` is when it was seen before, in an earlier stage; None where nobody remembers. Stages are only ever
-    added behind those that are known, so that answers which overtake each other change nothing, and observers that
-    share what is known agree.
+    `last_look` is the time of the poll before, or None if it is not known. Stages are only added after the known ones,
+    so that responses out of order change nothing, and all workers agree.
     """
-    # By the converter's time, but not before somebody saw that it was not so yet.
+    # The converter's time of the change, but not before the last poll that did not show it yet.
     at = min(now, max(job.updated_at or now, last_look or job.updated_at or now))
     reached = job.stage_index
     last = known[-1] if known else None
@@ -44,7 +43,7 @@ def observe(
         has_ended = job.is_terminal or (reached is not None and reached > last_index)
         if has_ended and _is_end_seen(last_index, job):
             known = (*known[:-1], replace(last, ended_at=at))
-    # Whoever sees a stage for the first time when all is over cannot know when it began.
+    # If the job has ended, nobody knows when a stage began that was never seen before.
     if reached is None or reached <= last_index or job.is_terminal:
         return tuple(known)
     is_seen_closely = last_look is not None and at - last_look <= CLOSE
@@ -53,7 +52,7 @@ def observe(
 
 
 def _is_end_seen(index: int, job: Job) -> bool:
-    """Does the end of the stage coincide with what was just seen, rather than lie somewhere before a skipped stage?"""
+    """Did the stage end with the change just seen, rather than earlier, before a skipped stage?"""
     if not job.is_terminal:
         return job.stage_index == index + 1
     if job.stage_index is not None:
