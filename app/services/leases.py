@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.2
 
 
 class HeldLease:
-    """A lease that this process holds until `keep` raises. For the one thread that does the work."""
+    """A lease that this process holds until `renew` raises. For the one thread that does the work."""
 
     def __init__(
         self, leases: Leases, name: str, holder: str, lost: type[GatewayError], monotonic: Callable[[], float]
@@ -36,7 +36,7 @@ class HeldLease:
         self._renewed_at = monotonic()
         self._retry_at = self._renewed_at
 
-    def keep(self, *, at_once: bool = False) -> None:
+    def renew(self, *, at_once: bool = False) -> None:
         """Renew the lease if that is due, or `at_once`. Raises the failure for a lost lease if it is no longer ours.
 
         If the database is down, the work goes on until the lease expires; then ModelStoreUnavailableError is raised.
@@ -78,7 +78,7 @@ class LeaseKeeper:
 
     @contextmanager
     def held(self, name: str, holder: str, *, error: type[GatewayError]) -> Iterator[HeldLease]:
-        """Hold a lease during the block. Raises `error` if another holder has it, and in `keep` if it was lost."""
+        """Hold a lease during the block. Raises `error` if another holder has it, and in `renew` if it was lost."""
         if not self._acquire(name, holder):
             _count(name, "busy")
             raise error("another holder has the lease")

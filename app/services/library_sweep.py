@@ -49,16 +49,16 @@ class LibrarySweep:
 
     def pair_state(self, lease: HeldLease) -> PairState:
         """Pair the database and the storage if that is safe, and return how they stand."""
-        return self.pair.establish(lease.keep)
+        return self.pair.establish(lease.renew)
 
     def steps(self) -> dict[str, Callable[[HeldLease], int]]:
         """Return the steps by name, in their order, for a pair. Each returns the number of remnants that it handled."""
         return {
             "temporary_files": self._remove_temporaries,
-            "restored": lambda lease: self.quarantine.restore_known(lease.keep),
+            "restored": lambda lease: self.quarantine.restore_known(lease.renew),
             "files_without_record": self._quarantine_files,
             "records_without_file": self._quarantine_records,
-            "quarantine": lambda lease: self.quarantine.remove_older(self.clock() - QUARANTINE_TIME, lease.keep),
+            "quarantine": lambda lease: self.quarantine.remove_older(self.clock() - QUARANTINE_TIME, lease.renew),
         }
 
     def _remove_temporaries(self, _lease: HeldLease) -> int:
@@ -74,7 +74,7 @@ class LibrarySweep:
         old = (file.key for file in self.storage.files() if file.modified_at < before and job_of_storage_key(file.key))
         orphans, seen = [], 0
         while keys := list(itertools.islice(old, _BATCH)):
-            lease.keep()
+            lease.renew()
             seen += len(keys)
             orphans += sorted(set(keys) - self.models.known_storage_keys(keys))
         if len(orphans) > max(_MOST_REMNANTS, seen * _MOST_REMNANTS_SHARE):
@@ -97,7 +97,7 @@ class LibrarySweep:
     def _quarantine_records(self, lease: HeldLease) -> int:
         missing, seen = [], 0
         before = self.clock() - timedelta(seconds=UNTOUCHED_SECONDS)
-        for model in self.models.all(batch_size=_BATCH, progress=lease.keep):
+        for model in self.models.all(batch_size=_BATCH, progress=lease.renew):
             seen += 1
             if model.created_at < before and not self.storage.has_file(model.storage_key):
                 missing.append(model)
@@ -118,7 +118,7 @@ class LibrarySweep:
 
     def _alone_with_job(self, job_id: str, lease: HeldLease, work: Callable[[], bool]) -> bool:
         """Do the work under the lease of the job. Return False, and do nothing, if the job is in use."""
-        lease.keep()
+        lease.renew()
         try:
             with self.leases.held(lease_name(job_id), uuid.uuid4().hex, error=_JobBusyError):
                 return work()

@@ -79,7 +79,7 @@ class ResultKeeper:
             size = self._files.pull(promotion.object_key, result, context)
             sha256 = result.sha256
             _check(promotion, size, sha256)
-            lease.keep(at_once=True)
+            lease.renew(at_once=True)
             result.commit()
         filename = _filename(promotion, job, source_filename)
         model = Model(
@@ -137,7 +137,7 @@ class _StoredResult(AbstractContextManager["_StoredResult"]):
         self._writer: StorageWriter = self._open.enter_context(self._storage.open_writer(self._key))
 
     def write(self, data: bytes) -> None:
-        self._lease.keep()
+        self._lease.renew()
         self._size += len(data)
         self._transfer.moved(len(data))
         self._room.require(self._size)

@@ -108,7 +108,7 @@ class Sweep:
             self._failed(report, "pairing", failure)
         steps = of_library if report.pair is PairState.PAIRED else {}
         for name, step in (steps | others).items():
-            lease.keep()
+            lease.renew()
             try:
                 report.removed[name] = step(lease)
                 metrics.SWEPT(name).inc(report.removed[name])
@@ -136,7 +136,7 @@ class Sweep:
         now = self._clock()
         removed = failures = 0
         for user_id in self._ledger.users_with_pending_uploads(started_before=now):
-            lease.keep()
+            lease.renew()
             try:
                 self._ownership.running_jobs(user_id, CallContext(Deadline(_MATCH_SECONDS), has_short_deadline=True))
             except GatewayError as failure:

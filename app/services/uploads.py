@@ -171,6 +171,6 @@ def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generat
     with contextlib.closing(iter(body)) as chunks:
         for chunk in chunks:
             transfer.reached(body.progress.received_bytes)
-            lease.keep()
+            lease.renew()
             yield chunk
-    lease.keep(at_once=True)
+    lease.renew(at_once=True)

@@ -71,16 +71,16 @@ def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         clock.advance(19.999)
-        lease.keep()
+        lease.renew()
         assert len(leases.renewals) == 0
         clock.advance(0.001)
-        lease.keep()
-        lease.keep()
+        lease.renew()
+        lease.renew()
         assert len(leases.renewals) == 1
         clock.advance(20)
-        lease.keep()
+        lease.renew()
         assert len(leases.renewals) == 2
-        lease.keep(at_once=True)
+        lease.renew(at_once=True)
         assert len(leases.renewals) == 3
 
 
@@ -89,10 +89,10 @@ def test_a_lost_lease_raises_what_acquiring_it_would_have_raised(
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.holders["upload:alice"] = "another"
-        lease.keep()  # not due yet: nobody has looked
+        lease.renew()  # not due yet: nobody has looked
         clock.advance(20)
         with pytest.raises(UploadInProgressError) as caught:
-            lease.keep()
+            lease.renew()
         assert "alice" not in caught.value.reason
     assert leases.holders == {"upload:alice": "another"}
 
@@ -103,10 +103,10 @@ def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.failing = ModelStoreUnavailableError("down")
         clock.advance(149.999)
-        lease.keep()
+        lease.renew()
         clock.advance(0.001)
         with pytest.raises(ModelStoreUnavailableError):
-            lease.keep()
+            lease.renew()
         leases.failing = None
 
 
@@ -119,18 +119,18 @@ def test_a_failed_renewal_is_retried_after_a_pause(
         before = leases.calls.count("renew")
         clock.advance(20)
         for _ in range(100):
-            lease.keep()
+            lease.renew()
         assert leases.calls.count("renew") - before == 1
         clock.advance(4.9)
-        lease.keep()
+        lease.renew()
         assert leases.calls.count("renew") - before == 1
         clock.advance(0.1)
-        lease.keep()
+        lease.renew()
         assert leases.calls.count("renew") - before == 2
         leases.failing = None
         clock.advance(5)
-        lease.keep()
-        lease.keep()
+        lease.renew()
+        lease.renew()
         assert leases.calls.count("renew") - before == 3
 
 
