@@ -1,4 +1,4 @@
-"""How a view reaches the gateway that the composition root built, and what a request carries downwards."""
+"""Access for views: the gateway that the composition root built, and the context of the request's upstream calls."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""`/api/conversion`: upload, look, promote, download. Each view parses, calls one method, and shapes one answer."""
+"""`/api/conversion`: upload, poll, promote, download. Each view parses, calls one method, and builds one response."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from app.streaming.multipart import parse_boundary
 
 blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
 
-#: How soon to ask again: often while a user is watching something new, less often after a minute.
+#: Retry-After of polls: shorter during the first minute of a job.
 EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
 EARLY_SECONDS = 60
 _PRIVATE = "private, no-cache"
@@ -54,31 +54,28 @@ def init() -> Response:
     response = jsonify(job_document(view))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 
 @blueprint.post("/check")
 def check() -> Response:
-    """Would an upload be taken now? Answers what init would; stores nothing and starts nothing."""
+    """Check that an upload would be accepted now, with the same refusals as init. Starts nothing."""
     require_within_limits(gateway().settings)
     _require_not_draining()
     service().check_upload(g.user_id, call_context())
-    return _uncached(
-        jsonify(
-            ok=True,
-            max_upload_bytes=gateway().settings.max_upload_bytes,
-            # An upload counts as long as it began in time; whether the session outlasts it, the caller can see.
-            session_expires_at=timestamp(current_session().expires_at),
-        )
+    return jsonify(
+        ok=True,
+        max_upload_bytes=gateway().settings.max_upload_bytes,
+        # The session must be valid when the upload begins. The client can see how long it lasts after that.
+        session_expires_at=timestamp(current_session().expires_at),
     )
 
 
 @blueprint.get("/active")
 def active() -> Response:
-    """The caller's running job, or null."""
+    """Return the caller's running job, or null."""
     view = service().get_active_job(g.user_id, call_context())
-    response = _uncached(jsonify(active_job=job_document(view) if view else None))
+    response = jsonify(active_job=job_document(view) if view else None)
     if view is not None:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
     return response
@@ -86,10 +83,10 @@ def active() -> Response:
 
 @blueprint.get("/jobs")
 def jobs() -> Response:
-    """A page of the caller's history, newest first."""
+    """Return a page of the caller's jobs, newest first."""
     limit = parse_limit(request.args.get("limit"))
     views, next_cursor = service().history(g.user_id, limit, request.args.get("cursor"), call_context())
-    return _uncached(jsonify(jobs=[job_document(view) for view in views], next_cursor=next_cursor))
+    return jsonify(jobs=[job_document(view) for view in views], next_cursor=next_cursor)
 
 
 @blueprint.get("/<job_id>")
@@ -109,9 +106,9 @@ def poll(job_id: str) -> Response:
 
 @blueprint.post("/<job_id>/promote-to-models")
 def promote_to_models(job_id: str) -> Response:
-    """Keep the result in the caller's library: 201 the first time, 200 after."""
+    """Store the result in the caller's library: 201 the first time, 200 after that."""
     model, is_new = service().promote_to_models(g.user_id, job_id, call_context())
-    response = _uncached(jsonify(model_document(model)))
+    response = jsonify(model_document(model))
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/api/models/{model.id}"
     return response
@@ -119,16 +116,15 @@ def promote_to_models(job_id: str) -> Response:
 
 @blueprint.get("/<job_id>/download")
 def download(job_id: str) -> Response:
-    """Send the browser to the result; the token is in the Location header and nowhere else."""
+    """Redirect the browser to the result. The token is in the Location header and nowhere else."""
     if request.args.get("check") == "1" and request.method == "GET":
         result = service().check_download(g.user_id, job_id, call_context())
-        return _uncached(jsonify(ready=True, filename=result.filename, size=result.size))
+        return jsonify(ready=True, filename=result.filename, size=result.size)
     require_navigation()
     url = service().download_redirect_url(g.user_id, job_id, call_context())
-    # By hand, because werkzeug's redirect() repeats the address in a body.
+    # Not werkzeug's redirect(), which repeats the URL in the body.
     response = Response(status=302)
     response.headers["Location"] = url
-    response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
@@ -142,8 +138,3 @@ def _retry_after(view: JobView, now: datetime) -> int:
     since = view.job.created_at or view.started_at
     is_early = since is None or (now - since).total_seconds() < EARLY_SECONDS
     return EARLY_RETRY_AFTER_SECONDS if is_early else LATE_RETRY_AFTER_SECONDS
-
-
-def _uncached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    return response

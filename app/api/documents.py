@@ -1,4 +1,4 @@
-"""The JSON documents of the API: what of a job and of a model a caller sees, and what never."""
+"""The JSON documents of the API: the members of jobs and models that their owner sees."""
 
 import hashlib
 import threading
@@ -17,16 +17,16 @@ _TEXTS = ("version", "platform")
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds, or None."""
+    """Return the time as RFC 3339 in UTC with milliseconds, or None."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def job_document(view: JobView) -> dict[str, Any]:
-    """A job as its owner sees it. Never in it: the user id, object keys, upstream addresses.
+    """Return a job as its owner sees it, without user id, object keys and addresses of upstreams.
 
-    The times of `stages` are those at which the gateway saw a stage begin and end, and not the converter's own.
+    The times in `stages` are the ones at which the gateway saw a stage begin and end, not the converter's.
     """
     job = view.job
     document: dict[str, Any] = {
@@ -56,7 +56,7 @@ def job_document(view: JobView) -> dict[str, Any]:
         document["error"] = job.error.as_dict()
     if view.model_id is not None:
         document["library_model_id"] = view.model_id
-        # What it was called before. In an upload and in `parameters`, model_id is the number on the chip.
+        # The name before `library_model_id`. In an upload and in `parameters`, model_id is the number on the chip.
         document["model_id"] = view.model_id
     if view.model_sha256 is not None:
         document["model_sha256"] = view.model_sha256
@@ -64,7 +64,7 @@ def job_document(view: JobView) -> dict[str, Any]:
 
 
 def _typed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters, those of every upload in the types that are described, whatever the converter's are."""
+    """Return the parameters, with the ones of every upload in the documented types."""
     typed = {name: str(value) if name in _TEXTS else value for name, value in parameters.items()}
     if "model_id" in typed:
         try:
@@ -75,7 +75,7 @@ def _typed(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_document(model: Model) -> dict[str, Any]:
-    """A model as its owner sees it. Never in it: the user id and the storage key."""
+    """Return a model as its owner sees it, without user id and storage key."""
     return {
         "id": model.id,
         "name": model.name,
@@ -89,7 +89,7 @@ def model_document(model: Model) -> dict[str, Any]:
 
 
 def as_document(value: object) -> Any:
-    """What `value` is in JSON: a view's document, anything else as it is."""
+    """Return a value for JSON: the document of a job's view, any other value unchanged."""
     return job_document(value) if isinstance(value, JobView) else value
 
 

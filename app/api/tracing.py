@@ -1,7 +1,8 @@
-"""Every request's id, its one log line, and the headers that every answer has.
+"""The id of every request, its log line, and the headers of every response.
 
-The id is taken from X-Request-ID when it is well-formed, else made; it is in the answer, in every log line of the
-request and in every upstream call. A thread serves many requests, so the log context is cleared when one ends.
+The id comes from X-Request-ID if that is well-formed; otherwise it is generated. It is in the response, in every log
+line of the request and in every call to an upstream. A thread serves many requests, so the log context is cleared at
+the end of each.
 """
 
 import functools
@@ -112,7 +113,7 @@ def register(app: Flask) -> None:
             log.info(
                 "request",
                 method=asked.method,
-                # The route and not the path: ids stay out, and so does whatever a client writes there.
+                # The route and not the path, which contains ids and text from the client.
                 route=route,
                 status=response.status_code,
                 problem=code,
