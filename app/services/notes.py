@@ -32,6 +32,16 @@ class UploadNote:
     started_at: datetime | None = None
 
 
+@dataclass(slots=True)
+class _Known:
+    """What this process knows of the ledger's row of a job."""
+
+    state: tuple[object, ...] = ()
+    last_look: datetime | None = None
+    stages: Sequence[StageTime] | None = None
+    upload: UploadNote | None = None
+
+
 class JobNotes:
     """Reads and writes the ledger for polls. Thread-safe; a poll never fails because the database is down."""
 
@@ -40,10 +50,7 @@ class JobNotes:
         self._writes = writes
         self._clock = clock
         self._guard = threading.Lock()
-        self._states: LRUCache[tuple[str, str], tuple[object, ...]] = LRUCache(_MOST_JOBS)
-        self._looks: LRUCache[str, datetime] = LRUCache(_MOST_JOBS)
-        self._stages: LRUCache[tuple[str, str], Sequence[StageTime]] = LRUCache(_MOST_JOBS)
-        self._uploads: LRUCache[tuple[str, str], UploadNote] = LRUCache(_MOST_JOBS)
+        self._jobs: LRUCache[tuple[str, str], _Known] = LRUCache(_MOST_JOBS)
 
     def note(self, user_id: str, job: Job) -> None:
         """Record the job's state if it differs from the one that this process recorded last.
@@ -51,29 +58,23 @@ class JobNotes:
         If the database fails, the state is recorded in the background. Raises OwnershipMismatchError if the ledger has
         the job as another user's and the converter does not name this user.
         """
-        key, state = (user_id, job.job_id), (job.status, job.stage, job.error)
-        now = self._clock()
-        with self._guard:
-            last_look = self._looks.get(job.job_id)
-            if self._states.get(key) == state:
-                self._looks[job.job_id] = now
-                return
+        known, now = self._known(user_id, job.job_id), self._clock()
+        last_look, state = known.last_look, (job.status, job.stage, job.error)
+        if known.state == state:
+            known.last_look = now
+            return
 
         def write() -> None:
             try:
-                stages = self._ledger.record_job(user_id, job, last_look=last_look)
+                known.stages = self._ledger.record_job(user_id, job, last_look=last_look)
             except OwnershipMismatchError:
                 if job.user_id != user_id:
                     raise
-                return
-            with self._guard:
-                self._stages[key] = stages
 
         is_written = self._writes.write(LEDGER, f"state of {job.job_id}", write)
-        with self._guard:
-            self._states[key] = state
-            if is_written:
-                self._looks[job.job_id] = now
+        known.state = state
+        if is_written:
+            known.last_look = now
 
     def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
         """Return the ledger's record, or None if there is none or the database is down."""
@@ -88,31 +89,29 @@ class JobNotes:
 
         The times change only with the job's state, so those of the last `note` are as new as the state.
         """
-        key = (user_id, job_id)
-        with self._guard:
-            known = self._stages.get(key)
-        if known is not None:
-            return known
+        known = self._known(user_id, job_id)
+        if known.stages is not None:
+            return known.stages
         try:
-            found = self._ledger.stages_of(user_id, [job_id])
+            return self._ledger.stages_of(user_id, [job_id]).get(job_id, ())
         except ModelStoreUnavailableError:
             log.warning("ledger.find_failed", job_id=job_id)
             return ()
-        return found.get(job_id, ())
 
     def upload_of(self, user_id: str, job_id: str) -> UploadNote:
         """Return what is known of the job's upload."""
-        key = (user_id, job_id)
-        with self._guard:
-            known = self._uploads.get(key)
-        if known is not None:
-            return known
+        known = self._known(user_id, job_id)
+        if known.upload is not None:
+            return known.upload
         record = self.find_record(user_id, job_id)
         if record is None:
             return UploadNote()
         note = UploadNote(record.filename, record.size, record.started_at)
         # A row without a file name comes from the converter's list; an upload may still be matched with it.
         if note.filename:
-            with self._guard:
-                self._uploads[key] = note
+            known.upload = note
         return note
+
+    def _known(self, user_id: str, job_id: str) -> _Known:
+        with self._guard:
+            return self._jobs.setdefault((user_id, job_id), _Known())
