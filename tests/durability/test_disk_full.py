@@ -1,7 +1,7 @@
-"""A full disk is our failure and says so; nothing half is left, and once there is room everything goes on by itself.
+"""With a full disk requests fail with our own code, leave nothing incomplete, and succeed again once there is space.
 
-The disk is the kernel's limit on the size of a file (RLIMIT_FSIZE), laid upon the running workers and lifted again:
-to a program a write that meets it looks like one that meets a full disk, and it needs no rights to mount one.
+The full disk is a limit on the size of files (RLIMIT_FSIZE) of the running workers. A program cannot tell it from a
+full disk, and no mount is needed.
 """
 
 import resource
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.timeout(60)
 ROOM_BYTES = 400_000
 #: More than the log of the database ever takes.
 MUCH_ROOM_BYTES = 6_000_000
-#: SQLite's log grows by some pages with each write, and is limited as every file.
+#: SQLite's log grows by some pages with each write and has the same limit.
 MOST_WRITES = 400
 
 
 @contextmanager
 def full_disk(stack: ScaledStack, room_bytes: int) -> Iterator[None]:
-    """No file of a worker's can become larger than that meanwhile."""
+    """Limit the size of all files of the workers during the block."""
     before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in stack.worker_pids()]
     for pid, (_, hard) in before:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (room_bytes, hard))
@@ -50,7 +50,7 @@ def verify_nothing_is_half_there(stack: ScaledStack) -> None:
     assert not aftermath.temporaries()
 
 
-def test_result_that_finds_no_room_is_not_kept_and_is_once_there_is_some(stack: ScaledStack) -> None:
+def test_a_result_is_stored_once_the_disk_has_space_again(stack: ScaledStack) -> None:
     person = stack.person("hoarder")
     job_id = stack.completed_job(person, LazyBytes(MUCH_ROOM_BYTES + 1))
     with full_disk(stack, MUCH_ROOM_BYTES):
@@ -79,7 +79,7 @@ def fill_the_database(person: Client, model_id: str) -> None:
     raise AssertionError("the database never became full")
 
 
-def test_full_database_refuses_what_it_would_have_to_write_and_goes_on_reading(stack: ScaledStack) -> None:
+def test_with_a_full_disk_the_database_refuses_writes_and_still_reads(stack: ScaledStack) -> None:
     person = stack.person("scribbler")
     kept = person.post(promote_path(stack.completed_job(person, b"first"))).json()
     waiting = stack.completed_job(person, b"second")
@@ -103,8 +103,8 @@ def test_full_database_refuses_what_it_would_have_to_write_and_goes_on_reading(s
     assert not [lease for lease in Aftermath(stack).leases() if lease.name != "sweep"]
 
 
-def test_log_that_cannot_be_written_fails_no_request(stack: ScaledStack) -> None:
-    """Not even a log line finds room: reading goes on, and what must be written says which of our stores failed."""
+def test_a_log_that_cannot_be_written_fails_no_request(stack: ScaledStack) -> None:
+    """No log line can be written either. Reads succeed, and writes report which store failed."""
     person = stack.person("unlogged")
     kept = person.post(promote_path(stack.completed_job(person, b"first"))).json()
     with full_disk(stack, 0):

@@ -1,4 +1,4 @@
-"""A database or a bucket that takes connections and answers nothing: bounded waits for requests that need it."""
+"""A database or a bucket that accepts connections and never answers: requests that need it fail in bounded time."""
 
 import time
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def checks(stack: ScaledStack) -> dict[str, str]:
     return answer
 
 
-def test_while_the_database_is_frozen_known_people_poll_and_all_else_fails_within_five_seconds(
+def test_with_a_frozen_database_known_sessions_poll_and_the_rest_fails_within_five_seconds(
     stack: ScaledStack, postgresql: PostgreSQL
 ) -> None:
     known, stranger = stack.person("known"), stack.person("stranger")
@@ -86,9 +86,7 @@ def test_a_lease_that_could_not_be_released_is_released_once_the_database_answer
     wait_until(lambda: lease not in [one.name for one in aftermath.leases()], "the lease is released", seconds=10)
 
 
-def test_while_the_bucket_is_frozen_probes_leave_the_threads_to_everybody_else(
-    stack: ScaledStack, s3_server: S3Server
-) -> None:
+def test_with_a_frozen_bucket_probes_leave_threads_for_other_requests(stack: ScaledStack, s3_server: S3Server) -> None:
     person = stack.person("poller")
     poll = f"/api/conversion/{stack.upload(person)}"
     assert person.get(poll).status_code == 200
@@ -108,9 +106,7 @@ def test_while_the_bucket_is_frozen_probes_leave_the_threads_to_everybody_else(
     wait_until(lambda: checks(stack)["storage"] == "ok", "the storage is ready again", seconds=20)
 
 
-def test_a_promote_that_meets_a_frozen_bucket_ends_within_the_deadline_of_a_request(
-    stack: ScaledStack, s3_server: S3Server
-) -> None:
+def test_with_a_frozen_bucket_a_promote_fails_within_its_deadline(stack: ScaledStack, s3_server: S3Server) -> None:
     person = stack.person("keeper")
     job_id = stack.completed_job(person, b"a result")
     promote = f"/api/conversion/{job_id}/promote-to-models"

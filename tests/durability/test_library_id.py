@@ -1,4 +1,4 @@
-"""Database and storage carry one id: with the wrong one of either, nothing is removed from any of them."""
+"""Database and storage have one library id. With a wrong one of the two, nothing is removed from either."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def state_of(library: Library) -> PairState:
 
 
 def verify_alarm(library: Library, state: str) -> None:
-    """A sweep counts it, touches nothing, and is not counted as a whole one."""
+    """Check that a sweep counts it, changes nothing, and is counted as partial."""
     alarms = increase("visiona_library_alarms_total", state=state)
     partial = increase("visiona_sweeps_total", outcome="partial")
     report = library.sweep_later()
@@ -77,8 +77,8 @@ def forget_pair(library: Library) -> None:
 # The wrong one of either
 
 
-def test_a_misspelled_database_url_costs_no_file(place: Place) -> None:
-    """The database is empty and migrated, and knows none of the files: that is no reason to remove them."""
+def test_with_a_wrong_database_no_file_is_lost(place: Place) -> None:
+    """A misspelled URL leads to an empty, migrated database that knows none of the files. They must stay."""
     with place.opened() as right:
         kept = [right.keep_model() for _ in range(8)]
         assert right.sweep().pair is PairState.PAIRED
@@ -96,8 +96,8 @@ def test_a_misspelled_database_url_costs_no_file(place: Place) -> None:
 
 
 @pytest.mark.parametrize("belongs_to_another", [False, True], ids=["empty", "another library's"])
-def test_a_wrong_storage_costs_neither_records_nor_files(place: Place, belongs_to_another: bool) -> None:
-    """A wrong prefix, bucket or folder has none of the files: the records stay, and so do the files afterwards."""
+def test_with_a_wrong_storage_neither_records_nor_files_are_lost(place: Place, belongs_to_another: bool) -> None:
+    """A wrong prefix, bucket or folder has none of the files. The records stay, and later so do the files."""
     with place.opened() as right, ExitStack() as others:
         kept = [right.keep_model() for _ in range(8)]
         right.sweep()
@@ -121,7 +121,7 @@ def test_a_wrong_storage_costs_neither_records_nor_files(place: Place, belongs_t
             assert other.is_whole(foreign)
 
 
-def test_a_bucket_that_does_not_exist_is_no_storage_without_an_id(tmp_path: Path, s3_bucket: str) -> None:
+def test_a_missing_bucket_is_a_failure_and_not_a_storage_without_an_id(tmp_path: Path, s3_bucket: str) -> None:
     with open_library(f"sqlite:///{tmp_path}/visiona.db", f"s3://absent-{s3_bucket}/models") as wrong:
         report = wrong.gateway.sweep.run()
         assert report is not None
@@ -130,8 +130,8 @@ def test_a_bucket_that_does_not_exist_is_no_storage_without_an_id(tmp_path: Path
             wrong.stores.checks["storage"]()
 
 
-def test_a_first_start_with_a_misspelled_database_url_does_not_take_the_storage(place: Place) -> None:
-    """At the upgrade neither side has an id: an empty database is not paired with files that it does not know."""
+def test_an_empty_database_is_not_paired_with_a_storage_that_has_files(place: Place) -> None:
+    """At the first start after the upgrade neither side has an id, and the URL of the database is misspelled."""
     with place.opened() as right, place.opened(right.clock, database_url=place.other_database_url) as wrong:
         kept = [right.keep_model() for _ in range(3)]
         verify_alarm(wrong, "unpaired")
@@ -154,8 +154,8 @@ class JudgedStack(Stack):
             return False
 
 
-def test_a_gateway_that_is_started_with_a_misspelled_database_url_says_so_and_sweeps_nothing(tmp_path: Path) -> None:
-    """By gunicorn, with files of two hours ago, as its workers sweep at their start."""
+def test_a_gateway_with_a_wrong_database_reports_it_and_sweeps_nothing(tmp_path: Path) -> None:
+    """Workers sweep at their start, here with files that are two hours old."""
     wrong = {"VISIONA_DATABASE_URL": f"sqlite:///{tmp_path}/vsiona.db"}
     with JudgedStack(tmp_path, workers=1) as stack:
         alice = stack.signed_in("alice")
@@ -184,7 +184,7 @@ def test_a_gateway_that_is_started_with_a_misspelled_database_url_says_so_and_sw
 # Pairing
 
 
-def test_an_empty_pair_gets_one_id_on_both_sides_which_stays(place: Place) -> None:
+def test_an_empty_pair_gets_one_lasting_id_on_both_sides(place: Place) -> None:
     with place.opened() as library:
         assert state_of(library) is PairState.UNPAIRED
         library.stores.checks["storage"]()
@@ -196,7 +196,7 @@ def test_an_empty_pair_gets_one_id_on_both_sides_which_stays(place: Place) -> No
         assert library.stores.pair.database_id() == (library_id, True)
 
 
-def test_an_existing_pair_is_paired_by_itself_if_every_records_file_is_there(place: Place) -> None:
+def test_an_existing_pair_is_paired_if_every_record_has_its_file(place: Place) -> None:
     with place.opened() as library:
         kept = [library.keep_model() for _ in range(3)]
         orphan = library.store_file()
@@ -206,7 +206,7 @@ def test_an_existing_pair_is_paired_by_itself_if_every_records_file_is_there(pla
         assert not library.has_file(orphan)
 
 
-def test_an_existing_pair_in_which_a_file_is_missing_stays_ready_and_is_paired_by_command_only(place: Place) -> None:
+def test_a_pair_with_a_missing_file_is_ready_and_only_paired_by_command(place: Place) -> None:
     with place.opened() as library:
         kept, lost = [library.keep_model() for _ in range(3)], library.keep_model(with_file=False)
         verify_alarm(library, "unpaired")
@@ -225,8 +225,8 @@ def test_an_existing_pair_in_which_a_file_is_missing_stays_ready_and_is_paired_b
 
 
 @pytest.mark.parametrize("without", ["database", "storage", "neither"])
-def test_a_mismatch_is_resolved_by_a_command_that_has_to_be_forced(place: Place, without: str) -> None:
-    """After a restore of a database from before the pairing, or of a storage: once somebody has looked."""
+def test_a_command_with_force_resolves_a_mismatch(place: Place, without: str) -> None:
+    """For the restore of a database or a storage from before the pairing, after an operator has checked it."""
     with place.opened() as library:
         model = library.keep_model()
         library.sweep()
@@ -296,8 +296,8 @@ def test_replicas_that_start_at_once_agree_on_one_id(place: Place) -> None:
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_threads_that_pair_at_once_agree_and_nobody_sees_a_mismatch(place: Place, turn: int) -> None:
-    """Those who only look meanwhile may see an unfinished pairing, and never take it for a mismatch."""
+def test_threads_that_pair_at_once_agree_and_never_see_a_mismatch(place: Place, turn: int) -> None:
+    """Threads that only read may see an unfinished pairing, but never a mismatch."""
     with place.opened() as library:
         pair = library.stores.pair
 
@@ -310,7 +310,7 @@ def test_threads_that_pair_at_once_agree_and_nobody_sees_a_mismatch(place: Place
 
 
 @pytest.mark.parametrize("is_written", [False, True], ids=["before the storage", "after the storage"])
-def test_a_pairing_that_was_interrupted_is_no_mismatch_and_is_finished(place: Place, is_written: bool) -> None:
+def test_an_interrupted_pairing_is_finished_and_is_not_a_mismatch(place: Place, is_written: bool) -> None:
     with place.opened() as library:
         storage, write = library.stores.storage, library.stores.storage.write_library_id
 
@@ -331,8 +331,8 @@ def test_a_pairing_that_was_interrupted_is_no_mismatch_and_is_finished(place: Pl
         assert library.stores.pair.database_id() == (proposed[0], True)
 
 
-def test_two_databases_that_take_one_empty_storage_at_once_lose_nothing(place: Place) -> None:
-    """One of them is wrong. Whichever gets the storage, the other one is told, and removes nothing."""
+def test_two_databases_that_pair_with_one_empty_storage_lose_nothing(place: Place) -> None:
+    """One of them is wrong. One gets the storage, and the other one reports a mismatch and removes nothing."""
     with place.opened() as one, place.opened(one.clock, database_url=place.other_database_url) as other:
         all_at_once([one.stores.pair.establish, other.stores.pair.establish])
         states = [state_of(one), state_of(other)]
@@ -345,7 +345,7 @@ def test_two_databases_that_take_one_empty_storage_at_once_lose_nothing(place: P
 
 
 def test_an_id_that_appears_while_the_records_are_compared_is_not_replaced(place: Place) -> None:
-    """Comparing a large library takes a while, in which the right database may have taken the storage."""
+    """While a large library is compared, the right database may pair with the storage."""
     with place.opened() as library:
         storage = library.stores.storage
 
@@ -393,8 +393,8 @@ def test_the_commands_create_no_database_for_a_misspelled_url(tmp_path: Path, na
         assert run_command(name, library, VISIONA_OIDC_ISSUER="").returncode == 2
 
 
-def test_an_id_is_read_by_other_processes_and_is_no_file_of_the_library(place: Place) -> None:
-    """What one process writes another one reads."""
+def test_other_processes_read_the_id_and_it_is_not_a_file_of_the_library(place: Place) -> None:
+    """One process writes it and another one reads it."""
     with place.opened() as library:
         library.stores.storage.write_library_id("a" * 32)
         assert open_storage(place.storage_url).library_id() == "a" * 32

@@ -1,4 +1,4 @@
-"""What the sweep takes for a remnant stays for seven days, is nobody's meanwhile, and comes back by a command."""
+"""Remnants stay in quarantine for seven days, where no user sees them, and a command restores them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -60,7 +60,7 @@ def test_a_file_without_record_is_in_quarantine_for_seven_days(library: Library)
     assert library.is_whole(kept)
 
 
-def test_a_record_without_file_is_in_quarantine_for_seven_days_and_nobody_sees_it(library: Library) -> None:
+def test_a_record_without_file_is_in_quarantine_for_seven_days_and_hidden(library: Library) -> None:
     kept, lost = library.keep_model(), library.keep_model()
     lose_file(library, lost)
     models = library.stores.models
@@ -81,7 +81,7 @@ def test_a_record_without_file_is_in_quarantine_for_seven_days_and_nobody_sees_i
 
 
 @pytest.mark.parametrize("how", ["by key", "--all"])
-def test_a_command_brings_files_and_records_back(library: Library, how: str) -> None:
+def test_a_command_restores_files_and_records(library: Library, how: str) -> None:
     model, key = library.keep_model(), library.store_file()
     lose_file(library, model)
     library.sweep_later()
@@ -108,8 +108,8 @@ def test_a_command_restores_only_what_is_asked_for(library: Library) -> None:
     assert quarantined(library.stores.storage) == [keys[1]]
 
 
-def test_a_job_whose_model_is_in_quarantine_can_be_kept_again(library: Library) -> None:
-    """The new model is the job's; the old record does not come back beside it, and its end harms nothing."""
+def test_a_job_whose_model_is_in_quarantine_can_be_promoted_again(library: Library) -> None:
+    """The job keeps the new model. The old record is not restored beside it, and its removal changes nothing else."""
     old = library.keep_model(job_id="job-1")
     lose_file(library, old)
     library.sweep_later()
@@ -128,8 +128,8 @@ def test_a_job_whose_model_is_in_quarantine_can_be_kept_again(library: Library) 
     assert library.is_whole(new)
 
 
-def test_what_only_seemed_to_be_a_remnant_comes_back_by_itself(library: Library) -> None:
-    """The database, or the storage, was that of another day for a while: its id was right, so a few things went."""
+def test_the_next_sweep_restores_what_is_complete_again(library: Library) -> None:
+    """An old copy of the database or the storage was in use for a while. It has the right id, so the sweep ran."""
     orphaned, stripped, kept = library.keep_model(), library.keep_model(), library.keep_model()
     library.stores.models.delete("alice", orphaned.id)
     lose_file(library, stripped)
@@ -143,7 +143,7 @@ def test_what_only_seemed_to_be_a_remnant_comes_back_by_itself(library: Library)
     assert library.sweep_later().removed["restored"] == 0
 
 
-def test_a_file_is_moved_with_its_bytes_and_a_present_one_is_never_replaced(library: Library) -> None:
+def test_restoring_never_replaces_an_existing_file(library: Library) -> None:
     storage, key = library.stores.storage, f"{uuid4().hex}-job"
     content = bytes(range(256)) * (PART_BYTES // 256 + 1)
     with storage.open_writer(key) as writer:
@@ -166,8 +166,8 @@ def test_a_file_is_moved_with_its_bytes_and_a_present_one_is_never_replaced(libr
 # The second look
 
 
-def test_a_file_whose_job_is_being_promoted_is_not_touched_however_old_it_looks(library: Library) -> None:
-    """S3 dates a multipart upload by its beginning: a pull of hours is old when it is committed, before its record."""
+def test_a_file_whose_job_is_being_promoted_stays_even_if_it_looks_old(library: Library) -> None:
+    """S3 dates a multipart upload by its beginning, so the file of a long pull is old before it has a record."""
     leases, models = library.stores.leases, library.stores.models
     assert leases.acquire("job:job-1", "promote", 10 * HOUR)
     model = replace(library.keep_model(with_file=False, job_id="job-1"))
@@ -181,8 +181,8 @@ def test_a_file_whose_job_is_being_promoted_is_not_touched_however_old_it_looks(
     assert library.is_whole(model)
 
 
-def test_a_record_that_came_between_the_two_looks_keeps_its_file(library: Library) -> None:
-    """The promote has recorded its model and given up its lease after the sweep has listed the files."""
+def test_a_record_that_is_added_between_the_two_checks_keeps_its_file(library: Library) -> None:
+    """The promote records its model and releases its lease after the sweep has listed the files."""
     key = library.store_file()
     models = library.stores.models
     known = models.known_storage_keys
@@ -201,7 +201,7 @@ def test_a_record_that_came_between_the_two_looks_keeps_its_file(library: Librar
 
 
 @pytest.mark.parametrize("change", ["its file is back", "it is deleted", "its job is busy"])
-def test_a_record_is_looked_at_again_before_it_goes(library: Library, change: str) -> None:
+def test_a_record_is_checked_again_before_it_is_quarantined(library: Library, change: str) -> None:
     model = library.keep_model(with_file=False)
     all_models = library.stores.models.all
 
@@ -221,7 +221,7 @@ def test_a_record_is_looked_at_again_before_it_goes(library: Library, change: st
 
 
 def test_a_stale_upload_is_aborted_unless_its_job_is_being_promoted(library: Library) -> None:
-    """A multipart upload that began a day ago may still be written to: its promote says so by its lease."""
+    """A multipart upload that began a day ago may still be written to. Then its promote holds the lease."""
     storage = library.stores.storage
     if isinstance(storage, LocalStorage):
         return  # tells when a file was last written to

@@ -1,4 +1,4 @@
-"""The quota of the library: told before the pull where the size is known, during it where not, and by nobody outrun."""
+"""The quota of the library: checked before the pull if the size is known, else during it, also concurrently."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def verify_nothing_is_kept(stack: ScaledStack, person: Client, job_id: str) -> N
     assert not aftermath.temporaries()
 
 
-def test_result_that_is_announced_as_too_large_is_not_even_pulled(stack: ScaledStack) -> None:
+def test_a_result_that_is_announced_as_too_large_is_not_pulled(stack: ScaledStack) -> None:
     person = stack.person("announced")
     job_id = stack.completed_job(person, LazyBytes(QUOTA))  # the result is a little larger than the model
 
@@ -53,8 +53,8 @@ def test_result_that_is_announced_as_too_large_is_not_even_pulled(stack: ScaledS
     verify_nothing_is_kept(stack, person, job_id)
 
 
-def test_result_of_unknown_size_is_cut_off_where_the_quota_ends(stack: ScaledStack) -> None:
-    """The converter does not tell the size, and the file service sends without end: it is not read to the end."""
+def test_a_result_of_unknown_size_is_stopped_at_the_quota_by_the_gateway(stack: ScaledStack) -> None:
+    """The converter does not announce the size, and the file service sends without end."""
     person = stack.person("unannounced")
     job_id = stack.completed_job(person, b"small")
     assert person.get(f"/api/conversion/{job_id}/download?check=1").status_code == 200
@@ -69,7 +69,7 @@ def test_result_of_unknown_size_is_cut_off_where_the_quota_ends(stack: ScaledSta
     verify_nothing_is_kept(stack, person, job_id)
 
 
-def test_result_of_unknown_size_that_fits_is_kept(stack: ScaledStack) -> None:
+def test_a_result_of_unknown_size_that_fits_is_stored(stack: ScaledStack) -> None:
     person = stack.person("fits")
     job_id = stack.completed_job(person, LazyBytes(QUOTA // 2))
     assert person.get(f"/api/conversion/{job_id}/download?check=1").status_code == 200
@@ -80,8 +80,8 @@ def test_result_of_unknown_size_that_fits_is_kept(stack: ScaledStack) -> None:
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_two_promotes_at_once_that_fit_singly_are_not_both_kept(stack: ScaledStack, turn: int) -> None:
-    """Two jobs of one user, in two processes: one model; room that deleting it makes can be used at once."""
+def test_of_two_concurrent_promotes_that_fit_only_alone_one_is_stored(stack: ScaledStack, turn: int) -> None:
+    """Two jobs of one user in two processes make one model. After deleting it, its quota can be used at once."""
     person = stack.person(f"greedy-{turn}")
     jobs = [stack.completed_job(person, LazyBytes(QUOTA * 3 // 5, seed=seed)) for seed in (1, 2)]
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", drip={"bytes": QUOTA // 5, "interval_seconds": 0.1})

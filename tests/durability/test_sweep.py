@@ -1,4 +1,4 @@
-"""The sweep removes what crashes leave, takes nothing that is alive, and runs in one process at a time."""
+"""The sweep removes what crashes leave, nothing that is in use, and runs in one process at a time."""
 
 import os
 import threading
@@ -47,7 +47,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 
 def leave_temporary(library: Library, *, age_seconds: float) -> Path:
-    """What a writer leaves that was killed. Its age is by the system's clock, which wrote the file."""
+    """Leave the temporary file of a killed writer. Its age follows the system's clock."""
     folder = library.folder / ".tmp"
     before = set(folder.iterdir()) if folder.is_dir() else set()
     with library.stores.storage.open_writer("a/b"):
@@ -72,7 +72,7 @@ def sweep_with(library: Library, converter: FakeConverter) -> Sweep:
     )
 
 
-def test_sweep_of_a_whole_library_removes_nothing(library: Library) -> None:
+def test_sweep_of_a_complete_library_removes_nothing(library: Library) -> None:
     models = [library.keep_model() for _ in range(5)]
     library.clock.advance(2 * HOUR)
 
@@ -80,8 +80,8 @@ def test_sweep_of_a_whole_library_removes_nothing(library: Library) -> None:
     assert all(library.is_whole(model) for model in models)
 
 
-def test_sweep_deals_with_old_remnants_of_every_kind_and_leaves_young_ones(library: Library) -> None:
-    """What could still be under way is left; an hour later (a day, for an upload) it is a remnant, too."""
+def test_sweep_handles_old_remnants_of_every_kind_and_leaves_young_ones(library: Library) -> None:
+    """What could still be in use stays for an hour, and an upload for a day. After that it is a remnant."""
     sweep = sweep_with(library, FakeConverter())
 
     def leave_everything() -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_files_whose_names_the_gateway_does_not_make_are_never_swept(library: Li
     assert len(list(library.stores.storage.files())) == 5
 
 
-def test_records_are_left_alone_when_the_storage_looks_lost(library: Library) -> None:
+def test_records_stay_if_the_storage_looks_lost(library: Library) -> None:
     for _ in range(30):
         library.keep_model(with_file=False)
     assert library.sweep_later().removed == NOTHING
@@ -136,8 +136,8 @@ def test_records_are_left_alone_when_the_storage_looks_lost(library: Library) ->
 
 
 @pytest.mark.parametrize("models", [1, 8])
-def test_library_whose_volume_was_unmounted_for_a_while_loses_nothing(library: Library, models: int) -> None:
-    """Neither the records while the files are elsewhere, nor the files when they are back."""
+def test_a_library_whose_volume_was_unmounted_loses_nothing(library: Library, models: int) -> None:
+    """Neither records while the files are missing, nor files when they are back."""
     kept = [library.keep_model() for _ in range(models)]
     library.clock.advance(2 * HOUR)
     volume, elsewhere = library.folder, library.folder.with_name("unmounted")
@@ -156,15 +156,15 @@ def test_library_whose_volume_was_unmounted_for_a_while_loses_nothing(library: L
     assert meanwhile.id not in {model.id for model in kept}
 
 
-def test_files_are_left_alone_when_the_database_looks_lost(library: Library) -> None:
+def test_files_stay_if_the_database_looks_lost(library: Library) -> None:
     for _ in range(30):
         library.store_file()
     assert library.sweep_later().removed == NOTHING
     assert len(list(library.stores.storage.files())) == 30
 
 
-def test_sweep_goes_on_past_a_step_that_fails(library: Library) -> None:
-    """A storage that cannot be read keeps nobody's leases."""
+def test_sweep_continues_after_a_failed_step(library: Library) -> None:
+    """Expired leases are removed although the storage cannot be read."""
     library.stores.leases.acquire("job:x", "crashed", 150)
     library.clock.advance(2 * HOUR)
     library.folder.rename(library.folder.with_name("elsewhere"))
@@ -178,8 +178,8 @@ def test_sweep_goes_on_past_a_step_that_fails(library: Library) -> None:
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_of_several_sweeps_at_once_one_runs(library: Library, turn: int) -> None:
-    """Eight sweeps of eight gateways on one database: one does it, seven do nothing, and none waits."""
+def test_one_of_several_concurrent_sweeps_runs(library: Library, turn: int) -> None:
+    """Eight gateways on one database sweep at once: one runs, seven do nothing, and none waits."""
     for _ in range(3):
         library.store_file()
     library.clock.advance(2 * HOUR)
@@ -214,8 +214,8 @@ def test_of_several_sweeps_at_once_one_runs(library: Library, turn: int) -> None
     assert done.removed["files_without_record"] == 3
 
 
-def test_sweep_that_was_skipped_is_tried_again_when_the_lease_is_over(library: Library) -> None:
-    """The schedule does not wait an hour because a process was killed at its sweep."""
+def test_a_skipped_sweep_is_tried_again_when_the_lease_has_expired(library: Library) -> None:
+    """After a process was killed during its sweep, the next one does not wait for an hour."""
     library.stores.leases.acquire("sweep", "crashed", 150)
     library.store_file()
     schedule = SweepSchedule(library.gateway.sweep, every_seconds=HOUR, skipped_seconds=0.01)
@@ -231,7 +231,7 @@ def test_sweep_that_was_skipped_is_tried_again_when_the_lease_is_over(library: L
                 thread.join(10)
 
 
-def test_sweep_that_was_killed_blocks_the_next_one_for_its_lease_only(library: Library) -> None:
+def test_a_killed_sweep_blocks_the_next_one_until_its_lease_expires(library: Library) -> None:
     library.stores.leases.acquire("sweep", "crashed", 150)
 
     assert library.gateway.sweep.run() is None
@@ -239,8 +239,8 @@ def test_sweep_that_was_killed_blocks_the_next_one_for_its_lease_only(library: L
     assert library.sweep().removed == NOTHING
 
 
-def test_records_are_left_alone_when_the_paired_storage_has_lost_much_at_once(library: Library) -> None:
-    """A volume that came back from an older copy has the id, and lacks what was stored since."""
+def test_records_stay_if_the_paired_storage_has_lost_much_at_once(library: Library) -> None:
+    """A volume that was restored from an older copy has the id and lacks what was stored since."""
     models = [library.keep_model() for _ in range(30)]
     assert library.sweep_later().removed == NOTHING
     for model in models[:12]:
@@ -251,8 +251,8 @@ def test_records_are_left_alone_when_the_paired_storage_has_lost_much_at_once(li
 
 
 @pytest.mark.parametrize(("users", "asked"), [(2, 2), (8, 3)])
-def test_a_converter_that_is_down_does_not_hold_up_the_sweep(library: Library, users: int, asked: int) -> None:
-    """Uploads whose job is unknown stay for the next time; after three failures nobody further is asked for."""
+def test_a_converter_that_is_down_does_not_delay_the_sweep(library: Library, users: int, asked: int) -> None:
+    """Uploads without a job stay for the next sweep. After three failures the converter is not asked again."""
     stores, converter = library.stores, FakeConverter(failing=ConverterUnavailableError("down"))
     for number in range(users):
         stores.ledger.open_upload(uuid4().hex, f"user-{number}", library.clock())
@@ -268,8 +268,8 @@ def test_a_converter_that_is_down_does_not_hold_up_the_sweep(library: Library, u
 
 
 @pytest.mark.parametrize("answer", ["runs", "does not run", "no answer", "nobody to ask"])
-def test_an_old_upload_is_forgotten_only_if_the_converter_says_that_nothing_runs(library: Library, answer: str) -> None:
-    """A converter that is down for a day is no reason to forget whose its jobs are."""
+def test_an_old_upload_is_forgotten_only_if_the_converter_runs_no_job_of_it(library: Library, answer: str) -> None:
+    """A converter that is down for a day must not make us forget the owners of its jobs."""
     stores = library.stores
     stores.ledger.open_upload(uuid4().hex, "alice", library.clock())
     converter = FakeConverter()
@@ -286,7 +286,7 @@ def test_an_old_upload_is_forgotten_only_if_the_converter_says_that_nothing_runs
     assert len(stores.ledger.pending_uploads("alice")) == (1 if answer in {"no answer", "nobody to ask"} else 0)
 
 
-def test_a_sweep_that_has_a_bug_does_not_end_all_further_ones() -> None:
+def test_a_bug_in_a_sweep_does_not_stop_later_ones() -> None:
     runs: list[int] = []
 
     class Buggy:

@@ -1,4 +1,4 @@
-"""One user's share of the long transfers: the same in every worker of the host, and free again when a worker dies."""
+"""A user's share of long transfers holds for all workers of a host, and is free again when a worker dies."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def assert_refused(answer: RawAnswer) -> None:
     assert int(answer.header("Retry-After") or 0) > 0
 
 
-def test_a_user_has_two_library_downloads_over_both_workers(stack: ScaledStack) -> None:
+def test_a_user_has_two_library_downloads_across_both_workers(stack: ScaledStack) -> None:
     """One in each worker; the third is refused in both. Other users, and this one's other requests, go on."""
     reader, other = stack.person("reads"), stack.person("reads too")
     path, other_path = kept_file(stack, reader), kept_file(stack, other)
@@ -60,8 +60,8 @@ def test_a_user_has_two_library_downloads_over_both_workers(stack: ScaledStack) 
         wait_until(lambda: ask(third, reader, "GET", path).status == 200, "the share is free again")
 
 
-def test_a_worker_that_is_killed_gives_its_users_shares_back(stack: ScaledStack) -> None:
-    """At once, and for both workers' downloads alike: there is nothing that would have to expire."""
+def test_the_shares_of_a_killed_worker_are_free_at_once(stack: ScaledStack) -> None:
+    """At once, for the downloads of both workers: nothing has to expire."""
     reader = stack.person("reads in a worker that is killed")
     path = kept_file(stack, reader)
     with Spread(stack, each=2) as spread:
@@ -77,8 +77,8 @@ def test_a_worker_that_is_killed_gives_its_users_shares_back(stack: ScaledStack)
     wait_until(lambda: len(stack.worker_pids()) == 2, "the worker is replaced")
 
 
-def test_a_user_has_two_pulls_over_both_workers(stack: ScaledStack) -> None:
-    """The third promote is told to come again, and goes through then."""
+def test_a_user_has_two_pulls_across_both_workers(stack: ScaledStack) -> None:
+    """The third promote is refused with Retry-After, and succeeds later."""
     promoter = stack.person("promotes")
     job_ids = [stack.completed_job(promoter, LazyBytes(300_000, seed=seed)) for seed in range(3)]
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", drip={"bytes": 30_000, "interval_seconds": 0.3})
@@ -96,8 +96,8 @@ def test_a_user_has_two_pulls_over_both_workers(stack: ScaledStack) -> None:
         assert ask(third, promoter, "POST", promote_path(job_ids[2])).status == 201
 
 
-def test_downloads_that_nobody_reads_leave_other_users_their_uploads(stack: ScaledStack) -> None:
-    """As many as there are places in all workers, all by one user."""
+def test_unread_downloads_of_one_user_do_not_stop_uploads_of_others(stack: ScaledStack) -> None:
+    """One user opens as many downloads as there are slots in all workers."""
     hoarder, uploader = stack.person("hoards"), stack.person("uploads")
     path = kept_file(stack, hoarder)
     places = 48

@@ -1,4 +1,4 @@
-"""What is counted: within bounds, never at the cost of what is counted, and the same in code, page and alerts."""
+"""Metrics are bounded, never fail what they count, and are the same in code, operations page and alerts."""
 
 import re
 from pathlib import Path
@@ -41,8 +41,8 @@ class FullDisk:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_count_that_finds_no_room_costs_nothing_but_itself() -> None:
-    """What has been counted before goes on; nothing raises, and nothing new is begun in files that are not whole."""
+def test_a_full_disk_stops_new_series_and_nothing_else() -> None:
+    """Existing series go on, nothing raises, and no new series are added to files that may be damaged."""
     known = metrics.Family("Counter", "known_total", "Known.", ["a"])
     known("x").inc()
     full = metrics.Family("Counter", "full_total", "Full.", ["a"])
@@ -65,8 +65,8 @@ def test_a_metric_gives_the_same_child_for_the_same_values() -> None:
     assert family("x") is not family("y")
 
 
-def test_what_a_client_may_choose_of_a_request_is_no_label() -> None:
-    """A method that HTTP does not know, and whatever has no route, count as one each."""
+def test_a_client_cannot_choose_label_values() -> None:
+    """All methods that are not HTTP's count as one, and so do all paths without a route."""
     other = increase("visiona_requests_total", method="other", route="none", status="405", code="method_not_allowed")
     for number in range(50):
         metrics.request_ended(None, f"X{number}", 405, "method_not_allowed", 0.001)
@@ -74,7 +74,7 @@ def test_what_a_client_may_choose_of_a_request_is_no_label() -> None:
     assert Counts.here().values_of("method") <= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"}
 
 
-def test_several_workers_without_a_place_to_add_up_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_workers_without_a_common_directory_report_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     with pytest.raises(metrics.IncompleteMetricsError):
         metrics.exposition("", is_one_of_several=True)
@@ -88,7 +88,7 @@ def page_rows() -> dict[str, tuple[str, tuple[str, ...]]]:
     return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 
-def test_the_operations_page_lists_exactly_the_metrics_that_there_are() -> None:
+def test_the_operations_page_lists_exactly_the_existing_metrics() -> None:
     assert page_rows() == {family.name: (family.kind.lower(), family.labels) for family in metrics.FAMILIES}
 
 
@@ -104,7 +104,7 @@ def test_every_alert_says_how_urgent_whose_and_what_to_do(rule: dict[str, Any]) 
     assert section[1].startswith("*")  # whose it is
 
 
-def test_the_page_has_no_section_for_an_alert_that_is_gone() -> None:
+def test_the_page_has_sections_for_existing_alerts_only() -> None:
     assert set(re.findall(r"^### (Visiona\w+)", PAGE, re.MULTILINE)) == {rule["alert"] for rule in ALERTS}
 
 
@@ -138,8 +138,8 @@ def known_values() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_every_alert_asks_for_metrics_labels_and_values_that_there_are(rule: dict[str, Any]) -> None:
-    """An expression that misspells any of them would never ring."""
+def test_every_alert_uses_existing_metrics_labels_and_values(rule: dict[str, Any]) -> None:
+    """An expression with a misspelled name would never fire."""
     families = {family.name: family for family in metrics.FAMILIES}
     known = known_values()
     asked = _METRIC.findall(rule["expr"])

@@ -1,4 +1,4 @@
-"""Transactions, durability settings, and the one translation of failures."""
+"""Transactions, durability settings, and the translation of failures."""
 
 import os
 import sqlite3
@@ -38,14 +38,14 @@ def test_ping_returns_when_the_database_answers(database: Database) -> None:
     database.ping()
 
 
-def test_what_a_block_writes_is_there_after_it(database: Database, clock: Callable[[], datetime]) -> None:
+def test_a_write_is_committed_when_its_block_ends(database: Database, clock: Callable[[], datetime]) -> None:
     with database.write() as connection:
         connection.execute(sa.insert(leases).values(a_lease("a", clock())))
     with database.read() as connection:
         assert connection.scalars(sa.select(leases.c.name)).all() == ["a"]
 
 
-def test_an_exception_in_the_block_undoes_all_of_it_and_passes_unchanged(
+def test_an_exception_in_the_block_rolls_back_and_passes_unchanged(
     database: Database, clock: Callable[[], datetime]
 ) -> None:
     def write_and_fail() -> None:
@@ -59,12 +59,12 @@ def test_an_exception_in_the_block_undoes_all_of_it_and_passes_unchanged(
         assert not connection.scalars(sa.select(leases.c.name)).all()
 
 
-def test_an_os_error_of_the_callers_own_is_not_blamed_on_the_database(database: Database) -> None:
+def test_an_os_error_of_the_caller_passes_unchanged(database: Database) -> None:
     with pytest.raises(ConnectionResetError), database.read():
         raise ConnectionResetError
 
 
-def test_a_duplicate_key_is_told_apart_from_other_failures_and_quotes_no_value(
+def test_a_duplicate_key_is_a_unique_violation_without_values_in_its_reason(
     database: Database, clock: Callable[[], datetime]
 ) -> None:
     with pytest.raises(UniqueViolationError) as caught, database.write() as connection:
@@ -73,7 +73,7 @@ def test_a_duplicate_key_is_told_apart_from_other_failures_and_quotes_no_value(
     assert "tell-nobody" not in caught.value.reason
 
 
-def test_a_broken_statement_is_our_databases_failure_chained_and_without_values(database: Database) -> None:
+def test_a_broken_statement_is_a_chained_failure_without_values_in_its_reason(database: Database) -> None:
     with pytest.raises(ModelStoreUnavailableError) as caught, database.read() as connection:
         connection.execute(sa.text("SELECT CAST(:x AS integer) FROM no_such_table"), {"x": "tell-nobody"})
     assert isinstance(caught.value.__cause__, sa.exc.SQLAlchemyError)
@@ -101,7 +101,7 @@ def test_an_unreachable_server_is_reported_without_url_and_password() -> None:
     database.dispose()
 
 
-def test_a_missing_folder_is_our_databases_failure(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_failure_of_the_database(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'missing' / 'v.db'}")
     with pytest.raises(ModelStoreUnavailableError):
         database.ping()
@@ -121,7 +121,7 @@ def test_a_missing_folder_is_our_databases_failure(tmp_path: Path) -> None:
         "",
     ],
 )
-def test_an_unusable_url_is_refused_without_being_repeated(url: str) -> None:
+def test_an_unusable_url_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         Database(url)
     assert SECRET not in str(caught.value)
@@ -129,7 +129,7 @@ def test_an_unusable_url_is_refused_without_being_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a%20b", "what?", "x?y=z", "a#b", "100%", "a b", "ü@:&;[x"])
-def test_a_sqlite_file_may_lie_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+def test_the_folder_of_a_sqlite_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "visiona.db"
     url = f"sqlite:///{path}"
     migrate(url)
@@ -198,7 +198,7 @@ def test_a_reader_does_not_wait_for_a_writer_and_sees_only_what_is_committed(
 def test_two_transactions_that_read_before_they_write_queue_instead_of_failing(
     database: Database, clock: Callable[[], datetime]
 ) -> None:
-    """A deferred SQLite transaction would fail here with `database is locked`, whatever its timeout."""
+    """A deferred SQLite transaction would fail here with `database is locked`, with any timeout."""
     with database.write() as connection:
         connection.execute(sa.insert(leases).values(a_lease("a", clock())))
     together = threading.Barrier(8)
@@ -229,7 +229,7 @@ def test_sqlite_connections_sync_each_commit_check_foreign_keys_and_find_the_log
     assert pragma == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
 
 
-def test_a_new_sqlite_file_and_its_folder_are_ours_alone(tmp_path: Path) -> None:
+def test_a_new_sqlite_file_and_its_folder_are_private(tmp_path: Path) -> None:
     path = tmp_path / "var" / "deep" / "v.db"
     database = Database(f"sqlite:///{path}")
     database.ensure_file()
@@ -250,7 +250,7 @@ def test_a_new_sqlite_file_and_its_folder_are_ours_alone(tmp_path: Path) -> None
         timezones=st.just(timezone(timedelta(hours=8))),
     )
 )
-def test_times_come_back_as_the_same_moment_in_utc_to_the_microsecond(database: Database, moment: datetime) -> None:
+def test_a_time_is_read_back_in_utc_to_the_microsecond(database: Database, moment: datetime) -> None:
     with database.write() as connection:
         connection.execute(sa.delete(revoked_sessions))
         connection.execute(sa.insert(revoked_sessions).values(sid="s", expires_at=moment))
@@ -280,7 +280,7 @@ for name in ("committed", "not committed"):
 """
 
 
-def test_a_process_killed_before_its_commit_leaves_nothing_and_blocks_nobody(
+def test_a_process_killed_before_its_commit_leaves_nothing_and_no_lock(
     database: Database, database_url: str, repository_root: Path
 ) -> None:
     killed = subprocess.run(
@@ -318,7 +318,7 @@ database.dispose()
 """
 
 
-def test_a_full_disk_is_our_failure_leaves_nothing_half_done_and_passes(
+def test_a_full_disk_is_a_failure_that_rolls_back_and_ends_with_free_space(
     tmp_path: Path, migrated_file: Path, repository_root: Path
 ) -> None:
     path = tmp_path / "v.db"
@@ -421,7 +421,7 @@ class NetworkShare:
     def close(self) -> None: ...
 
 
-def test_a_file_system_on_which_sqlite_cannot_log_ahead_is_refused(tmp_path: Path) -> None:
+def test_a_file_system_without_write_ahead_logging_is_refused(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'v.db'}", pool_size=1)
     share = NetworkShare()
     database._engine = share  # type: ignore[assignment]
@@ -430,8 +430,8 @@ def test_a_file_system_on_which_sqlite_cannot_log_ahead_is_refused(tmp_path: Pat
     assert share.executed == ["PRAGMA journal_mode=WAL"]
 
 
-def test_no_time_stays_no_time() -> None:
-    """In both directions; SQLAlchemy asks for every value."""
+def test_none_is_stored_and_read_as_none() -> None:
+    """In both directions, because SQLAlchemy converts every value."""
     column, dialect = UTCDateTime(), sqlite_dialect()
     assert column.process_bind_param(None, dialect) is None
     assert column.process_result_value(None, dialect) is None

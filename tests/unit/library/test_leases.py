@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, over threads and processes, and nobody is blocked beyond the time to live."""
+"""Leases have one holder at a time, across threads and processes, and block no longer than their time to live."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_of_50_threads_none_acquires_a_lease_that_is_held(leases: SQLLeases, clo
     assert not acquired_by_50_threads(leases)
 
 
-def test_leases_of_different_names_do_not_meet(leases: SQLLeases) -> None:
+def test_leases_of_different_names_are_independent(leases: SQLLeases) -> None:
     assert leases.acquire("upload/alice", "one", 150)
     assert leases.acquire("upload/bob", "two", 150)
 
@@ -65,14 +65,14 @@ def test_renewing_extends_a_lease(leases: SQLLeases, clock: Clock) -> None:
     assert not leases.acquire("upload/alice", "two", 150)
 
 
-def test_an_expired_lease_that_nobody_took_can_be_renewed(leases: SQLLeases, clock: Clock) -> None:
+def test_an_expired_lease_that_nobody_acquired_can_be_renewed(leases: SQLLeases, clock: Clock) -> None:
     assert leases.acquire("upload/alice", "one", 150)
     clock.advance(1000)
     assert leases.renew("upload/alice", "one", 150)
     assert not leases.acquire("upload/alice", "two", 150)
 
 
-def test_a_lease_that_was_never_taken_or_is_another_holders_is_not_renewed(leases: SQLLeases) -> None:
+def test_only_the_holder_renews_a_lease(leases: SQLLeases) -> None:
     assert not leases.renew("upload/alice", "one", 150)
     assert leases.acquire("upload/alice", "one", 150)
     assert not leases.renew("upload/alice", "two", 150)
@@ -84,14 +84,14 @@ def test_a_released_lease_is_free_at_once(leases: SQLLeases) -> None:
     assert leases.acquire("upload/alice", "two", 150)
 
 
-def test_releasing_what_is_not_ours_does_nothing(leases: SQLLeases) -> None:
+def test_only_the_holder_releases_a_lease(leases: SQLLeases) -> None:
     leases.release("upload/alice", "one")
     assert leases.acquire("upload/alice", "two", 150)
     leases.release("upload/alice", "one")
     assert not leases.acquire("upload/alice", "one", 150)
 
 
-def test_a_lease_is_held_from_its_acquiring_to_its_end_or_release(leases: SQLLeases, clock: Clock) -> None:
+def test_a_lease_is_held_until_it_expires_or_is_released(leases: SQLLeases, clock: Clock) -> None:
     assert not leases.is_held("upload/alice")
     assert leases.acquire("upload/alice", "one", 150)
     assert leases.is_held("upload/alice")

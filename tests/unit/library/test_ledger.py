@@ -45,7 +45,7 @@ def test_an_upload_is_pending_until_it_has_its_job(ledger: SQLJobLedger, clock: 
     assert ledger.history("alice", limit=10, after=None) == [record]
 
 
-def test_everything_that_the_converter_told_of_a_job_is_kept(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_everything_that_the_converter_says_of_a_job_is_stored(ledger: SQLJobLedger, clock: Clock) -> None:
     job = Job(
         "job",
         JobStatus.FAILED,
@@ -71,14 +71,14 @@ def test_opening_an_upload_again_changes_nothing(ledger: SQLJobLedger, clock: Cl
     assert ledger.pending_uploads("bob") == []
 
 
-def test_pending_uploads_are_told_oldest_first_and_only_to_their_user(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_pending_uploads_are_listed_by_user_oldest_first(ledger: SQLJobLedger, clock: Clock) -> None:
     for number in (2, 1, 3):
         ledger.open_upload(f"upload-{number}", "alice", clock.now + timedelta(seconds=number))
     ledger.open_upload("bobs", "bob", clock.now)
     assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload-1", "upload-2", "upload-3"]
 
 
-def test_users_with_pending_uploads_are_named_once(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_users_with_pending_uploads_are_listed_once(ledger: SQLJobLedger, clock: Clock) -> None:
     for upload_id, user_id in (("a", "alice"), ("b", "alice"), ("c", "bob"), ("d", "carol")):
         ledger.open_upload(upload_id, user_id, clock.now)
     ledger.open_upload("late", "dave", clock.now + timedelta(seconds=1))
@@ -104,7 +104,7 @@ def test_assigning_the_same_job_again_changes_nothing(ledger: SQLJobLedger, cloc
     assert ledger.find_job("alice", "job") == before
 
 
-def test_a_job_that_a_poll_recorded_first_takes_the_uploads_place(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_job_that_a_poll_recorded_first_replaces_the_pending_row(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     ledger.record_job("alice", COMPLETED)
     ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
@@ -128,21 +128,21 @@ def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: Cl
 
 
 @pytest.mark.parametrize("named", ["alice", None])
-def test_a_job_whose_upload_is_gone_is_still_its_users(ledger: SQLJobLedger, named: str | None) -> None:
+def test_a_job_whose_pending_row_is_gone_still_gets_its_owner(ledger: SQLJobLedger, named: str | None) -> None:
     ledger.assign_job("alice", "gone", replace(RUNNING, user_id=named), filename="m.onnx", size=1)
     record = ledger.find_job("alice", "job")
     assert record is not None
     assert (record.filename, record.job) == ("m.onnx", RUNNING)
 
 
-def test_another_users_upload_is_not_given_a_job(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_job_is_not_assigned_to_another_users_upload(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.open_upload("bobs", "bob", clock.now)
     ledger.assign_job("alice", "bobs", RUNNING, filename="m.onnx", size=1)
     assert [record.upload_id for record in ledger.pending_uploads("bob")] == ["bobs"]
     assert ledger.find_job("alice", "job") is not None
 
 
-def test_the_ledger_tells_whose_jobs_are(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_the_ledger_returns_the_owners_of_jobs(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.record_job("alice", RUNNING)
     ledger.record_job("bob", replace(RUNNING, job_id="bobs", user_id=None))
     ledger.open_upload("pending", "carol", clock.now)
@@ -163,7 +163,7 @@ def test_an_upload_that_has_a_job_keeps_it_and_another_job_gets_its_own_row(ledg
 
 @pytest.mark.parametrize("terminal", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
 @pytest.mark.parametrize("late", [JobStatus.QUEUED, JobStatus.RUNNING])
-def test_a_terminal_state_is_never_replaced_by_one_that_is_not(
+def test_a_terminal_state_is_never_replaced_by_a_running_one(
     ledger: SQLJobLedger, clock: Clock, terminal: JobStatus, late: JobStatus
 ) -> None:
     ended = replace(RUNNING, status=terminal, updated_at=clock.now)
@@ -183,7 +183,7 @@ def test_a_terminal_state_replaces_a_running_one_whatever_their_times(ledger: SQ
     assert record.job == ended
 
 
-def test_of_two_running_states_the_older_never_replaces_the_newer(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_an_older_running_state_never_replaces_a_newer_one(ledger: SQLJobLedger, clock: Clock) -> None:
     newer = replace(RUNNING, updated_at=clock.now)
     ledger.record_job("alice", newer)
     ledger.record_job("alice", replace(RUNNING, progress=1.0, updated_at=clock.now - timedelta(microseconds=1)))
@@ -192,7 +192,7 @@ def test_of_two_running_states_the_older_never_replaces_the_newer(ledger: SQLJob
     assert record.job == newer
 
 
-def test_a_state_without_a_time_counts_as_news(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_state_without_a_time_counts_as_newer(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
     ledger.record_job("alice", replace(RUNNING, progress=50.0))
     record = ledger.find_job("alice", "job")
@@ -200,7 +200,7 @@ def test_a_state_without_a_time_counts_as_news(ledger: SQLJobLedger, clock: Cloc
     assert record.job == replace(RUNNING, progress=50.0, updated_at=clock.now)
 
 
-def test_what_a_later_answer_leaves_out_is_kept(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_what_a_later_response_leaves_out_stays(ledger: SQLJobLedger, clock: Clock) -> None:
     full = replace(
         RUNNING,
         status=JobStatus.FAILED,
@@ -225,7 +225,7 @@ def test_a_job_of_another_user_is_left_alone(ledger: SQLJobLedger) -> None:
     assert record.job == RUNNING
 
 
-def test_the_converters_fast_clock_does_not_put_a_job_into_our_future(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_fast_clock_of_the_converter_does_not_date_a_job_into_the_future(ledger: SQLJobLedger, clock: Clock) -> None:
     ledger.record_job("alice", replace(RUNNING, created_at=datetime(9999, 1, 1, tzinfo=UTC)))
     record = ledger.find_job("alice", "job")
     assert record is not None
@@ -241,9 +241,7 @@ def test_a_status_of_a_later_version_reads_as_running(ledger: SQLJobLedger, data
     assert record.job == RUNNING
 
 
-def test_history_lists_every_job_once_newest_first_also_where_times_are_equal(
-    ledger: SQLJobLedger, clock: Clock
-) -> None:
+def test_history_lists_every_job_once_newest_first_even_with_equal_times(ledger: SQLJobLedger, clock: Clock) -> None:
     for number in range(10):
         upload_id = f"upload-{number}"
         ledger.open_upload(upload_id, "alice", clock.now + timedelta(microseconds=number // 3))
@@ -256,8 +254,8 @@ def test_history_lists_every_job_once_newest_first_also_where_times_are_equal(
     assert [record.job_id for record in seen] == [f"job-{number}" for number in reversed(range(10))]
 
 
-def test_what_polls_saw_of_the_stages_is_kept_for_whoever_asks_later(ledger: SQLJobLedger, clock: Clock) -> None:
-    """Each observer is told what is known, its own share included, and so is every later one; only the owner is."""
+def test_the_times_of_stages_are_stored_for_later_requests(ledger: SQLJobLedger, clock: Clock) -> None:
+    """Each poll gets all known times, and so does every later one, of the owner only."""
     began = clock.now
     first = ledger.record_job("alice", replace(RUNNING, stage="onnx"), last_look=clock.now - timedelta(seconds=2))
     assert first == (StageTime("onnx", began),)
@@ -268,9 +266,7 @@ def test_what_polls_saw_of_the_stages_is_kept_for_whoever_asks_later(ledger: SQL
     assert ledger.stages_of("bob", ["job"]) == ledger.stages_of("alice", []) == {}
 
 
-def test_an_answer_that_is_not_taken_tells_nothing_of_the_stages_and_is_told_what_is_known(
-    ledger: SQLJobLedger, clock: Clock
-) -> None:
+def test_a_stale_response_does_not_change_the_stages(ledger: SQLJobLedger, clock: Clock) -> None:
     known = ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
     late = replace(RUNNING, stage="nef", updated_at=clock.now - timedelta(seconds=1))
     assert ledger.record_job("alice", late) == known
@@ -279,8 +275,8 @@ def test_an_answer_that_is_not_taken_tells_nothing_of_the_stages_and_is_told_wha
     assert ledger.stages_of("alice", ["job"]) == {"job": known}
 
 
-def test_observers_of_one_change_agree_on_when_it_was(ledger: SQLJobLedger, clock: Clock) -> None:
-    """Workers see a stage begin one after the other, or at once; the first one's time is everybody's."""
+def test_concurrent_observers_of_a_stage_store_one_time(ledger: SQLJobLedger, clock: Clock) -> None:
+    """Workers see the begin of a stage one after the other or at once. All of them return the first one's time."""
     ledger.record_job("alice", replace(RUNNING, stage="onnx"))
     told: list[object] = []
 
@@ -306,14 +302,14 @@ def in_parallel(calls: list[Callable[[], None]]) -> None:
             done.result()
 
 
-def test_polls_that_record_one_job_at_once_leave_one_row_in_its_final_state(ledger: SQLJobLedger) -> None:
+def test_concurrent_polls_of_a_job_leave_one_row_in_its_final_state(ledger: SQLJobLedger) -> None:
     states = [replace(RUNNING, progress=float(number)) for number in range(19)] + [COMPLETED]
     in_parallel([lambda state=state: ledger.record_job("alice", state) for state in states])  # type: ignore[misc]
     (record,) = ledger.history("alice", limit=10, after=None)
     assert record.job == COMPLETED
 
 
-def test_of_users_who_record_one_job_at_once_one_owns_it(ledger: SQLJobLedger) -> None:
+def test_one_of_several_concurrent_users_owns_a_job(ledger: SQLJobLedger) -> None:
     users = [f"user-{number}" for number in range(10)]
 
     def record(user: str) -> None:
@@ -324,9 +320,7 @@ def test_of_users_who_record_one_job_at_once_one_owns_it(ledger: SQLJobLedger) -
     assert sum(ledger.find_job(user, "job") is not None for user in users) == 1
 
 
-def test_assigning_and_polling_at_once_leave_one_row_with_the_uploads_filename(
-    ledger: SQLJobLedger, clock: Clock
-) -> None:
+def test_concurrent_assigning_and_polling_leave_one_row_with_the_file_name(ledger: SQLJobLedger, clock: Clock) -> None:
     for turn in range(10):
         job = replace(RUNNING, job_id=f"job-{turn}")
         ledger.open_upload(f"upload-{turn}", "alice", clock.now)
@@ -340,7 +334,7 @@ def test_assigning_and_polling_at_once_leave_one_row_with_the_uploads_filename(
 
 
 class Raced:
-    """A database in which others are faster for so many writes, as only PostgreSQL's writers can be."""
+    """A database in which a concurrent writer is faster for this many writes, as can happen on PostgreSQL."""
 
     def __init__(self, database: Database, losses: int) -> None:
         self._database = database
@@ -356,10 +350,8 @@ class Raced:
                 raise UniqueViolationError("somebody has recorded the job meanwhile")
 
 
-def test_a_job_that_somebody_records_at_the_same_moment_is_looked_at_again(
-    ledger: SQLJobLedger, database: Database, clock: Clock
-) -> None:
-    """The first attempt leaves nothing, and the second finds the other's row."""
+def test_a_conflict_with_a_concurrent_poll_is_retried(ledger: SQLJobLedger, database: Database, clock: Clock) -> None:
+    """The first try leaves nothing, and the second one finds the other row."""
     ledger.open_upload("upload", "alice", clock.now)
     raced = SQLJobLedger(Raced(database, losses=1), clock=clock)  # type: ignore[arg-type]
     raced.assign_job("alice", "upload", RUNNING, filename="net.onnx", size=3)
@@ -368,8 +360,8 @@ def test_a_job_that_somebody_records_at_the_same_moment_is_looked_at_again(
     assert (found.upload_id, found.filename) == ("upload", "net.onnx")
 
 
-def test_whoever_loses_every_time_is_told(ledger: SQLJobLedger, database: Database, clock: Clock) -> None:
-    """And the upload is pending as before, for the next poll to match."""
+def test_a_conflict_on_every_try_is_a_failure(ledger: SQLJobLedger, database: Database, clock: Clock) -> None:
+    """The upload stays pending, so the next poll matches it."""
     ledger.open_upload("upload", "alice", clock.now)
     raced = SQLJobLedger(Raced(database, losses=100), clock=clock)  # type: ignore[arg-type]
     with pytest.raises(UniqueViolationError):

@@ -1,4 +1,4 @@
-"""Migrations: any number at once, killed at any moment, and in step with the tables that the code knows."""
+"""Migrations: several at once, killed at any moment, and equal to the tables of the code."""
 
 import os
 import signal
@@ -33,20 +33,20 @@ def test_a_migrated_database_has_the_tables_that_the_code_expects(database: Data
         assert compare_metadata(context, metadata) == []
 
 
-def test_everything_is_pending_in_an_absent_database_which_is_not_made_by_asking(empty_database_url: str) -> None:
+def test_an_absent_database_lacks_all_revisions_and_is_not_created(empty_database_url: str) -> None:
     assert pending_migrations(empty_database_url)[0] == "0001"
     if empty_database_url.startswith("sqlite"):
         assert not Path(empty_database_url.removeprefix("sqlite:///")).parent.exists()
 
 
-def test_nothing_is_pending_after_migrating_which_may_be_repeated(empty_database_url: str) -> None:
+def test_nothing_is_pending_after_migrating_once_or_twice(empty_database_url: str) -> None:
     migrate(empty_database_url)
     assert pending_migrations(empty_database_url) == []
     migrate(empty_database_url)
     assert pending_migrations(empty_database_url) == []
 
 
-def test_a_database_of_a_newer_version_is_refused_by_name(database: Database, database_url: str) -> None:
+def test_a_database_of_a_newer_version_is_refused_with_its_revision(database: Database, database_url: str) -> None:
     with database.write() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (migrate, pending_migrations):
@@ -158,7 +158,7 @@ def test_a_lock_that_is_held_for_too_long_is_reported(tmp_path: Path) -> None:
     migrate(url)
 
 
-def test_a_folder_that_cannot_be_made_is_our_databases_failure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_failure_of_the_database(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelStoreUnavailableError):
         migrate(f"sqlite:///{tmp_path / 'file' / 'v.db'}")
@@ -169,7 +169,7 @@ def run_command(environment: dict[str, str], root: Path) -> subprocess.Completed
     return run_module(["app.library.migrating"], directory=root, environment=inherited | environment)
 
 
-def test_the_command_migrates_what_the_environment_names(tmp_path: Path, repository_root: Path) -> None:
+def test_the_command_migrates_the_database_of_the_environment(tmp_path: Path, repository_root: Path) -> None:
     url = f"sqlite:///{tmp_path / 'v.db'}"
     environment = {
         "VISIONA_OIDC_ISSUER": "http://127.0.0.1:1",

@@ -63,7 +63,7 @@ def test_a_taken_id_or_storage_key_never_gives_somebody_elses_model(
         store.add(replace(a_model(user_id="bob"), **{field: getattr(taken, field)}))
 
 
-def test_nobody_else_sees_renames_or_deletes_a_model(store: SQLModelStore, a_model: MakeModel) -> None:
+def test_other_users_cannot_see_rename_or_delete_a_model(store: SQLModelStore, a_model: MakeModel) -> None:
     model = store.add(a_model())
     assert store.find("bob", model.id) is None
     assert store.find_by_source_job_id("bob", model.source_job_id) is None
@@ -74,7 +74,7 @@ def test_nobody_else_sees_renames_or_deletes_a_model(store: SQLModelStore, a_mod
     assert store.find("alice", model.id) == model
 
 
-def test_a_renamed_model_has_the_new_name_and_nothing_else_new(store: SQLModelStore, a_model: MakeModel) -> None:
+def test_renaming_changes_the_name_only(store: SQLModelStore, a_model: MakeModel) -> None:
     model = store.add(a_model())
     renamed = store.rename("alice", model.id, "新名字")
     assert renamed == replace(model, name="新名字")
@@ -82,7 +82,7 @@ def test_a_renamed_model_has_the_new_name_and_nothing_else_new(store: SQLModelSt
     assert store.rename("alice", "absent", "x") is None
 
 
-def test_a_deleted_model_is_gone_and_its_job_may_have_another(store: SQLModelStore, a_model: MakeModel) -> None:
+def test_after_a_delete_the_job_may_have_another_model(store: SQLModelStore, a_model: MakeModel) -> None:
     model = store.add(a_model(source_job_id="job"))
     assert store.delete("alice", model.id)
     assert not store.delete("alice", model.id)
@@ -91,7 +91,7 @@ def test_a_deleted_model_is_gone_and_its_job_may_have_another(store: SQLModelSto
     assert store.add(again) == again
 
 
-def test_pages_list_every_model_once_newest_first_also_where_times_are_equal(
+def test_pages_list_every_model_once_newest_first_even_with_equal_times(
     store: SQLModelStore, a_model: MakeModel
 ) -> None:
     now = a_model().created_at
@@ -103,14 +103,14 @@ def test_pages_list_every_model_once_newest_first_also_where_times_are_equal(
     assert seen == sorted(made, key=lambda model: (model.created_at, model.id), reverse=True)
 
 
-def test_models_are_found_by_their_jobs_many_at_once(store: SQLModelStore, a_model: MakeModel) -> None:
+def test_models_are_found_by_several_job_ids_at_once(store: SQLModelStore, a_model: MakeModel) -> None:
     models = [store.add(a_model()) for _ in range(3)]
     wanted = [model.source_job_id for model in models] + ["absent"]
     assert store.model_ids_by_job("alice", iter(wanted)) == {model.source_job_id: model.id for model in models}
     assert store.model_ids_by_job("alice", []) == {}
 
 
-def test_a_users_bytes_are_summed_over_their_own_models(store: SQLModelStore, a_model: MakeModel) -> None:
+def test_the_bytes_of_a_user_are_the_sum_of_their_models(store: SQLModelStore, a_model: MakeModel) -> None:
     assert store.bytes_of("alice") == 0
     store.add(a_model(size=6 * 1024**3))
     store.add(a_model(size=1))
@@ -118,9 +118,7 @@ def test_a_users_bytes_are_summed_over_their_own_models(store: SQLModelStore, a_
     assert store.bytes_of("alice") == 6 * 1024**3 + 1
 
 
-def test_the_sweep_sees_every_users_models_in_batches_and_asks_which_files_have_a_record(
-    store: SQLModelStore, a_model: MakeModel
-) -> None:
+def test_models_of_all_users_are_read_in_batches_and_by_storage_key(store: SQLModelStore, a_model: MakeModel) -> None:
     made = [store.add(a_model(user_id=user)) for user in ("alice", "bob", "carol")]
     seen: list[Model] = []
     while batch := store.batch(limit=2, after_id=seen[-1].id if seen else None):

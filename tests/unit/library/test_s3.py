@@ -1,6 +1,6 @@
-"""What the bucket storage does beyond every storage, on a real S3 server, and how the bucket's failures are told.
+"""The storage in a bucket, beyond what every storage does, on a real S3 server.
 
-Failures that the server cannot be made to give are put into boto3, which takes them for the server's answers.
+Failures that the server cannot produce are injected into boto3 as if they were responses of the server.
 """
 
 import sys
@@ -23,7 +23,7 @@ KEY = "job-1/model_1"
 
 
 class Bucket:
-    """An empty bucket, the calls that its client made, and what shall happen to them."""
+    """An empty bucket, the calls of its client, and the failures to inject."""
 
     def __init__(self, name: str, server: S3Server) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class Bucket:
         self.client.meta.events.register("before-call.s3", lambda model, **_: self.calls.append(model.name))
 
     def fail(self, operation: str, failure: Callable[[], AWSResponse]) -> None:
-        """Have an operation end in what `failure` returns or raises, without a request."""
+        """Replace the request of an operation by what `failure` returns or raises."""
         self.client.meta.events.register(f"before-send.s3.{operation}", lambda **_: failure())
 
     def objects(self) -> dict[str, bytes]:
@@ -42,7 +42,7 @@ class Bucket:
         return {key: client.get_object(Bucket=self.name, Key=key)["Body"].read() for key in keys}
 
     def uploads(self) -> list[str]:
-        """The keys of the multipart uploads that nobody has ended."""
+        """The keys of the unfinished multipart uploads."""
         return [
             found["Key"] for found in self.server.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
         ]
@@ -109,7 +109,7 @@ def test_an_absent_file_is_not_found_but_an_absent_bucket_is_a_failure(storage: 
 
 
 @pytest.mark.parametrize("size", [3, PART_BYTES + 10])
-def test_a_bucket_that_goes_while_a_file_is_written_is_our_storages_failure(
+def test_a_bucket_that_is_deleted_during_a_write_is_a_failure_of_the_storage(
     storage: S3Storage, bucket: Bucket, size: int
 ) -> None:
     with storage.open_writer(KEY) as writer:
@@ -124,7 +124,7 @@ def test_a_bucket_that_goes_while_a_file_is_written_is_our_storages_failure(
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"])
 @pytest.mark.parametrize("failure", [refuse(503, "SlowDown"), break_connection])
-def test_whatever_fails_while_writing_is_our_storages_failure_and_leaves_nothing(
+def test_a_failing_write_is_a_failure_of_the_storage_and_leaves_nothing(
     storage: S3Storage, bucket: Bucket, operation: str, failure: Callable[[], AWSResponse]
 ) -> None:
     bucket.fail(operation, failure)
@@ -135,7 +135,7 @@ def test_whatever_fails_while_writing_is_our_storages_failure_and_leaves_nothing
     assert (bucket.uploads(), bucket.objects()) == ([], {})
 
 
-def test_an_abort_that_fails_does_not_hide_why_the_writer_was_left(storage: S3Storage, bucket: Bucket) -> None:
+def test_an_abort_that_fails_does_not_hide_the_original_failure(storage: S3Storage, bucket: Bucket) -> None:
     bucket.fail("AbortMultipartUpload", refuse(500, "InternalError"))
     with storage.open_writer(KEY) as writer:
         writer.write(bytes(PART_BYTES))
@@ -145,7 +145,7 @@ def test_an_abort_that_fails_does_not_hide_why_the_writer_was_left(storage: S3St
 
 @pytest.mark.parametrize("operation", ["HeadObject", "GetObject"])
 @pytest.mark.parametrize("failure", [refuse(403, "AccessDenied"), break_connection])
-def test_whatever_fails_while_opening_is_our_storages_failure(
+def test_a_failure_while_opening_is_a_failure_of_the_storage(
     storage: S3Storage, bucket: Bucket, operation: str, failure: Callable[[], AWSResponse]
 ) -> None:
     put(storage, KEY, b"abc")
@@ -154,8 +154,8 @@ def test_whatever_fails_while_opening_is_our_storages_failure(
         pytest.fail("the block was entered")
 
 
-def test_a_file_that_is_replaced_between_the_look_and_the_read_is_a_failure(storage: S3Storage, bucket: Bucket) -> None:
-    """Its length would not be the one that was promised."""
+def test_a_file_that_is_replaced_between_head_and_get_is_a_failure(storage: S3Storage, bucket: Bucket) -> None:
+    """Its length would not be the expected one."""
     put(storage, KEY, b"abc")
     replace = {"Bucket": bucket.name, "Key": f"library/{KEY}", "Body": b"other"}
     bucket.client.meta.events.register(
@@ -165,7 +165,7 @@ def test_a_file_that_is_replaced_between_the_look_and_the_read_is_a_failure(stor
         read(storage, KEY)
 
 
-def test_a_body_that_ends_early_is_a_failure_not_a_short_answer(storage: S3Storage, bucket: Bucket) -> None:
+def test_a_body_that_ends_early_is_a_failure_and_not_a_short_read(storage: S3Storage, bucket: Bucket) -> None:
     put(storage, KEY, b"abc")
     bucket.fail("GetObject", lambda: answer(206, b"ab"))
     with pytest.raises(StorageUnavailableError, match="early"):
@@ -184,12 +184,12 @@ def test_a_malformed_key_is_refused_before_any_request(storage: S3Storage, bucke
 
 @pytest.fixture(scope="module")
 def paging_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server whose listings have pages of two entries."""
+    """A server whose listings have two entries a page."""
     with S3Server(tmp_path_factory.mktemp("s3") / "s3.log", max_keys=2) as server:
         yield server
 
 
-def test_files_are_listed_over_all_pages_and_strangers_are_passed_over(
+def test_files_are_listed_over_all_pages_without_foreign_objects(
     paging_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in paging_server.environment.items():
@@ -206,7 +206,7 @@ def test_files_are_listed_over_all_pages_and_strangers_are_passed_over(
 
 
 def list_uploads_as(bucket: Bucket, begun: dict[str, datetime]) -> None:
-    """Have uploads be listed with these times, and one a page: the server knows no time, and has one page for all."""
+    """List uploads with these times and one a page. The server has no times and lists all on one page."""
     asked: list[str] = []
 
     def ask(params: dict[str, Any], **_: Any) -> None:
@@ -224,8 +224,8 @@ def list_uploads_as(bucket: Bucket, begun: dict[str, datetime]) -> None:
     bucket.client.meta.events.register("after-call.s3.ListMultipartUploads", cut)
 
 
-def test_only_uploads_that_were_begun_more_than_a_day_ago_and_are_not_in_use_are_aborted(bucket: Bucket) -> None:
-    """S3 does not tell when a part was last sent; and what cannot be a key of ours is somebody else's upload."""
+def test_only_uploads_older_than_a_day_and_not_in_use_are_aborted(bucket: Bucket) -> None:
+    """S3 does not report when a part was last sent. An upload whose name is not a key is not ours."""
     now = datetime.now(UTC)
     ages = {"a": 0, "b": 3600, "c": MIN_STALE_SECONDS, "d": MIN_STALE_SECONDS + 1, "e": MIN_STALE_SECONDS * 2}
     ages |= {"in-use": MIN_STALE_SECONDS * 3, "stranger's.zip": MIN_STALE_SECONDS * 3}
@@ -239,7 +239,7 @@ def test_only_uploads_that_were_begun_more_than_a_day_ago_and_are_not_in_use_are
     assert sorted(bucket.uploads()) == left
 
 
-def test_without_boto3_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_boto3_the_failure_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     for module in ("app.library.s3", "app.library.s3_client"):
         monkeypatch.delitem(sys.modules, module, raising=False)

@@ -1,4 +1,4 @@
-"""The client of the bucket storage: how long it waits for a store that hangs, and what it asks of any store."""
+"""The client of the bucket storage: bounded waits for a hanging store, and which features it uses."""
 
 import time
 from collections.abc import Callable
@@ -68,10 +68,10 @@ def test_a_call_to_a_frozen_store_fails_in_half_of_a_requests_deadline(
         assert seconds_until_unavailable(lambda: action(storage)) < MAX_CALL_SECONDS
 
 
-def test_a_store_that_freezes_while_a_file_is_written_fails_the_request_within_its_deadline(
+def test_a_store_that_freezes_during_a_write_fails_the_request_within_its_deadline(
     storage: S3Storage, s3_server: S3Server
 ) -> None:
-    """One call fails, and one cannot remove what was sent."""
+    """One call fails, and one fails to remove what was sent."""
 
     def write_two_parts() -> None:
         with storage.open_writer(KEY) as writer:
@@ -85,8 +85,8 @@ def test_a_store_that_freezes_while_a_file_is_written_fails_the_request_within_i
         s3_server.thaw()
 
 
-def test_a_store_that_freezes_while_a_file_is_read_ends_the_reading(storage: S3Storage, s3_server: S3Server) -> None:
-    """Reading may take as long as it takes, but not without a byte."""
+def test_a_store_that_freezes_during_a_read_ends_the_read(storage: S3Storage, s3_server: S3Server) -> None:
+    """A read may take any time, but it needs a byte from time to time."""
     # More than the kernel's buffers hold.
     s3_server.client.put_object(Bucket=storage._bucket, Key=f"library/{KEY}", Body=bytes(8 * PART_BYTES))
 
@@ -103,7 +103,7 @@ def test_a_store_that_freezes_while_a_file_is_read_ends_the_reading(storage: S3S
         s3_server.thaw()
 
 
-def test_a_store_with_many_addresses_is_not_tried_for_longer(
+def test_the_addresses_of_a_store_share_the_timeout(
     s3_bucket: str, resolve: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = [f"127.0.0.{number}" for number in range(2, 10)]
@@ -124,7 +124,7 @@ def test_the_waits_fit_into_the_deadline(s3_bucket: str, deadline_seconds: float
     assert config.max_pool_connections >= WORKER_THREADS
 
 
-def test_no_request_asks_for_checksums_that_many_stores_do_not_know(s3_bucket: str) -> None:
+def test_no_request_uses_checksums_that_many_stores_lack(s3_bucket: str) -> None:
     storage = S3Storage(s3_bucket)
     sent: list[tuple[str, dict[str, str]]] = []
 
@@ -157,7 +157,7 @@ def test_a_ping_writes_once_a_minute(s3_bucket: str, s3_server: S3Server) -> Non
     assert list(storage.files()) == [], "it is no file of the library"
 
 
-def test_a_bucket_that_takes_no_write_is_unavailable_until_it_does(s3_bucket: str) -> None:
+def test_a_bucket_that_refuses_writes_is_unavailable(s3_bucket: str) -> None:
     storage = S3Storage(s3_bucket)
 
     def refuse(**_: Any) -> None:
@@ -172,7 +172,7 @@ def test_a_bucket_that_takes_no_write_is_unavailable_until_it_does(s3_bucket: st
     storage.ping()
 
 
-def test_the_client_connects_by_our_own_connections(s3_bucket: str) -> None:
-    """botocore has no public way to choose them."""
+def test_the_client_uses_our_connection_classes(s3_bucket: str) -> None:
+    """botocore has no public way to set them."""
     manager = make_client(60)._endpoint.http_session._manager
     assert {pool.__module__ for pool in manager.pool_classes_by_scheme.values()} == {"app.library.s3_client"}

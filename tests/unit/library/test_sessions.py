@@ -21,14 +21,14 @@ def noted(database: Database) -> set[str]:
         return set(connection.scalars(sa.select(revoked_sessions.c.sid)))
 
 
-def test_a_session_is_revoked_once_it_was_signed_out_and_not_before(sessions: SQLRevokedSessions, clock: Clock) -> None:
+def test_a_session_is_revoked_by_signing_out(sessions: SQLRevokedSessions, clock: Clock) -> None:
     assert not sessions.is_revoked("sid")
     sessions.revoke("sid", clock.now + timedelta(hours=12))
     assert sessions.is_revoked("sid")
     assert not sessions.is_revoked("other")
 
 
-def test_revoking_again_never_shortens_the_note(sessions: SQLRevokedSessions, clock: Clock, database: Database) -> None:
+def test_revoking_again_never_shortens_the_time(sessions: SQLRevokedSessions, clock: Clock, database: Database) -> None:
     sessions.revoke("sid", clock.now + timedelta(hours=12))
     sessions.revoke("sid", clock.now + timedelta(hours=1))
     clock.advance(6 * 3600)
@@ -36,7 +36,7 @@ def test_revoking_again_never_shortens_the_note(sessions: SQLRevokedSessions, cl
     assert sessions.is_revoked("sid")
 
 
-def test_revoking_removes_notes_of_sessions_that_are_over_on_every_replicas_clock(
+def test_revoking_removes_rows_of_sessions_that_expired_on_every_replicas_clock(
     sessions: SQLRevokedSessions, clock: Clock, database: Database
 ) -> None:
     sessions.revoke("over", clock.now + timedelta(minutes=1))

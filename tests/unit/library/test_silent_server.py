@@ -1,4 +1,4 @@
-"""A PostgreSQL server that stops answering: a failure within 5 s for those who are waiting, at once for all others."""
+"""A PostgreSQL server that stops answering: waiting callers fail within 5 s, all others at once."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def engine() -> str:
 
 
 def failing_after(action: Callable[[], object]) -> float:
-    """The seconds after which the action fails as a database that is not available."""
+    """Return after how many seconds the action fails because the database is unavailable."""
     started = time.monotonic()
     with pytest.raises(ModelStoreUnavailableError):
         action()
@@ -44,10 +44,10 @@ def answers(database: Database) -> bool:
     return True
 
 
-def test_a_frozen_server_fails_everybody_within_five_seconds_and_later_callers_at_once(
+def test_a_frozen_server_fails_waiting_callers_within_five_seconds_and_later_ones_at_once(
     postgresql: PostgreSQL, database: Database
 ) -> None:
-    """Both those with a pooled connection and those who must connect; and it is used again once it answers."""
+    """With a pooled connection and without one. The server is used again once it answers."""
     database.ping()
     with postgresql.frozen(), ThreadPoolExecutor(8) as pool:
         first = list(pool.map(failing_after, [database.ping] * 8))
@@ -79,7 +79,7 @@ def test_a_server_that_freezes_within_a_transaction_fails_it_within_five_seconds
     wait_until(lambda: answers(database), "the database is used again", seconds=LIMIT_SECONDS)
 
 
-def test_a_host_with_several_addresses_is_not_tried_for_longer(postgresql: PostgreSQL, database_url: str) -> None:
+def test_the_addresses_of_a_host_share_the_timeout(postgresql: PostgreSQL, database_url: str) -> None:
     parts = sa.make_url(database_url)
     twice = {"host": ["127.0.0.1", "127.0.0.1"], "port": [str(parts.port)] * 2}
     query = {name: ",".join(values) for name, values in twice.items()}
@@ -91,8 +91,8 @@ def test_a_host_with_several_addresses_is_not_tried_for_longer(postgresql: Postg
     database.dispose()
 
 
-def test_a_slow_statement_is_ended_by_the_server_and_is_no_silence(database: Database) -> None:
-    """Somebody's slow statement, or somebody who waits for a lock, is no reason to refuse everybody else."""
+def test_a_slow_statement_is_ended_by_the_server_and_does_not_count_as_silence(database: Database) -> None:
+    """One slow statement, or one wait for a lock, must not fail all other callers."""
 
     def sleep() -> None:
         with database.read() as connection:
@@ -107,7 +107,7 @@ def test_a_slow_statement_is_ended_by_the_server_and_is_no_silence(database: Dat
     database.ping()
 
 
-def test_a_change_of_the_schema_waits_as_long_as_it_takes(database_url: str) -> None:
+def test_a_change_of_the_schema_waits_without_a_timeout(database_url: str) -> None:
     patient = Database(database_url, pool_size=1, is_patient=True)
     with patient.write() as connection:
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
@@ -118,7 +118,7 @@ def test_a_change_of_the_schema_waits_as_long_as_it_takes(database_url: str) -> 
 def test_a_release_waits_for_a_lease_that_a_frozen_server_is_about_to_commit(
     database: Database, database_url: str, clock: FakeClock
 ) -> None:
-    """The holder has given up on its `acquire`; the server goes on with it when it wakes up."""
+    """The holder has given up its `acquire`, but the server continues with it later."""
     leases = SQLLeases(database, clock=clock)
     insert = "INSERT INTO leases (name, holder, expires_at) VALUES ('upload:alice', 'lost', %s)"
     with psycopg.connect(database_url) as in_doubt, ThreadPoolExecutor(1) as pool:
@@ -140,7 +140,7 @@ def is_waiting_for_a_lock(database: Database) -> bool:
 
 
 class Server:
-    """Answers when it is told to."""
+    """Answers only when the test says so."""
 
     def __init__(self) -> None:
         self.answers = threading.Event()
@@ -186,13 +186,13 @@ def test_one_thread_asks_until_the_server_answers(server: Server, silence: Silen
     wait_until(lambda: is_over(silence), "the second silence is over")
 
 
-def test_nobody_connects_while_the_server_is_silent(silence: Silence) -> None:
+def test_no_thread_connects_while_the_server_is_silent(silence: Silence) -> None:
     silence.begin()
     with pytest.raises(ModelStoreUnavailableError):
         connect({"host": "127.0.0.1"}, silence)
 
 
-def test_a_database_that_is_closed_is_not_asked_any_more(server: Server, silence: Silence) -> None:
+def test_a_closed_database_is_not_asked_any_more(server: Server, silence: Silence) -> None:
     silence.begin()
     silence.close()
     wait_until(lambda: is_over(silence), "the thread has ended")
