@@ -65,7 +65,7 @@ class _SignInOnly(OpenIDConnect):  # type: ignore[misc]
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Give `app` the routes of this module. Opens no connection: MC may be down while the gateway starts."""
+    """Register the routes. Open no connection: MC may be down while the gateway starts."""
     # Authlib logs code verifiers at DEBUG.
     for name in ("authlib", "flask_oidc"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -96,19 +96,19 @@ def register(app: Flask, settings: Settings) -> None:
 
 @auth.get("/login")
 def login() -> Response:
-    """Send the browser to MC's login page; `next` is where it goes when it comes back."""
+    """Send the browser to MC's login page. `next` is where it goes after the sign-in."""
     require_navigation()
     g.return_path = safe_return_path(request.args.get("next"))
     pending = begin_sign_in(g.return_path, gateway().clock())
     url = _authorization_url(pending)
-    # After the URL, so that a sign-in which cannot even begin leaves nothing in the browser.
+    # After the URL, so that a sign-in that cannot begin leaves no cookie.
     _sign_in().states.remember(pending)
     return _redirect(url)
 
 
 @auth.get("/authorize")
 def authorize() -> Response:
-    """The callback: MC sends the browser back with a code, or with an error."""
+    """Handle the callback: MC sends the browser back with a code, or with an error."""
     require_navigation()
     here = _sign_in()
     g.return_path, pending = here.states.take(request.args.get("state", ""), gateway().clock())
@@ -123,7 +123,7 @@ def authorize() -> Response:
             context=call_context(),
         )
     except StaleSignInError:
-        # Browser Back, a reload, a tab that was restored: the sign-in has succeeded before, or another one since.
+        # Browser Back, a reload, a restored tab: this sign-in or a later one has succeeded already.
         if not _has_session():
             raise
     else:
@@ -134,9 +134,9 @@ def authorize() -> Response:
 
 @auth.post("/logout")
 def logout() -> Response:
-    """End the session here, and say where the browser ends the one at MC, if MC has such a place.
+    """End the session here, and return where the browser ends the one at MC, if MC has such an address.
 
-    204 without a session, too; MC is then not asked.
+    Return 204 if there is no session or no address.
     """
     _sign_in().states.forget_all()
     url = None
@@ -147,7 +147,7 @@ def logout() -> Response:
 
 @account.get("/api/me")
 def me() -> Response:
-    """The caller, and until when the session lasts."""
+    """Return the caller, and when the session ends."""
     session = current_session()
     response = jsonify(
         user_id=session.identity.user_id,
@@ -169,7 +169,7 @@ def _keep_private(response: Response) -> Response:
 
 @auth.errorhandler(GatewayError)
 def _explain(error: GatewayError) -> Response:
-    """Failures of the sign-in are pages for people who navigated here, and problem documents for programs."""
+    """Return a page to a person who navigated here, and a problem document to a program."""
     response = problem_response(error)
     if not isinstance(error, SignInFailedError | IDPUnavailableError | IDPMisconfiguredError) or not _is_page_wanted():
         return response
@@ -219,13 +219,13 @@ def _has_session() -> bool:
 
 
 def _is_page_wanted() -> bool:
-    """Does the caller like HTML better than JSON? Browsers do; curl and XHR accept everything alike."""
+    """Return whether the caller prefers HTML to JSON. Browsers do; curl and XHR accept everything alike."""
     accepted = request.accept_mimetypes
     return accepted["text/html"] > max(accepted["application/json"], accepted["application/problem+json"])
 
 
 def _redirect(location: str) -> Response:
-    # By hand, because werkzeug's redirect() repeats the address, and with it the state, in a body.
+    # werkzeug's redirect() would repeat the address, and with it the state, in a body.
     response = Response(status=302)
     response.headers["Location"] = location
     return response

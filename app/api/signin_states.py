@@ -1,10 +1,11 @@
 """Sign-ins under way: what the browser must bring back from MC, and where it goes afterwards.
 
-Every sign-in has a signed cookie of its own. It binds the sign-in to the browser that began it (a callback that
-somebody else prepared finds no cookie), and two tabs that begin at the same moment cannot overwrite each other's, as
-they would in one cookie for all. A browser keeps the newest three, so that anonymous visits cannot make its cookies
-grow. A sign-in must end within ten minutes; its cookie stays for half an hour, so that one that ends later can begin
-again with the same `next`. The session cookie is not touched: a sign-in that fails leaves its owner signed in.
+Each sign-in has a signed cookie of its own. The cookie binds the sign-in to the browser that began it: a callback that
+an attacker prepared finds no cookie. Two tabs that begin at the same moment do not overwrite each other's cookie. A
+browser has at most three of them, so anonymous visits cannot make its cookies grow.
+
+A sign-in must end within ten minutes. Its cookie stays for half an hour, so that a late sign-in can begin again with
+the same `next`. The session cookie does not change: a sign-in that fails leaves the person signed in.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from app.config import Settings
 MAX_PENDING = 3
 #: How long a person may take at MC's login page.
 MAX_AGE = timedelta(minutes=10)
-#: How long we know where a sign-in leads.
+#: How long the gateway knows where a sign-in leads.
 _COOKIE_AGE = timedelta(minutes=30)
 _MICROSECONDS = 1_000_000
 
@@ -56,7 +57,7 @@ class PendingSignIn:
 
 
 def begin_sign_in(return_path: str, now: datetime) -> PendingSignIn:
-    """A new sign-in with fresh secrets: state and nonce of 192 bits, a verifier of 64 characters (RFC 7636: 43–128)."""
+    """Return a sign-in with new secrets: state and nonce of 192 bits, a verifier of 64 characters (RFC 7636)."""
     return PendingSignIn(
         return_path=return_path,
         started_at=int(now.timestamp() * _MICROSECONDS),
@@ -67,7 +68,7 @@ def begin_sign_in(return_path: str, now: datetime) -> PendingSignIn:
 
 
 class SignInStates:
-    """The sign-in cookies of the browser that is asking. Changes travel with the answer, whatever it will be."""
+    """The sign-in cookies of the request's browser. Every response to the request carries the changes."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = cookie_name(_COOKIE, settings)
@@ -78,14 +79,14 @@ class SignInStates:
         )
 
     def remember(self, pending: PendingSignIn) -> None:
-        """Give the browser this sign-in, and take away all but the newest ones before it."""
+        """Add a cookie for this sign-in, and delete all but the newest others."""
         names = self._names()
         older = {name: found for name in names if (found := self._read(name)) is not None}
         newest_first = sorted(older, key=lambda name: older[name].started_at, reverse=True)
         for name in set(names) - set(newest_first[: MAX_PENDING - 1]):
             self._delete(name)
-        # Tabs that open together begin in the same instant, and another worker's clock may be behind: later than all
-        # that the browser has shown is what makes this one the newest.
+        # Tabs may begin in the same instant, and another worker's clock may be behind. A time after all others makes
+        # this sign-in the newest.
         started_at = max([pending.started_at, *(found.started_at + 1 for found in older.values())])
         value = self._serializer.dumps(
             [pending.state, pending.nonce, pending.code_verifier, pending.return_path, started_at]
@@ -106,7 +107,7 @@ class SignInStates:
             return response
 
     def take(self, state: str, now: datetime) -> tuple[str, PendingSignIn | None]:
-        """Return where this browser's sign-in of that state leads, and the sign-in; a state is good for one callback.
+        """Return where this browser's sign-in with that state leads, and the sign-in. A state is good for one callback.
 
         `/` and None if this browser has no such sign-in; the sign-in is None if it began too long ago.
         """
@@ -120,12 +121,12 @@ class SignInStates:
         return pending.return_path, pending if _is_current(pending, now) else None
 
     def forget_all(self) -> None:
-        """Take all sign-ins under way from the browser."""
+        """Delete the cookies of all sign-ins under way."""
         for name in self._names():
             self._delete(name)
 
     def _name(self, state: str) -> str:
-        # A digest, because a state from the outside may hold anything and a cookie's name may not.
+        # A digest, because a state from outside may hold characters that a cookie's name must not have.
         return self._prefix + hashlib.sha256(state.encode()).hexdigest()[:16]
 
     def _names(self) -> list[str]:

@@ -1,8 +1,8 @@
-"""ID tokens: which key verifies one, and which claims sign somebody in.
+"""ID tokens: which key verifies a token, and which claims sign a person in.
 
-joserfc does the cryptography. Written out here is what it leaves to its caller or decides otherwise than the
-specifications: the choice among keys, limits that real tokens exceed, and the checks that are the trust boundary.
-Failures are SignInFailedError; their reasons name types and claims only, because messages may quote the token.
+joserfc does the cryptography. This module does what joserfc leaves to its caller or does differently from the
+specifications: the choice of a key, limits that real tokens exceed, and the checks that are the trust boundary.
+Failures are SignInFailedError. Their reasons name types and claims only, because messages may quote the token.
 """
 
 import json
@@ -24,16 +24,16 @@ LEEWAY_SECONDS = 60
 #: How many keys are tried for one token.
 MAX_KEYS_TRIED = 16
 
-# Asymmetric only: with "none" nobody signs, and with HMAC everybody who knows the client secret does.
+# Asymmetric only: with "none" nobody signs, and with HMAC everybody who knows the client secret can sign.
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )
-# No sets: what a provider sends may not be hashable.
+# Tuples and not sets: the values of a provider may not be hashable.
 _KEY_TYPES = ("RSA", "EC", "OKP")
 _SIGNING_USES = (None, "", "sig")
-# RFC 7518, section 6, and RFC 8037, section 2, without the private members. Nothing else of a key can make it unusable.
+# RFC 7518, section 6, and RFC 8037, section 2, without the private members. No other member can make a key unusable.
 _KEY_MATERIAL = ("kty", "n", "e", "crv", "x", "y")
-# The claims that decide. Others (`jti`, `auth_time`, `groups`, …) cannot fail a sign-in, whatever they hold.
+# The claims that decide. No value of another one (`jti`, `auth_time`, `groups`, …) fails a sign-in.
 _CLAIMS = ("iss", "aud", "exp", "nbf", "iat", "sub", "nonce")
 
 
@@ -47,8 +47,8 @@ class VerificationKey:
 
 
 class _Registry(jws.JWSRegistry):
-    # joserfc allows 512 bytes of header, which `x5c` exceeds, and 128,000 of payload. A token comes inside an answer,
-    # whose size is bounded already.
+    # joserfc allows 512 bytes of header, which `x5c` exceeds, and 128,000 of payload. The response that holds the token
+    # is bounded already.
     max_header_length = max_payload_length = max_signature_length = MAX_RESPONSE_BYTES
     # Header parameters that are not used are not checked. Extensions that `crit` lists are refused, because none is
     # known here (RFC 7515, section 4.1.11).
@@ -58,7 +58,7 @@ class _Registry(jws.JWSRegistry):
         super().__init__(algorithms=algorithms, strict_check_header=False)
 
     def get_alg(self, name: str) -> Any:
-        """Return an allowed algorithm. joserfc's own warns of EdDSA on stderr, which providers still use."""
+        """Return an allowed algorithm. joserfc's own method warns of EdDSA on stderr, which providers still use."""
         if name not in ALGORITHMS or name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError(name)
         return self.algorithms[name]
@@ -67,7 +67,7 @@ class _Registry(jws.JWSRegistry):
 def read_keys(document: Mapping[str, Any]) -> tuple[VerificationKey, ...]:
     """Return the keys of a JWK Set that may verify signatures.
 
-    What is not understood is left out (RFC 7517, section 5): one broken key must not lock everybody out.
+    Unknown and broken keys are left out (RFC 7517, section 5): one of them must not lock everybody out.
     """
     entries = document.get("keys")
     return tuple(key for entry in (entries if isinstance(entries, list) else []) for key in _read_key(entry))
@@ -83,7 +83,7 @@ def _read_key(entry: object) -> Iterator[VerificationKey]:
     try:
         key = JWKRegistry.import_key({name: entry[name] for name in _KEY_MATERIAL if entry.get(name) is not None})
     except Exception:  # noqa: BLE001
-        # The library raises all kinds of exceptions for keys of odd shapes.
+        # The library raises many kinds of exceptions for odd keys.
         return
     yield VerificationKey(key, _name_in(entry, "kid"), _name_in(entry, "alg"))
 
@@ -103,24 +103,24 @@ def verify_signature(token: str, keys: Sequence[VerificationKey], algorithms: Se
             if isinstance(claims, dict):
                 return claims
     except Exception as error:  # noqa: BLE001
-        # The library raises all kinds of exceptions for texts of odd shapes. None of these is the provider's token.
+        # The library raises many kinds of exceptions for odd texts. None of these is the provider's token.
         raise SignInFailedError(f"the ID token's signature: {type(error).__name__}") from None
-    raise SignInFailedError("the ID token's signature: no key has made it, or it signs no claims")
+    raise SignInFailedError("the ID token's signature: no key verifies it, or it signs no claims")
 
 
 def _has_signed(key: Key, signed: jws.CompactSignature, registry: _Registry) -> bool:
     try:
         return jws.validate_compact(signed, key, registry=registry)
     except JoseError:
-        # A key that turns out not to be for signatures at all (X25519) must not hide the one that is.
+        # A key that cannot sign at all (X25519) must not hide the one that does.
         return False
 
 
 def _fitting(header: Mapping[str, Any], keys: Sequence[VerificationKey]) -> list[Key]:
-    """The keys that may have signed a token with this header, the likeliest first.
+    """Return the keys that may have signed a token with this header, the likeliest first.
 
     `kid` is a hint that tokens and keys may lack, and several keys may share one (RFC 7515, section 4.1.4; RFC 7517,
-    section 4.5). A key that names another `kid` or `alg` than the token is not meant. Its type and curve must be the
+    section 4.5). A key with another `kid` or `alg` than the token is left out. Its type and curve must be the
     algorithm's (RFC 8725, section 3.1).
     """
     kid, alg = _name_in(header, "kid"), header["alg"]
@@ -134,7 +134,7 @@ def _fitting(header: Mapping[str, Any], keys: Sequence[VerificationKey]) -> list
 
 
 def verify_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str, nonce: str, now: datetime) -> None:
-    """Check what OpenID Connect Core, section 3.1.3.7, asks for. Raises SignInFailedError."""
+    """Check the claims by OpenID Connect Core, section 3.1.3.7. Raises SignInFailedError."""
     registry = jwt.JWTClaimsRegistry(
         now=int(now.timestamp()),
         leeway=LEEWAY_SECONDS,
@@ -146,15 +146,15 @@ def verify_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str, non
         nonce={"essential": True},
     )
     try:
-        # A claim that is null says as little as one that is missing.
+        # A claim that is null counts as missing.
         registry.validate({name: claims[name] for name in _CLAIMS if claims.get(name) is not None})
     except Exception as error:  # noqa: BLE001
-        # The library raises all kinds of exceptions for claims of odd shapes. None of these are verified.
+        # The library raises many kinds of exceptions for odd claims. None of these are verified.
         raise SignInFailedError(f"the ID token's claims: {_described(error)}") from None
     if claims["nonce"] != nonce:
         raise SignInFailedError("the ID token was made for another sign-in (nonce)")
-    # Several audiences without `azp` are fine: errata set 2 of OpenID Connect Core dropped that rule. One that names
-    # another client is not.
+    # Several audiences without `azp` are allowed: errata set 2 of OpenID Connect Core dropped that rule. An `azp` that
+    # names another client is not.
     azp = claims.get("azp")
     if azp is not None and azp not in ("", client_id):
         raise SignInFailedError("the ID token was issued to another client (azp)")
@@ -166,6 +166,6 @@ def _name_in(members: Mapping[str, Any], name: str) -> str | None:
 
 
 def _described(error: Exception) -> str:
-    """The kind of failure, and for a claim its name; never a message, which may quote the token."""
+    """Return the kind of failure, and the name of a claim; never a message, which may quote the token."""
     claim = getattr(error, "claim", None)
     return f"{type(error).__name__} {claim}" if isinstance(claim, str) else type(error).__name__

@@ -44,6 +44,9 @@ HTTP_ORIGIN = "http://localhost:8400"
 CLIENT_SECRET = "client-secret-of-the-gateway"
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
+#: Where MC describes itself.
+DISCOVERY = "/.well-known/openid-configuration"
+
 Answer = Callable[[Request], Response]
 
 

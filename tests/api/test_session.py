@@ -18,11 +18,6 @@ ALICE = Identity(user_id="user-alice", name="Alice", email="alice@example.com")
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def world(clock: FakeClock) -> World:
     return world_with(clock)
 

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from app.api.signin_states import MAX_PENDING
 from app.log import configure_logging
 from tests.api.oidc_provider import (
+    DISCOVERY,
     HTML,
     HTTP_ORIGIN,
     FakeClock,
@@ -19,31 +19,12 @@ from tests.api.oidc_provider import (
     as_json,
     make_world,
     query_of,
-    running_provider,
 )
 from tests.support.counts import increase
 
-DISCOVERY = "/.well-known/openid-configuration"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def provider(clock: FakeClock) -> Iterator[OIDCProvider]:
-    with running_provider(clock) as provider:
-        yield provider
-
-
-@pytest.fixture
-def world(provider: OIDCProvider, clock: FakeClock) -> World:
-    return make_world(provider.issuer, clock, provider=provider)
-
 
 def test_a_person_signs_in_and_is_known_by_the_verified_subject(world: World) -> None:
-    """The whole way: login, MC, callback, and the page that was wanted."""
+    """All steps: login, MC, callback, and the page that was asked for."""
     browser = world.browser()
     response = browser.sign_in("/models?page=2")
     assert response.status_code == 302

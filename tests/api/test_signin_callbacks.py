@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,24 +20,7 @@ from tests.api.oidc_provider import (
     answering,
     make_world,
     query_of,
-    running_provider,
 )
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def provider(clock: FakeClock) -> Iterator[OIDCProvider]:
-    with running_provider(clock) as provider:
-        yield provider
-
-
-@pytest.fixture
-def world(provider: OIDCProvider, clock: FakeClock) -> World:
-    return make_world(provider.issuer, clock, provider=provider)
 
 
 def links(browser: Browser, callback: str) -> list[str]:
@@ -215,10 +197,10 @@ def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, cl
     assert len([seconds for seconds in ended if seconds < 5]) >= everybody - SIGN_IN_SLOTS
 
 
-def test_who_waits_for_discovery_longer_than_its_request_may_take_hears_that_mc_does_not_answer(
+def test_waiting_for_discovery_beyond_the_deadline_makes_mc_unavailable(
     provider: OIDCProvider, clock: FakeClock
 ) -> None:
-    """The one who asks has more time, as another request's deadline began later."""
+    """The request that fetches discovery has a later deadline."""
     world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
     asked = threading.Event()
 

@@ -1,12 +1,11 @@
-"""Every way in which a sign-in can fail: never a crash, never a sign-in, and a page with a way back.
+"""Each way in which a sign-in can fail: no crash, no session, and a page with a way back.
 
-The rule under test: no usable answer of MC's is 503 `idp_unavailable` (later it may work); a whole answer that does
-not sign this person in is 400 `sign_in_failed`.
+The rule under test: without a usable response of MC the code is 503 `idp_unavailable`, because it may work later. A
+complete response that does not sign this person in is 400 `sign_in_failed`.
 """
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from app.api.signin_states import SignInStates
 from app.clients.identity_provider import find_endpoint
 from tests.api.oidc_provider import (
     CLIENT_SECRET,
+    DISCOVERY,
     HTML,
     Browser,
     FakeClock,
@@ -31,28 +31,10 @@ from tests.api.oidc_provider import (
     make_world,
     query_of,
     rsa_key,
-    running_provider,
 )
 
-DISCOVERY = "/.well-known/openid-configuration"
 ENDPOINTS = (DISCOVERY, "/token", "/keys")
 DEEP = "[" * 100_000
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def provider(clock: FakeClock) -> Iterator[OIDCProvider]:
-    with running_provider(clock) as provider:
-        yield provider
-
-
-@pytest.fixture
-def world(provider: OIDCProvider, clock: FakeClock) -> World:
-    return make_world(provider.issuer, clock, provider=provider)
 
 
 def refused(browser: Browser, status: int, code: str) -> TestResponse:
@@ -91,8 +73,8 @@ def refused(browser: Browser, status: int, code: str) -> TestResponse:
         ({"state": "{state}", "code": "c", "iss": "https://evil.example"}, 400),
     ],
 )
-def test_a_callback_that_cannot_succeed_says_so(world: World, query: dict[str, str], status: int) -> None:
-    """And a state that was named in vain is used up."""
+def test_a_callback_that_cannot_succeed_is_refused(world: World, query: dict[str, str], status: int) -> None:
+    """The state that it names is used up."""
     browser = world.browser()
     state = query_of(browser.begin())["state"]
     filled = {name: value.replace("{state}", state) for name, value in query.items()}
@@ -104,14 +86,13 @@ def test_a_callback_that_cannot_succeed_says_so(world: World, query: dict[str, s
     assert browser.me().status_code == 401
 
 
-def test_a_callback_with_bytes_that_are_no_text_says_so(world: World) -> None:
-    """A query that is not UTF-8 is no reason to crash."""
+def test_a_callback_that_is_not_utf_8_is_refused(world: World) -> None:
     assert world.browser().get("/auth/authorize?state=%ff%fe&code=%80").status_code == 400
 
 
 @pytest.mark.parametrize("value", ["", "garbage", "WyJhIl0.signature", "." * 3000])
-def test_a_state_cookie_that_was_tampered_with_counts_for_nothing(world: World, value: str) -> None:
-    """Only what we have signed binds a browser to a sign-in."""
+def test_a_state_cookie_that_was_tampered_with_is_ignored(world: World, value: str) -> None:
+    """Only a cookie that the gateway signed binds a browser to a sign-in."""
     browser = world.browser()
     callback = browser.at_provider(browser.begin())
     (name,) = browser.pending()
@@ -277,7 +258,7 @@ def test_discovery_cannot_set_anything_but_endpoints(world: World, provider: OID
 
 
 def test_an_https_issuer_cannot_be_talked_down_to_http() -> None:
-    """An endpoint without TLS in the document of an issuer with TLS is no endpoint."""
+    """If the issuer uses TLS, an endpoint without TLS is not accepted."""
     issuer = "https://issuer.example"
     document = {"token_endpoint": "http://issuer.example/token", "jwks_uri": "https://issuer.example/keys"}
     assert find_endpoint(document, "token_endpoint", issuer) is None
@@ -293,7 +274,7 @@ def quick_world(provider: OIDCProvider, clock: FakeClock) -> World:
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 @pytest.mark.parametrize("illness", ["hang", "trickle"])
-def test_an_endpoint_that_keeps_us_waiting_is_given_up(
+def test_an_endpoint_that_is_too_slow_makes_mc_unavailable(
     provider: OIDCProvider, clock: FakeClock, path: str, illness: str
 ) -> None:
     """Time is bounded as a whole: a byte now and then does not prolong it."""
@@ -559,8 +540,8 @@ def test_a_body_whose_end_nobody_announces_is_no_answer_when_time_runs_out(
 
 
 @pytest.mark.parametrize("name", ["token_endpoint", "jwks_uri"])
-def test_an_endpoint_with_a_host_that_cannot_be_makes_mc_ill(world: World, provider: OIDCProvider, name: str) -> None:
-    """An address by the rules, of which only the HTTP client notices that it leads nowhere."""
+def test_an_endpoint_with_an_invalid_host_makes_mc_unavailable(world: World, provider: OIDCProvider, name: str) -> None:
+    """The URL is well-formed; only the HTTP client notices that the host is invalid."""
     provider.document[name] = "http://.nowhere/"
     refused(world.browser(), 503, "idp_unavailable")
 

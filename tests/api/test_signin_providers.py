@@ -1,6 +1,5 @@
 """What real providers send and expect, and what the sign-in makes of it: credentials, tokens, keys and claims."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,25 +13,7 @@ from tests.api.oidc_provider import (
     answering,
     make_world,
     rsa_key,
-    running_provider,
 )
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def provider(clock: FakeClock) -> Iterator[OIDCProvider]:
-    with running_provider(clock) as provider:
-        yield provider
-
-
-@pytest.fixture
-def world(provider: OIDCProvider, clock: FakeClock) -> World:
-    return make_world(provider.issuer, clock, provider=provider)
-
 
 # --- the client's credentials
 

@@ -412,3 +412,11 @@ def test_a_status_that_says_nothing_of_a_job_leaves_the_outcome_of_a_whole_body_
     clients: Clients, status: int
 ) -> None:
     assert type(upload_failure(clients, status, b"")) is UploadOutcomeUnknownError
+
+
+def test_the_retry_after_of_a_control_call_is_passed_on(clients: Clients) -> None:
+    with responses.RequestsMock(target=MOCKED_SEND) as converter:
+        converter.get(f"{BASE}/api/v1/jobs/job-1", status=503, headers={"Retry-After": "17"})
+        with pytest.raises(ConverterUnavailableError) as caught:
+            clients.converter.get_job("job-1", call_context())
+    assert caught.value.retry_after_seconds == 17

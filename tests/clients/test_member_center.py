@@ -367,13 +367,24 @@ def test_a_delegation_with_a_revoked_token_can_be_tried_again(mc: responses.Requ
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT", "Date": "Wed, 21 Oct 2026 07:26:00 GMT"}, 120),
     ],
 )
-def test_mcs_word_on_when_to_come_back_is_passed_on(
+def test_mcs_retry_after_is_passed_on(
     mc: responses.RequestsMock, clients: Clients, headers: dict[str, str], seconds: float, status: int
 ) -> None:
     mc.post(TOKEN, status=status, headers=headers)
     with pytest.raises(IDPUnavailableError) as caught:
         clients.member_center.tokens.service_token("a", call_context())
     assert caught.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_retry_after_of_a_download_token_is_passed_on(
+    mc: responses.RequestsMock, clients: Clients, status: int
+) -> None:
+    with_service_token(mc)
+    mc.post(DOWNLOAD_TOKENS, status=status, headers={"Retry-After": "17"})
+    with pytest.raises(MCTokenUnavailableError) as caught:
+        mint(clients)
+    assert caught.value.retry_after_seconds == 17
 
 
 # --- events
