@@ -129,10 +129,12 @@ def test_the_module_docstring_draws_the_whole_tree(failure: type[GatewayError]) 
     assert failure.__doc__
 
 
-@pytest.mark.parametrize("code", [code for code, status, *_ in PUBLISHED + ADDED if status in {429, 503}])
-def test_429_and_503_have_a_retry_after(code: str) -> None:
-    (failure,) = [cls for cls in FAILURES if cls.code == code]
-    assert a(failure).retry_after_seconds == 5
+def test_failures_that_pass_by_themselves_have_a_default_retry_after() -> None:
+    """All of 429 and 503, and the conflicts that end when a job or an upload does."""
+    conflicts = {"active_job_conflict", "upload_in_progress", "job_not_completed"}
+    expected = {code for code, status, *_ in PUBLISHED + ADDED if status in {429, 503}} | conflicts
+    found = {failure.code: a(failure).retry_after_seconds for failure in FAILURES if a(failure).retry_after_seconds}
+    assert found == dict.fromkeys(expected, 5)
 
 
 class NeedsArgumentsError(GatewayError):
