@@ -142,7 +142,7 @@ def _progress(value: object) -> float | None:
 
 
 def parse_job_error(value: object) -> JobError | None:
-    """Read an upstream error of the form `{code, message}`, or a bare string; None where there is none."""
+    """Read an upstream error of the form `{code, message}`, or a bare string. Return None for anything else."""
     if isinstance(value, str) and value:
         return JobError(code="error", message=bounded_text(value))
     if not isinstance(value, dict):

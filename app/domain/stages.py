@@ -43,7 +43,7 @@ def observe(
         has_ended = job.is_terminal or (reached is not None and reached > last_index)
         if has_ended and _is_end_seen(last_index, job):
             known = (*known[:-1], replace(last, ended_at=at))
-    # If the job has ended, nobody knows when a stage began that was never seen before.
+    # If the job has ended, the start of a stage that was never seen before is unknown.
     if reached is None or reached <= last_index or job.is_terminal:
         return tuple(known)
     is_seen_closely = last_look is not None and at - last_look <= CLOSE

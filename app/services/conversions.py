@@ -262,7 +262,7 @@ class ConversionService:
             if remembered is None:
                 raise
             return remembered
-        self.ownership.check_answer(user_id, job)
+        self.ownership.check_owner(user_id, job)
         self.notes.note(user_id, job)
         return job
 

@@ -5,7 +5,7 @@ user's running jobs is asked (the lazy rebuild); if the job is not there either,
 of other users and jobs that do not exist take the same steps and get the same failure, also when the converter or the
 database is down.
 
-Every job that the converter returns, in a list or alone, passes `accept` or `check_answer` before the gateway shows or
+Every job that the converter returns, in a list or alone, passes `accept` or `check_owner` before the gateway shows or
 records it. The rule for that is in `app/domain/ownership.py`.
 """
 
@@ -124,7 +124,7 @@ class JobOwnership:
                 log.warning("ownership.not_the_callers", job_id=job.job_id, is_named=job.user_id is not None)
         return accepted
 
-    def check_answer(self, user_id: str, job: Job) -> None:
+    def check_owner(self, user_id: str, job: Job) -> None:
         """Raise OwnershipMismatchError if the converter names another user as the job's owner: its word decides."""
         if job.user_id is not None and job.user_id != user_id:
             self._forget(job.job_id)
@@ -154,7 +154,7 @@ class JobOwnership:
         in memory and retried in the background. Raises OwnershipMismatchError if the job is another user's.
         """
         user_id = upload.user_id
-        self.check_answer(user_id, job)
+        self.check_owner(user_id, job)
         if job.user_id is None and self._owner_of(job.job_id) not in {None, user_id}:
             # It may not be in the ledger yet.
             raise OwnershipMismatchError("this process knows another owner")
@@ -184,7 +184,7 @@ class JobOwnership:
     def _note_state(self, user_id: str, job_id: str) -> None:
         try:
             job = self._converter.get_job(job_id, CallContext(Deadline(_LOOK_SECONDS), has_short_deadline=True))
-            self.check_answer(user_id, job)
+            self.check_owner(user_id, job)
         except GatewayError as failure:
             # Polls and the history will ask again.
             log.info("ledger.late_look_failed", job_id=job_id, code=failure.code)

@@ -194,7 +194,7 @@ def test_an_upload_in_progress_is_in_flight_and_one_that_breaks_off_is_aborted(s
         connection.send_head("POST", "/api/conversion/init", {**headers, "Content-Length": "1000000"})
         connection.send(b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n' + b"m" * 300_000)
         wait_until(lambda: scrape(stack).sum("visiona_transfers_in_flight", kind="upload") == 1, "it is in flight")
-        assert scrape(stack).sum("visiona_worker_requests") >= 2  # the upload's, and that of whoever asks
+        assert scrape(stack).sum("visiona_worker_requests") >= 2  # the upload and the scrape
         connection.reset()
     wait_until(lambda: aborted() == 1, "it is counted as aborted")
     assert scrape(stack).sum("visiona_transfers_in_flight") == 0

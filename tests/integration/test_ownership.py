@@ -16,7 +16,7 @@ VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 JOB_PATHS = ["", "/download", "/download?check=1", "/promote-to-models"]
 MODEL_PATHS = ["", "/file"]
 ABSENT = "0123456789abcdef0123456789abcdef"
-#: As they stand in a request line: one path segment each, whatever clients would make of them.
+#: One path segment each, sent as it is in the request line.
 MALFORMED = ["x" * 129, "a%20b", "a.b", ".", "..", "%2e%2e", "a%00b", "a%0D%0AX-Injected:1", "a;b", "'--", "a%25b"]
 MALFORMED += ["%E6%A8%A1%E5%9E%8B", "%FF%FE", "a*b"]
 

@@ -8,7 +8,7 @@ import pytest
 from tests.support.clients import Client, RawAnswer, RawConnection
 from tests.support.stack import Stack
 
-#: Behind nginx's plain port, which is for whatever else ends TLS; and at gunicorn's own.
+#: nginx's port for other TLS terminators, and gunicorn's own.
 WAYS = ["through nginx", "around nginx"]
 
 

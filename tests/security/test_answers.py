@@ -137,7 +137,7 @@ def test_no_head_that_nginx_passes_on_is_too_large_for_gunicorn(stack: Stack) ->
     assert sorted(set(lines)) == [200, 414]
 
 
-# --- nginx alone: in front of nobody, of somebody silent, and of somebody who tells what arrives
+# --- nginx alone: without an upstream, with a silent one, and with one that returns what it gets
 
 
 @dataclass

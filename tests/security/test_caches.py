@@ -22,7 +22,7 @@ OF_A_PERSON = [
     ("GET", "/auth/authorize?state=x"),
     ("GET", "/auth/login"),
 ]
-#: Addresses that some caches take for files, whatever is answered there.
+#: Paths that some caches take for files.
 LIKE_FILES = [
     "/api/me/photo.css",
     "/api/me;x.js",

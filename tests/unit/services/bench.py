@@ -185,6 +185,17 @@ class Bench:
         while self.slots.free:
             self._taken_slots.enter_context(self.slots.taken())
 
+    def wait_for_callers(self, count: int) -> Callable[[], None]:
+        """Make the converter wait for `count` callers. Each of them calls the function that this returns."""
+        asked = threading.Semaphore(0)
+
+        def hold_up(_call: str) -> None:
+            for _ in range(count):
+                assert asked.acquire(timeout=10)
+
+        self.converter.before = hold_up
+        return asked.release
+
     def is_at_rest(self) -> bool:
         """Return whether nothing holds a slot, a lease or an open file any more."""
         return self.slots.free == self.slots.total and not self.leases.holders and not self.storage.open_readers

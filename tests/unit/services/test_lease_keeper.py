@@ -89,7 +89,7 @@ def test_a_lost_lease_raises_what_acquiring_it_would_have_raised(
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.holders["upload:alice"] = "another"
-        lease.renew()  # not due yet: nobody has looked
+        lease.renew()  # not due yet
         clock.advance(20)
         with pytest.raises(UploadInProgressError) as caught:
             lease.renew()

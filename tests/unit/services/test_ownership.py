@@ -121,16 +121,10 @@ def test_the_list_of_running_jobs_never_reads_misses(bench: Bench) -> None:
 @THREE_TIMES
 def test_a_hundred_callers_of_one_user_make_one_call(bench: Bench, round_: int) -> None:
     bench.has_job("job-1", "alice")
-    asked = threading.Semaphore(0)
-
-    def hold_up(name: str) -> None:
-        for _ in range(99):
-            assert asked.acquire(timeout=10)
-
-    bench.converter.before = hold_up
+    has_asked = bench.wait_for_callers(99)
 
     def ask(_: int) -> bool:
-        asked.release()
+        has_asked()
         bench.ownership.require("alice", "job-1", call_context())
         return True
 
@@ -161,10 +155,10 @@ def test_a_failing_list_is_one_call_and_fails_every_caller(bench: Bench, round_:
 def test_an_owner_that_the_converter_names_overrules_the_cache(bench: Bench) -> None:
     bench.knows_job("job-1", "alice")
     assert is_owner(bench, "alice", "job-1")
-    bench.ownership.check_answer("alice", a_job("job-1"))
-    bench.ownership.check_answer("alice", a_job("job-1", user_id="alice"))
+    bench.ownership.check_owner("alice", a_job("job-1"))
+    bench.ownership.check_owner("alice", a_job("job-1", user_id="alice"))
     with pytest.raises(OwnershipMismatchError):
-        bench.ownership.check_answer("alice", a_job("job-1", user_id="bob"))
+        bench.ownership.check_owner("alice", a_job("job-1", user_id="bob"))
     assert "job-1" not in bench.ownership._owners
 
 
@@ -269,7 +263,7 @@ def test_a_converter_that_names_the_caller_overrules_the_ledger_which_keeps_its_
     bench.converter.owners["job-1"] = "alice"
     assert [job.job_id for job in bench.ownership.running_jobs("alice", call_context())] == ["job-1"]
     with pytest.raises(OwnershipMismatchError):
-        bench.ownership.check_answer("bob", bench.converter.jobs["job-1"])
+        bench.ownership.check_owner("bob", bench.converter.jobs["job-1"])
 
 
 def test_a_job_that_was_never_recorded_is_found_by_its_id_after_it_has_ended(bench: Bench) -> None:

@@ -25,16 +25,10 @@ def test_a_job_is_fetched_at_most_once_a_second(bench: Bench) -> None:
 @pytest.mark.parametrize("round_", range(3))
 def test_a_hundred_polls_at_once_make_one_call(bench: Bench, round_: int) -> None:
     bench.has_job("job-1", "alice")
-    asked = threading.Semaphore(0)
-
-    def hold_up(name: str) -> None:
-        for _ in range(99):
-            assert asked.acquire(timeout=10)
-
-    bench.converter.before = hold_up
+    has_asked = bench.wait_for_callers(99)
 
     def poll(_: int) -> str:
-        asked.release()
+        has_asked()
         return bench.polled_jobs.get("job-1", call_context()).job_id
 
     assert in_parallel(100, poll) == ["job-1"] * 100
