@@ -91,6 +91,8 @@ def test_a_changed_state_is_written_with_the_time_of_the_look_before(bench: Benc
     bench.clock.advance(2)
     assert bench.writes.flush()
     assert bench.ledger.looks[-1] == looks[3]
+    bench.notes.note("alice", a_job("job-1", "completed"))
+    assert bench.ledger.looks[-1] == looks[3]
 
 
 def test_stage_times_are_read_without_a_query_for_each_poll(bench: Bench) -> None:

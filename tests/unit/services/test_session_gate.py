@@ -41,6 +41,22 @@ def test_not_signed_out_is_cached_for_a_second(
         gate.check("sid", is_read_only=True)
 
 
+def test_the_cached_second_begins_before_the_query(clock: FakeClock) -> None:
+    """The answer may be as old as the query, however long that takes."""
+
+    class Slow(FakeRevokedSessions):
+        def is_revoked(self, sid: str) -> bool:
+            clock.advance(0.6)
+            return super().is_revoked(sid)
+
+    revoked = Slow()
+    gate = SessionGate(revoked, clock.monotonic)
+    gate.check("sid", is_read_only=True)
+    clock.advance(0.4)
+    gate.check("sid", is_read_only=True)
+    assert revoked.asked == 2
+
+
 def test_signed_out_is_cached_for_good(gate: SessionGate, revoked: FakeRevokedSessions) -> None:
     """The database is not asked again."""
     revoked.revoke("sid", LATER)
