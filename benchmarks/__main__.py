@@ -1,7 +1,7 @@
 """`python -m benchmarks`: all parts, a table, and a JSON. `--smoke`: a small run that prints `name=ratio` and no more.
 
-The JSON goes to VISIONA_BENCH_OUT, or to var/bench.json. Exits with 1 where something could not be measured; a missed
-target is told and is no failure.
+The JSON goes to VISIONA_BENCH_OUT, or to var/bench.json. Exits with 1 if something could not be measured. A
+missed target is printed and is not a failure.
 """
 
 import argparse
@@ -19,14 +19,16 @@ PARTS: tuple[Part, ...] = (
     polls_under_load.measure,
     small_requests.measure,
     hostile_bodies.measure,
-    # The last, because a disk goes on writing for a while.
+    # Last, because the disk goes on writing for a while.
     results.measure,
 )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the gateway is beside others.")
-    parser.add_argument("--smoke", action="store_true", help="under a minute; prints one name=ratio a line")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="How fast the gateway is, compared with others."
+    )
+    parser.add_argument("--smoke", action="store_true", help="under a minute; prints one name=ratio per line")
     is_smoke = parser.parse_args().smoke
     started = time.monotonic()
     reports: list[Report] = []
@@ -35,8 +37,8 @@ def main() -> int:
         for part in PARTS:
             try:
                 report = part(world, SMOKE if is_smoke else FULL)
-            # One part that cannot be measured is no reason to lose the others.
-            except Exception as error:  # noqa: BLE001 - it is told, and the exit code says so
+            # Go on with the other parts.
+            except Exception as error:  # noqa: BLE001 - it is printed, and the exit status shows it
                 failures.append(f"{part.__module__}: {error}")
                 print(failures[-1], file=sys.stderr)
                 continue

@@ -9,9 +9,9 @@ exec(compile(_ours.read_text(encoding="utf-8"), str(_ours), "exec"))
 
 
 def on_starting(_server):
-    """Nothing has to be made ready."""
+    """Do nothing: there is no database."""
 
 
 def post_worker_init(_worker):
-    """In each worker, as the gateway does it."""
+    """Configure each worker as the gateway does."""
     keep_freed_chunks()

@@ -1,4 +1,4 @@
-"""A route that does nothing: what Flask and gunicorn cost by themselves. Its answer is the file BENCH_ANSWER."""
+"""A route that does nothing: the cost of Flask and gunicorn alone. It returns the file BENCH_ANSWER."""
 
 import json
 import os
@@ -13,5 +13,5 @@ _ANSWER = json.loads(Path(os.environ["BENCH_ANSWER"]).read_text(encoding="utf-8"
 
 @app.get("/job")
 def job() -> dict[str, Any]:
-    """The same JSON as a poll, made anew for each request."""
+    """Return the same JSON as a poll, encoded for each request."""
     return dict(_ANSWER)

@@ -1,4 +1,4 @@
-"""Bodies that are made to keep a parser busy, beside a random one of the same size.
+"""Bodies that are slow to parse, compared with a random one of the same size.
 
 .venv/bin/python -m benchmarks.hostile_bodies [--smoke]
 """
@@ -11,15 +11,15 @@ from benchmarks.native_programs import BodyFiles
 from benchmarks.running import run_alone
 from benchmarks.world import BOUNDARY, World, forget_peak, peak_bytes
 
-#: As many as VISIONA_MAX_PARTS allows, less those that every body has.
+#: VISIONA_MAX_PARTS, without the parts that every body has.
 TINY_PARTS = 1_990
 _MOST_GROWTH_MIB = 32
 
 
 def measure(world: World, scale: Scale) -> Report:
-    """Speed of each kind of body, and how far a worker's memory grows with it beyond a random body's."""
+    """Measure the speed of each kind of body, and the memory beyond that of a random body."""
     size = scale.hostile_bytes
-    # Near boundaries: all of it but its last character, and all of it without the dashes that make it one.
+    # Near boundaries: one without its last character, one without its dashes.
     blocks = {
         "all CR LF": b"\r\n",
         "half boundaries": f"\r\n--{BOUNDARY[:-1]}".encode(),

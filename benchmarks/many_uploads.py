@@ -1,4 +1,4 @@
-"""Eight uploads at once, and how much memory they take; and whether a large body takes more than a small one.
+"""Eight uploads at once, their memory, and the memory of large bodies compared with small ones.
 
 .venv/bin/python -m benchmarks.many_uploads [--smoke]
 """
@@ -15,7 +15,7 @@ _PEOPLE = tuple(f"u-many-{number}" for number in range(UPLOADS))
 
 
 def measure(world: World, scale: Scale) -> Report:
-    """Aggregate speed beside nginx's, and the growth of the worker that grew most, over its idle size."""
+    """Measure the total speed compared with nginx, and the growth of the worker that grew most."""
     report = Report(f"{UPLOADS} uploads of {scale.one_of_many_bytes >> 20} MiB at once")
     body = world.body(scale.one_of_many_bytes)
     gateway = fresh_gateway(world, "many") if scale.is_full else world.gateway()
@@ -48,14 +48,14 @@ def measure(world: World, scale: Scale) -> Report:
 
 
 def _compare_sizes(world: World, report: Report) -> None:
-    """A fresh gateway each, because what a worker has once taken it keeps."""
+    """Compare small and large bodies, with a fresh gateway each: a worker does not return its memory."""
     small, large = world.body(100 * MEBIBYTE), world.body(4096 * MEBIBYTE)
-    # The same bytes in all: a heap takes some GB of traffic to find its size, whatever the bodies are that bring them.
+    # The same number of bytes for both: a heap needs a few GB of traffic to reach its size.
     of_small = _growth(world, small, uploads=80)
     of_large = _growth(world, large, uploads=2)
     report.note("80 bodies of 100 MiB", "MiB growth", of_small)
     report.note("2 bodies of 4 GiB", "MiB growth", of_large)
-    # One chunk more or less in flight is chance and not size.
+    # A difference of one chunk is chance.
     report.add("memory_4gib_minus_100mib", of_large - of_small, at_most=1.0, unit="MiB", is_compared=False)
 
 
@@ -70,7 +70,7 @@ def _growth(world: World, body: BodyFiles, *, uploads: int) -> float:
 
 
 def growth_mib(pids: Sequence[int], work: Callable[[], None]) -> float:
-    """By how much the process that grew most grew while `work` went on, at its peak."""
+    """Return the largest growth of a process during `work`, at its peak."""
     idle = {pid: resident_bytes(pid) for pid in pids}
     for pid in pids:
         forget_peak(pid)
@@ -79,7 +79,7 @@ def growth_mib(pids: Sequence[int], work: Callable[[], None]) -> float:
 
 
 def fresh_gateway(world: World, name: str) -> Gateway:
-    """A gateway whose workers have done nothing yet but small requests: what is loaded at first use is loaded."""
+    """Start a gateway and send it small requests, so that everything that loads at first use is loaded."""
     world.end_gateway(name)
     gateway = world.gateway(name)
     tiny = world.body(1_000)

@@ -1,4 +1,4 @@
-"""What a benchmark measures, and how it is told: figures with targets, as a table, as JSON, as `name=ratio` lines."""
+"""Figures with targets, and how they are reported: as a table, as JSON, and as `name=ratio` lines."""
 
 import json
 import os
@@ -18,24 +18,24 @@ DEFAULT_OUT = ROOT / "var" / "bench.json"
 
 
 class MeasuringError(Exception):
-    """Something could not be measured; the sentence says what."""
+    """Something could not be measured; the text says what."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One result. `target` is what it has to reach, from above or from below; None for what is only reported."""
+    """One result. `target` is a lower or upper limit; None if the figure is only reported."""
 
     name: str
     value: float
     unit: str = "ratio"
     target: float | None = None
     must_be: Literal["at least", "at most"] = "at least"
-    #: Does the line say how we do beside something else that was measured in the same run?
+    #: Whether the figure is a comparison with something measured in the same run.
     is_compared: bool = True
 
     @property
     def verdict(self) -> str:
-        """`ok`, `MISSED`, or nothing where there is no target."""
+        """Return `ok`, `MISSED`, or nothing without a target."""
         if self.target is None:
             return ""
         reached = self.value >= self.target if self.must_be == "at least" else self.value <= self.target
@@ -44,7 +44,7 @@ class Figure:
 
 @dataclass
 class Report:
-    """What one part has found: figures, and the plain measurements that they are made of."""
+    """The results of one part: figures, and the measurements behind them."""
 
     title: str
     figures: list[Figure] = field(default_factory=list)
@@ -67,18 +67,18 @@ class Report:
         self.figures.append(Figure(name, value, unit, target, must_be, is_compared))  # type: ignore[arg-type]
 
     def note(self, name: str, unit: str, value: float) -> None:
-        """Keep a measurement for the JSON and the table."""
+        """Record a measurement for the JSON and the table."""
         self.measured.setdefault(name, {})[unit] = value
 
 
 class Rounds:
-    """Measurements of several ways, taken in turns: whatever else the machine does, it does to all of them."""
+    """Measurements of several ways in turns, so that other load on the machine affects all of them."""
 
     def __init__(self) -> None:
         self.samples: dict[str, dict[str, list[float]]] = {}
 
     def run(self, ways: Mapping[str, Callable[[], Mapping[str, float]]], *, rounds: int, warm_up: bool = True) -> None:
-        """Measure each way once a round (A B C A B C …). Each gives {unit: value}; the warm-up's are dropped."""
+        """Measure each way once per round (A B C A B C …). Each returns {unit: value}; the warm-up does not count."""
         for number in range(-1 if warm_up else 0, rounds):
             for name, measure in ways.items():
                 measured = measure()
@@ -87,11 +87,11 @@ class Rounds:
                         self.samples.setdefault(name, {}).setdefault(unit, []).append(value)
 
     def median(self, name: str, unit: str) -> float:
-        """The median of a way's measurements in a unit."""
+        """Return the median of a way's measurements in a unit."""
         return statistics.median(self.samples[name][unit])
 
     def tell(self, report: Report) -> None:
-        """Put all medians, and the spread of what was measured, into the report."""
+        """Add all medians, minima and maxima to the report."""
         for name, units in self.samples.items():
             for unit, values in units.items():
                 report.note(name, unit, statistics.median(values))
@@ -101,7 +101,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is sent, and how often."""
+    """Sizes and numbers of rounds."""
 
     rounds: int
     upload_bytes: int
@@ -120,7 +120,7 @@ SMOKE = Scale(3, 256 * MEBIBYTE, 32 * MEBIBYTE, 64 * MEBIBYTE, 128 * MEBIBYTE, 0
 
 
 def print_report(report: Report) -> None:
-    """Print a part's measurements and figures for people."""
+    """Print the measurements and figures of a part."""
     print(f"\n{report.title}")
     for name, units in report.measured.items():
         shown = ", ".join(f"{value:,.4g} {unit}" for unit, value in units.items() if not unit.endswith(")"))
@@ -149,7 +149,7 @@ def _figure_lines(figures: Sequence[Figure]) -> list[str]:
 
 
 def write_json(reports: Sequence[Report], seconds: float, failures: Sequence[str]) -> Path:
-    """Write everything that was measured to where `VISIONA_BENCH_OUT` says; returns the path."""
+    """Write all measurements to `VISIONA_BENCH_OUT`; return the path."""
     path = Path(os.environ.get(OUT_VARIABLE) or DEFAULT_OUT)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -172,7 +172,7 @@ def write_json(reports: Sequence[Report], seconds: float, failures: Sequence[str
 
 
 def machine() -> dict[str, str | int]:
-    """What a reader has to know of the machine to read the figures."""
+    """Return the properties of the machine that matter for the figures."""
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     model = next((line.partition(":")[2].strip() for line in facts if line.startswith("model name")), "unknown")
     return {

@@ -1,4 +1,4 @@
-"""The client and the sink: two small C programs, compiled when they are needed, so that neither is the bottleneck."""
+"""Client and sink: two small C programs, compiled at first use. They are in C so that neither is the bottleneck."""
 
 import shutil
 import subprocess
@@ -9,13 +9,13 @@ from pathlib import Path
 from benchmarks.measures import MeasuringError
 
 _SOURCES = Path(__file__).parent / "native"
-#: Longer than anything that is measured takes; then it has failed.
+#: Longer than any measurement takes.
 _SECONDS = 150
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One upload (or download) as its client saw it. `received_bytes` is what the sink says that it has read."""
+    """One upload or download as the client saw it. `received_bytes` is the sink's count."""
 
     status: int
     seconds: float
@@ -25,7 +25,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Polled:
-    """What a load of small requests brought; latencies in milliseconds."""
+    """The result of a load of small requests; latencies in milliseconds."""
 
     count: int
     refused: int
@@ -36,7 +36,7 @@ class Polled:
 
 
 class Programs:
-    """The compiled programs, in a directory."""
+    """The compiled programs in a directory."""
 
     def __init__(self, directory: Path) -> None:
         compiler = shutil.which("cc")
@@ -51,19 +51,19 @@ class Programs:
                 raise MeasuringError(f"{source.name} could not be compiled:\n{done.stderr}")
 
     def send_command(self, port: int, body: "BodyFiles", heads: Sequence[Path], *, chunk_bytes: int = 0) -> list[str]:
-        """The command line that sends `body` once for each head, all at once."""
+        """Return the command line that sends `body` once per head, all at once."""
         numbers = [str(body.filled_bytes), str(body.tail), str(chunk_bytes)]
         return [str(self.client), "send", str(port), str(body.prefix), str(body.block), *numbers, *map(str, heads)]
 
     def send(
         self, port: int, body: "BodyFiles", heads: Sequence[Path], *, chunk_bytes: int = 0
     ) -> tuple[list[Sent], float]:
-        """Send, and return what came of each, and the seconds for all together."""
+        """Send, and return the result of each and the seconds for all together."""
         *each, whole = _run(self.send_command(port, body, heads, chunk_bytes=chunk_bytes)).splitlines()
         return [_sent(line) for line in each], float(whole)
 
     def poll(self, port: int, request: Path, *, threads: int, pause_microseconds: int, seconds: float) -> Polled:
-        """Ask the same thing again and again, on one kept connection a thread."""
+        """Repeat one request on one persistent connection per thread."""
         numbers = [str(port), str(threads), str(pause_microseconds), str(seconds)]
         count, refused, lasted, p50, p99, slowest = _run([str(self.client), "poll", *numbers, str(request)]).split()
         return Polled(int(count), int(refused), float(lasted), float(p50), float(p99), float(slowest))
@@ -71,7 +71,7 @@ class Programs:
 
 @dataclass(frozen=True)
 class BodyFiles:
-    """A request's body as files for the client: the prefix, so many bytes of the block over and over, the tail."""
+    """A request body as files for the client: the prefix, a number of bytes of the repeated block, the tail."""
 
     prefix: Path
     block: Path
@@ -81,7 +81,7 @@ class BodyFiles:
 
     @property
     def bytes(self) -> int:
-        """The size of the whole body."""
+        """Return the size of the whole body."""
         return self.prefix.stat().st_size + self.filled_bytes + self.tail.stat().st_size
 
 

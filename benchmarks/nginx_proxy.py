@@ -1,4 +1,4 @@
-"""nginx as the yardstick: it proxies to the same sink, as it is and with larger buffers, and serves static files."""
+"""nginx for comparison: it proxies to the same sink, with default and larger buffers, and serves static files."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ LARGE_BUFFER = "256k"
 
 
 class NginxProxy:
-    """One nginx with two workers, as many as the gateway has. `files` is the folder that it serves."""
+    """One nginx with two workers, like the gateway. `files` is the folder that it serves."""
 
     def __init__(self, directory: Path, sink_port: int) -> None:
         self.default_port, self.large_port, self.static_port = free_port(), free_port(), free_port()
@@ -30,7 +30,7 @@ class NginxProxy:
             raise
 
     def close(self) -> None:
-        """End it."""
+        """Stop it."""
         self.child.stop()
 
     def pids(self) -> list[int]:
@@ -38,14 +38,14 @@ class NginxProxy:
         return [self.child.pid, *self.child.worker_pids()]
 
     def _configuration(self, directory: Path, sink_port: int) -> str:
-        # Buffering off and HTTP/1.1 as anybody would have it who passes uploads on; the rest as nginx has it.
+        # Buffering off and HTTP/1.1, as usual for uploads; the rest are nginx's defaults.
         proxying = (
             f"location / {{ proxy_pass http://127.0.0.1:{sink_port}; proxy_request_buffering off; "
             "proxy_http_version 1.1; }"
         )
         lines = ["daemon off;", "worker_processes 2;", f"pid {directory}/nginx-bench.pid;", "error_log stderr warn;"]
         if os.geteuid() == 0:
-            # Its workers would become somebody who may not look into our directory.
+            # Otherwise its workers would run as an account that cannot read our directory.
             lines.append("user root;")
         lines += ["events { worker_connections 1024; }", "http {", "sendfile on; tcp_nopush on; access_log off;"]
         lines += ["keepalive_requests 1000000;", "client_max_body_size 0;"]

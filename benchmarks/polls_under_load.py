@@ -1,7 +1,7 @@
-"""How fast polls are answered while four large uploads go on at full speed, beside nginx's static files.
+"""How fast polls are during four large uploads at full speed, compared with nginx's static files.
 
-nginx serves its file while it proxies four uploads of the same kind; the gateway moves more bytes a second meanwhile.
-The full run measures once more with a second gateway that takes the uploads (docs/deployment.md).
+nginx serves its file while it proxies four uploads of the same kind; the gateway moves more bytes per second meanwhile.
+The full run measures again with a second gateway for the uploads (docs/deployment.md).
 
 .venv/bin/python -m benchmarks.polls_under_load [--smoke]
 """
@@ -22,14 +22,14 @@ from tests.support.processes import wait_until
 UPLOADS = 4
 POLLERS = 4
 PAUSE_MICROSECONDS = 5_000
-#: The median that a poll may take beside the uploads.
+#: The target for the median of a poll during the uploads.
 MOST_MEDIAN_MILLISECONDS = 12
-#: Never sent to the end: the clients are ended when enough polls are answered.
+#: Never sent to the end: the clients are stopped after enough polls.
 _ENDLESS_BYTES = 1 << 38
 
 
 def measure(world: World, scale: Scale) -> Report:
-    """Latencies of polls of one job (coalesced: one upstream call a second), in milliseconds."""
+    """Measure latencies of polls of one job (single flight: one upstream call per second), in milliseconds."""
     gateway = world.gateway()
     shared = {
         "VISIONA_DATABASE_URL": f"sqlite:///{gateway.stack.database_path}",
@@ -55,7 +55,7 @@ def measure(world: World, scale: Scale) -> Report:
             return ask(world.nginx.static_port, static)
 
     def of_gateway(taker: Gateway = gateway) -> dict[str, float]:
-        # New heads each time: an upload that was cut off a moment ago may still hold its user's lease.
+        # New heads each time: an upload that was just cut off may still hold its user's lease.
         heads = [
             world.head(taker.port, body, cookie=taker.person(f"u-load-{number}").cookie_header)
             for number in range(UPLOADS)
@@ -82,7 +82,7 @@ def measure(world: World, scale: Scale) -> Report:
 
 
 def job_of(world: World, gateway: Gateway, name: str) -> tuple[str, str]:
-    """Start a job; the path of its poll, and its owner's Cookie header."""
+    """Start a job; return the path of its poll and its owner's Cookie header."""
     person = gateway.person(name)
     body = world.body(1_000)
     message = body.prefix.read_bytes() + world.block.read_bytes()[:1_000] + body.tail.read_bytes()
@@ -94,7 +94,7 @@ def job_of(world: World, gateway: Gateway, name: str) -> tuple[str, str]:
 
 @contextmanager
 def uploading(world: World, port: int, body: BodyFiles, heads: list[Path]) -> Iterator[None]:
-    """Keep uploads running for the length of the block. Raises MeasuringError if one ends before."""
+    """Run uploads during the block. Raises MeasuringError if one ends earlier."""
     command = world.programs.send_command(port, body, heads)
     client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -108,7 +108,7 @@ def uploading(world: World, port: int, body: BodyFiles, heads: list[Path]) -> It
 
 
 def _leases_are_free(gateway: Gateway) -> bool:
-    """Would each of those who uploaded be let in again?"""
+    """Return whether each of the uploading users could upload again."""
     form = {"model_id": "1", "version": "v1", "platform": "720", "filename": "model.onnx", "size": "1000"}
     return all(
         gateway.person(f"u-load-{number}").post("/api/conversion/check", data=form).status_code == 200

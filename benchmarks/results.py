@@ -1,4 +1,4 @@
-"""Results: taking one into the library, beside curl, sha256sum and sync; and giving it out, beside nginx.
+"""Storing a result, compared with curl, sha256sum and sync; and serving it, compared with nginx.
 
 .venv/bin/python -m benchmarks.results [--smoke]
 """
@@ -18,7 +18,7 @@ _SECONDS = 120
 
 
 def measure(world: World, scale: Scale) -> Report:
-    """Both store on the same file system, from the same sink; MB/s."""
+    """Measure both ways of storing, on the same file system and from the same sink, in MB/s."""
     size = scale.result_bytes
     sink_port = world.sink("completed", size)
     upstream = f"http://127.0.0.1:{sink_port}"
@@ -66,7 +66,7 @@ def measure(world: World, scale: Scale) -> Report:
 
 
 def _measure_downloads(world: World, gateway: Gateway, size: int, report: Report) -> None:
-    """A model from the library, beside nginx's static file of the same bytes."""
+    """Compare a file of the library with nginx's static file of the same bytes."""
     person = gateway.person("u-results")
     promoted = person.post(f"/api/conversion/{_new_job(world, gateway)}/promote-to-models", timeout=_SECONDS)
     if promoted.status_code != 201:
@@ -96,7 +96,7 @@ def _measure_downloads(world: World, gateway: Gateway, size: int, report: Report
 
 
 def _new_job(world: World, gateway: Gateway) -> str:
-    """Start a job, which the sink says is completed at once."""
+    """Start a job, which the sink completes at once; return its id."""
     body = world.body(1_000)
     message = body.prefix.read_bytes() + world.block.read_bytes()[:1_000] + body.tail.read_bytes()
     headers = {"Content-Type": body.content_type}

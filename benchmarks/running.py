@@ -1,4 +1,4 @@
-"""How a part runs alone: `python -m benchmarks.<part>`, or with `--smoke` for the small one."""
+"""Run one part: `python -m benchmarks.<part>`, with `--smoke` for the short form."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ Part = Callable[[World, Scale], Report]
 
 
 def run_alone(measure: Part) -> None:
-    """Measure one part and print what it finds."""
+    """Measure one part and print its results."""
     started = time.monotonic()
     with World() as world:
         report = measure(world, SMOKE if "--smoke" in sys.argv[1:] else FULL)

@@ -1,4 +1,4 @@
-"""One upload at a time: the wire itself, nginx, and the gateway in its several ways.
+"""One upload at a time: directly, through nginx, and through the gateway in several ways.
 
 .venv/bin/python -m benchmarks.single_upload [--smoke]
 """
@@ -10,14 +10,14 @@ from benchmarks.running import run_alone
 from benchmarks.tls_sink import tls_gateway
 from benchmarks.world import Gateway, World, with_cpu_time
 
-#: The chunks of a client that sends chunked: what curl and Node make of large buffers.
+#: The chunks of a client that sends chunked: the size that curl and Node use.
 CHUNK_BYTES = 64 * 1024
 
 Way = Callable[[], Mapping[str, float]]
 
 
 def measure(world: World, scale: Scale) -> Report:
-    """Send one model each way, in turns; MB/s, and the CPU time of whoever is between client and sink."""
+    """Send one model each way, in turns; measure MB/s and the CPU time between client and sink."""
     body = world.body(scale.upload_bytes)
     plain = world.gateway()
 
@@ -50,7 +50,7 @@ def measure(world: World, scale: Scale) -> Report:
 
 
 def _add_other_ways(world: World, scale: Scale, report: Report) -> None:
-    """The same gateway with a chunked inbound body, with hashing, and with an upstream by https: what each costs."""
+    """Measure what a chunked request body, hashing, and an HTTPS upstream cost."""
     body = world.body(scale.upload_bytes // 2)
     plain, encrypting = world.gateway(), tls_gateway(world)
     hashing = world.gateway("digest", {"VISIONA_UPLOAD_DIGEST": "sha256"})

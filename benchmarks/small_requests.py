@@ -1,4 +1,4 @@
-"""Polls as fast as they can be asked, beside a route that does nothing; and what a cached service token costs.
+"""Polls at full speed, compared with a route that does nothing; and the cost of a cached service token.
 
 .venv/bin/python -m benchmarks.small_requests [--smoke]
 """
@@ -24,7 +24,7 @@ _CALLS = 50_000
 
 
 def measure(world: World, scale: Scale) -> Report:
-    """Requests a second by eight clients on kept connections, and microseconds a cached token."""
+    """Measure requests per second of eight clients on persistent connections, and microseconds per cached token."""
     gateway = world.gateway()
     path, cookie = job_of(world, gateway, "u-poller")
     sample = world.directory / "job.json"
@@ -50,7 +50,7 @@ def measure(world: World, scale: Scale) -> Report:
         return {
             "requests/s": polled.count / polled.seconds,
             "ms p99": polled.p99,
-            # What others do on the machine changes the speed, and this hardly.
+            # Other load on the machine changes the speed, but hardly the CPU time.
             "CPU ms/request": used / polled.count * 1e3,
         }
 
@@ -60,7 +60,7 @@ def measure(world: World, scale: Scale) -> Report:
             "bare Flask route": lambda: ask(bare_port, bare, [bare_server.pid, *bare_server.worker_pids()]),
             "gateway, polls": lambda: ask(gateway.port, poll, gateway.pids()),
         },
-        # How eight connections fall to two workers is chance each time, and shows more than anything else.
+        # Chance decides how eight connections are spread over two workers, and this matters most.
         rounds=2 * scale.rounds + 1 if scale.is_full else scale.rounds,
     )
     rounds.tell(report := Report(f"Polls of one job by {CLIENTS} clients"))
@@ -73,7 +73,7 @@ def measure(world: World, scale: Scale) -> Report:
 
 
 def cached_token_microseconds() -> float:
-    """How long one `service_token` takes that is answered from the cache: the median of nine runs."""
+    """Return the microseconds of one `service_token` from the cache: the median of nine runs."""
 
     def fetch(_scope: str, _context: CallContext) -> IssuedToken:
         return IssuedToken("a token", time.monotonic(), 3_600)

@@ -1,8 +1,8 @@
-"""A sink behind TLS, and a gateway whose converter it is.
+"""A sink with TLS, and a gateway that uses it as its converter.
 
-    python -m benchmarks.tls_sink PORT CERTIFICATE KEY     the sink itself, until it is ended
+    python -m benchmarks.tls_sink PORT CERTIFICATE KEY     the sink itself, until it is stopped
 
-In Python, for its time goes to OpenSSL anyway, which decrypts without holding the interpreter's lock.
+It is in Python, because OpenSSL takes most of the time and releases the interpreter's lock.
 """
 
 import socket
@@ -20,7 +20,7 @@ _NO_JOBS = b'{"jobs":[]}'
 
 
 def tls_gateway(world: World) -> Gateway:
-    """A gateway that uploads by https to a sink, and trusts its certificate alone."""
+    """Yield a gateway that uploads to a sink with https and trusts only its certificate."""
     certificate, key = world.directory / "sink.crt", world.directory / "sink.key"
     write_certificate(certificate, key)
     port = free_port()
@@ -30,7 +30,7 @@ def tls_gateway(world: World) -> Gateway:
 
 
 def main() -> None:
-    """Listen until the process is ended; one thread a connection."""
+    """Listen until the process is stopped; one thread per connection."""
     port, certificate, key = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -64,7 +64,7 @@ def _respond(secure: ssl.SSLSocket) -> bool:
 
 
 def _read_chunked(secure: ssl.SSLSocket, rest: bytes) -> int:
-    """Read a chunked body to its end; what its chunks hold together."""
+    """Read a chunked body to its end; return the size of its content."""
     buffer = bytearray(_BUFFER_BYTES)
     view = memoryview(buffer)
     total = 0

@@ -1,10 +1,10 @@
-"""Everything that takes part in a benchmark, as processes on loopback: client, sink, nginx, and gateways as delivered.
+"""The processes of a benchmark, on loopback: client, sink, nginx, and gateways as delivered.
 
     with World() as world:
         gateway = world.gateway("plain")
         world.send_to(gateway, world.body(1 << 30), "somebody")
 
-Nothing is in the client's or the sink's process but the client or the sink. What is started here ends with it.
+Each is a process of its own. All processes end with the world.
 """
 
 import os
@@ -28,13 +28,13 @@ from tests.support.scaled_stack import ScaledStack
 
 WORKERS = 2
 BLOCK_BYTES = 4 * MEBIBYTE
-#: Without its leading dashes. Bodies contain it, whole and in parts, so it is one that nobody makes by chance.
+#: Without its leading dashes.
 BOUNDARY = "visiona-bench-4f9c21d07a"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Gateway:
-    """The gateway under its own gunicorn.conf.py, with the sandbox's Member Center and the sink as its converter."""
+    """The gateway with its own gunicorn.conf.py, the sandbox's Member Center, and the sink as its converter."""
 
     def __init__(self, directory: Path, sink_port: int, environment: Mapping[str, str], application: str) -> None:
         upstream = f"http://127.0.0.1:{sink_port}"
@@ -53,13 +53,13 @@ class Gateway:
         self._people: dict[str, Client] = {}
 
     def person(self, name: str) -> Client:
-        """Somebody who is signed in; the same person for the same name."""
+        """Return a signed-in user; the same user for the same name."""
         if name not in self._people:
             self._people[name] = self.stack.person(name)
         return self._people[name]
 
     def worker_pids(self) -> list[int]:
-        """The workers."""
+        """Return the process ids of the workers."""
         return self.stack.worker_pids()
 
     def pids(self) -> list[int]:
@@ -68,7 +68,7 @@ class Gateway:
         return [self.stack.gateway.pid, *self.worker_pids()]
 
     def close(self) -> None:
-        """End it. Clients that were cut off may have left requests that it would wait for."""
+        """Kill it: a normal stop would wait for requests of clients that were cut off."""
         self.stack.kill_gateway()
         self.stack.sandbox.close()
         for person in self._people.values():
@@ -79,7 +79,7 @@ class World:
     """All processes of a run; a context manager. For one thread."""
 
     def __init__(self) -> None:
-        # Beside the project and not in /tmp, which may be memory: files are to be on a disk here.
+        # In the project, because /tmp may be in memory and files must be on a disk here.
         (ROOT / "var").mkdir(exist_ok=True)
         self.directory = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "var"))
         self._gateways: dict[str, Gateway] = {}
@@ -103,7 +103,7 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """End everything, and remove what it has written."""
+        """Stop everything, and remove all files."""
         for gateway in self._gateways.values():
             gateway.close()
         if self._nginx is not None:
@@ -112,10 +112,10 @@ class World:
             child.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # Who takes part
+    # Processes
 
     def sink(self, status: str, file_bytes: int = 0) -> int:
-        """The port of a sink whose jobs have this status and whose files have this size."""
+        """Return the port of a sink whose jobs have this status and whose files have this size."""
         name = f"{status}-{file_bytes}"
         if name not in self._sinks:
             port = free_port()
@@ -127,7 +127,7 @@ class World:
     def start(
         self, name: str, command: Sequence[str], port: int, *, environment: Mapping[str, str] | None = None
     ) -> Child:
-        """Start a process that listens on `port`, and wait until it does; it ends with the world."""
+        """Start a process that listens on `port`, and wait until it does. It ends with the world."""
         child = Child(name, command, self.directory / f"{name}.log", environment=environment)
         self._children.append(child)
         child.wait_until_ready(lambda: _accepts(port))
@@ -135,7 +135,7 @@ class World:
 
     @property
     def nginx(self) -> NginxProxy:
-        """The yardstick, started at its first use."""
+        """Return nginx, started at first use."""
         if self._nginx is None:
             self._nginx = NginxProxy(self.directory, self.sink_port)
         return self._nginx
@@ -148,25 +148,25 @@ class World:
         sink_port: int | None = None,
         application: str = "wsgi:app",
     ) -> Gateway:
-        """The gateway of that name, started at its first use."""
+        """Return the gateway of that name, started at first use."""
         if name not in self._gateways:
             directory = self.directory / f"gateway-{name}"
             self._gateways[name] = Gateway(directory, sink_port or self.sink_port, environment or {}, application)
         return self._gateways[name]
 
     def end_gateway(self, name: str) -> None:
-        """End the gateway of that name, if there is one, so that the next use starts a fresh one elsewhere."""
+        """Stop the gateway of that name, if there is one. The next use starts a fresh one on another port."""
         gateway = self._gateways.pop(name, None)
         if gateway is not None:
             gateway.close()
             shutil.rmtree(gateway.stack.directory, ignore_errors=True)
 
-    # What is sent
+    # Requests
 
     def body(
         self, model_bytes: int, *, block: bytes | None = None, boundary: str = BOUNDARY, before: bytes = b""
     ) -> BodyFiles:
-        """A multipart body with one model: random, or `block` over and over; `before` are whole parts before it."""
+        """Return a multipart body with one model: random, or `block` repeated; `before` are parts before it."""
         fields = {"model_id": "1001", "version": "v1", "platform": "720"}
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -178,7 +178,7 @@ class World:
         )
         filling = self.block
         if block is not None:
-            # Whole repetitions only, as many as make a block of the usual size.
+            # Whole repetitions only, up to a block of the usual size.
             filling = self._write(block * max(1, BLOCK_BYTES // len(block)))
         return BodyFiles(
             self._write("".join(parts).encode() + before + head.encode()),
@@ -189,26 +189,26 @@ class World:
         )
 
     def head(self, port: int, body: BodyFiles, *, cookie: str = "", is_chunked: bool = False) -> Path:
-        """The head of an upload, for whoever listens on `port`."""
+        """Write the head of an upload to `port`; return its file."""
         framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {body.bytes}"
         return self.request(port, "POST", "/api/conversion/init", cookie, f"Content-Type: {body.content_type}", framing)
 
     def request(self, port: int, method: str, path: str, cookie: str = "", *headers: str) -> Path:
-        """The head of any request, for whoever listens on `port`."""
+        """Write the head of a request to `port`; return its file."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: localhost:{port}", "Accept: */*", *headers]
         if cookie:
             lines.append(f"Cookie: {cookie}")
         return self._write("\r\n".join([*lines, "", ""]).encode())
 
     def upload(self, port: int, body: BodyFiles, heads: Sequence[Path], *, chunk_bytes: int = 0) -> float:
-        """Send the body once for each head, all at once; returns MB/s for all together, checked to be whole."""
+        """Send the body once per head, all at once, and check that each arrived whole; return MB/s for all together."""
         sent, seconds = self.programs.send(port, body, heads, chunk_bytes=chunk_bytes)
         for one in sent:
             _require_whole(one, body)
         return body.bytes * len(sent) / MEGABYTE / seconds
 
     def send_to(self, gateway: Gateway, body: BodyFiles, *names: str, chunk_bytes: int = 0) -> float:
-        """`upload` to the gateway by these people; a chunked body where `chunk_bytes` is given."""
+        """Upload to the gateway as these users; with a chunked body if `chunk_bytes` is given."""
         heads = [
             self.head(gateway.port, body, cookie=gateway.person(name).cookie_header, is_chunked=chunk_bytes > 0)
             for name in names
@@ -216,13 +216,13 @@ class World:
         return self.upload(gateway.port, body, heads, chunk_bytes=chunk_bytes)
 
     def fetch(self, port: int, request: Path) -> Sent:
-        """Send a request without a body and read its whole answer."""
+        """Send a request without a body and read the whole response."""
         none = BodyFiles(self.nothing, self.nothing, 0, self.nothing, "")
         (sent,), _ = self.programs.send(port, none, [request])
         return sent
 
     def poll(self, port: int, request: Path, *, threads: int, pause_microseconds: int, seconds: float) -> Polled:
-        """Ask again and again; MeasuringError where anything but 200 comes."""
+        """Repeat a request; raise MeasuringError on any status but 200."""
         polled = self.programs.poll(
             port, request, threads=threads, pause_microseconds=pause_microseconds, seconds=seconds
         )
@@ -238,7 +238,7 @@ class World:
 
 
 def with_cpu_time(pids: Sequence[int], measure: Callable[[], float], sent_bytes: int) -> dict[str, float]:
-    """What `measure` gives (MB/s), and the CPU seconds that these processes used meanwhile, a GB."""
+    """Return the result of `measure` (MB/s), and the CPU seconds per GB of these processes."""
     before = cpu_seconds(pids)
     speed = measure()
     used = cpu_seconds(pids) - before
@@ -246,7 +246,7 @@ def with_cpu_time(pids: Sequence[int], measure: Callable[[], float], sent_bytes:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time of these processes, all threads, in seconds (by the clock's ticks of 10 ms)."""
+    """Return user and system time of these processes, all threads, in seconds (in ticks of 10 ms)."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -255,29 +255,29 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """What of a process is in memory now."""
+    """Return the resident size of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def forget_peak(pid: int) -> None:
-    """Have the kernel count a process's largest resident size from now on."""
+    """Reset the kernel's record of a process's largest resident size."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_bytes(pid: int) -> int:
-    """A process's largest resident size since it was last forgotten."""
+    """Return a process's largest resident size since the last reset."""
     return memory_peaks(pid)["VmHWM"]
 
 
 def settle() -> None:
-    """Leave a moment to threads that still finish what the last request began."""
+    """Wait a moment for threads that are still completing the last request."""
     time.sleep(0.2)
 
 
 def _require_whole(sent: Sent, body: BodyFiles) -> None:
     if sent.status not in {200, 201}:
         raise MeasuringError(f"an upload was answered by {sent.status}")
-    # The gateway's own message may be a little longer or shorter than the client's; the model is all there.
+    # The gateway's message may be a little longer or shorter than the client's, but the model must be complete.
     if sent.received_bytes < body.filled_bytes:
         raise MeasuringError(f"{sent.received_bytes} of {body.bytes} bytes of an upload arrived")
 

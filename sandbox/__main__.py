@@ -14,7 +14,7 @@ from sandbox.settings import ACCOUNTS, BASIC_CREDENTIALS, DEFAULT_GATEWAY, SERVI
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[Settings, Path | None]:
-    """Read the command line into settings and the ready file's path; exits with 2 where it is wrong."""
+    """Read settings and the path of the ready file from the command line; exits with 2 if it is invalid."""
     defaults = Settings()
     parser = argparse.ArgumentParser(
         prog="python -m sandbox",
@@ -26,7 +26,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Settings, Path 
     parser.add_argument("--converter", default=defaults.converter, **address)  # type: ignore[arg-type]
     parser.add_argument("--file-access", default=defaults.file_access, **address)  # type: ignore[arg-type]
     parser.add_argument("--only", choices=SERVICES, help="run this one alone")
-    parser.add_argument("--data", type=Path, default=defaults.data, metavar="DIR", help="where everything is kept")
+    parser.add_argument("--data", type=Path, default=defaults.data, metavar="DIR", help="where all data is stored")
     parser.add_argument(
         "--gateway",
         action="append",
@@ -36,9 +36,11 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Settings, Path 
     parser.add_argument("--job-seconds", type=float, default=defaults.job_seconds)
     parser.add_argument("--access-token-seconds", type=int, default=defaults.access_token_seconds)
     parser.add_argument("--max-upload-bytes", type=int, default=defaults.max_upload_bytes)
-    parser.add_argument("--client-secret", metavar="TEXT", help="both clients' secret, in place of the published ones")
+    parser.add_argument(
+        "--client-secret", metavar="TEXT", help="the secret of both clients, instead of the published ones"
+    )
     parser.add_argument("--basic-credentials", choices=BASIC_CREDENTIALS, default=defaults.basic_credentials)
-    parser.add_argument("--ready-file", type=Path, metavar="PATH", help="written when every server listens")
+    parser.add_argument("--ready-file", type=Path, metavar="PATH", help="written when all servers listen")
     options = vars(parser.parse_args(arguments))
     ready_file = options.pop("ready_file")
     options["gateways"] = tuple(options.pop("gateway") or defaults.gateways)
@@ -51,7 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Settings, Path 
 def main() -> int:
     settings, ready_file = parse_arguments()
     if ready_file:
-        # A file of an earlier run must not be taken for this one's.
+        # Remove the file of an earlier run, which could be mistaken for this run's.
         ready_file.unlink(missing_ok=True)
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,7 +72,7 @@ def main() -> int:
 
 
 def describe(sandbox: Running) -> str:
-    """What somebody at the terminal needs to use it."""
+    """Return the text that explains a running sandbox in the terminal."""
     urls, settings = sandbox.urls, sandbox.settings
     lines = ["This is a sandbox: stand-ins for the gateway's upstream services.", ""]
     lines += [f"  {service:<14} {urls.of(service)}" for service in settings.services]
@@ -81,7 +83,7 @@ def describe(sandbox: Running) -> str:
 
 
 def write_ready_file(path: Path, sandbox: Running) -> None:
-    """Say where the servers are, in a file that appears whole or not at all."""
+    """Write the addresses of the servers to a file, atomically."""
     urls = sandbox.urls
     services = sandbox.settings.services
     facts = {service.replace("-", "_"): urls.of(service) for service in services} | {"pid": os.getpid()}

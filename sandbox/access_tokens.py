@@ -1,8 +1,8 @@
-"""Access tokens as the sandbox's Member Center issues them and its three services check them.
+"""Access tokens, as the sandbox's Member Center issues them and its three services check them.
 
-They are JWTs of the profile in RFC 9068, signed with one RSA key that the services share through the data directory, so
-that a converter or a File Access Agent can verify while Member Center is down. The issuer is not compared: restarted
-services may have changed ports, and the key already tells whose token it is.
+They are JWTs (RFC 9068), signed with one RSA key that the services share through the data directory. So the converter
+and the File Access Agent can verify tokens while Member Center is down. They do not compare the issuer, because
+restarted services may have other ports, and the key already identifies the sandbox.
 """
 
 import json
@@ -40,7 +40,7 @@ class AccessToken:
 
 
 class BearerError(Exception):
-    """Why a bearer token was not accepted, in the words of RFC 6750."""
+    """A bearer token is refused; the error codes are those of RFC 6750."""
 
     def __init__(self, status: int, code: str, description: str) -> None:
         super().__init__(description)
@@ -50,19 +50,19 @@ class BearerError(Exception):
 
     @property
     def challenge(self) -> str:
-        """The WWW-Authenticate value."""
+        """The value of WWW-Authenticate."""
         if not self.code:
             return 'Bearer realm="sandbox"'
         return f'Bearer realm="sandbox", error="{self.code}", error_description="{self.description}"'
 
 
 def audiences(scope: str) -> list[str]:
-    """The services that the scopes are about."""
+    """The services to which the scopes belong."""
     return sorted({_AUDIENCE_OF_SCOPE[name] for name in scope.split()})
 
 
 def load_signing_key(data: DataDirectory) -> RSAKey:
-    """The directory's key, made at first use."""
+    """Return the directory's key; create it at first use."""
 
     def make() -> bytes:
         key = RSAKey.generate_key(2048)
@@ -76,14 +76,14 @@ def sign(key: RSAKey, claims: dict[str, Any], token_type: str) -> str:
 
 
 class AccessTokenVerifier:
-    """Checks the Authorization header for one service. Safe to use from several threads."""
+    """Checks the Authorization header for one service. Thread-safe."""
 
     def __init__(self, data: DataDirectory, audience: str) -> None:
         self._key = load_signing_key(data)
         self._audience = audience
 
     def verify(self, unverified_authorization: str | None, scope: str) -> AccessToken:
-        """The token, if it is good for `scope`; raises BearerError (401, or 403 where only the scope is missing)."""
+        """Return the token if it allows `scope`; raise BearerError (401, or 403 if only the scope is missing)."""
         kind, _, unverified_token = (unverified_authorization or "").partition(" ")
         if kind.lower() != "bearer" or not unverified_token.strip():
             raise BearerError(401, "", "a bearer token is required")

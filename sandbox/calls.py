@@ -1,7 +1,7 @@
-"""The calls that the three stand-ins answer, by name, and a log of those received.
+"""The names of the calls that the stand-ins answer, and a log of the received calls.
 
-The log shows what a test asks about the gateway's behaviour (which call, when, for whom, with which request id); it
-never holds an Authorization value, a cookie, or a secret from the query. It is bounded and lives in memory.
+Tests read from the log what the gateway did: which call, when, for which user, with which request id. The log never
+holds an Authorization value, a cookie, or a secret from the query. It is bounded and in memory.
 """
 
 import re
@@ -48,7 +48,7 @@ _USER_KEY: Final = "sandbox.user_id"
 
 
 def name_call(service: str, method: str, path: str) -> str | None:
-    """The name of the call that a request makes, or None for a page or an unknown path."""
+    """Return the name of the call that a request makes, or None for a page or an unknown path."""
     for call, (methods, pattern) in CALLS[service].items():
         if re.fullmatch(methods, method) and re.fullmatch(pattern, path, re.DOTALL):
             return call
@@ -56,7 +56,7 @@ def name_call(service: str, method: str, path: str) -> str | None:
 
 
 def note_user(environ: "WSGIEnvironment", user_id: str) -> None:
-    """Say whom the request being handled concerns, once a service knows it."""
+    """Record the user of the current request, once a service knows the user."""
     environ[_USER_KEY] = user_id
 
 
@@ -67,7 +67,7 @@ def noted_user(environ: "WSGIEnvironment") -> str | None:
 
 @dataclass
 class Call:
-    """One call as it was received."""
+    """One received call."""
 
     number: int
     name: str | None
@@ -100,7 +100,7 @@ class Call:
 
 
 class CallLog:
-    """WSGI middleware that remembers the calls to one service. Safe to use from several threads."""
+    """WSGI middleware that records the calls to one service. Thread-safe."""
 
     def __init__(self, app: "WSGIApplication", service: str) -> None:
         self._app = app
@@ -172,7 +172,7 @@ def _without_secrets(query: str) -> str:
 
 
 class _Watched:
-    """A response body that says when it is over, however it ends."""
+    """A response body that calls back when it ends, for whatever reason."""
 
     def __init__(self, chunks: Iterable[bytes], on_end: Callable[[], None]) -> None:
         self._chunks = chunks

@@ -1,6 +1,6 @@
-"""The part of `/_sandbox/` that every stand-in has: its call log and its fault rules.
+"""The routes under `/_sandbox/` that every stand-in has: its call log and its fault rules.
 
-What only one service has (uploads, jobs, issued secrets, files) is in that service's package.
+Routes of one service only (uploads, jobs, issued secrets, files) are in the package of that service.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from sandbox.fault_rules import InvalidRuleError, RuleBook
 
 
 def control_blueprint(find_log: Callable[[], CallLog], find_rules: Callable[[], RuleBook]) -> Blueprint:
-    """The routes; log and rules are looked up late because they wrap the application that has this blueprint."""
+    """Return the routes. They look up log and rules late, because both wrap the application that has this blueprint."""
     control = Blueprint("control", __name__, url_prefix="/_sandbox")
 
     @control.get("/calls")

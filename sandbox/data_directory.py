@@ -1,7 +1,7 @@
-"""Where the sandbox keeps what must outlive a process: keys, tokens, jobs, files.
+"""The directory for what must outlive a process: keys, tokens, jobs, files.
 
-Several processes may use one directory at once (each service can be run alone), so shared facts are in SQLite and
-secrets are created exactly once. Nothing of it needs to survive a power cut.
+Several processes may use one directory at once, because each service can run alone. So shared data is in SQLite, and
+secrets are created exactly once. The data need not survive a power cut.
 """
 
 import fcntl
@@ -38,14 +38,14 @@ CREATE TABLE IF NOT EXISTS objects (
 
 
 class DataDirectory:
-    """The layout of the directory. Safe to use from several threads and processes."""
+    """The layout of the directory. Safe for several threads and processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.uploads.mkdir(parents=True, exist_ok=True)
         self.jobs.mkdir(exist_ok=True)
         self.files.mkdir(exist_ok=True)
-        # One process at a time: SQLite refuses a second change of the journal at once, whatever the busy time-out.
+        # One process at a time: SQLite refuses two concurrent changes of the journal mode, whatever the busy timeout.
         with (self.path / "lock").open("w") as lock, closing(self._connect()) as connection:
             fcntl.flock(lock, fcntl.LOCK_EX)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -53,17 +53,17 @@ class DataDirectory:
 
     @property
     def uploads(self) -> Path:
-        """Bodies that are still arriving; whatever is left here after a crash is rubbish."""
+        """Bodies that are still arriving. Files left here by a crash are unused."""
         return self.path / "uploads"
 
     @property
     def jobs(self) -> Path:
-        """One directory for each accepted job: the model, reference images, and the result once promoted."""
+        """One directory per accepted job: the model, reference images, and the result once promoted."""
         return self.path / "jobs"
 
     @property
     def files(self) -> Path:
-        """Objects that a test put into the File Access Agent by hand."""
+        """Objects that a test has put into the File Access Agent."""
         return self.path / "files"
 
     @contextmanager
@@ -73,7 +73,7 @@ class DataDirectory:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that holds the write lock from its start, so that what it read is still true when it writes."""
+        """A transaction with the write lock from its start, so that what it has read cannot change before it writes."""
         with closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -84,7 +84,7 @@ class DataDirectory:
             connection.execute("COMMIT")
 
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The bytes kept under `name`, made at first use."""
+        """Return the bytes stored under `name`; create them at first use."""
         return create_once(self.path / name, make)
 
     def _connect(self) -> sqlite3.Connection:
@@ -95,13 +95,13 @@ class DataDirectory:
 
 
 def create_once(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a private file, made at first use; whoever makes it at the same time gets the winner's."""
+    """Return the content of a private file; create it at first use. Concurrent callers get the same content."""
     if not path.exists():
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(make())
         try:
-            # A hard link appears whole or not at all, and refuses to replace what another process made meanwhile.
+            # Making a hard link is atomic, and fails if another process has created the file meanwhile.
             path.hardlink_to(draft)
         except FileExistsError:
             pass

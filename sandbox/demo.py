@@ -1,8 +1,8 @@
 """`python -m sandbox.demo` (`make run`): the gateway and its sandbox on one machine, until Ctrl-C.
 
-Both are child processes, started as an operator would start them, so that what is tried here is the real thing. The
-demo starts nothing unless all four ports are free, and leaves nothing running however it ends. It is no process
-manager: when one child dies, it ends the other and says why.
+Both are child processes, started as an operator would start them. The demo starts nothing unless all four ports are
+free, and leaves nothing running, whatever ends it. It is not a process manager: when one child dies, it stops the other
+and says why.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """What to start and where."""
+    """What to start, and where."""
 
     directory: Path
     gateway: Address
@@ -43,7 +43,7 @@ class Plan:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Plan":
-        """The usual one: `PORT` moves the gateway; raises ValueError where it is no port."""
+        """Return the default plan. `PORT` moves the gateway; raises ValueError if it is not a port."""
         gateway = Address.parse(f"localhost:{environment.get('PORT') or 8000}")
         directory = Path("var/demo").resolve()
         sandbox = Settings(data=directory / "sandbox", gateways=(gateway.url,))
@@ -76,11 +76,11 @@ class Plan:
 
 
 class DemoError(Exception):
-    """Why the demo cannot go on; its text is for the terminal."""
+    """The demo cannot go on; the text is for the terminal."""
 
 
 class Child:
-    """A child process with a process group and a log file of its own."""
+    """A child process with its own process group and log file."""
 
     def __init__(self, name: str, command: tuple[str, ...], environment: Mapping[str, str], log_path: Path) -> None:
         self.name = name
@@ -92,7 +92,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C reaches the demo alone, which then ends its children in order.
+                # Its own group: Ctrl-C reaches only the demo, which then stops its children in order.
                 start_new_session=True,
                 preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - this process has one thread while it starts children
             )
@@ -109,20 +109,20 @@ class Child:
         self._signal(signal.SIGTERM)
 
     def ensure_ended(self, deadline: float, impatient: threading.Event) -> None:
-        """Wait until the deadline, or until somebody is impatient; then kill the whole group."""
+        """Wait until the deadline or a second signal, then kill the whole group."""
         while self.exit_code is None and time.monotonic() < deadline and not impatient.is_set():
             time.sleep(_POLL_SECONDS / 4)
         self._signal(signal.SIGKILL)
         self._process.wait()
 
     def _signal(self, number: int) -> None:
-        # The group outlives its leader as long as one member lives, so it is signalled even when the leader has gone.
+        # Signal the group even if its leader has ended: the group exists as long as one member lives.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
 
 class Demo:
-    """Starts, waits, and ends. Signals only set events; all work is done in `run`."""
+    """Starts the children, waits, and stops them. Signals only set events; `run` does all the work."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -131,7 +131,7 @@ class Demo:
         self._children: list[Child] = []
 
     def run(self) -> int:
-        """Run until a signal (0) or until something fails (1)."""
+        """Run until a signal (return 0) or until something fails (return 1)."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._on_signal())
         try:
@@ -161,7 +161,7 @@ class Demo:
         self._children.append(Child("gateway", self._plan.gateway_command, environment, directory / "gateway.log"))
 
     def _wait_until_ready(self) -> bool:
-        """Whether everything answers; False when a signal came first. Raises DemoError."""
+        """Return whether all servers respond; False if a signal came first. Raises DemoError."""
         waiting = {"gateway": f"{self._plan.gateway.url}/readyz"}
         waiting |= {service: f"{self._plan.urls.of(service)}/" for service in SERVICES}
         deadline = time.monotonic() + START_SECONDS
@@ -185,7 +185,7 @@ class Demo:
                 raise DemoError(f"the {child.name} ended with {child.exit_code}\n{child.last_log_lines()}")
 
     def _end(self) -> None:
-        # The gateway first: what it still has to finish needs the sandbox.
+        # The gateway first: its last requests need the sandbox.
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(self._children):
             child.ask_to_end()
@@ -193,18 +193,18 @@ class Demo:
 
 
 def ensure_ports_are_free(addresses: Mapping[str, Address]) -> None:
-    """Raise DemoError naming every port that somebody else listens on."""
+    """Raise DemoError with every port that another process listens on."""
     taken = [f"port {address.port} ({name}) is taken" for name, address in addresses.items() if not _is_free(address)]
     if taken:
         raise DemoError(f"{', '.join(taken)}; nothing was started")
 
 
 def instructions(plan: Plan) -> str:
-    """What to open, who to be, and what to type."""
+    """Return the text for the terminal: addresses, accounts, and commands to try."""
     accounts = ", ".join(f"{account.username} / {account.password}" for account in ACCOUNTS)
     services = "\n".join(f"  {service:<14} {plan.urls.of(service)}" for service in SERVICES)
     return f"""
-The gateway is at  {plan.gateway.url}
+The gateway        {plan.gateway.url}
 Accounts           {accounts}
 
 Sandbox (stand-ins for the three services):
@@ -221,11 +221,11 @@ To try it by hand:
   curl -sS -b jar -F model_id=32769 -F version=0001 -F platform=720 -F model=@model.onnx \\
        "$BASE/api/conversion/init" | tee job.json
   JOB=$(python3 -c 'import json; print(json.load(open("job.json"))["job_id"])')
-  curl -sS -b jar "$BASE/api/conversion/$JOB"          # again, until it says completed or failed
+  curl -sS -b jar "$BASE/api/conversion/$JOB"          # repeat until it is completed or failed
   curl -sS -b jar -X POST "$BASE/api/conversion/$JOB/promote-to-models"
   curl -sSL --fail -b jar -o model.nef "$BASE/api/conversion/$JOB/download"
 
-Ctrl-C ends all of it.
+Ctrl-C stops both.
 """
 
 
@@ -239,14 +239,14 @@ def main() -> int:
 
 
 def _say(text: str) -> None:
-    # A closed terminal must not keep the demo from ending its children.
+    # A closed terminal must not stop the demo from stopping its children.
     with suppress(OSError):
         print(text, flush=True)
 
 
 def _is_free(address: Address) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Without this, connections that were closed a minute ago would count as somebody listening.
+        # Without this option, recently closed connections would make the port look taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address.host, address.port))
@@ -264,14 +264,14 @@ def _answers(url: str) -> bool:
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:
-    """What a child runs before its program: Linux then ends it when the demo is gone, even by SIGKILL."""
+    """Ask Linux to end this child when the demo ends, even by SIGKILL. Runs in the child before its program."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before it could be watched
+        if os.getppid() != parent:  # it ended before it could be watched
             os._exit(1)
 
     return prepare

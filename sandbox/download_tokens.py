@@ -1,7 +1,7 @@
-"""Download tokens: opaque, random, bound to one object and method, and soon over.
+"""Download tokens: opaque, random, short-lived, and bound to one object and method.
 
-Member Center issues them, the File Access Agent finds them in the data directory. Every token holds `+`, `/` and `=`,
-so that a gateway that does not percent-encode it fails at once rather than one time in three.
+Member Center issues them, and the File Access Agent finds them in the data directory. Every token holds `+`, `/` and
+`=`, so that a gateway without percent-encoding always fails, not only sometimes.
 """
 
 import base64
@@ -25,7 +25,7 @@ class DownloadToken:
 
 
 class DownloadTokens:
-    """The register of issued tokens. Safe to use from several threads and processes."""
+    """The register of issued tokens. Safe for several threads and processes."""
 
     def __init__(self, data: DataDirectory) -> None:
         self._data = data
@@ -44,7 +44,7 @@ class DownloadTokens:
         return issued
 
     def find(self, unverified_token: str) -> DownloadToken | None:
-        """The token if it was issued here; whether it is still valid, and for what, is for the caller to compare."""
+        """Return the token if it was issued here. The caller checks its time, object and method."""
         with self._data.reading() as database:
             row = database.execute("SELECT * FROM download_tokens WHERE token = ?", (unverified_token,)).fetchone()
         return None if row is None else DownloadToken(**row)

@@ -1,7 +1,7 @@
-"""Fault rules: what a stand-in can be told to do wrong, when, and how often.
+"""Fault rules: which failures a stand-in simulates, when, and how often.
 
-This module reads and validates rules and decides which one applies to a request; `sandbox.faults` carries them out. The
-README beside it shows every switch with an example.
+This module reads and validates rules, and decides which one applies to a request. `sandbox.faults` executes them.
+README.md in this folder shows every field with an example.
 """
 
 import base64
@@ -20,7 +20,7 @@ LONGEST_SECONDS: Final = 3600.0
 
 
 class InvalidRuleError(ValueError):
-    """A rule that cannot be carried out; its text is a sentence for whoever wrote it."""
+    """An invalid rule; the text is a sentence for its author."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Drip:
 
 @dataclass(frozen=True)
 class Condition:
-    """Which requests a rule is about; None matches everything."""
+    """The requests to which a rule applies; None matches everything."""
 
     call: str
     user: str | None = None
@@ -47,7 +47,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class RequestFacts:
-    """What a request shows of itself; the functions may have to read the beginning of its body."""
+    """What is known of a request; the functions may have to read the beginning of its body."""
 
     call: str
     find_user: Callable[[], str | None]
@@ -66,7 +66,7 @@ class RequestFacts:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong. None leaves the true answer's own value, or the default of a made-up one."""
+    """The simulated failure. None leaves the real response's value, or the default of a simulated response."""
 
     when: str = "instead"
     status: int | None = None
@@ -89,7 +89,7 @@ class Fault:
 
 @dataclass
 class Rule:
-    """A fault, the requests that it befalls, and how often it has."""
+    """A fault, the requests to which it applies, and how often it has been used."""
 
     number: int
     condition: Condition
@@ -105,7 +105,7 @@ class Rule:
 
 
 class RuleBook:
-    """The rules of one service, in the order in which they were written. Safe to use from several threads."""
+    """The rules of one service, in the order of their creation. Thread-safe."""
 
     def __init__(self, calls: Iterable[str]) -> None:
         self._calls = tuple(calls)
@@ -114,7 +114,7 @@ class RuleBook:
         self._number = 0
 
     def add(self, unverified: object) -> Rule:
-        """Validate a rule as it came in JSON and keep it; raises InvalidRuleError."""
+        """Validate a rule from JSON and add it; raises InvalidRuleError."""
         condition, fault, skip, times, as_written = parse_rule(unverified, self._calls)
         with self._lock:
             self._number += 1
@@ -123,7 +123,7 @@ class RuleBook:
         return rule
 
     def remove(self, number: int | None = None) -> None:
-        """Forget one rule, or all of them."""
+        """Remove one rule, or all of them."""
         with self._lock:
             self._rules = [rule for rule in self._rules if number is not None and rule.number != number]
 
@@ -132,11 +132,11 @@ class RuleBook:
             return [rule.as_json() for rule in self._rules]
 
     def take(self, facts: RequestFacts) -> Rule | None:
-        """The first rule that applies to the request and has hits left, with this one counted."""
+        """Return the first rule that applies to the request and has hits left, and count this hit."""
         with self._lock:
             candidates = [rule for rule in self._rules if rule.condition.call in {"*", facts.call}]
         for rule in candidates:
-            # Looking inside the request may have to wait for its body, so it happens outside of the lock.
+            # Reading the request may have to wait for its body, so it happens without the lock.
             if not facts.satisfy(rule.condition):
                 continue
             with self._lock:
@@ -149,7 +149,7 @@ class RuleBook:
 
 
 def parse_rule(unverified: object, calls: tuple[str, ...]) -> tuple[Condition, Fault, int, int | None, dict[str, Any]]:
-    """Read a rule from JSON; every refusal is one sentence that names the field."""
+    """Read a rule from JSON; every error is one sentence that names the field."""
     if not isinstance(unverified, dict):
         raise InvalidRuleError("A rule is a JSON object.")
     reader = _Reader(unverified)
@@ -158,7 +158,7 @@ def parse_rule(unverified: object, calls: tuple[str, ...]) -> tuple[Condition, F
         raise InvalidRuleError(f"call must be one of {', '.join(calls)} or *.")
     condition = Condition(call, reader.text("user"), reader.text("grant"), reader.text("scope"))
     if (condition.grant or condition.scope) and call != "token":
-        raise InvalidRuleError("grant and scope can be asked of the call token only.")
+        raise InvalidRuleError("grant and scope are for the call token only.")
     skip = reader.whole("skip") or 0
     times = reader.whole("times")
     fault = Fault(
@@ -183,11 +183,11 @@ def parse_rule(unverified: object, calls: tuple[str, ...]) -> tuple[Condition, F
     if unknown := reader.unread():
         raise InvalidRuleError(f"A rule has no field {unknown[0]!r}.")
     if fault.body is not None and fault.body_size is not None:
-        raise InvalidRuleError("body_size cannot stand beside another body.")
+        raise InvalidRuleError("body_size cannot be combined with another body.")
     if "cut_at" in unverified and fault.cut != "mid_body":
         raise InvalidRuleError("cut_at belongs to cut: mid_body.")
     if fault.early and (fault.when != "instead" or fault.cut or "read_body" in unverified):
-        raise InvalidRuleError("early cannot stand beside when: after, cut or read_body.")
+        raise InvalidRuleError("early cannot be combined with when: after, cut or read_body.")
     if "early_after" in unverified and not fault.early:
         raise InvalidRuleError("early_after belongs to early.")
     if fault.stall_at is not None and not fault.stall_seconds:
@@ -196,7 +196,7 @@ def parse_rule(unverified: object, calls: tuple[str, ...]) -> tuple[Condition, F
 
 
 class _Reader:
-    """Takes typed fields out of a JSON object and remembers which were never asked for."""
+    """Reads typed fields from a JSON object, and knows which were not read."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self._fields = fields

@@ -1,8 +1,8 @@
-"""WSGI middleware that makes a stand-in misbehave as its fault rules say.
+"""WSGI middleware that simulates failures as the fault rules say.
 
-A rule either stands in for the service ("instead": nothing is handled) or lets it do its work and spoils the answer
-("after": the job IS created, and the caller does not learn of it). Requests under `/_sandbox/` are never touched.
-Waiting ends early when the server stops or the client goes away, so that a long stall holds nobody up.
+A rule either replaces the service ("instead": the request is not handled), or changes its response ("after": the job IS
+created, but the client does not learn of it). Requests under `/_sandbox/` are never changed. A wait ends early if the
+server stops or the client closes the connection.
 """
 
 import gzip
@@ -34,10 +34,10 @@ _LOOK_UP_SECONDS: Final = 0.05
 
 
 class FaultInjector:
-    """Sits between the call log and a service."""
+    """Middleware between the call log and a service."""
 
     def __init__(self, app: "WSGIApplication", service: str, find_user: FindUser, stopping: threading.Event) -> None:
-        """`find_user` tells whom a request concerns from (environ, call); it may peek into the body."""
+        """`find_user` finds the user of a request from (environ, call); it may peek into the body."""
         self._app = app
         self._service = service
         self._find_user = find_user
@@ -66,13 +66,13 @@ class FaultInjector:
 
 
 def peek_form(environ: "WSGIEnvironment") -> dict[str, str]:
-    """The fields of a small URL-encoded body, left in place."""
+    """Return the fields of a small URL-encoded body without consuming it."""
     body: RequestBody = environ["wsgi.input"]
     return dict(parse_qsl(body.peek(PEEK_BYTES).decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def peek_json(environ: "WSGIEnvironment") -> dict[str, Any]:
-    """The members of a small JSON body, left in place; empty when it is not an object."""
+    """Return the members of a small JSON body without consuming it; empty if it is not an object."""
     body: RequestBody = environ["wsgi.input"]
     try:
         value = json.loads(body.peek(PEEK_BYTES))
@@ -82,7 +82,7 @@ def peek_json(environ: "WSGIEnvironment") -> dict[str, Any]:
 
 
 class _Misbehaviour:
-    """One fault befalling one request."""
+    """One fault, applied to one request."""
 
     def __init__(self, fault: Fault, environ: "WSGIEnvironment", stopping: threading.Event) -> None:
         self._fault = fault
@@ -113,7 +113,7 @@ class _Misbehaviour:
         return _Stream(self._paced(chunks), chunks)
 
     def _spoil(self, status: str, headers: Headers, chunks: Iterable[bytes]) -> tuple[str, Headers, Iterable[bytes]]:
-        """What the answer says, before it is decided how it travels."""
+        """Return the response, before its body is delayed or cut."""
         fault = self._fault
         if fault.status is not None:
             status = _status_line(fault.status)
@@ -148,7 +148,7 @@ class _Misbehaviour:
                 raise HangUp
 
     def _paced(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The body as it travels: stalled, dripping, or cut at a byte."""
+        """Yield the body as it is sent: stalled, dripping, or cut at a byte."""
         fault = self._fault
         if fault.cut == "after_headers":
             yield b""
@@ -174,7 +174,7 @@ class _Misbehaviour:
             sent += len(piece)
 
     def _wait(self, seconds: float) -> None:
-        """Pass the time; raises HangUp when the server stops or the client has left meanwhile."""
+        """Wait; raise HangUp if the server stops or the client closes the connection."""
         connection: socket.socket = self._environ["werkzeug.socket"]
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -190,7 +190,7 @@ class _Misbehaviour:
 
 
 class _Stream:
-    """An iterator of the spoilt body that also closes the true one."""
+    """An iterator over the changed body that also closes the original one."""
 
     def __init__(self, paced: Iterator[bytes], chunks: Iterable[bytes]) -> None:
         self._paced = paced
@@ -236,7 +236,7 @@ def _given_body(fault: Fault) -> tuple[Iterable[bytes], int]:
 
 
 def _filler(size: int) -> Iterator[bytes]:
-    """Valid JSON of exactly `size` bytes where that is possible, never held as a whole."""
+    """Yield valid JSON of exactly `size` bytes, if possible, without holding it in memory."""
     start, end = b'{"filler":"', b'"}'
     if size < len(start) + len(end):
         yield b" " * size
@@ -259,7 +259,7 @@ def _first_bytes(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _split_at(chunks: Iterable[bytes], breaks: set[int], drip: Drip | None) -> Iterator[bytes]:
-    """The same bytes in pieces that end at every break and are no larger than a drop."""
+    """Yield the same bytes in pieces that end at every break and are not larger than a drop."""
     position = 0
     for chunk in chunks:
         start = 0
@@ -287,7 +287,7 @@ def _status_line(status: int) -> str:
 
 
 def _discard(body: RequestBody, limit: float = math.inf) -> None:
-    """Read a body to its end, or that many bytes of it."""
+    """Read a body to its end, or up to that many bytes."""
     left = limit
     while left > 0 and (data := body.read(int(min(left, _PIECE_BYTES * 4)))):
         left -= len(data)

@@ -1,7 +1,7 @@
-"""Reading the body of one HTTP/1.1 request from its connection, by Content-Length or chunked.
+"""Read the body of one HTTP/1.1 request from its connection, by Content-Length or chunked.
 
-It knows whether the body has ended as promised, which the upload log reports and on which keep-alive depends, and it
-lets a fault rule look at the beginning without consuming it. It never reads past the body's end. It ignores trailers.
+The reader knows whether the body was complete, for the upload log and for keep-alive. A fault rule can look at the
+beginning without consuming it. It never reads past the end of the body, and ignores trailers.
 """
 
 import io
@@ -13,7 +13,7 @@ _MAX_LINE_BYTES = 8192
 
 
 class IncompleteBodyError(ConnectionError):
-    """The connection ended, or the framing broke, before the body was whole."""
+    """The connection ended, or the framing was invalid, before the body was complete."""
 
 
 class BadFramingError(ValueError):
@@ -37,7 +37,7 @@ class RequestBody(io.RawIOBase):
 
     @classmethod
     def of(cls, headers: Message, source: BinaryIO, on_first_read: Callable[[], None] | None = None) -> "RequestBody":
-        """The body that the headers announce; raises BadFramingError where two readers could disagree (RFC 9112)."""
+        """Return the body that the headers announce; raise BadFramingError if two readers could disagree (RFC 9112)."""
         lengths = headers.get_all("Content-Length", [])
         codings = headers.get_all("Transfer-Encoding", [])
         if codings:
@@ -52,19 +52,19 @@ class RequestBody(io.RawIOBase):
 
     @property
     def complete(self) -> bool:
-        """Whether the end of the body was seen on the wire and everything before it was read."""
+        """Return whether the body was read to its end."""
         return self._at_end and not self._peeked
 
     @property
     def remaining(self) -> int | None:
-        """Bytes still to come, where the sender told."""
+        """Return how many bytes are still to come, if the client has announced it."""
         return None if self._chunked else self._left + len(self._peeked)
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes, as many as arrive at once; b"" at the end. Raises IncompleteBodyError."""
+        """Return up to `size` bytes, as many as arrive at once; b"" at the end. Raises IncompleteBodyError."""
         if size is None or size < 0:
             return self.readall()
         if self._peeked:
@@ -83,7 +83,7 @@ class RequestBody(io.RawIOBase):
         return b"".join(iter(lambda: self.read(65536), b""))
 
     def peek(self, limit: int, enough: Callable[[bytes], bool] | None = None) -> bytes:
-        """The body's beginning, left in place: up to `limit` bytes, or fewer when it ends or `enough` is satisfied."""
+        """Return the beginning of the body without consuming it: up to `limit` bytes, or until `enough` is true."""
         while len(self._peeked) < limit and not (enough and enough(self._peeked)):
             data = self._receive(limit - len(self._peeked))
             if not data:
@@ -106,7 +106,7 @@ class RequestBody(io.RawIOBase):
             raise IncompleteBodyError(str(error)) from error
 
     def _receive_counted(self, size: int) -> bytes:
-        # read1 returns what has arrived; read would wait for all of it and hide where a client stopped.
+        # read1 returns what has arrived. read would wait for all of it, and hide where a client stopped.
         data: bytes = self._source.read1(min(size, self._left))  # type: ignore[attr-defined]
         if not data:
             raise IncompleteBodyError(f"the connection ended {self._left} bytes early")

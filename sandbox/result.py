@@ -1,7 +1,7 @@
-"""What a "conversion" makes of a model: a transformation that a test can repeat, to tell that its own model came back.
+"""The "conversion": a transformation that a test can repeat, to check that the result is of its own model.
 
-The result is one line of JSON, which names the model's SHA-256 and the parameters that matter, followed by the model's
-bytes XORed with a repeating key. Both are read in pieces, whatever the size. It has nothing to do with a real NEF file.
+The result is one line of JSON with the model's SHA-256 and some parameters, followed by the model's bytes XORed with a
+repeating key. It is read and made in pieces. It has nothing to do with a real NEF file.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _KEY_STREAM: Final = int.from_bytes(KEY * (_PIECE_BYTES // len(KEY)), "little")
 
 
 def expected_result(model_stream: BinaryIO, parameters: Mapping[str, Any]) -> Iterator[bytes]:
-    """The result's bytes for a model (a seekable stream, read twice from where it stands) and a job's `parameters`."""
+    """Yield the result for a model (a seekable stream, read twice from its position) and a job's `parameters`."""
     start = model_stream.tell()
     digest = hashlib.sha256()
     while piece := model_stream.read(_PIECE_BYTES):

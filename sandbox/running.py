@@ -1,7 +1,7 @@
-"""Starting and stopping the stand-ins, in this process.
+"""Start and stop the stand-ins in this process.
 
-Tests use it directly; `python -m sandbox` does the same behind a command line. Each server has threads of its own, so
-one can be stopped and resumed on the same port while the others go on.
+Tests and `python -m sandbox` use it. Each server has its own threads, so one can be stopped and resumed on the
+same port while the others go on.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class Running:
     """A running sandbox. Use it as a context manager, or call `close`."""
 
     def __init__(self, settings: Settings) -> None:
-        """Bind every address, then serve; raises AddressInUseError and then has started nothing."""
+        """Bind every address, then serve; raises AddressInUseError before anything is started."""
         self.settings = settings
         self.data = DataDirectory(settings.data)
         self._servers: dict[str, HTTPServer] = {}
@@ -50,15 +50,15 @@ class Running:
         return URLs(*(self._addresses[service].url for service in SERVICES))
 
     def stop(self, service: str) -> None:
-        """End one server; its port then refuses connections."""
+        """Stop one server; its port then refuses connections."""
         self._servers.pop(service).close()
 
     def resume(self, service: str) -> None:
-        """Start a stopped server again on its port, with empty logs and no fault rules; the disk is as it was."""
+        """Start a stopped server again on its port, with empty logs and no fault rules. Stored data is unchanged."""
         self._serve(service, bind(self._addresses[service]))
 
     def close(self) -> None:
-        """End every server, their stalled answers included."""
+        """Stop all servers, including their stalled responses."""
         closing = [threading.Thread(target=server.close) for server in self._servers.values()]
         self._servers.clear()
         for thread in closing:
@@ -89,7 +89,7 @@ class Running:
 
 
 def start(settings: Settings) -> Running:
-    """Start the sandbox; returns when every server accepts connections. Raises AddressInUseError."""
+    """Start the sandbox; return when every server accepts connections. Raises AddressInUseError."""
     return Running(settings)
 
 
@@ -98,7 +98,7 @@ def _with_port(address: Address, listener: socket.socket) -> Address:
 
 
 def _remove_leftovers(data: DataDirectory) -> None:
-    """Uploads that a killed converter was still receiving."""
+    """Remove uploads that a killed converter was still receiving."""
     for directory in data.uploads.iterdir():
         with contextlib.suppress(OSError):
             shutil.rmtree(directory)

@@ -1,8 +1,8 @@
-"""A threaded HTTP/1.1 server for the stand-ins: keep-alive, chunked both ways, early answers, rough ends on demand.
+"""A threaded HTTP/1.1 server for the stand-ins: keep-alive, chunked both ways, early responses, broken connections.
 
-Werkzeug's development server closes every connection after one answer and reads whatever is left of a body. Real
-upstreams keep connections open and may answer before the body has ended, and the gateway must get along with that;
-hence an own request handler on werkzeug's server. It speaks no TLS and limits headers as the standard library does.
+Werkzeug's development server closes every connection after one response, and reads the rest of a body. Real upstreams
+hold connections open and may respond before the body has ended. So this is a request handler of our own on werkzeug's
+server. It has no TLS, and limits headers as the standard library does.
 """
 
 import contextlib
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 LISTEN_BACKLOG = 512
 IDLE_SECONDS = 120.0
 
-# What is left of a body after an early answer: a small rest is read so that the connection can be used again; of a
-# large one a bounded amount, because closing at once could reset the connection before the client has read the answer.
+# The rest of a body after an early response: a small one is read, so that the connection can be used again. Of a large
+# one a bounded amount is read, because closing at once could reset the connection before the client has the response.
 SMALL_REST_BYTES = 64 * 1024
 DRAIN_BYTES = 16 * 1024**2
 DRAIN_SECONDS = 3.0
-# Where `environ` tells how the connection of an early answer shall end, if not as above.
+# The key of `environ` that says how the connection of an early response ends, if not as above.
 ENDING_KEY = "sandbox.ending"
 _PIECE_BYTES = 64 * 1024
 
 
 class Ending(enum.StrEnum):
-    """What a server does with the body that is still on its way once it has answered."""
+    """What a server does after an early response, while the body is still arriving."""
 
     CLOSE = "close"
     LINGER = "linger"
@@ -52,7 +52,7 @@ class Ending(enum.StrEnum):
 
 
 class HangUp(Exception):  # noqa: N818 - an instruction to the server, not a failure
-    """Raised by an application to end the connection without another byte: in order, or with a reset."""
+    """An application raises this to close the connection without another byte, in order or with a reset."""
 
     def __init__(self, *, reset: bool = False) -> None:
         super().__init__()
@@ -60,11 +60,11 @@ class HangUp(Exception):  # noqa: N818 - an instruction to the server, not a fai
 
 
 class AddressInUseError(OSError):
-    """Somebody else listens there."""
+    """Another process listens there."""
 
 
 def bind(address: Address) -> socket.socket:
-    """A listening socket, so that all addresses can be taken before any server starts; raises AddressInUseError."""
+    """Return a listening socket, so that all addresses are bound before any server starts; raises AddressInUseError."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -77,7 +77,7 @@ def bind(address: Address) -> socket.socket:
 
 
 class OpenConnections:
-    """The connections being served, so that a server can end them all, long stalls included, when it stops."""
+    """The open connections, so that a server can close them all when it stops, including stalled ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,10 +103,10 @@ class OpenConnections:
 
 
 class HTTPServer:
-    """One stand-in's server: accepts in a thread of its own, serves every connection in another."""
+    """The server of one stand-in: one thread accepts, and each connection has a thread."""
 
     def __init__(self, listener: socket.socket, app: "WSGIApplication", stopping: threading.Event) -> None:
-        """Take over `listener`; `stopping` is set when the server closes, and whatever waits must wait on it."""
+        """Use `listener`. `stopping` is set when the server closes; everything that waits must wait on it."""
         self._stopping = stopping
         self._connections = OpenConnections()
         handler = type("Handler", (ConnectionHandler,), {"connections": self._connections})
@@ -117,7 +117,7 @@ class HTTPServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop accepting, end every connection, and wait a bounded time for their threads."""
+        """Stop accepting, close every connection, and wait a bounded time for their threads."""
         self._stopping.set()
         self._server.shutdown()
         self._thread.join()
@@ -144,12 +144,12 @@ class ConnectionHandler(WSGIRequestHandler):
             self.connections.remove()
 
     def handle_expect_100(self) -> bool:
-        # The permission to continue is sent when an application begins to read, so that a refusal can come first.
+        # Send "100 Continue" when the application begins to read, so that a refusal can come first.
         return True
 
     @property
     def ending(self) -> Ending | None:
-        """How the connection of an early answer shall end, where a fault rule has told."""
+        """Return how the connection of an early response ends, if a fault rule says so."""
         ending: Ending | None = self.environ.get(ENDING_KEY)
         return ending
 
@@ -174,13 +174,13 @@ class ConnectionHandler(WSGIRequestHandler):
                 self._reset()
                 return
         except OSError:
-            # The client has gone away or stopped reading; nobody is left to tell.
+            # The client has closed the connection or stopped reading.
             self.close_connection = True
             return
         self._settle(body, self.ending)
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is werkzeug's
-        """Requests are in the call log; a terminal that repeats them hides what matters."""
+        """Write nothing: requests are in the call log."""
 
     def _run(self, environ: "WSGIEnvironment", answer: "_Answer") -> None:
         chunks: Iterable[bytes] = ()
@@ -207,7 +207,7 @@ class ConnectionHandler(WSGIRequestHandler):
         return lambda: self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _settle(self, body: RequestBody, ending: Ending | None) -> None:
-        """Bring the connection to where the next request starts, or to an end: a decent one, or the one ordered."""
+        """Read to the start of the next request, or close the connection, in order or as a fault rule says."""
         if body.complete or body.broken:
             self.close_connection = self.close_connection or body.broken
             return
@@ -235,7 +235,7 @@ class ConnectionHandler(WSGIRequestHandler):
             self.close_connection = True
 
     def _linger(self) -> None:
-        """Say that nothing more will be said, and read on for a bounded while."""
+        """Close the sending side, and read on for a bounded time."""
         deadline = time.monotonic() + DRAIN_SECONDS
         left = DRAIN_BYTES
         with contextlib.suppress(OSError):
@@ -249,26 +249,26 @@ class ConnectionHandler(WSGIRequestHandler):
                 left -= len(data)
 
     def _wait_until_left(self) -> None:
-        """Read nothing until the client has gone, the server stops, or nobody has cared for long enough."""
+        """Read nothing until the client closes, the server stops, or the time is over."""
         poll = select.poll()
-        # Nothing is said of bytes that have arrived, for they are not looked at; an end is always told.
+        # poll reports the end of the connection in any case; arrived bytes are not polled for.
         poll.register(self.connection, select.POLLRDHUP)
         poll.poll(IDLE_SECONDS * 1000)
 
     def _close_at_once(self) -> None:
-        """Close with bytes unread or on their way, which resets the connection."""
+        """Close with unread bytes, which resets the connection."""
         self.close_connection = True
-        # Not left to socketserver, which would be gentler.
+        # socketserver would close it in order.
         os.close(self.connection.detach())
 
     def _reset(self) -> None:
-        # socketserver would say goodbye in order (FIN) before it closes, so the descriptor is taken away from it.
+        # socketserver would send FIN before it closes, so take the descriptor away from it.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
 
 
 class _Answer:
-    """Writes one response: WSGI's start_response and write, plus the framing."""
+    """Writes one response: WSGI's start_response and write, and the framing."""
 
     def __init__(self, handler: ConnectionHandler, body: RequestBody, *, head: bool) -> None:
         self._handler = handler
@@ -288,7 +288,7 @@ class _Answer:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send a piece; an empty first one sends the headers alone."""
+        """Send a piece; an empty first piece sends only the headers."""
         head = b"" if self.is_started else self._header_block()
         self.is_started = True
         if self._head or not self._may_have_content:
@@ -305,7 +305,7 @@ class _Answer:
         if self._chunked and not self._head:
             self._handler.connection.sendall(b"0\r\n\r\n")
         if self._promised is not None and self._promised != self._written and self._may_have_content and not self._head:
-            # Only a fault rule lies about the length; the next answer must not be taken for the rest of this one.
+            # Only a fault rule announces a wrong length. The next response would be read as the rest of this one.
             self._handler.close_connection = True
 
     def send_plain(self, code: int, sentence: str) -> None:
@@ -337,7 +337,7 @@ class _Answer:
             lines.append("Transfer-Encoding: chunked")
         rest = self._body.remaining
         if handler.ending in {Ending.READ_ON, Ending.STOP_READING}:
-            # Neither says that it will close.
+            # Neither announces that it will close.
             rest = 0
         if self._body.broken or (not self._body.complete and (rest is None or rest > SMALL_REST_BYTES)):
             handler.close_connection = True

@@ -1,6 +1,6 @@
-"""What a sandbox can be told: addresses, data directory, durations, and the names and secrets that everybody may know.
+"""The settings of a sandbox: addresses, data directory, durations, and its published names and secrets.
 
-The secrets here guard nothing; they are published so that a gateway can be pointed at the sandbox without any ceremony.
+The secrets protect nothing. They are published so that a gateway can use the sandbox without preparation.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ DEFAULT_GATEWAY: Final = "http://localhost:8000"
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who can sign in at the sandbox's Member Center."""
+    """An account of the sandbox's Member Center."""
 
     username: str
     password: str = field(repr=False)
@@ -42,14 +42,14 @@ ACCOUNTS: Final = (
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens; port 0 lets the system choose."""
+    """The address of a server; with port 0 the system chooses one."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `HOST:PORT`; raises ValueError with a sentence."""
+        """Parse `HOST:PORT`; raises ValueError with a sentence."""
         host, separator, port = text.rpartition(":")
         if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
             raise ValueError(f"{text!r} is not HOST:PORT")
@@ -65,7 +65,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything `sandbox.running.start` needs to know. Durations are in seconds, sizes in bytes."""
+    """The settings of `sandbox.running.start`. Durations are in seconds, sizes in bytes."""
 
     member_center: Address = Address("localhost", 9001)
     converter: Address = Address("localhost", 9002)
@@ -74,14 +74,14 @@ class Settings:
     gateways: tuple[str, ...] = (DEFAULT_GATEWAY,)
     """Base URLs whose `/auth/authorize` may receive codes and whose `/` may receive people after signing out."""
     only: str | None = None
-    """One of SERVICES to run that one alone; None runs all three."""
+    """One of SERVICES to run alone; None runs all three."""
     job_seconds: float = 12.0
     access_token_seconds: int = 300
     max_upload_bytes: int = 6 * 1024**3
     client_secret: str | None = None
-    """The secret of both clients, in place of the published ones."""
+    """The secret of both clients, instead of the published ones."""
     basic_credentials: str = "rfc6749"
-    """How clients' ids and secrets come in Basic authentication: form-urlencoded, or `raw`."""
+    """The form of client ids and secrets in Basic authentication: form-urlencoded, or `raw`."""
 
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in SERVICES:
@@ -106,7 +106,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class URLs:
-    """The base URLs under which the three servers can be reached, without a slash at the end."""
+    """The base URLs of the three servers, without a slash at the end."""
 
     member_center: str
     converter: str

@@ -1,4 +1,4 @@
-"""What every stand-in is made of: a Flask application with a first page, wrapped in fault rules and a call log."""
+"""The common part of the stand-ins: a Flask application with a home page, wrapped in fault rules and a call log."""
 
 import threading
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FirstPage:
-    """What `GET /` says: plainly, that this is a sandbox, and of what."""
+    """The text of `GET /`: that this is a sandbox, and for which service."""
 
     title: str
     stands_for: str
@@ -28,10 +28,10 @@ class FirstPage:
 
 
 def new_flask(page: FirstPage) -> Flask:
-    """An application with what is common to the three."""
+    """Return an application with the common part."""
     app = Flask("sandbox")
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    # A path is taken as it came: `//` must reach the service, which refuses it, rather than be tidied by a redirect.
+    # Paths are not normalized: `//` must reach the service, which refuses it. A redirect would hide it.
     app.url_map.merge_slashes = False
 
     @app.get("/")
@@ -46,7 +46,7 @@ def new_flask(page: FirstPage) -> Flask:
 
 
 def wrap(app: Flask, service: str, find_user: FindUser, stopping: threading.Event) -> "WSGIApplication":
-    """The application as it is served: logged, and open to fault rules."""
+    """Return the application as it is served: with call log and fault rules."""
     wsgi_app: Any = app.wsgi_app
     injector = FaultInjector(wsgi_app, service, find_user, stopping)
     call_log = CallLog(injector, service)

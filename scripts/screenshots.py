@@ -1,6 +1,6 @@
-"""Takes the pictures of docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk.
+"""Take the pictures in docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk.
 
-With a folder's name it takes every state instead, in both languages, themes and widths, to be looked at:
+With a folder, take every state of the console in both languages, themes and widths, for review:
 `python -m scripts.screenshots var/states [STATE …]`.
 """
 
@@ -26,9 +26,9 @@ PICTURES = (
 
 
 def take(visitor: Visitor, state: str, path: Path) -> None:
-    """Bring a new visitor into a state and take its picture."""
+    """Bring a new visitor into a state and take the picture."""
     if state == "stages":
-        # As if somebody had watched from the beginning, so that the first stage has its time.
+        # Watch the job from its beginning, so that the first stage has a time.
         reach("form", visitor, visitor.stack)
         job_id = visitor.convert(bytes(14_000_000), "mobilenet_v3.onnx")
         show_stage(visitor, job_id, "onnx", 12)
@@ -43,7 +43,7 @@ def take(visitor: Visitor, state: str, path: Path) -> None:
 
 
 def take_all(stack: Stack, folder: Path, states: list[str]) -> list[str]:
-    """Take each state in both languages, themes and widths; what browsers had to complain of."""
+    """Take each state in both languages, themes and widths; return the browsers' error messages."""
     folder.mkdir(parents=True, exist_ok=True)
     troubles = []
     for state in states:
@@ -62,7 +62,7 @@ def take_all(stack: Stack, folder: Path, states: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Take all pictures; 1 if a browser had something to complain of."""
+    """Take all pictures; return 1 if a browser reported an error."""
     if sys.argv[1:]:
         with tempfile.TemporaryDirectory() as directory, Stack(Path(directory), nginx={}) as stack:
             found = take_all(stack, Path(sys.argv[1]), sys.argv[2:] or list(STATES))

@@ -1,8 +1,8 @@
-"""The stand-in for the converter: takes a model, lets time pass as if it converted it, and hands out a result.
+"""The stand-in for the converter: it accepts a model, waits as if it converted it, and promotes a result.
 
-- `app` routes
-- `uploads` reading a multipart body as it arrives, and the log of every attempt
-- `progress` a job's state as a function of time
-- `jobs` jobs on disk
-- `results` making the result, once
+- `app` has the routes
+- `uploads` reads a multipart body as it arrives, and logs every upload
+- `progress` computes a job's state from the time
+- `jobs` stores jobs on disk
+- `results` makes each result once
 """

@@ -32,7 +32,7 @@ _FIRST_USER_ID: Final = re.compile(
 
 
 class RefusedError(Exception):
-    """A request that cannot be granted; `status` and `code` go to the caller."""
+    """A refused request; `status` and `code` go to the client."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class RefusedError(Exception):
 
 
 def create_app(settings: Settings, data: DataDirectory, base_url: str) -> Flask:
-    """The application; jobs are kept in the data directory."""
+    """Return the application; it stores jobs in the data directory."""
     app = new_flask(_first_page(base_url))
     verifier = AccessTokenVerifier(data, "converter")
     jobs = Jobs(data)
@@ -57,7 +57,7 @@ def create_app(settings: Settings, data: DataDirectory, base_url: str) -> Flask:
 
         def on_user(user_id: str) -> None:
             note_user(request.environ, user_id)
-            # Decided again, and then for good, when the job is added; here it spares the sender the rest of the upload.
+            # An early check saves the sender the rest of the upload. The one that counts is made when the job is added.
             if active := jobs.find_active(user_id):
                 raise ActiveJobExistsError(active)
 
@@ -171,7 +171,7 @@ def _add_error_handlers(app: Flask) -> None:
 
 
 class UserFinder:
-    """Tells whom a request shows itself to be about, before it is handled."""
+    """Finds the user of a request before the request is handled."""
 
     def __init__(self, data: DataDirectory) -> None:
         self._jobs = Jobs(data)

@@ -1,7 +1,7 @@
 """Jobs on disk: one row and one directory each.
 
-The rule of one active job per user is decided within the transaction that adds a job, so that two uploads that end at
-the same moment, in whatever process, cannot both win.
+The transaction that adds a job also checks that the user has no active job. So of two uploads that end at the same
+time, in any process, only one becomes a job.
 """
 
 import json
@@ -32,7 +32,7 @@ class JobNotFoundError(LookupError):
 
 
 class Jobs:
-    """The converter's jobs. Safe to use from several threads and processes."""
+    """The converter's jobs. Safe for several threads and processes."""
 
     def __init__(self, data: DataDirectory) -> None:
         self._data = data
@@ -45,7 +45,7 @@ class Jobs:
             return _find_active(database, user_id)
 
     def get(self, job_id: str) -> Job:
-        """The job; raises JobNotFoundError."""
+        """Return the job; raise JobNotFoundError if there is none."""
         with self._data.reading() as database:
             return _get(database, job_id)
 
@@ -56,20 +56,20 @@ class Jobs:
             return None
 
     def of_user(self, user_id: str) -> list[Job]:
-        """The user's jobs, newest first."""
+        """Return the user's jobs, newest first."""
         with self._data.reading() as database:
             return _of_user(database, user_id)
 
     def add(
         self, user_id: str, model_filename: str, parameters: dict[str, Any], duration_seconds: float, upload: Path
     ) -> Job:
-        """Turn a finished upload's directory into a job; raises ActiveJobExistsError and then leaves it alone."""
+        """Turn the directory of an upload into a job; raise ActiveJobExistsError and leave the directory as it is."""
         job_id = uuid.uuid4().hex
         now = time.time()
         with self._data.writing() as database:
             if active := _find_active(database, user_id):
                 raise ActiveJobExistsError(active)
-            # The directory is in its place before the row says so; a crash between the two leaves only rubbish.
+            # Move the directory before the row names it: a crash in between leaves an unused directory, not a bad job.
             upload.rename(self.directory_of(job_id))
             database.execute(
                 "INSERT INTO jobs (job_id, user_id, model_filename, parameters, created_at, duration_seconds,"
@@ -79,7 +79,7 @@ class Jobs:
             return _get(database, job_id)
 
     def force(self, job_id: str, changes: dict[str, Any]) -> Job:
-        """Show other values than the computed ones (None in `status` ends that), or change the clock's `speed`."""
+        """Show given values instead of computed ones (None in `status` ends that), or change the clock's `speed`."""
         now = time.time()
         with self._data.writing() as database:
             job = _get(database, job_id)

@@ -1,7 +1,7 @@
 """A job's state as a function of the time since it was created.
 
-No timer runs: whoever asks computes the state, so it is right after any restart. A test may change the clock's speed or
-force what is shown.
+No timer runs: each request computes the state, so it is right after any restart. A test may change the speed of the
+clock, or force values.
 """
 
 import math
@@ -16,7 +16,7 @@ COMPLETED: Final = "completed"
 FAILED: Final = "failed"
 TERMINAL: Final = (COMPLETED, FAILED, "cancelled")
 
-# Where, between 0 and 1, a job leaves the queue and each stage begins, and where a job that cannot be converted fails.
+# Fractions of the duration: when a job leaves the queue, when each stage begins, and when a bad model fails.
 _RUNNING_FROM: Final = 0.1
 _STAGES: Final = ((0.7, "nef"), (0.35, "bie"), (_RUNNING_FROM, "onnx"))
 _FAILS_AT: Final = 0.55
@@ -27,7 +27,7 @@ FORCEABLE: Final = ("status", "stage", "progress", "error")
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it is kept: what was uploaded, and when. Times are seconds since the epoch."""
+    """A stored job: what was uploaded, and when. Times are seconds since the epoch."""
 
     job_id: str
     user_id: str
@@ -39,14 +39,14 @@ class Job:
     clock_elapsed: float
     clock_speed: float
     forced: Mapping[str, Any] = field(default_factory=dict)
-    """Values shown instead of the computed ones, and under `at` the time when they were set."""
+    """Values to show instead of the computed ones; `at` is the time when they were set."""
 
     @property
     def is_doomed(self) -> bool:
         return self.model_filename.lower().startswith("fail")
 
     def elapsed_at(self, now: float) -> float:
-        """Seconds on the job's own clock."""
+        """Return the seconds on the job's own clock."""
         return self.clock_elapsed + max(0.0, now - self.clock_at) * self.clock_speed
 
     def state_at(self, now: float) -> "State":
@@ -60,7 +60,7 @@ class Job:
         return State(**(values | shown), updated_at=max(state.updated_at, self.forced["at"]))
 
     def as_json(self, now: float) -> dict[str, Any]:
-        """The job as the API shows it."""
+        """Return the job as the API shows it."""
         state = self.state_at(now)
         return {
             "job_id": self.job_id,
@@ -89,7 +89,7 @@ class Job:
         return State(RUNNING, stage, percent, None, self._when(reached))
 
     def _when(self, share: float) -> float:
-        """When the job's clock showed that share of the duration."""
+        """Return when the job's clock showed that fraction of the duration."""
         since_clock = share * self.duration_seconds - self.clock_elapsed
         if not self.clock_speed or since_clock < 0:
             return self.clock_at
@@ -98,7 +98,7 @@ class Job:
 
 @dataclass(frozen=True)
 class State:
-    """What changes about a job."""
+    """The changing part of a job."""
 
     status: str
     stage: str | None

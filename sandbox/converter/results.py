@@ -1,7 +1,7 @@
 """Making a job's result and registering it as an object that the File Access Agent can serve.
 
-The result is made when somebody first needs it, under a lock per job, and becomes visible only when whole. Processes
-that promote the same job at once make the same bytes, and the last rename wins, which changes nothing.
+The first promote makes the result, under a lock per job. It becomes visible only when it is complete. If two processes
+promote the same job at once, they make the same bytes, so it does not matter whose rename is last.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from sandbox.result import expected_result
 
 
 class Results:
-    """Promotes completed jobs. Safe to use from several threads."""
+    """Promotes completed jobs. Thread-safe."""
 
     def __init__(self, data: DataDirectory, jobs: Jobs) -> None:
         self._data = data
@@ -31,7 +31,7 @@ class Results:
         self._locks = _LocksByName()
 
     def promote(self, job: Job, tenant_id: str) -> StoredObject:
-        """The job's result as an object; the same whenever it is asked for."""
+        """Return the job's result as an object, the same for every call."""
         object_key = object_key_of(job, tenant_id)
         with self._locks.locked(job.job_id):
             return self._objects.find(object_key) or self._make(job, object_key)
@@ -60,18 +60,18 @@ class Results:
 
 
 def stem_of(job: Job) -> str:
-    """The model's name without its ending, fit for a key and a file name."""
+    """Return the model's name without its extension, safe for a key and a file name."""
     return as_segment(PurePosixPath(job.model_filename.replace("\\", "/")).stem, "model")
 
 
 def object_key_of(job: Job, tenant_id: str) -> str:
-    """A key that always holds blanks, `+`, `%` and Chinese, so that a wrong encoding on the way to it shows at once."""
+    """Return a key with blanks, `+`, `%` and Chinese, so that a wrong encoding fails at once."""
     user = as_segment(job.user_id, "user")
     return f"{as_segment(tenant_id, 'tenant')}/{user}/{job.job_id}/{stem_of(job)} 已轉換 a+b 100%.nef"
 
 
 class _LocksByName:
-    """One lock for every name in use; a name that nobody holds takes no memory."""
+    """One lock per name; a name takes memory only while its lock is held."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

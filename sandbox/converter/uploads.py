@@ -1,7 +1,7 @@
-"""Reading an upload as it arrives: piece by piece from the connection to the disk, judged part by part.
+"""Read an upload as it arrives: piece by piece from the connection to the disk, checked part by part.
 
-Nothing is kept of an upload that is refused or does not end as it should. Every attempt is logged with the parts in the
-order in which they came over the wire, which is how tests see what the gateway really sent.
+A refused or incomplete upload leaves nothing on disk. Every upload is logged with its parts in the order of the wire,
+so tests see what the gateway sent.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ LAST_MODEL_ID: Final = 65535
 
 
 class UploadRefusedError(Exception):
-    """The upload cannot become a job; `status` and `code` go to the caller."""
+    """The upload cannot become a job; `status` and `code` go to the client."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class UploadRefusedError(Exception):
 
 @dataclass
 class Part:
-    """One part as it came over the wire."""
+    """One part, as it was on the wire."""
 
     name: str
     filename: str | None
@@ -67,7 +67,7 @@ class Part:
 
 @dataclass
 class Attempt:
-    """One upload, however it ended."""
+    """One upload, whatever its outcome."""
 
     number: int
     content_type: str
@@ -85,7 +85,7 @@ class Attempt:
 
 
 class UploadLog:
-    """The last attempts, those under way included. Safe to use from several threads."""
+    """The last uploads, including those in progress. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class UploadLog:
 
 @dataclass(frozen=True)
 class Upload:
-    """A whole and acceptable upload, in a directory that still belongs to the caller of `receive`."""
+    """A complete and valid upload, in a directory that belongs to the caller of `receive`."""
 
     user_id: str
     model_filename: str
@@ -128,10 +128,10 @@ def receive(
     max_bytes: int,
     on_user: Callable[[str], None],
 ) -> Iterator[Upload]:
-    """Read a body to its end and yield the upload; what its directory still holds afterwards is removed.
+    """Read a body to its end and yield the upload; afterwards remove what its directory still holds.
 
-    `on_user` is called as soon as the user is known, and may raise to refuse early. Raises UploadRefusedError for what
-    the sender did wrong, and IncompleteBodyError when the body never ended.
+    `on_user` is called as soon as the user is known, and may raise to refuse early. Raises UploadRefusedError if the
+    message is invalid, and IncompleteBodyError if the body does not end.
     """
     directory = uploads / uuid.uuid4().hex
     directory.mkdir()
@@ -174,7 +174,7 @@ def _feed(body: RequestBody, content_type: str, attempt: Attempt, max_bytes: int
 
 
 class _Receiver:
-    """Takes the parser's events, writes files, and judges every part when it is whole."""
+    """Handles the parser's events, writes files, and checks every part when it is complete."""
 
     def __init__(self, attempt: Attempt, directory: Path, on_user: Callable[[str], None]) -> None:
         self._attempt = attempt
@@ -197,7 +197,7 @@ class _Receiver:
             self._file.close()
 
     def take(self, event: MultipartSegment | bytes | None) -> None:
-        """One event of the parser: a part's head, a piece of its content, or (None) its end."""
+        """Handle one event of the parser: a part's head, a piece of its content, or (None) its end."""
         if event is None:
             self._end()
         elif isinstance(event, MultipartSegment):
@@ -206,7 +206,7 @@ class _Receiver:
             self._continue(event)
 
     def upload(self) -> Upload:
-        """What was received; raises UploadRefusedError when something is missing."""
+        """Return what was received; raise UploadRefusedError if something is missing."""
         if self._user_id is None:
             raise UploadRefusedError(400, "user_id_missing", "The first part must be user_id.")
         for name in ("model_id", "version", "platform"):
@@ -296,7 +296,7 @@ class _Receiver:
 
 
 def looks_like_user_id(name: str) -> bool:
-    """Whether a lenient reader somewhere could take a field of this name for user_id."""
+    """Return whether some lenient parser could read this name as user_id."""
     folded = unicodedata.normalize("NFKC", unquote(unquote(name))).casefold()
     return re.sub(r"[\W_]", "", folded) == "userid"
 

@@ -1,5 +1,5 @@
 """The stand-in for the File Access Agent: serves files by object key, to services and to browsers.
 
-- `app` routes, access, and HTTP's rules for ranges and conditions
-- `objects` which file a key names
+- `app` has the routes, checks access, and handles ranges and conditions
+- `objects` finds the file of a key
 """

@@ -1,6 +1,6 @@
 """The File Access Agent's routes: files by object key, for a service's bearer token or a browser's download token.
 
-One range at a time is served; a request for several gets the whole file, as RFC 9110 (14.2) allows.
+A request for several ranges gets the whole file, as RFC 9110, section 14.2, allows.
 """
 
 import re
@@ -32,18 +32,18 @@ _FILES: Final = "/files/"
 
 
 class _AnyPath(BaseConverter):
-    """Whatever follows, slashes at the beginning and doubled ones included: the key's own rules refuse those."""
+    """Matches the rest of the path, with leading and doubled slashes: the rules for keys refuse those."""
 
     regex = r"[\s\S]*?"
     part_isolating = False
 
 
 class RangeNotSatisfiableError(Exception):
-    """The range lies outside of the file."""
+    """The range is outside of the file."""
 
 
 def create_app(data: DataDirectory, base_url: str) -> Flask:
-    """The application; files are read from the data directory."""
+    """Return the application; it reads files from the data directory."""
     app = new_flask(_first_page(base_url))
     app.url_map.converters["any_path"] = _AnyPath
     verifier = AccessTokenVerifier(data, "file-access")
@@ -90,7 +90,7 @@ def create_app(data: DataDirectory, base_url: str) -> Flask:
 
 
 def find_user(environ: "WSGIEnvironment", call: str) -> str | None:
-    """Whom a request shows itself to be about: the second segment of a promoted result's key."""
+    """Return the user of a request: the second segment of a promoted result's key."""
     try:
         segments = _object_key_of(environ).split("/") if call == "get_file" else []
     except InvalidObjectKeyError:
@@ -108,8 +108,8 @@ def _first_page(base_url: str) -> FirstPage:
 
 
 def _object_key_of(environ: "WSGIEnvironment", prefix: str = _FILES) -> str:
-    """The key as the path spells it, percent-decoded once and strictly; raises InvalidObjectKeyError."""
-    # PATH_INFO is decoded leniently and mixes an encoded slash with a real one, so the raw target is read instead.
+    """Return the key of the path, percent-decoded once and strictly; raise InvalidObjectKeyError if it is invalid."""
+    # PATH_INFO is decoded leniently and does not show whether a slash was encoded, so read the raw target.
     raw_path = environ["RAW_URI"].partition("?")[0]
     # An absolute-form target has a scheme and host in front of the path.
     raw_key = raw_path[raw_path.index(prefix) + len(prefix) :]
@@ -130,7 +130,7 @@ def _note_owner(object_key: str) -> None:
 
 
 def _verify_download_token(tokens: DownloadTokens, unverified_token: str, object_key: str) -> str:
-    """The user for whom the token was issued; raises BearerError (401 unknown or expired, 403 for another object)."""
+    """Return the user of the token; raise BearerError (401 unknown or expired, 403 for another object)."""
     token = tokens.find(unverified_token)
     if token is None or token.expires_at <= time.time():
         raise BearerError(401, "invalid_token", "the download token is unknown or has expired")
@@ -168,8 +168,8 @@ def _serve(stored: StoredObject, objects: Objects) -> ResponseReturnValue:
 
 
 def _selected_range(stored: StoredObject) -> tuple[int, int] | None:
-    """The half-open range to send, or None for the whole file."""
-    # A Range on anything but GET is ignored, and so is one in a form that is not understood (RFC 9110, 14.2).
+    """Return the half-open range to send, or None for the whole file."""
+    # Only GET has ranges, and a Range that is not understood is ignored (RFC 9110, section 14.2).
     match = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     if request.method != "GET" or not match or match.group() == "bytes=-" or not _is_still_current(stored):
         return None
@@ -191,7 +191,7 @@ def _is_still_current(stored: StoredObject) -> bool:
     if condition is None:
         return True
     if condition.startswith(('"', "W/")):
-        return condition == stored.etag  # compared strongly, so a weak tag never matches
+        return condition == stored.etag  # strong comparison: a weak tag never matches
     date = parse_date(condition)
     return date is not None and int(date.timestamp()) == int(stored.modified_at)
 
@@ -206,7 +206,7 @@ def _read(objects: Objects, stored: StoredObject, start: int, stop: int) -> Iter
 
 
 def _attachment(filename: str) -> str:
-    """Both forms of the name (RFC 6266, appendix D): ASCII for old readers, UTF-8 (RFC 8187) for the others."""
+    """Return both forms of the name (RFC 6266, appendix D): ASCII for old clients, UTF-8 (RFC 8187) for the others."""
     plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='!#$&+-.^_`|~')}"
 

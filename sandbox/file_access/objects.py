@@ -1,6 +1,6 @@
-"""The objects that can be fetched: which file a key names, and what is known of it.
+"""The register of objects: which file a key names, and its metadata.
 
-The converter adds an object when a job is promoted; a test may put or remove others by hand.
+The converter adds an object when a job is promoted. A test may add or remove objects, too.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class StoredObject:
 
 
 class Objects:
-    """The register of objects. Safe to use from several threads and processes."""
+    """The register of objects. Safe for several threads and processes."""
 
     def __init__(self, data: DataDirectory) -> None:
         self._data = data
@@ -46,7 +46,7 @@ class Objects:
         return self._data.path / stored.path
 
     def add(self, stored: StoredObject) -> None:
-        """Register a file that is already in its place, replacing what the key named before."""
+        """Register an existing file; it replaces the earlier object of the key."""
         with self._data.writing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -62,7 +62,7 @@ class Objects:
             )
 
     def put(self, object_key: str, chunks: Iterable[bytes], content_type: str) -> StoredObject:
-        """Keep the bytes under the key; readers see the old object or the new one."""
+        """Store the bytes under the key. Readers see the old object or the new one, nothing in between."""
         path = self._data.files / secrets.token_hex(16)
         digest = hashlib.sha256()
         with path.open("wb") as file:

@@ -1,6 +1,6 @@
 """Member Center's routes: discovery, sign-in page, tokens, userinfo, sign-out, download tokens.
 
-Pages follow Accept-Language; the OAuth2 endpoints speak the JSON of their specifications.
+Pages follow Accept-Language. The OAuth2 endpoints return the JSON of their specifications.
 """
 
 import hmac
@@ -34,11 +34,11 @@ LONGEST_DOWNLOAD_SECONDS: Final = 3600
 
 
 class MalformedRequestError(ValueError):
-    """JSON that is not what the contract says; its text is a sentence."""
+    """JSON that breaks the contract; the text is a sentence."""
 
 
 def create_app(settings: Settings, data: DataDirectory, issuer: str) -> Flask:
-    """The application, for one issuer URL (which is also the server's own base URL)."""
+    """Return the application for one issuer URL, which is also the server's base URL."""
     app = new_flask(_first_page(issuer))
     app.secret_key = data.secret("member-center-session-key", lambda: secrets.token_bytes(32))
     app.config.update(SESSION_COOKIE_NAME=SESSION_COOKIE, SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
@@ -65,7 +65,7 @@ def create_app(settings: Settings, data: DataDirectory, issuer: str) -> Flask:
                 return cast("Response", server.handle_error_response(request, error))
             return _refusal(error.description or error.error)
         except ValueError:
-            # Authlib quotes the offending parameter and then finds that its own sentence has forbidden characters.
+            # Authlib quotes the invalid parameter, and then refuses its own sentence because of the characters in it.
             return _refusal("The request has a parameter with characters that are not allowed.")
         if request.method == "POST":
             account = _authenticate(request.form.get("username", ""), request.form.get("password", ""))
@@ -82,7 +82,7 @@ def create_app(settings: Settings, data: DataDirectory, issuer: str) -> Flask:
     def token() -> ResponseReturnValue:
         response: Response = server.create_token_response()
         if response.get_json().get("error") == "invalid_client":
-            # Authlib says 400 where an unknown client came by form; RFC 6749 (5.2) allows 401 for all of them.
+            # Authlib answers 400 to an unknown client in the form; RFC 6749, section 5.2, allows 401 for all of them.
             response.status_code = 401
             response.headers["WWW-Authenticate"] = 'Basic realm="sandbox"'
         return response
@@ -106,7 +106,7 @@ def create_app(settings: Settings, data: DataDirectory, issuer: str) -> Flask:
 
 
 def _add_protected_routes(app: Flask, data: DataDirectory, register: Register) -> None:
-    """What takes a bearer token rather than a client's secret or a browser's session."""
+    """Add the routes that need a bearer token."""
     verifier = AccessTokenVerifier(data, "member-center")
     tokens = DownloadTokens(data)
 
@@ -115,7 +115,7 @@ def _add_protected_routes(app: Flask, data: DataDirectory, register: Register) -
         bearer = verifier.verify(request.headers.get("Authorization"), "openid")
         account = find_account(bearer.subject)
         if account is None:
-            raise BearerError(401, "invalid_token", "the token belongs to nobody")
+            raise BearerError(401, "invalid_token", "the token has no user")
         note_user(request.environ, account.subject)
         return jsonify(describe(account, " ".join(bearer.scopes)))
 
@@ -168,7 +168,7 @@ def _add_error_handlers(app: Flask) -> None:
 
 
 def find_user(environ: "WSGIEnvironment", call: str) -> str | None:
-    """Whom a request to Member Center shows itself to be about, before it is handled."""
+    """Return the user of a request before it is handled."""
     if call == "download_tokens":
         user_id = peek_json(environ).get("user_id")
         return user_id if isinstance(user_id, str) else None
@@ -240,7 +240,7 @@ def _read_download_wish(unverified: object) -> dict[str, Any]:
 
 
 def _language() -> str:
-    # `zh` in any form is served Chinese: nobody who prefers zh-CN or zh-HK is better off with English.
+    # Any form of `zh` gets Chinese: readers of zh-CN or zh-HK prefer it to English.
     preferred = next(iter(request.accept_languages.values()), "en")
     return "zh-TW" if preferred.lower().startswith("zh") else "en"
 

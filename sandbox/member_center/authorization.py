@@ -1,6 +1,6 @@
-"""The authorization server, on Authlib: which grants exist, how codes are kept, what tokens say.
+"""The authorization server, on Authlib: its grants, its codes, and the claims of its tokens.
 
-PKCE with S256 is required of the web client although it is confidential, because the gateway promises to send it.
+The web client must use PKCE with S256, although it is confidential, because the gateway promises to send it.
 """
 
 import base64
@@ -34,7 +34,7 @@ def find_account(subject: str) -> Account | None:
 
 
 def describe(account: Account, scope: str) -> UserInfo:
-    """The claims about a person that the scopes allow."""
+    """Return the claims about an account that the scopes allow."""
     claims: dict[str, Any] = {"sub": account.subject}
     scopes = scope.split()
     if "profile" in scopes:
@@ -45,11 +45,11 @@ def describe(account: Account, scope: str) -> UserInfo:
 
 
 class SandboxAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
-    """Authlib's Flask server, willing to speak plain HTTP whatever the host is called."""
+    """Authlib's Flask server, with plain HTTP allowed for any host name."""
 
     def create_oauth2_request(self, request: Request | None) -> OAuth2Request:
-        # Authlib insists on https, but for the name localhost or with an environment variable that would change the
-        # whole process. Only the scheme of the URI that it checks is at stake here.
+        # Authlib requires https, except for localhost or with an environment variable, which would change the whole
+        # process. This changes only the scheme of the URI that Authlib checks.
         return _LoopbackRequest(request or current_request)
 
 
@@ -62,7 +62,7 @@ class _LoopbackRequest(FlaskOAuth2Request):  # type: ignore[misc]
 
 
 class _RequiredS256(CodeChallenge):  # type: ignore[misc]
-    """PKCE that cannot be left out or weakened to `plain`."""
+    """PKCE that is required, and not allowed to be `plain`."""
 
     SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]  # noqa: RUF012 - as Authlib declares it
 
@@ -88,7 +88,7 @@ class _AccessTokens(JWTBearerTokenGenerator):  # type: ignore[misc]
 
 
 class _Person:
-    """An account in the form in which Authlib asks about a user."""
+    """An account with Authlib's interface for users."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -102,10 +102,10 @@ def person_with(account: Account | None) -> Any:
 
 
 def _basic_reader(settings: Settings) -> Callable[[Callable[[str], Client | None], OAuth2Request], Client | None]:
-    """Read clients' credentials from Basic authentication as RFC 6749, section 2.3.1, says, or raw."""
+    """Read a client's credentials from Basic authentication: form-urlencoded (RFC 6749, section 2.3.1), or raw."""
 
     def read(find: Callable[[str], Client | None], request: OAuth2Request) -> Client | None:
-        # Authlib decodes `%2B` but not `+`, which is a blank.
+        # Authlib decodes `%2B`, but not `+`, which means a blank.
         scheme, _, encoded = (request.headers.get("Authorization") or "").partition(" ")
         try:
             client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
@@ -122,7 +122,7 @@ def _basic_reader(settings: Settings) -> Callable[[Callable[[str], Client | None
 def create_authorization_server(
     app: Flask, register: Register, clients: Clients, *, issuer: str, key: RSAKey, settings: Settings
 ) -> SandboxAuthorizationServer:
-    """Assemble the server with its two grants and the end-session endpoint."""
+    """Return the server with its two grants and the end-session endpoint."""
 
     class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
         def save_authorization_code(self, code: str, request: Any) -> None:
@@ -180,7 +180,7 @@ def create_authorization_server(
             return KeySet([key])
 
         def is_post_logout_redirect_uri_legitimate(self, *_: Any) -> bool:
-            # The gateway keeps no ID token to show as a hint; a registered URI together with the client_id must do.
+            # The gateway stores no ID token to send as a hint, so a registered URI and the client_id are enough.
             return True
 
         def end_session(self, end_session_request: EndSessionRequest) -> None:  # noqa: ARG002 - one session a browser

@@ -1,4 +1,4 @@
-"""The two registered OAuth2 clients: the gateway as people's relying party, and the gateway as a service."""
+"""The two registered OAuth2 clients: one signs people in, the other gets service tokens."""
 
 import hmac
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ WEB_SCOPES = ("openid", "profile", "email")
 
 @dataclass(frozen=True)
 class Client(ClientMixin):  # type: ignore[misc]
-    """A confidential client, in the form in which Authlib asks about one."""
+    """A confidential client, with Authlib's interface for clients."""
 
     client_id: str
     client_secret: str
@@ -32,10 +32,10 @@ class Client(ClientMixin):  # type: ignore[misc]
         return self.client_id
 
     def get_default_redirect_uri(self) -> None:
-        """None: a client says where it wants its code, so that a mistake in it shows."""
+        """Return None: a client must name its redirect URI, so that a mistake in it shows."""
 
     def get_allowed_scope(self, scope: str | None) -> str | None:
-        """The scope to grant; None, which Authlib turns into invalid_scope, when any of it is not this client's."""
+        """Return the scope to grant; None (invalid_scope in Authlib) if the client may not have all of it."""
         if not scope:
             return " ".join(self.scopes)
         return scope if set(scope.split()) <= set(self.scopes) else None
@@ -57,10 +57,10 @@ class Client(ClientMixin):  # type: ignore[misc]
 
 
 class Clients:
-    """Finds a client by its id; the web client's redirect URIs follow the registered gateways."""
+    """Finds a client by its id. The redirect URIs of the web client follow from the registered gateways."""
 
     def __init__(self, register: Register, client_secret: str | None = None) -> None:
-        """`client_secret` takes the place of the published ones."""
+        """`client_secret` replaces the published secrets."""
         self._register = register
         self.web_secret = client_secret or WEB_CLIENT_SECRET
         self.service_secret = client_secret or SERVICE_CLIENT_SECRET

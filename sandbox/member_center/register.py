@@ -1,6 +1,6 @@
-"""What Member Center keeps on disk: authorization codes, the gateways it knows, and every secret it gave away.
+"""What Member Center stores on disk: authorization codes, registered gateways, and every secret it has issued.
 
-The list of secrets exists for one test, which searches all logs for them; a real service would keep nothing like it.
+One test needs the list of secrets to search all logs for them. A real service would not store it.
 """
 
 import json
@@ -17,7 +17,7 @@ CODE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class AuthorizationCode(AuthorizationCodeMixin):  # type: ignore[misc]
-    """What a code stands for, in the form in which Authlib asks about one."""
+    """An authorization code, with Authlib's interface for codes."""
 
     code: str
     client_id: str
@@ -42,14 +42,14 @@ class AuthorizationCode(AuthorizationCodeMixin):  # type: ignore[misc]
         return self.auth_time
 
     def get_acr(self) -> None:
-        """No authentication context is claimed."""
+        """Return None: no authentication context is claimed."""
 
     def get_amr(self) -> list[str]:
         return ["pwd"]
 
 
 class Register:
-    """Reads and writes Member Center's rows. Safe to use from several threads and processes."""
+    """Reads and writes Member Center's rows. Safe for several threads and processes."""
 
     def __init__(self, data: DataDirectory, gateways: tuple[str, ...]) -> None:
         self._data = data
@@ -64,7 +64,7 @@ class Register:
             )
 
     def find_code(self, code: str, client_id: str) -> AuthorizationCode | None:
-        """The code while it is valid, and only for the client that it was issued to."""
+        """Return the code if it is valid and was issued to this client."""
         with self._data.reading() as database:
             row = database.execute(
                 "SELECT facts FROM authorization_codes WHERE code = ? AND expires_at > ?", (code, time.time())

@@ -1,11 +1,11 @@
-"""The words of Member Center's pages, in English and in Chinese as written in Taiwan."""
+"""The texts of Member Center's pages, in English and in Chinese as written in Taiwan."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Texts:
-    """One language."""
+    """The texts in one language."""
 
     title: str
     sandbox: str

@@ -1,4 +1,4 @@
-"""The images and the compose file: linted, confined, and in agreement with the rest. Nothing is built here."""
+"""The images and the compose file: linted, confined, and consistent with the other files. Nothing is built here."""
 
 import json
 import re
@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """The instructions of each stage, continued lines joined."""
+    """Return the instructions of each stage, with continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text("utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
     found: dict[str, list[tuple[str, str]]] = {}
     stage = ""
@@ -37,7 +37,7 @@ def instructions(stage: str, name: str) -> list[str]:
 
 
 def copied(stage: str) -> list[tuple[list[str], str]]:
-    """What a stage copies from the repository, and where to."""
+    """Return what a stage copies from the repository, and where to."""
     words = [rest.split() for rest in instructions(stage, "COPY") if "--from=" not in rest]
     return [(line[:-1], line[-1]) for line in words]
 
@@ -49,15 +49,15 @@ def services() -> dict[str, dict[str, Any]]:
 # The Dockerfile
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    """The usual mistakes are not in it."""
+def test_hadolint_finds_nothing() -> None:
+    """The Dockerfile has none of the usual mistakes."""
     verdict = subprocess.run([BIN / "hadolint", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
 
     assert (verdict.returncode, verdict.stdout + verdict.stderr) == (0, "")
 
 
-def test_what_is_copied_is_there_and_goes_to_the_build() -> None:
-    """.dockerignore lets through what the Dockerfile copies, and nothing else."""
+def test_copied_files_exist_and_are_not_ignored() -> None:
+    """.dockerignore allows what the Dockerfile copies, and nothing else."""
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     let_through = {line[1:] for line in lines if line.startswith("!")}
     wanted = {source for stage in ("build", "edge") for sources, _ in copied(stage) for source in sources}
@@ -68,11 +68,11 @@ def test_what_is_copied_is_there_and_goes_to_the_build() -> None:
 
 
 @pytest.mark.timeout(60)
-def test_what_is_copied_is_enough_to_run(tmp_path: Path) -> None:
-    """gunicorn loads its configuration and the application from those files alone."""
+def test_gateway_starts_from_the_copied_files(tmp_path: Path) -> None:
+    """gunicorn loads its configuration and the application from these files only."""
     for sources, place in copied("build"):
         for path in (ROOT / source for source in sources):
-            # As COPY does it: of a folder the contents.
+            # Like COPY: of a folder, copy the contents.
             shutil.copytree(path, tmp_path / place) if path.is_dir() else shutil.copy(path, tmp_path / place)
     environment = {
         "PATH": f"{BIN}:/usr/bin:/bin",
@@ -98,13 +98,13 @@ def test_what_is_copied_is_enough_to_run(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_image_that_nobody_chose_is_the_gateway() -> None:
-    """`docker build` without a target makes the last stage."""
+def test_default_stage_is_the_gateway() -> None:
+    """`docker build` without a target builds the last stage."""
     assert list(stages())[-1] == "gateway"
 
 
-def test_it_runs_as_nobody_in_particular(known_settings: set[str]) -> None:
-    """By number, with its data in the volume, which is that account's."""
+def test_image_runs_as_an_account_without_rights(known_settings: set[str]) -> None:
+    """The account is a number, and owns the volume with the data."""
     [user] = instructions("gateway", "USER")
     [volume] = instructions("gateway", "VOLUME")
     named = dict(re.findall(r"(VISIONA_\w+)=(\S+)", " ".join(instructions("gateway", "ENV"))))
@@ -118,7 +118,7 @@ def test_it_runs_as_nobody_in_particular(known_settings: set[str]) -> None:
 
 
 def test_ports_agree(gateway_port: int) -> None:
-    """It listens where its health check, nginx and EXPOSE look."""
+    """It listens on the port of its health check, of nginx and of EXPOSE."""
     [command], [check] = instructions("gateway", "CMD"), instructions("gateway", "HEALTHCHECK")
 
     assert instructions("gateway", "EXPOSE") == [str(gateway_port)]
@@ -127,8 +127,8 @@ def test_ports_agree(gateway_port: int) -> None:
 
 
 @pytest.mark.timeout(90)
-def test_health_check_tells_the_living_from_the_dead(tmp_path: Path, gateway_port: int) -> None:
-    """Its command ends with 0 while the gateway answers, and otherwise does not."""
+def test_health_check_succeeds_only_while_the_gateway_responds(tmp_path: Path, gateway_port: int) -> None:
+    """Its command exits with 0 while the gateway responds, and otherwise with another status."""
     [check] = instructions("gateway", "HEALTHCHECK")
     _, option, code = json.loads(check.partition(" CMD ")[2])
 
@@ -145,8 +145,8 @@ def test_health_check_tells_the_living_from_the_dead(tmp_path: Path, gateway_por
 
 
 @pytest.mark.parametrize("name", services())
-def test_service_may_do_little(name: str) -> None:
-    """Nothing can be written but what is named, nobody gains privileges, and logs have an end."""
+def test_services_are_read_only_and_without_privileges(name: str) -> None:
+    """Only the named folders are writable, there are no new privileges, and logs are limited."""
     service = services()[name]
 
     assert service["read_only"] is True
@@ -158,8 +158,8 @@ def test_service_may_do_little(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gateway", "nginx"])
-def test_service_is_a_stage_of_the_dockerfile_and_may_end_its_uploads(name: str, graceful_seconds: int) -> None:
-    """The names agree, and nobody is killed before gunicorn has given up waiting."""
+def test_services_are_stages_of_the_dockerfile_and_can_complete_uploads(name: str, graceful_seconds: int) -> None:
+    """The names agree, and Docker kills no service before graceful_timeout has passed."""
     service = services()[name]
     context = (COMPOSE.parent / service["build"]["context"]).resolve()
 
@@ -169,15 +169,15 @@ def test_service_is_a_stage_of_the_dockerfile_and_may_end_its_uploads(name: str,
     assert int(service["stop_grace_period"].removesuffix("s")) >= graceful_seconds + 10
 
 
-def test_data_lie_in_the_volume_of_the_image() -> None:
-    """What outlives a container is what the image says."""
+def test_data_is_in_the_volume_of_the_image() -> None:
+    """The compose file mounts the image's volume."""
     [volume] = instructions("gateway", "VOLUME")
 
     assert services()["gateway"]["volumes"] == [f"state:{volume}"]
 
 
-def test_nginx_finds_what_its_configuration_names() -> None:
-    """Certificates are mounted where deploy/nginx.conf looks, and the gateway is where it always is."""
+def test_nginx_finds_the_files_and_addresses_of_its_configuration() -> None:
+    """Certificates are mounted where deploy/nginx.conf expects them, and the gateway has its usual address."""
     nginx = services()["nginx"]
     text = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
     folders = {path.rpartition("/")[0] for path in re.findall(r"ssl_certificate(?:_key)? (\S+);", text)}
@@ -189,8 +189,8 @@ def test_nginx_finds_what_its_configuration_names() -> None:
     assert log in instructions("edge", "RUN")[0]
 
 
-def test_secrets_are_nothing_that_git_would_take() -> None:
-    """The files with secrets that the compose file names are ignored."""
+def test_git_ignores_the_files_with_secrets() -> None:
+    """A commit cannot contain the secrets that the compose file names."""
     document = yaml.safe_load(COMPOSE.read_text("utf-8"))
     files = [document["services"]["gateway"]["env_file"], "tls/visiona.key"]
     files += [secret["file"] for secret in document["secrets"].values()]

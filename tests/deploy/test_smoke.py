@@ -1,4 +1,4 @@
-"""`make smoke`: the walk through a deployed gateway, in front of a real one behind nginx, and with things broken."""
+"""`make smoke`: against a gateway behind nginx, with everything working and with parts broken."""
 
 import os
 import re
@@ -18,7 +18,7 @@ SCRIPT = ROOT / "scripts" / "smoke"
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A gateway behind nginx with TLS, whose jobs end by themselves."""
+    """Start a gateway behind nginx with TLS, whose jobs end by themselves."""
     with Stack(tmp_path_factory.mktemp("deployed"), nginx={"tls": True}, job_seconds=2) as made:
         yield made
 
@@ -30,7 +30,7 @@ def stack(deployed: Stack) -> Stack:
 
 
 def smoke(stack: Stack, cookie: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the script as an operator would: nothing in its environment but what it is told."""
+    """Run the script as an operator would, with only these variables in its environment."""
     assert stack.nginx is not None
     values = {
         "PATH": "/usr/bin:/bin",
@@ -51,7 +51,7 @@ def smoke(stack: Stack, cookie: str = "", **environment: str) -> subprocess.Comp
 
 
 def failed_step(run: subprocess.CompletedProcess[str]) -> str:
-    """The step that failed and why, without its number; AssertionError unless exactly one did."""
+    """Return the failed step and its reason; AssertionError unless exactly one failed."""
     found = re.findall(r"^FAILED at step \d+, (.*)$", run.stderr, re.MULTILINE)
     assert run.returncode == 1, run.stdout + run.stderr
     assert len(found) == 1, run.stdout + run.stderr
@@ -66,11 +66,11 @@ def alice(stack: Stack) -> str:
     return stack.signed_in("alice").cookie_header
 
 
-# What goes well
+# Success
 
 
-def test_walk_ends_well_and_leaves_nothing_in_the_library(stack: Stack) -> None:
-    """Every step is walked, and afterwards the user's library is as it was."""
+def test_all_steps_pass_and_the_library_is_unchanged(stack: Stack) -> None:
+    """Every step runs, and afterwards the user's library is as before."""
     run = smoke(stack, alice(stack))
 
     assert run.returncode == 0, run.stdout + run.stderr
@@ -82,28 +82,28 @@ def _without_disabled() -> str:
     return re.sub(r"^if \[ \"\$conversion\" = 501 \].*?^fi$", "", SCRIPT.read_text("utf-8"), flags=re.M | re.S)
 
 
-def test_without_a_cookie_the_open_half_is_walked_and_the_rest_named(stack: Stack) -> None:
-    """Nobody takes half a walk for a whole one."""
+def test_without_a_cookie_the_steps_without_session_pass(stack: Stack) -> None:
+    """The output says that the other steps were not checked."""
     run = smoke(stack)
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "what needs a session was not looked at" in run.stdout
+    assert "the other steps were not checked" in run.stdout
     assert "session" not in walked_steps(run)
     assert stack.sandbox.uploads() == []
 
 
-def test_gateway_is_asked_past_its_public_address(stack: Stack) -> None:
-    """PUBLIC_HOST lets it be tried on its own port, where it only answers to its public name."""
+def test_gateway_can_be_checked_at_its_own_port(stack: Stack) -> None:
+    """PUBLIC_HOST sends the public name to a gateway that is reached by another address."""
     public_host = stack.url.removeprefix("https://")
 
     run = smoke(stack, alice(stack), BASE=stack.direct_url, PUBLIC_HOST=public_host)
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "not looked at, because no nginx is in front" in run.stdout
+    assert "not checked, because there is no nginx in front" in run.stdout
 
 
 def test_built_in_model_is_a_valid_graph(stack: Stack) -> None:
-    """A converter that looks at what it gets has something to look at."""
+    """A converter that validates models accepts it."""
     script = SCRIPT.read_text("utf-8")
     [lines] = re.findall(r"^    \{\n((?: +printf '[^']+'\n)+)    \} >", script, re.MULTILINE)
     model = subprocess.run(["sh", "-c", lines], capture_output=True, check=True).stdout
@@ -111,11 +111,11 @@ def test_built_in_model_is_a_valid_graph(stack: Stack) -> None:
     onnx.checker.check_model(onnx.load_from_string(model))
 
 
-# What fails
+# Failures
 
 
 def test_gateway_that_is_down_fails_at_the_first_step(stack: Stack) -> None:
-    """nginx answers in its place, and is named."""
+    """The message names nginx, which responds instead."""
     cookie = alice(stack)
     stack.stop_gateway()
 
@@ -124,22 +124,22 @@ def test_gateway_that_is_down_fails_at_the_first_step(stack: Stack) -> None:
     assert re.fullmatch(r"health: expected 200, got 502 gateway_unavailable \(request [0-9a-f]{32}\)", failed_step(run))
 
 
-def test_nobody_listening_is_told_in_curls_words(stack: Stack) -> None:
-    """Where nothing answers at all, there is no status to report."""
+def test_a_refused_connection_shows_curls_error(stack: Stack) -> None:
+    """Without a response there is no status to report."""
     run = smoke(stack, BASE=dead_url())
 
-    assert failed_step(run).startswith("health: no answer to GET /healthz (curl: (7)")
+    assert failed_step(run).startswith("health: no response to GET /healthz (curl: (7)")
 
 
-def test_cookie_of_no_session_fails_at_the_session(stack: Stack) -> None:
-    """The open half went well; the code says what is wrong, and the request id where to look."""
+def test_invalid_cookie_fails_at_the_session(stack: Stack) -> None:
+    """The steps without session pass. The message has the code and the request id."""
     run = smoke(stack, alice(stack)[:-12] + "x" * 12)
 
     assert re.fullmatch(r"session: expected 200, got 401 unauthenticated \(request [0-9a-f]{32}\)", failed_step(run))
 
 
-def test_storage_that_is_gone_fails_at_readiness(stack: Stack) -> None:
-    """The script, run at the gateway's own port, shows what the gateway says of itself."""
+def test_missing_storage_fails_at_readiness(stack: Stack) -> None:
+    """At the gateway's own port the message shows the failed check."""
     public_host = stack.url.removeprefix("https://")
     moved = stack.storage_path.rename(stack.directory / "moved")
     try:
@@ -155,8 +155,8 @@ def test_storage_that_is_gone_fails_at_readiness(stack: Stack) -> None:
     assert '"storage":"storage_unavailable"' in run.stderr
 
 
-def test_converter_that_fails_is_found_at_the_upload(stack: Stack) -> None:
-    """A failure of a neighbour has its own code."""
+def test_failing_converter_fails_at_the_upload(stack: Stack) -> None:
+    """The message has the code of the upstream failure."""
     stack.sandbox.fault(CONVERTER, call="create_job", status=500)
 
     run = smoke(stack, alice(stack))
@@ -164,8 +164,8 @@ def test_converter_that_fails_is_found_at_the_upload(stack: Stack) -> None:
     assert failed_step(run).startswith("upload: expected 201, got 502 upload_outcome_unknown (request ")
 
 
-def test_conversion_that_fails_says_why(stack: Stack, tmp_path: Path) -> None:
-    """A model of one's own goes under its own name, and the job's error is shown."""
+def test_failed_conversion_shows_its_error(stack: Stack, tmp_path: Path) -> None:
+    """MODEL is uploaded under its own name, and the message shows the job's error."""
     model = tmp_path / "fail.onnx"
     model.write_bytes(b"a model that the converter does not like")
 
@@ -175,15 +175,15 @@ def test_conversion_that_fails_says_why(stack: Stack, tmp_path: Path) -> None:
     assert stack.sandbox.last_upload()["parts"][-1]["filename"] == "fail.onnx"
 
 
-def test_conversion_that_does_not_end_is_given_up(stack: Stack) -> None:
-    """The walk is bounded, whatever the converter does."""
+def test_conversion_without_end_is_given_up(stack: Stack) -> None:
+    """The script stops after POLL_SECONDS."""
     run = smoke(stack, alice(stack), POLL_SECONDS="0")
 
     assert re.match(r"conversion: not ended within 0 s: (queued|running) \(request ", failed_step(run))
 
 
-def test_download_tokens_that_are_refused_are_found_at_the_download(stack: Stack) -> None:
-    """Everything before it has gone well."""
+def test_refused_download_token_fails_at_the_download(stack: Stack) -> None:
+    """All earlier steps pass."""
     stack.sandbox.fault(MEMBER_CENTER, call="download_tokens", status=400)
 
     run = smoke(stack, alice(stack))
@@ -192,7 +192,7 @@ def test_download_tokens_that_are_refused_are_found_at_the_download(stack: Stack
 
 
 def curl_in_the_way(folder: Path, command: str) -> str:
-    """A PATH on which curl is `command` first and itself afterwards."""
+    """Return a PATH where curl first runs `command`, then curl."""
     folder.mkdir()
     shim = folder / "curl"
     shim.write_text(f'#!/bin/sh\n{command}\nexec /usr/bin/curl "$@"\n')
@@ -200,18 +200,18 @@ def curl_in_the_way(folder: Path, command: str) -> str:
     return f"{folder}:/usr/bin:/bin"
 
 
-def test_model_is_removed_although_a_later_step_has_failed(stack: Stack, tmp_path: Path) -> None:
-    """However it ends, the library is left as it was."""
+def test_model_is_removed_even_if_a_later_step_fails(stack: Stack, tmp_path: Path) -> None:
+    """After a failure, too, the library is as before."""
     path = curl_in_the_way(tmp_path / "bin", 'case "$*" in *"--request PATCH "*) exit 52 ;; esac')
 
     run = smoke(stack, alice(stack), PATH=path)
 
-    assert failed_step(run).startswith("rename: no answer to PATCH /api/models/")
+    assert failed_step(run).startswith("rename: no response to PATCH /api/models/")
     assert stack.signed_in("alice").get("/api/models").json()["models"] == []
 
 
 def test_no_secret_is_on_a_command_line(stack: Stack, tmp_path: Path) -> None:
-    """Everybody on a machine can read everybody's command lines."""
+    """Every user of a machine can read all command lines."""
     seen, cookie = tmp_path / "seen", alice(stack)
     path = curl_in_the_way(tmp_path / "bin", f'printf "%s\\n" "$*" >>"{seen}"')
 
@@ -237,8 +237,8 @@ def test_no_secret_is_on_a_command_line(stack: Stack, tmp_path: Path) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_it_says_what_it_needs_before_it_begins(environment: dict[str, str], sentence: str) -> None:
-    """No step is walked with what cannot work."""
+def test_invalid_arguments_are_reported_before_the_first_step(environment: dict[str, str], sentence: str) -> None:
+    """No step runs with arguments that cannot work."""
     run = subprocess.run(
         ["/bin/sh", SCRIPT],
         env={"PATH": os.environ["PATH"], **environment},
@@ -254,8 +254,8 @@ def test_it_says_what_it_needs_before_it_begins(environment: dict[str, str], sen
     assert "password" not in run.stderr
 
 
-def test_make_hands_on_what_it_is_told() -> None:
-    """`make smoke BASE=… COOKIE=…` reaches the script, by the environment."""
+def test_make_passes_its_variables_to_the_script() -> None:
+    """The script gets `make smoke BASE=… COOKIE=…` by its environment."""
     command = ["make", "--no-print-directory", "smoke", "BASE=http://localhost:1", "COOKIE=a-value-alone"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 

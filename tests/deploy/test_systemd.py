@@ -1,4 +1,4 @@
-"""The systemd unit: valid, confined, and in agreement with gunicorn.conf.py. No systemd runs here."""
+"""The systemd unit: valid, confined, and consistent with gunicorn.conf.py. No systemd runs here."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ HOME = "/opt/visiona-gateway"
 
 
 def values(section: str, name: str) -> list[str]:
-    """Every value that the unit gives a directive; a directive may stand several times."""
+    """Return all values of a directive, which may occur several times."""
     [body] = re.findall(rf"^\[{section}\]\n(.*?)(?=^\[|\Z)", UNIT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     return re.findall(rf"^{name}=(.*)$", body, re.MULTILINE)
 
@@ -37,7 +37,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say, once the program is where this machine has one."""
+    """`systemd-analyze verify` reports nothing, with a program that exists on this machine."""
     installed = tmp_path / UNIT.name
     text = UNIT.read_text("utf-8")
     assert f"{HOME}/.venv/bin/gunicorn" in text
@@ -49,26 +49,26 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
 
 
 def test_exposure_is_low() -> None:
-    """Of the ten points that `systemd-analyze security` gives for what a service may do, 1.5 are enough."""
+    """`systemd-analyze security` gives at most 1.5 of ten points of exposure."""
     verdict = analyze("security", "--offline=true", "--threshold=15", str(UNIT))
 
     assert verdict.returncode == 0, verdict.stdout
 
 
-def test_it_starts_gunicorn_as_the_readme_does() -> None:
-    """The command is the documented one, from the folder that its relative names mean."""
+def test_unit_starts_gunicorn_as_the_readme_does() -> None:
+    """The command is the documented one, in the folder of its relative paths."""
     assert value("Service", "ExecStart") == f"{HOME}/.venv/bin/gunicorn -c gunicorn.conf.py wsgi:app"
     assert value("Service", "WorkingDirectory") == HOME
 
 
-def test_uploads_have_time_to_end(graceful_seconds: int) -> None:
-    """systemd kills what is left only after gunicorn has given up waiting, and tells the master alone to stop."""
+def test_running_uploads_can_complete(graceful_seconds: int) -> None:
+    """systemd stops only the master, and kills the rest only after graceful_timeout."""
     assert int(value("Service", "TimeoutStopSec")) >= graceful_seconds + 10
     assert value("Service", "KillMode") == "mixed"
 
 
-def test_settings_that_it_names_exist_and_lie_where_it_may_write(known_settings: set[str]) -> None:
-    """The database and the storage are in the only folder that outlives a start."""
+def test_settings_of_the_unit_exist_and_are_in_a_writable_folder(known_settings: set[str]) -> None:
+    """The database and the storage are in the folder that survives a restart."""
     given = dict(pair.split("=", 1) for pair in values("Service", "Environment"))
     ours = {name: where for name, where in given.items() if name.startswith("VISIONA_")}
 
@@ -78,22 +78,22 @@ def test_settings_that_it_names_exist_and_lie_where_it_may_write(known_settings:
     assert all(f"//{state}" in where for where in ours.values()), ours
 
 
-def test_account_that_it_needs_is_declared() -> None:
-    """systemd-sysusers makes the user that the unit runs as."""
+def test_account_of_the_unit_is_declared() -> None:
+    """systemd-sysusers creates the account that the unit uses."""
     lines = (ROOT / "deploy" / "visiona-gateway.sysusers").read_text("utf-8").splitlines()
     declared = [line.split()[1] for line in lines if line.startswith("u ")]
 
     assert declared == [value("Service", "User")] == [value("Service", "Group")]
 
 
-def test_files_of_the_workers_are_where_the_unit_lets_them_be(gunicorn_definitions: dict[str, ast.stmt]) -> None:
-    """Heartbeats lie in /dev/shm, which a strict ProtectSystem and a private /dev leave writable."""
+def test_files_of_the_workers_are_in_a_writable_folder(gunicorn_definitions: dict[str, ast.stmt]) -> None:
+    """Heartbeats are in /dev/shm, which is writable with a strict ProtectSystem and a private /dev."""
     assert "/dev/shm" in ast.unparse(gunicorn_definitions["worker_tmp_dir"])
     assert value("Service", "ProtectSystem") == "strict"
 
 
-def test_reload_needs_no_program_but_the_shell() -> None:
-    """/bin/kill is procps's, which a minimal Debian does not have."""
+def test_reload_needs_only_the_shell() -> None:
+    """/bin/kill belongs to procps, which a minimal Debian does not have."""
     [program, *arguments] = shlex.split(value("Service", "ExecReload"))
     assert program == "/bin/sh"
     with subprocess.Popen(["/bin/sleep", "60"]) as master:
@@ -104,8 +104,8 @@ def test_reload_needs_no_program_but_the_shell() -> None:
 
 
 @pytest.mark.timeout(90)
-def test_gunicorn_tells_systemd_when_it_can_be_reached(tmp_path: Path) -> None:
-    """Type=notify waits for READY=1, which comes when the database is migrated and the port is open."""
+def test_gunicorn_notifies_systemd_when_it_listens(tmp_path: Path) -> None:
+    """READY=1 comes after the database is migrated and the port is open."""
     name = f"\0visiona-test-{secrets.token_hex(8)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(name)

@@ -1,4 +1,4 @@
-"""The commands with which docs/deployment.md gives uploads a gateway of their own, run on what is shipped."""
+"""The commands of docs/deployment.md for a second gateway for uploads, run on the shipped files."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ UNIT, OWN_UNIT, SITE = "visiona-gateway.service", "visiona-gateway-uploads.servi
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which the section's `sed` commands have run."""
+    """Return a folder in which the section's `sed` commands have run."""
     page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
     section = page.partition("## Uploads in processes of their own")[2].partition("\n## ")[0]
     block = section.partition("```sh\n")[2].partition("```")[0].replace("\\\n", " ")
@@ -32,14 +32,14 @@ def changed_lines(before: Path, after: Path) -> list[tuple[str, str]]:
     return [(one, other) for one, other in zip(old, new, strict=True) if one != other]
 
 
-def test_the_second_service_listens_elsewhere_and_has_a_directory_of_its_own(folder: Path) -> None:
-    """systemd removes a RuntimeDirectory with its service, and the other would lose it."""
+def test_second_service_has_its_own_port_and_directory(folder: Path) -> None:
+    """systemd removes a RuntimeDirectory with its service, so the two must not share one."""
     (start, own_start), (directory, own_directory) = changed_lines(folder / UNIT, folder / OWN_UNIT)
     assert own_start == start.replace(" wsgi:app", " --bind 127.0.0.1:8001 wsgi:app")
     assert (directory, own_directory) == ("RuntimeDirectory=visiona", "RuntimeDirectory=visiona-uploads")
 
 
-def test_nginx_sends_uploads_there_and_nothing_else(folder: Path) -> None:
+def test_nginx_sends_only_uploads_to_the_second_service(folder: Path) -> None:
     [(_, changed)] = changed_lines(ROOT / "deploy" / "nginx.conf", folder / SITE)
     assert changed.strip() == "server 127.0.0.1:8001 max_fails=0;"
     text = (folder / SITE).read_text(encoding="utf-8")

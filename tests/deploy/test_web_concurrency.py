@@ -1,4 +1,4 @@
-"""WEB_CONCURRENCY, which gunicorn reads while it is imported, before it reads our configuration."""
+"""WEB_CONCURRENCY, which gunicorn reads when it is imported, before our configuration."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ def site_packages(tmp_path: Path) -> Path:
 
 
 def check_configuration(site_packages: Path, value: str | None) -> subprocess.CompletedProcess[str]:
-    """Have gunicorn check its configuration and tell the number of workers."""
+    """Let gunicorn check its configuration and print the number of workers."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "VISIONA_OIDC_ISSUER": "https://mc.example.com",
@@ -45,7 +45,7 @@ def check_configuration(site_packages: Path, value: str | None) -> subprocess.Co
 
 
 @pytest.mark.parametrize(("value", "workers"), [(None, 2), ("", 2), ("3", 3)])
-def test_a_number_of_workers_is_taken_and_an_empty_value_is_none(
+def test_a_number_sets_the_workers_and_an_empty_value_counts_as_unset(
     site_packages: Path, value: str | None, workers: int
 ) -> None:
     run = check_configuration(site_packages, value)
@@ -54,12 +54,12 @@ def test_a_number_of_workers_is_taken_and_an_empty_value_is_none(
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "auto", "2.0", "²"])
-def test_what_is_no_number_of_workers_is_refused_in_one_sentence(site_packages: Path, value: str) -> None:
+def test_an_invalid_number_of_workers_is_refused_with_one_sentence(site_packages: Path, value: str) -> None:
     run = check_configuration(site_packages, value)
     assert run.returncode == 1
     assert run.stderr == "WEB_CONCURRENCY must be a whole number of workers, at least 1.\n"
 
 
 @pytest.mark.parametrize("installer", ["scripts/make-venv", "deploy/Dockerfile"])
-def test_every_environment_that_we_make_has_it(installer: str) -> None:
+def test_every_installed_environment_has_the_file(installer: str) -> None:
     assert "web_concurrency.pth" in (ROOT / installer).read_text(encoding="utf-8")

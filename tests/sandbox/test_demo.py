@@ -65,7 +65,7 @@ class DemoProcess:
     def wait_until_running(self) -> str:
         assert self.process.stdout is not None
         said = ""
-        while "Ctrl-C ends all of it." not in said:
+        while "Ctrl-C stops both." not in said:
             line = self.process.stdout.readline()
             assert line, said
             said += line

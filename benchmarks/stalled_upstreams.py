@@ -1,9 +1,9 @@
-"""How fast do polls stay while callers hang on a neighbour that has stalled? Figures for docs/reliability.md.
+"""How fast are polls while other callers hang on a stalled upstream? Figures for docs/reliability.md.
 
-    .venv/bin/python -m benchmarks.dead_neighbours
+    .venv/bin/python -m benchmarks.stalled_upstreams
 
-Starts a gateway as it is delivered (two workers, real time-outs) and a sandbox on loopback, and ends both within a
-minute. Prints a table and writes var/dead_neighbours.json.
+Starts a gateway as delivered (two workers, real timeouts) and a sandbox on loopback, and stops both within a minute.
+Prints a table and writes var/stalled_upstreams.json.
 """
 
 import json
@@ -32,40 +32,40 @@ PAUSE_SECONDS = 0.02
 SETTLING_SECONDS = 1.5
 STALL_SECONDS = 3_600
 FEW, MANY = 30, 100
-#: No answer is waited for longer; what has not come by then counts as having taken so long.
+#: The longest wait for a response; a response that has not arrived by then counts with this time.
 PATIENCE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Latencies of one kind of request while something hangs, in milliseconds."""
+    """Latencies of one kind of request while an upstream hangs, in milliseconds."""
 
     scene: str
     request: str
     hanging: int
     count: int
     unanswered: int
-    #: Answered, with the dead upstream's own "unavailable" (docs/adr/0008).
+    #: Responses with the stalled upstream's "unavailable" (docs/adr/0008).
     refused: int
     p50_ms: float
     p99_ms: float
     slowest_ms: float
 
 
-#: Seconds, and the status.
+#: Seconds and status.
 Answered = tuple[float, int]
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Somebody with a job."""
+    """A signed-in user with a job."""
 
     client: Client
     job_id: str
 
 
 def main() -> None:
-    """Measure every scene, print the table, write the JSON."""
+    """Measure every scenario, print the table, write the JSON."""
     started = time.monotonic()
     figures: list[Figures] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def main() -> None:
                 with _hanging(stack, callers[:count], service, call, ask) as hanging:
                     figures += _measure(name, hanging, watchers)
         finally:
-            # Requests that still hang would make it wait for them.
+            # A normal stop would wait for the requests that still hang.
             stack.kill_gateway()
             stack.sandbox.close()
     _print(figures)
@@ -102,7 +102,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - started, 1),
         "figures": [asdict(row) for row in figures],
     }
-    path = ROOT / "var" / "dead_neighbours.json"
+    path = ROOT / "var" / "stalled_upstreams.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"\n{report['seconds']} s in all; written to {path.relative_to(ROOT)}")
@@ -121,7 +121,7 @@ def _owners(stack: ScaledStack, kind: str, count: int) -> list[Owner]:
 def _hanging(
     stack: ScaledStack, callers: Sequence[Owner], service: str, call: str, ask: tuple[str, str]
 ) -> Iterator[int]:
-    """Have the callers hang on a stalled service; gives how many of them do."""
+    """Let the callers hang on a stalled service; yield how many of them hang."""
     if not callers:
         yield 0
         return
@@ -141,19 +141,19 @@ def _hanging(
         return len(stack.sandbox.calls(service, call)) - before
 
     try:
-        # Fewer than there are callers, where places for transfers or threads are all taken.
+        # Fewer than callers if all transfer slots or threads are in use.
         yield _settled(hanging)
     finally:
         for connection in connections:
             connection.close()
-        # Those who hang are cut off, and find nothing stalled when they try again.
+        # The hanging calls are cut off; their retries succeed.
         stack.sandbox.stop(service)
         stack.sandbox.start(service)
         wait_until(lambda: _is_quick(stack), "the gateway has threads again", seconds=15)
 
 
 def _settled(count: Callable[[], int]) -> int:
-    """The count, once it has not changed for a while: what still arrives would be measured too."""
+    """Return the count once it has not changed for a while, so that no late arrivals are measured."""
     seen, since = count(), time.monotonic()
     while time.monotonic() - since < SETTLING_SECONDS or not seen:
         time.sleep(0.05)
@@ -170,7 +170,7 @@ def _is_quick(stack: ScaledStack) -> bool:
 
 
 def _measure(scene: str, hanging: int, watchers: Sequence[Owner]) -> list[Figures]:
-    """Poll the watchers' jobs, and ask what needs no upstream at all, side by side for a while."""
+    """Poll the watchers' jobs, and send requests that need no upstream, at the same time."""
     asked: dict[str, list[Answered | None]] = {"poll": [], "/api/models": [], "/healthz": []}
     guard, ends_at = threading.Lock(), time.monotonic() + WINDOW_SECONDS
 
