@@ -167,7 +167,7 @@ OWN = [
 
 DRAINING = Refusal("503 draining", 503, "draining", Upload())
 
-#: What each status of the converter becomes (DESIGN, section 5).
+#: The code for each status of the converter (docs/upstreams.md).
 _CONVERTER_STATUSES = {
     409: (409, "active_job_conflict"),
     413: (413, "payload_too_large"),
