@@ -38,7 +38,7 @@ _SALT = "visiona.sign-in"
 
 _CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
-# A path that needs more rounds of decoding than this was built to deceive somebody.
+# A path that needs more rounds of decoding than this was made to deceive.
 _MAX_DECODINGS = 4
 
 

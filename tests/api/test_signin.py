@@ -125,8 +125,8 @@ def test_a_sign_in_must_be_finished_within_ten_minutes(world: World, clock: Fake
     assert late.get(late.at_provider(too_late)).status_code == 400
 
 
-def test_a_callback_of_somebody_elses_sign_in_fails(world: World) -> None:
-    """Login CSRF: an attacker's callback URL, opened in the victim's browser, signs nobody in."""
+def test_a_callback_of_another_persons_sign_in_fails(world: World) -> None:
+    """Login CSRF: an attacker's callback URL, opened in the victim's browser, is refused."""
     attacker, victim = world.browser(), world.browser()
     prepared = attacker.at_provider(attacker.begin())
     response = victim.get(prepared)
@@ -193,7 +193,7 @@ def test_the_routes_of_flask_oidc_do_not_exist(world: World, path: str) -> None:
 
 
 def test_signing_out_takes_a_post(world: World) -> None:
-    """An image or a link on another page signs nobody out."""
+    """An image or a link on another page does not sign a person out."""
     browser = world.browser().signed_in()
     assert browser.get("/auth/logout").status_code == 405
     assert browser.me().status_code == 200
@@ -212,14 +212,14 @@ def test_signing_out_ends_the_session_everywhere(world: World) -> None:
     assert len(world.revoked.revoked) == 1
 
 
-def test_signing_out_without_a_session_works_and_asks_nobody(world: World, provider: OIDCProvider) -> None:
+def test_signing_out_without_a_session_succeeds_without_a_request_to_mc(world: World, provider: OIDCProvider) -> None:
     """Whoever is out stays out."""
     response = world.browser().post("/auth/logout")
     assert response.status_code == 204
     assert provider.calls == []
 
 
-def test_signing_out_leads_on_to_the_provider_that_has_a_place_for_it(world: World, provider: OIDCProvider) -> None:
+def test_signing_out_returns_the_providers_logout_address(world: World, provider: OIDCProvider) -> None:
     """RP-initiated logout, with the query that the endpoint already has; also when the session has expired."""
     provider.document["end_session_endpoint"] = f"{provider.issuer}/leave?theme=dark"
     browser = world.browser().signed_in()
@@ -276,7 +276,7 @@ def test_people_who_are_signed_in_do_not_need_the_provider(world: World, provide
     assert provider.calls == []
 
 
-def test_answers_of_the_sign_in_are_never_stored(world: World) -> None:
+def test_responses_of_the_sign_in_are_never_stored(world: World) -> None:
     """Nor may the callback's address, with the code in it, travel as a referrer."""
     browser = world.browser()
     login = browser.get("/auth/login")
@@ -319,7 +319,7 @@ def test_name_and_email_may_come_from_userinfo(world: World, provider: OIDCProvi
 
 
 @pytest.mark.parametrize("status", [200, 204, 401, 500])
-def test_userinfo_about_somebody_else_or_none_is_left_aside(world: World, provider: OIDCProvider, status: int) -> None:
+def test_userinfo_about_another_subject_is_ignored(world: World, provider: OIDCProvider, status: int) -> None:
     """The ID token alone says who it is; names are only shown."""
     provider.user = {"sub": "user-bob"}
     provider.answers["/userinfo"] = lambda request: as_json({"sub": "user-eve", "name": "Eve"}, status)
@@ -418,7 +418,7 @@ def test_environment_proxies_are_not_used(
     assert provider.count("/token") == 1
 
 
-def test_what_a_sign_in_asks_of_mc_is_counted(world: World, provider: OIDCProvider) -> None:
+def test_the_calls_of_a_sign_in_are_counted(world: World, provider: OIDCProvider) -> None:
     """Every call with how it ended, as for the gateway's own; and readiness can show how MC did."""
     health = world.app.extensions["visiona"].upstream_health
     tries = increase("visiona_upstream_tries_total", upstream="mc", call="mc.sign_in")

@@ -87,7 +87,7 @@ def test_a_repeated_callback_fails_where_no_session_lives(world: World, clock: F
 def test_a_failure_that_is_not_staleness_is_shown_although_a_session_lives(
     world: World, provider: OIDCProvider
 ) -> None:
-    """A person who tried to sign in as somebody else is told that it failed."""
+    """A person who tried to sign in with another account learns that it failed."""
     browser = world.browser().signed_in()
     provider.claims = {"nonce": "another"}
     assert browser.sign_in("/models").status_code == 400
@@ -179,7 +179,7 @@ def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
     assert len(quick) == len(browsers) - SIGN_IN_SLOTS
 
 
-def test_those_who_wait_for_discovery_are_bounded_too(provider: OIDCProvider, clock: FakeClock) -> None:
+def test_the_threads_that_wait_for_discovery_are_bounded(provider: OIDCProvider, clock: FakeClock) -> None:
     """One asks, the others wait for its answer; once enough have waited for two seconds, the rest are let go."""
     world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
     provider.answers["/.well-known/openid-configuration"] = provider.hang

@@ -115,7 +115,7 @@ def test_a_state_cookie_of_another_sign_in_counts_for_nothing(world: World) -> N
     assert world.provider.count("/token") == 0
 
 
-def test_a_provider_that_promises_its_name_in_the_answer_must_give_it(world: World, provider: OIDCProvider) -> None:
+def test_a_provider_that_announces_the_issuer_in_callbacks_must_send_it(world: World, provider: OIDCProvider) -> None:
     """RFC 9207, the mix-up defence."""
     provider.document["authorization_response_iss_parameter_supported"] = True
     browser = world.browser()
@@ -149,7 +149,9 @@ def test_a_provider_that_promises_its_name_in_the_answer_must_give_it(world: Wor
         (200, json.dumps({"id_token": "a." * 5_000})),
     ],
 )
-def test_a_token_answer_that_signs_nobody_in(world: World, provider: OIDCProvider, status: int, body: str) -> None:
+def test_a_token_response_without_a_sign_in_is_refused(
+    world: World, provider: OIDCProvider, status: int, body: str
+) -> None:
     """A whole answer: trying the same again would not help."""
     provider.answers["/token"] = answering(status, body, **{"Content-Type": "application/json"})
     refused(world.browser(), 400, "sign_in_failed")
@@ -174,7 +176,7 @@ def test_a_token_answer_that_signs_nobody_in(world: World, provider: OIDCProvide
         (200, " " * (2 << 20)),
     ],
 )
-def test_a_token_endpoint_that_gives_no_usable_answer(
+def test_a_token_endpoint_without_a_usable_response_makes_mc_unavailable(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
     """MC is ill; a redirect is not followed, because it would carry the code and our secret away."""
@@ -185,9 +187,7 @@ def test_a_token_endpoint_that_gives_no_usable_answer(
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("path", [DISCOVERY, "/token"])
-def test_mcs_word_on_when_to_come_back_is_passed_on(
-    world: World, provider: OIDCProvider, path: str, status: int
-) -> None:
+def test_mcs_retry_after_is_passed_on(world: World, provider: OIDCProvider, path: str, status: int) -> None:
     provider.answers[path] = answering(status, "", **{"Retry-After": "17"})
     answer = refused(world.browser(), 503, "idp_unavailable")
     assert answer.headers["Retry-After"] == "17"
@@ -216,7 +216,7 @@ def test_mcs_word_on_when_to_come_back_is_passed_on(
         (200, '{"keys": [7, {}, {"kty": "RSA"}, {"kty": "RSA", "n": "!", "e": []}, {"kty": ["RSA"]}]}'),
     ],
 )
-def test_discovery_or_keys_without_a_usable_answer(
+def test_discovery_or_keys_without_a_usable_response_make_mc_unavailable(
     world: World, provider: OIDCProvider, path: str, status: int, body: str
 ) -> None:
     """MC is ill, says the gateway, and says nothing else."""
@@ -282,7 +282,7 @@ def test_an_endpoint_that_is_too_slow_makes_mc_unavailable(
     refused(quick_world(provider, clock).browser(), 503, "idp_unavailable")
 
 
-def test_a_body_that_is_cut_off_is_no_answer(world: World, provider: OIDCProvider) -> None:
+def test_a_body_that_is_cut_off_makes_mc_unavailable(world: World, provider: OIDCProvider) -> None:
     """Less than Content-Length promised, even if what came is well-formed."""
     body = '{"id_token": "a.b.c"}'
     provider.answers["/token"] = lambda request: Response(iter([body]), headers={"Content-Length": "4000"})
@@ -347,7 +347,7 @@ def test_the_provider_goes_down_during_the_sign_in(world: World, provider: OIDCP
         {"sub": " "},
     ],
 )
-def test_an_id_token_with_a_wrong_claim_signs_nobody_in(
+def test_an_id_token_with_a_wrong_claim_is_refused(
     world: World, provider: OIDCProvider, claims: dict[str, Any]
 ) -> None:
     """Signed by MC, and still not for this sign-in."""
@@ -393,8 +393,8 @@ def test_an_id_token_signed_with_the_client_secret_is_refused(world: World, prov
 
 
 @pytest.mark.parametrize("kid", ["first", "unknown"])
-def test_an_id_token_signed_by_somebody_else_is_refused(world: World, provider: OIDCProvider, kid: str) -> None:
-    """Under a known key id and under an unknown one; the keys are fetched again once, and no more."""
+def test_an_id_token_signed_with_another_key_is_refused(world: World, provider: OIDCProvider, kid: str) -> None:
+    """Under a known key id and under an unknown one; the keys are fetched again only once."""
     provider.published_keys = [rsa_key("first").as_dict(private=False)]
     forger = type(rsa_key("second")).import_key({**rsa_key("second").as_dict(private=True), "kid": kid})
     provider.signing_key = forger
@@ -416,7 +416,7 @@ def test_a_changed_signature_is_refused(world: World, provider: OIDCProvider) ->
 
 @pytest.mark.parametrize("kid", ["first", "second"])
 def test_the_provider_may_change_its_keys(world: World, provider: OIDCProvider, kid: str) -> None:
-    """Under a new key id, and under the old one; nobody restarts the gateway for it."""
+    """Under a new key id, and under the old one, without a restart of the gateway."""
     world.browser().signed_in()
     provider.signing_key = type(rsa_key("second")).import_key({**rsa_key("second").as_dict(private=True), "kid": kid})
     world.browser().signed_in()
@@ -425,7 +425,7 @@ def test_the_provider_may_change_its_keys(world: World, provider: OIDCProvider, 
 
 
 def test_a_broken_key_beside_a_good_one_does_no_harm(world: World, provider: OIDCProvider) -> None:
-    """Nor does one of a kind that nobody knows yet."""
+    """Nor does one of an unknown kind."""
     good = rsa_key("first").as_dict(private=False)
     provider.published_keys = [{"kty": "RSA", "n": "!"}, {"kty": "AKP", "kid": "future"}, "odd", good]
     world.browser().signed_in()
@@ -461,7 +461,7 @@ def test_the_page_speaks_chinese(world: World, language: str) -> None:
 
 
 def test_the_page_leads_back_to_where_the_person_wanted_to_go(world: World) -> None:
-    """The second attempt ends at the same place."""
+    """The second try leads to the same page."""
     browser = world.browser()
     state = query_of(browser.begin("/models?a=1&b=\"'<x>"))["state"]
     response = browser.get(f"/auth/authorize?state={state}&error=access_denied", headers={"Accept": HTML})
@@ -524,7 +524,7 @@ def test_a_state_cookie_that_we_signed_in_another_shape_counts_for_nothing(world
 
 
 @pytest.mark.parametrize("path", [DISCOVERY, "/keys"])
-def test_a_body_whose_end_nobody_announces_is_no_answer_when_time_runs_out(
+def test_a_body_without_an_announced_end_is_cut_off_when_time_runs_out(
     provider: OIDCProvider, clock: FakeClock, path: str
 ) -> None:
     """It ends with the connection, and we are the ones who end that: what has come may be half of it."""

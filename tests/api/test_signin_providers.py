@@ -72,7 +72,7 @@ def test_a_wrong_client_secret_is_a_misconfiguration(provider: OIDCProvider, clo
 
 @pytest.mark.parametrize("expires_in", ["soon", "", [], {}, -1, 0, True, "299.5", 1e300])
 @pytest.mark.parametrize("member", ["expires_in", "expires_at", "token_type", "refresh_token", "scope"])
-def test_what_a_sign_in_does_not_use_cannot_fail_it(
+def test_unused_members_cannot_fail_a_sign_in(
     world: World, provider: OIDCProvider, member: str, expires_in: object
 ) -> None:
     provider.token_answer = {member: expires_in}
@@ -90,7 +90,7 @@ def test_an_access_token_is_not_needed(world: World, provider: OIDCProvider) -> 
 @pytest.mark.parametrize("groups", [0, 3_000])
 @pytest.mark.parametrize("header", [{"x5c": ["M" * 3_000]}, {"kid": None}])
 def test_a_large_id_token_signs_in(world: World, provider: OIDCProvider, groups: int, header: dict[str, Any]) -> None:
-    """A certificate chain in the header, and the groups of somebody in a large company."""
+    """A certificate chain in the header, and the groups of a person in a large company."""
     provider.header = header
     provider.claims = {
         "groups": [f"cn=group-{number},ou=department,o=company-with-a-long-name" for number in range(groups)]
@@ -104,7 +104,9 @@ def test_a_long_key_id_signs_in(world: World, provider: OIDCProvider) -> None:
     world.browser().signed_in()
 
 
-def test_an_id_token_beyond_our_bound_on_answers_is_no_answer(world: World, provider: OIDCProvider) -> None:
+def test_an_id_token_larger_than_the_bound_on_responses_makes_mc_unavailable(
+    world: World, provider: OIDCProvider
+) -> None:
     provider.claims = {"groups": ["g" * (1 << 20)]}
     assert world.browser().sign_in().status_code == 503
 
@@ -141,7 +143,7 @@ def test_a_claim_that_decides_may_not_be_null(world: World, provider: OIDCProvid
 
 
 @pytest.mark.parametrize("name", ["kid", "use", "alg"])
-def test_a_published_key_may_leave_out_what_is_optional(world: World, provider: OIDCProvider, name: str) -> None:
+def test_a_published_key_may_leave_out_optional_members(world: World, provider: OIDCProvider, name: str) -> None:
     """Beside another key, so that the choice is not settled by there being only one."""
     usual = rsa_key("first").as_dict(private=False, alg="RS256", use="sig")
     mine = {key: value for key, value in usual.items() if key != name}

@@ -53,7 +53,7 @@ def test_all_addresses_of_a_host_share_the_time_to_connect(resolve: Resolve, ask
 
 
 @pytest.mark.parametrize("ask", [call, upload])
-def test_an_address_that_does_not_answer_leaves_time_for_the_next(resolve: Resolve, ask: Ask) -> None:
+def test_an_address_that_does_not_respond_leaves_time_for_the_next(resolve: Resolve, ask: Ask) -> None:
     def talk(wire: Wire) -> None:
         request = wire.read_head()
         wire.read_body(request)

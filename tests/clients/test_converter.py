@@ -142,7 +142,7 @@ def test_odd_fields_of_a_job_are_as_good_as_none(
 
 
 @pytest.mark.parametrize("job_id", [None, "", 1, [], "a/b", "../x", "a" * 129, "job-1\n", "jöb"])
-def test_an_answer_without_a_usable_job_id_is_unusable(
+def test_a_response_without_a_usable_job_id_is_unusable(
     converter: responses.RequestsMock, clients: Clients, job_id: object
 ) -> None:
     converter.get(JOBS + "/job-1", json={"job_id": job_id})
@@ -150,7 +150,7 @@ def test_an_answer_without_a_usable_job_id_is_unusable(
         clients.converter.get_job("job-1", call_context())
 
 
-def test_an_answer_about_another_job_is_unusable(converter: responses.RequestsMock, clients: Clients) -> None:
+def test_a_response_about_another_job_is_unusable(converter: responses.RequestsMock, clients: Clients) -> None:
     converter.get(JOBS + "/job-1", json={"job_id": "job-2"})
     with pytest.raises(ConverterUnavailableError):
         clients.converter.get_job("job-1", call_context())
@@ -166,7 +166,7 @@ def test_a_list_may_come_bare_or_wrapped(converter: responses.RequestsMock, clie
 
 
 @pytest.mark.parametrize("payload", [{}, {"jobs": None}, {"jobs": {}}, {"jobs": "none"}, None, 5, "[]", True])
-def test_what_is_no_list_is_unusable_and_not_an_empty_one(
+def test_a_response_that_is_not_a_list_is_unusable(
     converter: responses.RequestsMock, clients: Clients, payload: object
 ) -> None:
     converter.get(JOBS, json=payload)
@@ -174,9 +174,7 @@ def test_what_is_no_list_is_unusable_and_not_an_empty_one(
         clients.converter.list_jobs("alice", call_context())
 
 
-def test_what_is_no_job_is_left_out_of_a_list_and_who_is_named_is_told(
-    converter: responses.RequestsMock, clients: Clients
-) -> None:
+def test_entries_that_are_not_jobs_are_left_out_of_a_list(converter: responses.RequestsMock, clients: Clients) -> None:
     converter.get(
         JOBS,
         json=[
@@ -276,7 +274,7 @@ def test_retry_after_is_passed_on_where_it_makes_sense_and_bounded(
 
 
 @pytest.mark.parametrize("date", [{}, {"Date": "now"}])
-def test_without_the_date_of_the_answer_our_own_clock_counts(clients: Clients, date: dict[str, str]) -> None:
+def test_without_a_date_header_our_own_clock_counts(clients: Clients, date: dict[str, str]) -> None:
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     failure = upload_failure(clients, 429, b"", {"Retry-After": until, **date})
     assert failure.retry_after_seconds == pytest.approx(99, abs=2)
@@ -341,7 +339,7 @@ def test_a_rejection_is_bounded_to_500_characters(clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 409, 413, 418, 500, 302])
-def test_no_other_refusal_repeats_a_word_of_the_answer(clients: Clients, status: int) -> None:
+def test_no_other_refusal_repeats_any_part_of_the_body(clients: Clients, status: int) -> None:
     failure = upload_failure(clients, status, b'{"error": {"code": "s3cret", "message": "s3cret"}}')
     assert "s3cret" not in f"{failure} {failure.reason} {failure.extensions} {failure.texts}"
 
@@ -349,7 +347,7 @@ def test_no_other_refusal_repeats_a_word_of_the_answer(clients: Clients, status:
 # --- promote
 
 
-def test_a_promotion_says_who_asks_and_where_the_result_lies(
+def test_a_promotion_names_the_user_and_returns_the_object_key(
     converter: responses.RequestsMock, clients: Clients
 ) -> None:
     converter.post(
@@ -380,7 +378,7 @@ def test_a_promotion_says_who_asks_and_where_the_result_lies(
         {"size": 7.5, "sha256": "ab" * 33},
     ],
 )
-def test_what_a_promotion_does_not_say_properly_is_unknown(
+def test_odd_members_of_a_promotion_are_unknown(
     converter: responses.RequestsMock, clients: Clients, fields: dict[str, object]
 ) -> None:
     converter.post(JOBS + "/job-1/promote", json={"object_key": "a/b", **fields})

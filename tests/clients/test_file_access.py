@@ -118,7 +118,7 @@ def test_a_pull_that_was_cut_off_goes_on_where_it_stopped(cut: int) -> None:
     assert (again.get("range"), again.get("if-range")) == ((f"bytes={cut}-", '"v1"') if cut else (None, None))
 
 
-def test_an_answer_cut_off_before_its_first_body_byte_is_retried() -> None:
+def test_a_response_cut_off_before_its_first_body_byte_is_retried() -> None:
     sink, clients = pull(FileServer(cuts=[0, 0]))
     assert sink.data == FILE
     assert clients.sleep.waits == [1.0, 2.0]
@@ -174,7 +174,7 @@ OTHER = bytes(reversed(FILE))
 
 
 @pytest.mark.parametrize("honours_if_range", [True, False])
-def test_a_file_that_changed_meanwhile_is_pulled_anew(honours_if_range: bool) -> None:
+def test_a_file_that_changed_meanwhile_is_pulled_from_its_beginning(honours_if_range: bool) -> None:
     """A server that honours If-Range sends 200, one that does not sends a 206 with another ETag: never a mixture."""
 
     def change(server: FileServer, number: int) -> None:
@@ -242,7 +242,7 @@ def test_a_missing_file_is_missing_also_in_the_middle(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 405, 409, 416, 429, 206, 204, 302])
-def test_any_other_answer_is_the_file_services_fault_and_not_retried(status: int) -> None:
+def test_any_other_response_is_the_file_services_fault_and_not_retried(status: int) -> None:
     failure, clients = pull_failure(Script([answer(b"", status)]))
     assert isinstance(failure, FileServiceUnavailableError)
     assert clients.sleep.waits == []
@@ -267,7 +267,7 @@ def test_a_refused_token_is_replaced_once(status: int, before: list[bytes]) -> N
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_refused_twice_is_ours_to_mend(status: int) -> None:
+def test_a_token_that_is_refused_twice_is_a_misconfiguration(status: int) -> None:
     script = Script([answer(b"", status)])
     failure, clients = pull_failure(script)
     assert isinstance(failure, ServiceClientUnauthorizedError)

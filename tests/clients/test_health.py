@@ -27,7 +27,7 @@ class Scripted:
         return outcome
 
 
-def test_nothing_is_known_of_what_nobody_has_called() -> None:
+def test_an_upstream_without_calls_has_no_outcome() -> None:
     assert UpstreamHealth().last("converter") is None
 
 
@@ -57,7 +57,7 @@ def test_a_call_that_fails_in_the_end_is_given_up_once() -> None:
     assert retrier.health.last("converter") == Experience("server_error", 0)
 
 
-def test_what_the_client_did_is_not_the_upstreams_failure() -> None:
+def test_a_failure_of_the_client_is_not_the_upstreams() -> None:
     """An upload that its own client breaks off says nothing about the converter."""
     clock = FakeMonotonic()
     retrier = Retrier(sleep=FakeSleep(clock), monotonic=clock)

@@ -97,7 +97,7 @@ def test_keys_for_encryption_stand_beside_those_for_signatures() -> None:
         "odd",
     ],
 )
-def test_what_is_not_understood_is_left_out(entry: object) -> None:
+def test_keys_that_are_not_understood_are_left_out(entry: object) -> None:
     """RFC 7517, section 5."""
     assert verified(signed(rsa("mine"), kid="a"), entry, published(rsa("mine"), kid="a")) == CLAIMS
 
@@ -150,7 +150,7 @@ def test_a_public_key_is_never_the_secret_of_an_hmac(alg: str) -> None:
                 verify_signature(token, read_keys({"keys": [entry]}), algorithms)
 
 
-def test_nobody_signs_with_none() -> None:
+def test_the_algorithm_none_is_refused() -> None:
     token = assembled({"alg": "none"}, lambda _: b"")
     for algorithms in (EVERY, (*EVERY, "none")):
         with pytest.raises(SignInFailedError):
@@ -177,7 +177,7 @@ def test_keys_that_do_not_fit_are_not_counted() -> None:
 @pytest.mark.parametrize(
     "header", [{"x5c": ["M" * 20_000]}, {"kid": "k" * 5_000}, {"kid": None, "x5u": "no URL"}, {"jwk": 7, "typ": None}]
 )
-def test_a_header_may_be_long_and_hold_what_is_not_used(header: dict[str, Any]) -> None:
+def test_a_header_may_be_long_and_hold_unused_members(header: dict[str, Any]) -> None:
     assert verified(signed(rsa("mine"), **header), published(rsa("mine"))) == CLAIMS
 
 
@@ -198,7 +198,7 @@ def test_claims_are_a_json_object(payload: object) -> None:
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "e30.e30.e30", "\ud800.e30.e30", "e30." * 50_000])
-def test_what_is_no_token_signs_nobody_in(token: str) -> None:
+def test_a_text_that_is_not_a_token_is_refused(token: str) -> None:
     with pytest.raises(SignInFailedError):
         verified(token, published(rsa("mine")))
 

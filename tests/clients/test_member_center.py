@@ -434,7 +434,7 @@ LOST = responses.ConnectionError("reset")
     ],
 )
 @pytest.mark.parametrize("endpoint", ["token", "download-tokens"])
-def test_every_failure_is_logged_under_its_name_and_without_the_answer(
+def test_every_failure_is_logged_under_its_name_and_without_the_body(
     mc: responses.RequestsMock, clients: Clients, endpoint: str, reply: dict[str, object], events: list[str]
 ) -> None:
     if endpoint == "token":

@@ -1,4 +1,4 @@
-"""The retrier against a deadline: clipped time-outs, waits that fit, and whose failure it is in the end."""
+"""The retrier against a deadline: clipped timeouts, waits that fit, and whose failure it is."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,7 +22,7 @@ STREAMING_CALLS = [call for call in SERVICE_CALLS if MATRIX[call].is_streamed]
 
 
 class Upstream:
-    """Fails each try as told, after it has taken so long; remembers the time-outs that it was given."""
+    """Fails each try as told, after it has taken so long; records the timeouts that it was given."""
 
     def __init__(self, clock: FakeMonotonic, takes: float, failure: UpstreamFailure) -> None:
         self.clock, self.takes, self.failure = clock, takes, failure
@@ -44,7 +44,7 @@ def run(call: Call, seconds: float, takes: float, failure: UpstreamFailure) -> t
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
-def test_every_trys_time_outs_are_clipped_to_what_is_left(call: Call) -> None:
+def test_the_timeouts_of_each_try_are_clipped_to_the_time_left(call: Call) -> None:
     upstream, sleep, _ = run(call, seconds=7.5, takes=1, failure=ServerFailure("503", status=503))
     row = MATRIX[call].timeouts
     # Tries begin with 7.5, 5.5 and 2.5 seconds left: one second each, and waits of one and two.
@@ -56,7 +56,7 @@ def test_every_trys_time_outs_are_clipped_to_what_is_left(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", STREAMING_CALLS)
-def test_a_streams_time_outs_are_not_clipped(call: Call) -> None:
+def test_the_timeouts_of_a_stream_are_not_clipped(call: Call) -> None:
     upstream, _, _ = run(call, seconds=7.5, takes=0, failure=NotConnectedFailure("refused"))
     assert upstream.timeouts == [MATRIX[call].timeouts] * 3
 
@@ -74,7 +74,7 @@ def test_no_wait_is_begun_that_cannot_end_within_the_deadline(call: Call, second
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
-def test_a_time_out_at_the_deadline_is_the_deadlines(call: Call) -> None:
+def test_a_timeout_at_the_deadline_is_the_deadlines_failure(call: Call) -> None:
     _, sleep, failure = run(call, seconds=3, takes=3, failure=ResponseLostFailure("late", is_timeout=True))
     assert isinstance(failure, DeadlineExceededError)
     assert isinstance(failure.__cause__, ResponseLostFailure)
@@ -82,7 +82,7 @@ def test_a_time_out_at_the_deadline_is_the_deadlines(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
-def test_a_time_out_before_the_deadline_is_the_upstreams(call: Call) -> None:
+def test_a_timeout_before_the_deadline_is_the_upstreams_failure(call: Call) -> None:
     upstream, sleep, failure = run(call, seconds=60, takes=10, failure=ResponseLostFailure("late", is_timeout=True))
     assert isinstance(failure, ResponseLostFailure)
     assert len(upstream.timeouts) == 3
@@ -90,7 +90,7 @@ def test_a_time_out_before_the_deadline_is_the_upstreams(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", CONTROL_CALLS)
-def test_a_refusal_at_the_deadline_is_still_the_upstreams(call: Call) -> None:
+def test_a_refusal_at_the_deadline_is_the_upstreams_failure(call: Call) -> None:
     _, _, failure = run(call, seconds=3, takes=3, failure=ServerFailure("503", status=503))
     assert isinstance(failure, ServerFailure)
 
@@ -114,22 +114,22 @@ def test_a_stream_that_has_begun_is_retried_past_the_deadline() -> None:
 
 @pytest.mark.parametrize("call", SERVICE_CALLS)
 @pytest.mark.parametrize("failure", [UnusableResponseFailure("what?"), JobNotFoundError(), ValueError("a bug")])
-def test_what_is_in_no_row_passes_through_at_once(call: Call, failure: Exception) -> None:
+def test_a_failure_that_is_in_no_row_is_raised_at_once(call: Call, failure: Exception) -> None:
     sleep = FakeSleep()
     tries = []
 
-    def attempt(timeouts: Timeouts) -> None:
+    def send(timeouts: Timeouts) -> None:
         tries.append(timeouts)
         raise failure
 
     with pytest.raises(type(failure)) as caught:
-        Retrier(sleep=sleep).run(call, Deadline(60), attempt)
+        Retrier(sleep=sleep).run(call, Deadline(60), send)
     assert caught.value is failure
     assert len(tries) == 1
     assert sleep.waits == []
 
 
-def test_tries_and_the_end_are_logged_once_each_with_what_finds_them() -> None:
+def test_each_retry_and_the_final_failure_are_logged_once() -> None:
     with capture_logs() as logs:
         run(Call.GET_JOB, seconds=60, takes=0, failure=ServerFailure("status 503", status=503))
     retries = [entry for entry in logs if entry["event"] == "upstream.retry"]

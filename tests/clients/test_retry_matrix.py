@@ -223,7 +223,7 @@ def test_no_call_is_forgotten(table: dict[Call, object]) -> None:
 
 
 @pytest.mark.parametrize("call", SERVICE_CALLS)
-def test_a_good_answer_takes_one_try_and_no_wait(call: Call, clients: Clients) -> None:
+def test_a_good_response_takes_one_try_and_no_wait(call: Call, clients: Clients) -> None:
     result, tries = outcome_of(clients, call, reply_to(call, body=GOOD[call]), UpstreamResponse(201, {}, GOOD[call]))
     assert not isinstance(result, str) or result == "at"
     assert tries == 1
@@ -241,7 +241,7 @@ def test_a_failure_to_connect_is_retried_by_every_row(call: Call, failure: str, 
 
 @pytest.mark.parametrize("failure", LOST)
 @pytest.mark.parametrize("call", SERVICE_CALLS)
-def test_a_lost_answer_is_retried_unless_a_body_was_sent(call: Call, failure: str, clients: Clients) -> None:
+def test_a_lost_response_is_retried_unless_a_body_was_sent(call: Call, failure: str, clients: Clients) -> None:
     result, tries = outcome_of(clients, call, reply_to(call, body=LOST[failure]()), ResponseLostFailure(failure))
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == expected_tries(call, was_sent=True)
@@ -299,7 +299,9 @@ def test_a_4xx_has_its_own_meaning_and_is_not_retried(call: Call, status: int, c
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("call", [Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.GET_FILE])
-def test_a_refused_token_is_fetched_anew_and_the_call_made_once_more(call: Call, status: int, clients: Clients) -> None:
+def test_after_a_refused_token_the_call_is_made_once_more_with_a_new_one(
+    call: Call, status: int, clients: Clients
+) -> None:
     result, tries = outcome_of(
         clients, call, reply_to(call, body=b"no", status=status), UpstreamResponse(status, {}, b"")
     )
@@ -328,7 +330,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
 @pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.GET_FILE])
-def test_a_whole_but_unusable_answer_is_not_retried(call: Call, nonsense: str, clients: Clients) -> None:
+def test_a_complete_but_unusable_response_is_not_retried(call: Call, nonsense: str, clients: Clients) -> None:
     body = NONSENSE[nonsense]
     uploads = UnusableResponseFailure("too large") if len(body) > 1 << 20 else UpstreamResponse(200, {}, body)
     result, tries = outcome_of(clients, call, reply_to(call, body=body), uploads)
@@ -339,7 +341,7 @@ def test_a_whole_but_unusable_answer_is_not_retried(call: Call, nonsense: str, c
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, gzip"])
 @pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.CREATE_JOB])
-def test_an_encoded_answer_is_refused_unread(call: Call, encoding: str, clients: Clients) -> None:
+def test_an_encoded_response_is_refused_unread(call: Call, encoding: str, clients: Clients) -> None:
     reply = reply_to(call, body=b"\x1f\x8b", headers={"Content-Encoding": encoding})
     result, tries = outcome_of(clients, call, reply, UpstreamResponse(200, {}, b""))
     assert result == UNAVAILABLE[call]
@@ -347,7 +349,7 @@ def test_an_encoded_answer_is_refused_unread(call: Call, encoding: str, clients:
 
 
 @pytest.mark.parametrize("call", [call for call in SERVICE_CALLS if call is not Call.CREATE_JOB])
-def test_a_second_try_that_works_is_the_answer(call: Call, clients: Clients) -> None:
+def test_the_response_of_a_second_try_is_returned(call: Call, clients: Clients) -> None:
     method, path = METHODS[call]
     with responses.RequestsMock(target=MOCKED_SEND) as mock:
         if call is Call.DOWNLOAD_TOKEN:

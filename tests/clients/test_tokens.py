@@ -178,14 +178,14 @@ def test_a_newer_token_than_the_refused_one_stays(tokens: ServiceTokens, source:
     """Another caller has fetched it meanwhile."""
     tokens.service_token("a", call_context())
 
-    def attempt(token: str) -> int:
+    def send(token: str) -> int:
         assert token == "token-1"
         refused(tokens, "a")
         assert tokens.service_token("a", call_context()) == "token-2"
         return 401
 
     with pytest.raises(IDPUnavailableError):
-        tokens.call("a", call_context(), attempt, is_401, is_repeatable=False)
+        tokens.call("a", call_context(), send, is_401, is_repeatable=False)
     assert tokens.service_token("a", call_context()) == "token-2"
 
 
@@ -240,11 +240,11 @@ def test_fifty_threads_renew_a_token_once(
 def test_a_refused_call_is_made_once_more_with_a_fresh_token(tokens: ServiceTokens) -> None:
     used = []
 
-    def attempt(token: str) -> int:
+    def send(token: str) -> int:
         used.append(token)
         return 401 if token == "token-1" else 200
 
-    assert tokens.call("a", call_context(), attempt, lambda status: status == 401) == 200
+    assert tokens.call("a", call_context(), send, lambda status: status == 401) == 200
     assert used == ["token-1", "token-2"]
     assert tokens.service_token("a", call_context()) == "token-2"
 
@@ -252,12 +252,12 @@ def test_a_refused_call_is_made_once_more_with_a_fresh_token(tokens: ServiceToke
 def test_a_call_that_is_refused_twice_is_a_misconfiguration_and_leaves_no_token(tokens: ServiceTokens) -> None:
     used = []
 
-    def attempt(token: str) -> int:
+    def send(token: str) -> int:
         used.append(token)
         return 403
 
     with pytest.raises(ServiceClientUnauthorizedError):
-        tokens.call("a", call_context(), attempt, lambda status: status == 403)
+        tokens.call("a", call_context(), send, lambda status: status == 403)
     assert used == ["token-1", "token-2"]
     assert tokens.service_token("a", call_context()) == "token-3"
 
@@ -269,13 +269,13 @@ def test_fifty_threads_whose_token_was_refused_fetch_one_new_token(
     tokens.service_token("a", call_context())
     all_refused = threading.Barrier(50)
 
-    def attempt(token: str) -> int:
+    def send(token: str) -> int:
         if token != "token-1":
             return 200
         all_refused.wait(10)
         return 401
 
-    outcomes = in_parallel(50, lambda _: tokens.call("a", call_context(), attempt, lambda status: status == 401))
+    outcomes = in_parallel(50, lambda _: tokens.call("a", call_context(), send, lambda status: status == 401))
     assert outcomes == [200] * 50
     assert source.scopes == ["a", "a"]
 

@@ -137,7 +137,7 @@ def test_an_upstream_that_speaks_no_tls_is_a_connection_that_was_not_made() -> N
         pytest.param(saying(answer(b"no", 999)), ServerFailure, id="999"),
     ],
 )
-def test_every_broken_answer_has_its_kind_and_no_foreign_exception_escapes(
+def test_every_broken_response_has_its_kind_and_no_foreign_exception_escapes(
     talk: Talk, kind: type[UpstreamFailure]
 ) -> None:
     failure = failure_of(talk)
@@ -167,7 +167,7 @@ def test_no_try_takes_longer_than_its_total(talk: Talk, kind: type[UpstreamFailu
     assert failure.is_timeout
 
 
-def test_an_answer_that_comes_in_time_after_others_were_late_is_unharmed() -> None:
+def test_a_response_in_time_is_read_after_others_were_late() -> None:
     """The watchdog shuts down the socket of the try whose time is up, and no other."""
 
     def talk(wire: Wire) -> None:
@@ -263,7 +263,7 @@ def test_fifty_megabytes_of_json_are_not_read_to_their_end() -> None:
     assert sent < 25 * 1024 * 1024
 
 
-def test_an_answer_of_exactly_the_limit_is_whole_and_one_byte_more_is_refused() -> None:
+def test_a_response_of_exactly_the_limit_is_read_and_one_byte_more_is_refused() -> None:
     with serving(saying(answer(b"x" * MAX_RESPONSE_BYTES))) as server:
         assert len(call(server.url).body) == MAX_RESPONSE_BYTES
     assert isinstance(failure_of(saying(answer(b"x" * (MAX_RESPONSE_BYTES + 1)))), UnusableResponseFailure)
@@ -275,7 +275,7 @@ def test_bytes_after_the_announced_length_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b'{"a": Infinity}', b"[" * 100_000, b"\xff", b"9" * 5_000])
-def test_what_is_not_json_is_said_to_be_none(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_unusable(body: bytes) -> None:
     with pytest.raises(NotJSONFailure):
         UpstreamResponse(200, {}, body).json()
 
@@ -320,7 +320,7 @@ def test_redirects_are_not_followed_and_carry_nothing_elsewhere() -> None:
 
 
 def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Proxies and netrc of whoever starts the gateway must not see its tokens."""
+    """Proxies and netrc of the environment must not see the gateway's tokens."""
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login thief password thief\n")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -401,7 +401,7 @@ def test_an_exception_that_is_ours_passes_the_translation_unchanged() -> None:
         lambda: urllib3.exceptions.ProtocolError("cut", TimeoutError("recv")),
     ],
 )
-def test_a_time_out_is_seen_through_every_wrapping(make: Callable[[], Exception]) -> None:
+def test_a_timeout_is_recognized_however_it_is_wrapped(make: Callable[[], Exception]) -> None:
     with pytest.raises(ResponseLostFailure) as caught, transport.translated():
         raise make()
     assert caught.value.is_timeout
@@ -444,7 +444,7 @@ def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
     assert caught.value.is_timeout
 
 
-def test_a_status_line_that_is_none_is_no_answer() -> None:
+def test_an_invalid_status_line_is_a_lost_response() -> None:
     """http.client lets go of the connection by itself then."""
     failure = failure_of(saying(b"HTTP/1.1 fine OK\r\nContent-Length: 0\r\n\r\n"))
     assert type(failure) is ResponseLostFailure

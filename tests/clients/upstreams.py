@@ -191,7 +191,7 @@ def serving(talk: Talk) -> Iterator[LocalServer]:
 
 
 def refusing_url() -> str:
-    """An address at which nobody listens."""
+    """An address where no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -201,7 +201,7 @@ def upstream(url: str, watchdog: Watchdog = WATCHDOG) -> Upstream:
 
 
 def quick_matrix(seconds: float) -> dict[Call, RetryPolicy]:
-    """The real matrix with time-outs that a test can wait for."""
+    """The real matrix with timeouts that a test can wait for."""
     return {
         call: RetryPolicy(
             policy.retried_on,
