@@ -1,23 +1,27 @@
-"""How long the way of one chunk is, from the client's socket to the converter's: the frames that each chunk passes."""
+"""The path of an upload from the client's socket to the converter's: the frames of each chunk, and early responses."""
 
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from types import FrameType
 from typing import Any
 
+import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
 from app.clients import upload
+from app.clients.converter import ConverterConflictError
 from app.server.body import open_reader
 from app.services.leases import HeldLease
 from app.services.transfers import Transfer, TransferKind
 from app.services.uploads import _arriving
 from app.streaming.inbound import InboundLimits, RequestBody
 from app.streaming.multipart import UploadMessage
-from tests.clients.upstreams import JOB, Script, answer, clients_of
+from app.streaming.progress import UpstreamSpokeError
+from tests.clients.upstreams import JOB, Script, Wire, answer, clients_of
 from tests.support.fakes import MemoryLeases, call_context
 
 MOST_FRAMES = 10
@@ -46,6 +50,13 @@ class Depths:
         self.seen[function.__name__][depth] += 1
 
 
+def body_from(server: socket.socket, length: int) -> RequestBody:
+    """The body of the request that arrives on this socket, as our worker would give it to the view."""
+    request = next(RequestParser(Config(), server, ("127.0.0.1", 1)))
+    limits = InboundLimits(1 << 30, idle_seconds=20, min_bytes_per_second=0)
+    return RequestBody({"wsgi.input": request.body, "CONTENT_LENGTH": str(length)}, limits, open_reader)
+
+
 def test_a_chunk_passes_at_most_ten_frames_between_the_clients_socket_and_the_converters() -> None:
     client, server = socket.socketpair()
     length = len(HEAD) + MODEL_BYTES + len(END)
@@ -62,9 +73,7 @@ def test_a_chunk_passes_at_most_ten_frames_between_the_clients_socket_and_the_co
     sender = threading.Thread(target=send)
     with client, server, clients_of(Script([answer(JOB, 201)])) as (clients, _):
         sender.start()
-        request = next(RequestParser(Config(), server, ("127.0.0.1", 1)))
-        limits = InboundLimits(1 << 30, idle_seconds=20, min_bytes_per_second=0)
-        body = RequestBody({"wsgi.input": request.body, "CONTENT_LENGTH": str(length)}, limits, open_reader)
+        body = body_from(server, length)
         lease = HeldLease(leases, "upload:alice", "u1", ValueError, lambda: 0.0)  # type: ignore[arg-type]
         chunks = _arriving(body, Transfer(TransferKind.UPLOAD), lease)
         message = UploadMessage(chunks, "b", "alice", max_parts=10, progress=body.progress)
@@ -79,3 +88,27 @@ def test_a_chunk_passes_at_most_ten_frames_between_the_clients_socket_and_the_co
     assert body.progress.received_bytes == length
     assert body.progress.sent_bytes > MODEL_BYTES
     assert body.progress.is_whole
+
+
+def test_a_response_is_noticed_while_the_client_pauses() -> None:
+    """The client may have paused because it waits for the response, so nobody may wait for its next bytes."""
+
+    def talk(wire: Wire) -> None:
+        request = wire.read_head()
+        assert request.headers["transfer-encoding"] == "chunked"
+        time.sleep(0.3)  # by now the gateway waits for the client
+        wire.send(answer(b'{"active_job": {"job_id": "job-2"}}', 409))
+        wire.wait_for_end()
+
+    client, server = socket.socketpair()
+    with client, server, clients_of(talk) as (clients, _):
+        client.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + HEAD + bytes(200_000))
+        body = body_from(server, 1_000_000)
+        started = time.monotonic()
+        with pytest.raises(ConverterConflictError):
+            clients.converter.create_job(
+                UploadMessage(body, "b", "alice", max_parts=10, progress=body.progress), call_context()
+            )
+    assert time.monotonic() - started < 10
+    assert not body.progress.is_whole
+    assert isinstance(body.progress.ended_by, UpstreamSpokeError)
