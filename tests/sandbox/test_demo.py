@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 
 STUB = """
@@ -72,12 +74,12 @@ class DemoProcess:
         return said
 
     def end(self) -> tuple[int, str]:
-        output, _ = self.process.communicate(timeout=30)
+        output, _ = self.process.communicate(timeout=60)
         return self.process.returncode, output
 
     def assert_nothing_is_left(self) -> None:
         pids = [int(pid) for pid in (self.directory / "pids").read_text(encoding="utf-8").split()]
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while any(_lives(pid) for pid in pids) or any(_listens(port) for port in self.ports):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -96,9 +98,7 @@ def _run(stack: ExitStack, directory: Path, *options: str, ports: list[int] | No
 
 
 def _free_ports() -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
-        return [each.getsockname()[1] for each in sockets]
+    return [free_port() for _ in range(4)]
 
 
 def _lives(pid: int) -> bool:
@@ -140,7 +140,7 @@ def test_killed_demo_takes_its_children_along(stack: ExitStack, tmp_path: Path) 
     helper = int((tmp_path / "pids").read_text(encoding="utf-8").split()[1])
     demo.process.kill()
     demo.end()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while any(_listens(port) for port in demo.ports):
         assert time.monotonic() < deadline
         time.sleep(0.05)
