@@ -4,8 +4,7 @@
 `bootstrap` (the composition root), `services`, `clients` and `library`, `server`, `streaming`, `domain`, `errors`.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -40,14 +39,8 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
 
     metrics.begin_to_count()
 
-    class GatewayFlask(Flask):
-        def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-            # Nothing here is a coroutine, so that Flask need not look whether it is, nine times a request.
-            return func
-
-    app = GatewayFlask(__name__, static_folder=None)
+    app = Flask(__name__, static_folder=None)
     app.request_class = GatewayRequest
-    app.response_class = tracing.response_class(is_https=settings.is_https)
     provider = cast(DefaultJSONProvider, app.json)
     provider.sort_keys = False
     provider.ensure_ascii = False
@@ -58,7 +51,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = gateway or build_gateway(settings)
     session.configure_sessions(app, settings)
-    tracing.register(app)
+    tracing.register(app, settings)
     requests.register(app)
     guard.register(app)
     problem.register(app)

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from flask import Flask, current_app, g, request
+from flask import current_app, g, request
 
 from app.bootstrap import Gateway
 from app.domain.call import CallContext, Deadline
@@ -12,28 +12,21 @@ EXTENSION = "visiona"
 
 def gateway() -> Gateway:
     """Return the gateway of the current application."""
-    # By the application itself: each look through Flask's proxies costs as much as all the rest of this.
-    application: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return cast(Gateway, application.extensions[EXTENSION])
+    return cast(Gateway, current_app.extensions[EXTENSION])
 
 
 def call_context() -> CallContext:
     """Return this request's deadline and correlation headers; the deadline runs from the first time it is asked for."""
-    context = g._get_current_object()
-    if "call_context" not in context:
+    if "call_context" not in g:
         here = gateway()
-        correlation = {"X-Request-ID": context.request_id}
-        if context.get("traceparent"):
-            correlation["traceparent"] = context.traceparent
+        correlation = {"X-Request-ID": g.request_id}
+        if g.get("traceparent"):
+            correlation["traceparent"] = g.traceparent
         deadline = Deadline(here.settings.request_deadline_seconds, here.monotonic)
-        context.call_context = CallContext(deadline, correlation)
-    return cast(CallContext, context.call_context)
+        g.call_context = CallContext(deadline, correlation)
+    return cast(CallContext, g.call_context)
 
 
-def is_api_path(path: str | None = None) -> bool:
-    """Is this request for the API, where the caller is a program even if its Accept header says otherwise?
-
-    Whoever has the request's path at hand may say it.
-    """
-    path = request.path if path is None else path
-    return path == "/api" or path.startswith("/api/")
+def is_api_path() -> bool:
+    """Is this request for the API, where the caller is a program even if its Accept header says otherwise?"""
+    return request.path == "/api" or request.path.startswith("/api/")

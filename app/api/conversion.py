@@ -1,14 +1,15 @@
 """`/api/conversion`: upload, poll, promote, download. Each view parses, calls one method, and builds one response."""
 
+import hashlib
 from datetime import datetime
 
 from flask import Blueprint, Response, g, jsonify, request
 
 from app.api.announcement import require_within_limits
 from app.api.context import call_context, gateway
-from app.api.documents import JobBodies, job_document, model_document, timestamp
+from app.api.documents import job_document, model_document, timestamp
 from app.api.navigation import require_navigation
-from app.api.preconditions import is_unchanged
+from app.api.preconditions import conditional
 from app.api.session import current_session
 from app.errors import ConversionDisabledError, DrainingError
 from app.server.body import open_reader
@@ -24,9 +25,6 @@ blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
 EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
 EARLY_SECONDS = 60
 _PRIVATE = "private, no-cache"
-_bodies = JobBodies()
-#: Many polls have none of them, and are spared the reading.
-_CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"})
 
 
 def service() -> ConversionService:
@@ -93,15 +91,11 @@ def jobs() -> Response:
 def poll(job_id: str) -> Response:
     """The job as it is now; 304 where the caller already has it."""
     view = service().get_job(g.user_id, job_id, call_context())
-    body, entity_tag = _bodies.of(view)
-    # All at once: each that is set later is looked for among those before it.
-    headers = [("Content-Type", "application/json"), ("Cache-Control", _PRIVATE), ("ETag", f'"{entity_tag}"')]
+    response = jsonify(job_document(view))
+    response.headers["Cache-Control"] = _PRIVATE
     if not view.job.is_terminal:
-        headers.append(("Retry-After", str(_retry_after(view, gateway().clock()))))
-    response = Response(body, headers=headers)
-    if not request.environ.keys().isdisjoint(_CONDITIONS) and is_unchanged(entity_tag):
-        response.status_code = 304
-    return response
+        response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
+    return conditional(response, hashlib.sha256(response.data).hexdigest()[:32])
 
 
 @blueprint.post("/<job_id>/promote-to-models")

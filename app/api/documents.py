@@ -1,13 +1,8 @@
 """The JSON documents of the API: the members of jobs and models that their owner sees."""
 
-import hashlib
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-
-from cachetools import LRUCache
-from flask import json
 
 from app.domain.job import STAGES
 from app.domain.model import Model
@@ -91,26 +86,3 @@ def model_document(model: Model) -> dict[str, Any]:
 def as_document(value: object) -> Any:
     """Return a value for JSON: the document of a job's view, any other value unchanged."""
     return job_document(value) if isinstance(value, JobView) else value
-
-
-class JobBodies:
-    """The JSON of jobs, with the entity tag of each, composed once for all who poll the same view. Thread-safe.
-
-    Not a cache of jobs: whoever asks has the view already, and gets the bytes of just that view.
-    """
-
-    def __init__(self, most: int = 10_000) -> None:
-        self._guard = threading.Lock()
-        self._composed: LRUCache[str, tuple[JobView, bytes, str]] = LRUCache(most)
-
-    def of(self, view: JobView) -> tuple[bytes, str]:
-        """The body, and its entity tag without the quotation marks (RFC 9110, section 8.8.3)."""
-        with self._guard:
-            known = self._composed.get(view.job.job_id)
-        if known is not None and known[0] == view:
-            return known[1], known[2]
-        body = json.dumps(job_document(view), separators=(",", ":")).encode()
-        entity_tag = hashlib.sha256(body).hexdigest()[:32]
-        with self._guard:
-            self._composed[view.job.job_id] = (view, body, entity_tag)
-        return body, entity_tag

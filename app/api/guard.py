@@ -7,12 +7,11 @@ not enabled, and an encoded body.
 
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, g, request
-from flask.globals import request_ctx
+from flask import Flask, Response, g, request
 
 from app.api import conversion, fair_share
 from app.api.context import gateway, is_api_path
-from app.api.session import current_session, vary_by_cookie
+from app.api.session import current_session
 from app.errors import BadHostError, CrossSiteRequestError, UnsupportedContentEncodingError
 
 #: Accepted with any Host header: probes and scrapers use an address.
@@ -31,29 +30,25 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def _guard() -> Response | None:
-        asked = request_ctx.request
-        method, path = asked.method, asked.path
-        if path not in HOSTLESS_PATHS:
-            _require_our_host(asked)
-        if method == "OPTIONS" and _is_preflight():
+        if request.path not in HOSTLESS_PATHS:
+            _require_our_host()
+        if request.method == "OPTIONS" and _is_preflight():
             return _preflight()
-        if is_api_path(path):
+        if is_api_path():
             # Also for OPTIONS: its response names the methods of a route.
             g.user_id = current_session().identity.user_id
             count_for_user(g.user_id)
-        if method not in SAFE_METHODS:
+        if request.method not in SAFE_METHODS:
             _require_same_site()
-        if asked.blueprint == conversion.blueprint.name:
+        if request.blueprint == conversion.blueprint.name:
             conversion.service()
-        if "HTTP_CONTENT_ENCODING" in asked.environ:
-            _require_no_encoding(asked.environ["HTTP_CONTENT_ENCODING"])
+        _require_no_encoding(request.headers.get("Content-Encoding", ""))
         return None
 
     @app.after_request
     def _share_with_allowed_origins(response: Response) -> Response:
-        path = request_ctx.request.path
-        if is_api_path(path) or path.startswith("/auth/"):
-            vary_by_cookie(response)
+        if is_api_path() or request.path.startswith("/auth/"):
+            response.vary.add("Cookie")
             _add_cors(response)
         return response
 
@@ -64,9 +59,9 @@ def register(app: Flask) -> None:
         return response
 
 
-def _require_our_host(asked: Request) -> None:
+def _require_our_host() -> None:
     settings = gateway().settings
-    host = _without_default_port(asked.environ.get("HTTP_HOST", ""), "https" if settings.is_https else "http")
+    host = _without_default_port(request.headers.get("Host", ""), "https" if settings.is_https else "http")
     if host != settings.public_host:
         raise BadHostError("the Host header is not ours")
 

@@ -8,21 +8,18 @@ A session ends at the time in its cookie, or earlier by `end_session`, which wri
 `app/services/session_gate.py` checks that for each request.
 """
 
-import functools
 import hashlib
 import json
 import secrets
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 
-from cachetools import TTLCache
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, g, request
 from flask import session as cookie
-from flask.globals import request_ctx
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from app.api.context import gateway
@@ -39,10 +36,8 @@ _SID_BYTES = 24
 _MAX_NAME_BYTES = 300
 _MAX_EMAIL_BYTES = 254
 
-#: How long a cookie's signature is not checked again.
-VERIFIED_SECONDS = 60.0
-#: How many Cookie headers are kept with what they say, and of which length: a few MB at the most.
-_MAX_VERIFIED, _MAX_VERIFIED_CHARACTERS = 2_000, 4_096
+#: How many cookies whose signature was checked are remembered: a few MB at most.
+_MAX_COOKIES = 1_000
 
 
 def cookie_name(name: str, settings: Settings) -> str:
@@ -63,47 +58,21 @@ class _SignedCookie(SecureCookieSessionInterface):
 
     def __init__(self) -> None:
         self._serializer: URLSafeTimedSerializer | None = None
-        # What a Cookie header says once the signature in it has been checked: a page that polls sends the same all the
-        # time. When it expires is in what it says, and is looked at in every request, as is whether it was revoked.
-        self._verified: TTLCache[str, dict[str, Any]] = TTLCache(_MAX_VERIFIED, VERIFIED_SECONDS)
-        self._guard = threading.Lock()
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        # Flask makes one for every request, although the keys are those that the process was started with.
-        if self._serializer is None:
-            self._serializer = super().get_signing_serializer(app)
+        # Flask makes one for every request and checks each signature again, although a process's keys never change: a
+        # tenth of a poll's time. When a session ends is part of what is signed, and is checked in every request.
+        if self._serializer is None and (serializer := super().get_signing_serializer(app)) is not None:
+            serializer.loads = lru_cache(_MAX_COOKIES)(serializer.loads)  # type: ignore[method-assign]
+            self._serializer = serializer
         return self._serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        header = request.environ.get("HTTP_COOKIE", "")
-        with self._guard:
-            verified = self._verified.get(header)
-        if verified is not None:
-            return self.session_class(verified)
         # Flask takes a bad signature for an empty session, but crashes on a good one around something unusable.
         try:
-            opened = super().open_session(app, request)
+            return super().open_session(app, request)
         except (BadData, TypeError, ValueError):
             return self.session_class()
-        if opened and len(header) <= _MAX_VERIFIED_CHARACTERS:
-            with self._guard:
-                self._verified[header] = dict(opened)
-        return opened
-
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        if session.modified:
-            super().save_session(app, session, response)
-        elif session.accessed:
-            vary_by_cookie(response)
-
-
-def vary_by_cookie(response: Response) -> None:
-    """Say that an answer depends on the cookie. Every request does, so without werkzeug's view of the whole header."""
-    said = response.headers.get("Vary")
-    if said is None:
-        response.headers.add("Vary", "Cookie")
-    elif "Cookie" not in said:
-        response.vary.add("Cookie")
 
 
 def configure_sessions(app: Flask, settings: Settings) -> None:
@@ -189,7 +158,7 @@ def end_session() -> bool:
 
 
 def _session_in_cookie() -> Session | None:
-    return _parse(request_ctx.session)
+    return _parse(cookie)
 
 
 def _parse(payload: Mapping[str, Any]) -> Session | None:
@@ -202,7 +171,6 @@ def _parse(payload: Mapping[str, Any]) -> Session | None:
     return None
 
 
-@functools.lru_cache(maxsize=1_024)
 def _session(sid: str, subject: str, name: str, email: str, expires: int) -> Session | None:
     try:
         expires_at = datetime.fromtimestamp(expires, UTC)

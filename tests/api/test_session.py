@@ -6,11 +6,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from flask import Response
 from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
-from app.api.session import current_session, start_session, vary_by_cookie
+from app.api.session import current_session, start_session
 from app.domain.identity import Identity
 from tests.api.oidc_provider import Browser, FakeClock, World, make_world
 
@@ -242,14 +241,6 @@ def test_with_the_database_down_an_unknown_session_is_not_accepted(world: World)
     world.revoked.is_down = True
     response = browser.me()
     assert (response.status_code, response.json["code"]) == (500, "model_store_unavailable")
-
-
-def test_vary_names_the_cookie_once_and_keeps_other_headers() -> None:
-    response = Response()
-    response.headers["Vary"] = "Accept-Language"
-    vary_by_cookie(response)
-    vary_by_cookie(response)
-    assert sorted(response.vary) == ["Accept-Language", "Cookie"]
 
 
 def test_an_identity_without_a_user_id_is_not_signed_in(world: World) -> None:
