@@ -12,11 +12,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 #: prometheus-client finds the directory by this variable, which it reads when it is first imported.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_PREFIX = "visiona-metrics-"
+#: Not the prefix of earlier versions, which lock their directories in another way.
+_PREFIX = "visiona-counts-"
+_YOUNG_SECONDS = 60.0
 
 _made: list[Path] = []
 
@@ -34,8 +37,10 @@ def prepare_directory(parent: Path | None = None) -> Path:
         parent = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108 - random name
     for abandoned in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # in use, or another user's
-            os.close(_lock(abandoned))
-            shutil.rmtree(abandoned)
+            # A young one may belong to a master that has not locked it yet.
+            if time.time() - abandoned.stat().st_mtime > _YOUNG_SECONDS:
+                os.close(_lock(abandoned))
+                shutil.rmtree(abandoned)
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     _lock(directory)
     _made.append(directory)

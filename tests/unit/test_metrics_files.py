@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,18 @@ def test_two_masters_never_share_a_directory(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_directory_of_a_killed_master_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    abandoned, locked, other = (tmp_path / name for name in ("visiona-metrics-a", "visiona-metrics-b", "other"))
-    for folder in (abandoned, locked, other):
+    """Not one that is locked, young, of another kind, a link, or of an earlier version, which locks a file in it."""
+    names = ("visiona-counts-a", "visiona-counts-b", "visiona-counts-young", "visiona-metrics-a", "other")
+    folders = [tmp_path / name for name in names]
+    long_ago = time.time() - 61
+    for folder in folders:
         folder.mkdir()
         (folder / "counter_1.db").write_bytes(b"x")
-    link = tmp_path / "visiona-metrics-link"
-    link.symlink_to(other)
+        if "young" not in folder.name:
+            os.utime(folder, (long_ago, long_ago))
+    abandoned, locked, *others = folders
+    link = tmp_path / "visiona-counts-link"
+    link.symlink_to(others[-1])
     descriptor = os.open(locked, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
@@ -68,7 +75,7 @@ def test_the_directory_of_a_killed_master_is_removed_and_nothing_else(tmp_path: 
 
     os.close(descriptor)
     assert not abandoned.exists()
-    assert all((folder / "counter_1.db").exists() for folder in (locked, other))
+    assert all((folder / "counter_1.db").exists() for folder in (locked, *others))
     assert link.is_symlink()
 
 
