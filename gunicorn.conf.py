@@ -16,7 +16,6 @@ from app.library.migrating import migrate, pending_migrations
 from app.log import configure_logging
 from app.metrics import worker_started
 from app.metrics_files import count_as, forget_gauges, prepare_directory, restore_directory
-from app.server.memory import keep_freed_chunks
 from app.server.worker import GatewayWorker
 from app.services.sweep import SweepSchedule
 
@@ -134,7 +133,6 @@ def post_worker_init(worker):
 
     `kill -RTMIN <worker>` has it write to stderr what each of its threads is doing: for a worker that seems stuck.
     """
-    keep_freed_chunks()
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
     worker_started(WORKER_THREADS)
     gateway = worker.wsgi.extensions["visiona"]

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from app.server.memory import keep_freed_chunks
-
 _ours = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
 exec(compile(_ours.read_text(encoding="utf-8"), str(_ours), "exec"))
 
@@ -13,5 +11,4 @@ def on_starting(_server):
 
 
 def post_worker_init(_worker):
-    """Configure each worker as the gateway does."""
-    keep_freed_chunks()
+    """Do nothing: there is no clean-up to start."""
