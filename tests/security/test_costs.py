@@ -24,7 +24,7 @@ from tests.api.edge import Edge, make_edge
 
 #: `large_client_header_buffers 4 8k` in deploy/nginx.conf: of one name in all, and of a request's line.
 HEADER_BYTES, LINE_BYTES = 4 * 8 * 1024, 8 * 1024
-MOST_SECONDS = 0.05
+MOST_SECONDS = 0.1
 #: Costs below this are not compared: they are made of other things than the input.
 NEGLIGIBLE_SECONDS = 0.005
 #: Twice, and what measurements differ by. A cost that grows with the square of the size is multiplied by four.
