@@ -26,7 +26,7 @@ except ConfigurationError as error:
     sys.exit(1)
 
 
-# Each worker counts in files of this directory, and any of them tells the sum (/metrics). It is this master's alone.
+# Each worker counts in files of this directory, and any worker reports the sum (/metrics). Each master has its own.
 try:
     prepare_directory(_settings.metrics_dir)
 except OSError as error:
@@ -35,7 +35,7 @@ except OSError as error:
 
 
 class _StructuredLogger(Logger):
-    """gunicorn's own lines, in the same form and through the same redactor as ours."""
+    """Writes gunicorn's own lines in the format of ours, and with the same redaction."""
 
     def setup(self, cfg):
         super().setup(cfg)
@@ -45,38 +45,37 @@ class _StructuredLogger(Logger):
 # Behind nginx on the same machine, unless told otherwise by --bind.
 bind = "127.0.0.1:8000"
 
-# Threads, because the work is waiting for upstreams; few processes, because caches and single flight are theirs.
-# Ours is gunicorn's gthread with a drain that loses no request (app/server/worker.py).
+# Threads, because requests mostly wait for upstreams. Few processes, because each has its own caches and single flight.
+# The worker is gunicorn's gthread with a drain that loses no request (app/server/worker.py).
 GatewayWorker.drain_seconds = _settings.drain_seconds
 GatewayWorker.security_headers = security_headers(is_https=_settings.is_https)
 worker_class = GatewayWorker
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-if workers < 1:  # what is no number, too (deploy/web_concurrency.pth)
+if workers < 1:  # also if it is not a number (deploy/web_concurrency.pth)
     sys.stderr.write("WEB_CONCURRENCY must be a whole number of workers, at least 1.\n")
     sys.exit(1)
 threads = WORKER_THREADS
 
-# Connections are made after the fork, so every worker loads the application for itself.
+# Connections must be made after the fork, so each worker loads the application itself.
 preload_app = False
 
-# A worker's heartbeat comes from its accept thread, not from its requests: long uploads are no reason to kill it.
+# The accept thread writes a worker's heartbeat, so a long upload does not stop it.
 timeout = 60
-# How long a worker that ends retries writes that the database does not take. It waits only if there are any.
+# How long a worker that ends retries deferred writes. It does not wait if there are none.
 _LAST_WRITES_SECONDS = 20.0
-# How long running uploads may go on once the server is told to stop, the drain included.
+# How long running uploads may go on after SIGTERM, including the drain.
 graceful_timeout = 120
-# nginx keeps its upstream connections for 60 s by default; being the one that closes first would race it.
+# Longer than nginx's 60 s, so that nginx closes idle connections first. Otherwise its next request could be lost.
 keepalive = 75
 
-# A client's head has to fit into nginx's 4 buffers of 8 KB first.
+# nginx's limit is 4 buffers of 8 KB for the whole head.
 limit_request_line = 8190
 limit_request_fields = 64
-# A field is counted with its line end, a request line without.
+# gunicorn counts a field with its line end, and a request line without.
 limit_request_field_size = 8192
 
-# Nothing that a request says of the way it came is believed: our address is VISIONA_PUBLIC_BASE_URL, and who asks is in
-# the session. gunicorn would take the scheme, and even where the application begins (SCRIPT_NAME), from the headers of
-# whoever connects from this machine.
+# Forwarding headers are not trusted: our address is VISIONA_PUBLIC_BASE_URL, and the session says who the user is. By
+# default gunicorn takes the scheme and SCRIPT_NAME from the headers of any client on this machine.
 forwarded_allow_ips = ""
 forwarder_headers = ""
 secure_scheme_headers = {}
@@ -84,16 +83,16 @@ secure_scheme_headers = {}
 # The heartbeat file must not be on a disk that can stall.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes the file unguessable
 
-# No control socket: nothing here needs one, and what does not listen cannot be reached.
+# Nothing needs the control socket.
 control_socket_disable = True
 
-# The application writes one line a request itself; gunicorn's access log would tell URLs.
+# The application writes one line per request. gunicorn's access log would show URLs.
 accesslog = None
 logger_class = _StructuredLogger
 
 
 def on_starting(_server):
-    """In the master, before any worker: bring the database to this version's schema, or refuse to start."""
+    """Migrate the database to this version's schema, or refuse to start. Runs in the master, before any worker."""
     url = _settings.database_url.get_secret_value()
     try:
         if _settings.auto_migrate:
@@ -112,26 +111,26 @@ def on_starting(_server):
 
 
 def pre_fork(server, worker):
-    """In the master, before each worker: give it the lowest number that no other worker has; it counts under it."""
+    """Give a worker the lowest free number, under which it counts. Runs in the master, before each fork."""
     restore_directory()
     taken = {other.number for other in server.WORKERS.values()}
     worker.number = next(number for number in itertools.count(1) if number not in taken)
 
 
 def post_fork(_server, worker):
-    """In each worker, first of all: continue the counts of the workers that had this number before."""
+    """Continue the counts of the worker that had this number before. Runs in each worker, first."""
     count_as(worker.number)
 
 
 def child_exit(_server, worker):
-    """In the master, after each worker: remove its gauges. Its counters stay."""
+    """Remove the gauges of a worker that has ended. Its counters stay. Runs in the master."""
     forget_gauges(worker.number)
 
 
 def post_worker_init(worker):
-    """In each worker, once its application is loaded: remove what crashes left, now and hourly.
+    """Start the sweep and the deferred writes. Runs in each worker, once its application is loaded.
 
-    `kill -RTMIN <worker>` has it write to stderr what each of its threads is doing: for a worker that seems stuck.
+    `kill -RTMIN <worker>` makes the worker write the stack of each thread to stderr.
     """
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
     worker_started(WORKER_THREADS)
@@ -141,7 +140,7 @@ def post_worker_init(worker):
 
 
 def worker_exit(_server, worker):
-    """In each worker that ends in good order, after its last request: write what the database could not take yet."""
+    """Retry the deferred writes for the last time. Runs in each worker that is not killed, after its last request."""
     # A worker that failed to load its application has none.
     if (application := getattr(worker, "wsgi", None)) is not None:
         application.extensions["visiona"].deferred_writes.close(_LAST_WRITES_SECONDS)

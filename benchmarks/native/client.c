@@ -1,16 +1,17 @@
-/* The client of the benchmarks: it has its bytes at hand before the clock starts.
+/* The client of the benchmarks. It has its bytes in memory before the clock starts.
  *
  *     client send  PORT PREFIX BLOCK FILLED TAIL CHUNK HEAD...
  *     client poll  PORT THREADS PAUSE_MICROSECONDS SECONDS REQUEST
  *
- * All but numbers are names of files. `send` makes one connection for each HEAD, and, when all are made, sends on each
- * at once: HEAD, PREFIX, FILLED bytes of BLOCK over and over, TAIL. CHUNK is 0, or the size of the chunks of a chunked
- * body. For each it prints the answer's status, the seconds from the first byte sent to the whole answer, the size of
- * the answer's body, and the number after "received_bytes" in it (-1 without one); then the seconds for all together.
+ * All arguments except numbers are names of files. `send` makes one connection for each HEAD. When all are made, it
+ * sends on all of them at once: HEAD, PREFIX, FILLED bytes of BLOCK (repeated), TAIL. CHUNK is 0, or the size of the
+ * chunks of a chunked body. For each connection it prints the status of the response, the seconds from the first byte
+ * sent to the last byte received, the size of the response's body, and the number after "received_bytes" in it (-1
+ * without one); then the seconds for all together.
  *
- * `poll` keeps one connection a thread and sends REQUEST again whenever it is answered and PAUSE is over. It prints the
- * number of answers, how many were not 200, the seconds in all, and the median, the 99th percentile and the largest of
- * the latencies, in milliseconds.
+ * `poll` uses one connection per thread. It sends REQUEST again after each response and a pause. It prints the number of
+ * requests, how many of them did not get a 200, the seconds in all, and the median, the 99th percentile and the largest
+ * of the latencies, in milliseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,7 +36,7 @@ struct file {
     size_t bytes;
 };
 
-struct answer {
+struct response {
     int status;
     long long body_bytes, received_bytes;
 };
@@ -115,45 +116,45 @@ static int put_request(int fd, struct file head) {
     return put_body(fd, tail.data, tail.bytes) && (!chunk || put(fd, "0\r\n\r\n", 5, 0));
 }
 
-/* Read one whole answer; status 0 if none came. `buffer` has BUFFER + 1 bytes. */
-static struct answer take(int fd, char *buffer) {
-    struct answer answer = {0, 0, -1};
+/* Read one whole response; its status is 0 if it was not whole. `buffer` has BUFFER + 1 bytes. */
+static struct response take(int fd, char *buffer) {
+    struct response response = {0, 0, -1};
     size_t size = 0;
     char *body = NULL;
     while (!body) {
         ssize_t got = size < BUFFER ? recv(fd, buffer + size, BUFFER - size, 0) : -1;
-        if (got <= 0) return answer;
+        if (got <= 0) return response;
         size += (size_t)got;
         buffer[size] = 0;
         body = strstr(buffer, "\r\n\r\n");
     }
     body += 4;
-    if (sscanf(buffer, "HTTP/1.1 %d", &answer.status) != 1) return answer;
+    if (sscanf(buffer, "HTTP/1.1 %d", &response.status) != 1) return response;
     char *length = strcasestr(buffer, "\r\ncontent-length:");
     long long whole = length && length < body ? strtoll(length + 17, NULL, 10) : -1;
     char *received = strstr(body, "\"received_bytes\":");
-    if (received) answer.received_bytes = strtoll(received + 17, NULL, 10);
-    answer.body_bytes = (long long)(size - (size_t)(body - buffer));
+    if (received) response.received_bytes = strtoll(received + 17, NULL, 10);
+    response.body_bytes = (long long)(size - (size_t)(body - buffer));
     size_t kept = size;
-    while (whole < 0 || answer.body_bytes < whole) {
-        /* Small answers are read behind what is there, to be looked at; the rest of large ones is forgotten. */
+    while (whole < 0 || response.body_bytes < whole) {
+        /* The rest of a small response is appended, so that it can be searched; that of a large one is discarded. */
         char *place = kept < BUFFER / 2 && whole < BUFFER / 4 ? buffer + kept : buffer;
         ssize_t got = recv(fd, place, BUFFER / 2, 0);
         if (got <= 0) break;
-        answer.body_bytes += got;
+        response.body_bytes += got;
         if (place != buffer) {
             kept += (size_t)got;
             buffer[kept] = 0;
-            if ((received = strstr(body, "\"received_bytes\":"))) answer.received_bytes = strtoll(received + 17, NULL, 10);
+            if ((received = strstr(body, "\"received_bytes\":"))) response.received_bytes = strtoll(received + 17, NULL, 10);
         }
     }
-    if (whole >= 0 && answer.body_bytes != whole) answer.status = 0;
-    return answer;
+    if (whole >= 0 && response.body_bytes != whole) response.status = 0;
+    return response;
 }
 
 struct sending {
     struct file head;
-    struct answer answer;
+    struct response response;
     double began, ended;
 };
 
@@ -163,8 +164,8 @@ static void *send_one(void *argument) {
     int fd = dial();
     pthread_barrier_wait(&all_connected);
     sending->began = now();
-    put_request(fd, sending->head); /* if it fails, the answer tells why */
-    sending->answer = take(fd, buffer);
+    put_request(fd, sending->head); /* if it fails, the response says why */
+    sending->response = take(fd, buffer);
     sending->ended = now();
     close(fd);
     free(buffer);
@@ -182,8 +183,8 @@ static int send_all(int count, char **names) {
     for (int at = 0; at < count; at++) {
         pthread_join(threads[at], NULL);
         struct sending *one = &sendings[at];
-        printf("%d %.6f %lld %lld\n", one->answer.status, one->ended - one->began, one->answer.body_bytes,
-               one->answer.received_bytes);
+        printf("%d %.6f %lld %lld\n", one->response.status, one->ended - one->began, one->response.body_bytes,
+               one->response.received_bytes);
         if (!at || one->began < began) began = one->began;
         if (one->ended > ended) ended = one->ended;
     }
@@ -206,11 +207,11 @@ static void *poll_on(void *argument) {
     int fd = dial();
     while (now() < ends_at && polling->count < MOST_POLLS) {
         double began = now();
-        struct answer answer = {0, 0, 0};
-        if (put(fd, request.data, request.bytes, 0)) answer = take(fd, buffer);
+        struct response response = {0, 0, 0};
+        if (put(fd, request.data, request.bytes, 0)) response = take(fd, buffer);
         polling->latencies[polling->count++] = now() - began;
-        if (answer.status != 200) polling->refused++;
-        if (!answer.status) {
+        if (response.status != 200) polling->refused++;
+        if (!response.status) {
             close(fd);
             fd = dial();
         }

@@ -1,14 +1,14 @@
-/* The upstream of the benchmarks: a converter and a file service that cost as little as can be.
+/* The upstream of the benchmarks: a converter and a file service that use as little CPU as possible.
  *
  *     sink PORT STATUS BLOCK FILE_BYTES
  *
- * Listens on 127.0.0.1 until it is ended; one thread a connection. Bodies are read, counted and forgotten.
+ * Listens on 127.0.0.1 until it is killed, with one thread per connection. Bodies are read, counted and discarded.
  *
  *     GET  /api/v1/jobs?…             no job is running
  *     GET  /api/v1/jobs/ID            a job with status STATUS
- *     POST /api/v1/jobs/ID/promote    where its result lies
+ *     POST /api/v1/jobs/ID/promote    the object key and size of its result
  *     POST anything else              201, a new job; `received_bytes` is the size of the body
- *     GET  /files/…                   FILE_BYTES bytes: the file BLOCK, over and over
+ *     GET  /files/…                   FILE_BYTES bytes: the file BLOCK, repeated
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,7 +35,7 @@ static atomic_uint next_job;
 
 struct peer {
     int fd;
-    size_t at, end; /* what has been received and not been used */
+    size_t at, end; /* the bytes received and not used yet */
     char buffer[BUFFER + 1];
 };
 
