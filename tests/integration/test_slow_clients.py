@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.multipart_bodies import model_upload
+from tests.support.scaled_stack import ScaledStack
 from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("slow")
-    environment = {"VISIONA_UPLOAD_IDLE_SECONDS": "3", "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "1000"}
-    with Stack(folder, environment=environment, workers=1) as made:
+    environment = {
+        "VISIONA_UPLOAD_IDLE_SECONDS": "3",
+        "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "1000",
+        "SCALED_STALL_SECONDS": "3",
+    }
+    with ScaledStack(folder, environment=environment) as made:
         yield made
 
 
