@@ -1,4 +1,4 @@
-"""The visionA conversion gateway: the one door between the visionA frontend and the conversion services.
+"""The visionA conversion gateway: the only way from the visionA frontend to the conversion services.
 
 `create_app` is all that a server needs. The rooms, from the top down: `console` (the page), `api` (the edge),
 `bootstrap` (the composition root), `services`, `clients` and `library`, `server`, `streaming`, `domain`, `errors`.

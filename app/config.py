@@ -264,12 +264,12 @@ class Settings(BaseModel):
 
     @property
     def is_conversion_enabled(self) -> bool:
-        """Are both upstreams of a conversion configured?"""
+        """Whether both upstreams of a conversion are configured."""
         return self.converter_base_url is not None and self.faa_base_url is not None
 
     @property
     def is_https(self) -> bool:
-        """Do browsers connect by https?"""
+        """Whether browsers connect by https."""
         return self.public_base_url.startswith("https://")
 
     @property

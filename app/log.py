@@ -22,7 +22,7 @@ _SECRET_NAMES = re.compile(
     r"|access_token|id_token|refresh_token|client_assertion",
     re.IGNORECASE,
 )
-# Names that match but hold no secret: error codes, and what stands for upstream calls.
+# Names that match but hold no secret: error codes and keys of texts.
 _PLAIN_NAMES = frozenset({"code", "i18n_key", "error_code", "upstream_code"})
 # Names of secrets in a text: query parameters, also encoded, and members of JSON and of printed dictionaries.
 _NAMES = r"access_token|id_token|refresh_token|client_secret|code_verifier|code|state|nonce|token|password"
@@ -101,7 +101,7 @@ def _tells_secret(name: str) -> bool:
 
 
 def _redact_match(match: re.Match[str]) -> str:
-    """Replace a match, but keep the name before it."""
+    """Replace a match, except for the name at its beginning."""
     name = match.group(1) if match.re.groups else ""
     return f"{name} {REDACTED}".strip()
 
@@ -109,7 +109,7 @@ def _redact_match(match: re.Match[str]) -> str:
 def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[str] = ()) -> None:
     """Send all events, structlog's and the standard library's, to standard error through one redactor.
 
-    Call it once a process, before the first event. Calling it again replaces the configuration.
+    Call it once in each process, before the first event. Calling it again replaces the configuration.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -3,7 +3,7 @@
     UPSTREAM_TRIES("converter", "converter.get_job").inc()
 
 Calling a metric with the values of its labels returns prometheus-client's object for them. Counting costs microseconds
-and never fails. The values are words of the code (routes, calls, kinds, codes of the catalogue) and never what a client
+and never fails. The values are words of the code (routes, calls, kinds, codes of the catalog) and never what a client
 has sent, so their number is bounded.
 
 Under gunicorn each worker counts for itself and `/metrics` reports the sum (`app/metrics_files.py`). Without gunicorn,
@@ -327,7 +327,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def request_ended(route: str | None, method: str, status: int, code: str | None, seconds: float) -> None:
-    """Count a request. `route` is the registered one (None: no route), `code` is the catalogue's (None: no failure)."""
+    """Count a request. `route` is the registered one (None: no route), `code` is the catalog's (None: no failure)."""
     route, method = route or NO_ROUTE, method if method in _METHODS else OTHER_METHOD
     REQUESTS(route, method, str(status), code or "none").inc()
     REQUEST_SECONDS(route, method).observe(seconds)

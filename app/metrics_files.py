@@ -71,7 +71,7 @@ def count_as(number: int) -> None:
 
 
 def forget_gauges(number: int) -> None:
-    """Remove what an ended worker has said about its present state. Its counters and histograms stay."""
+    """Remove the gauges of a worker that has ended. Its counters and histograms stay."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
     mark_process_dead(number, str(shared_directory()))

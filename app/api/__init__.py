@@ -1,1 +1,1 @@
-"""The edge: routes, sessions, refusals and answers. The only package that knows Flask."""
+"""The edge: routes, sessions, refusals and responses."""

@@ -28,5 +28,5 @@ def call_context() -> CallContext:
 
 
 def is_api_path() -> bool:
-    """Is this request for the API, where the caller is a program even if its Accept header says otherwise?"""
+    """Return whether this request is for the API, where callers are programs, whatever their Accept header says."""
     return request.path == "/api" or request.path.startswith("/api/")

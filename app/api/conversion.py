@@ -89,7 +89,7 @@ def jobs() -> Response:
 
 @blueprint.get("/<job_id>")
 def poll(job_id: str) -> Response:
-    """The job as it is now; 304 where the caller already has it."""
+    """Return the job as it is now, or 304 if the caller already has that state."""
     view = service().get_job(g.user_id, job_id, call_context())
     response = jsonify(job_document(view))
     response.headers["Cache-Control"] = _PRIVATE

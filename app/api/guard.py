@@ -108,7 +108,7 @@ def _without_default_port(host: str, scheme: str) -> str:
 
 
 def _is_preflight() -> bool:
-    """Is this OPTIONS request a browser's CORS preflight for a page of an allowed origin?"""
+    """Return whether this OPTIONS request is a browser's CORS preflight for a page of an allowed origin."""
     return "Access-Control-Request-Method" in request.headers and _origin() in gateway().settings.allowed_origins
 
 

@@ -19,13 +19,13 @@ blueprint = Blueprint("operations", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """Respond: the process is alive. Nothing else is checked."""
+    """Return 200 while the process is alive. Nothing else is checked."""
     return jsonify(status="ok")
 
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Tell whether this process can serve. Its own parts decide that; the upstreams are only shown."""
+    """Return whether this process can serve. Its own parts decide that; the upstreams are only shown."""
     here = gateway()
     states = here.readiness.states()
     is_ready = all(state == OK for state in states.values()) and not is_draining()

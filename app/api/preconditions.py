@@ -16,7 +16,7 @@ _DEMANDS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
 
 
 def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool:
-    """Does the caller already have this version, so that the response is 304?
+    """Return whether the caller already has this version, so that the response is 304.
 
     `entity_tag` is strong and without its quotation marks; `last_modified` is the value of that header, if it is sent.
     Raises PreconditionFailedError if the caller demands another version.

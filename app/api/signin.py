@@ -41,7 +41,7 @@ from app.errors import (
 log = structlog.get_logger(__name__)
 
 _EXTENSION = "visiona.signin"
-#: The language that a person has chosen in the console, which sets it: a word, and no secret.
+#: The cookie with the language that a person has chosen in the console. It is not a secret.
 LANGUAGE_COOKIE = "visiona_lang"
 
 auth = Blueprint("auth", __name__, url_prefix="/auth", template_folder="templates")
@@ -76,7 +76,7 @@ def register(app: Flask, settings: Settings) -> None:
             "web": {
                 "issuer": settings.oidc_issuer,
                 "client_id": settings.oidc_client_id,
-                # flask-oidc asks for one; the token request is not made by it.
+                # flask-oidc requires one, although it does not make the token request.
                 "client_secret": "",
             }
         },
@@ -199,7 +199,7 @@ def _authorization_url(pending: PendingSignIn) -> str:
     """Return where MC asks the person to sign in. Raises IDPUnavailableError."""
     client, metadata = _sign_in().client, gateway().identity_provider.metadata(call_context())
     # Authlib hands all of this to constructors, so it gets the endpoint and nothing that MC could add. `_loaded_at`
-    # keeps it from fetching discovery itself, without a timeout.
+    # prevents that it fetches discovery itself, without a timeout.
     client.server_metadata = {"authorization_endpoint": metadata.authorization_endpoint, "_loaded_at": time.time()}
     try:
         made = client.create_authorization_url(

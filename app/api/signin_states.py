@@ -156,8 +156,8 @@ def _is_current(pending: PendingSignIn, now: datetime) -> bool:
 def safe_return_path(unverified_next: str | None) -> str:
     """Return the path on our own origin that `next` asks for, or `/` if it could lead anywhere else.
 
-    What browsers, proxies and we ourselves make of a URL differs, so everything that one of them might read in another
-    way is refused: a second slash or a backslash at the beginning (another host), control characters (browsers drop
+    Browsers, proxies and the gateway read a URL differently, so everything that one of them might read in another way
+    is refused: a second slash or a backslash at the beginning (another host), control characters (browsers drop
     them and read on), dot segments, and any of these behind percent-encoding. Paths under `/auth` are refused too:
     they would sign the person in or fail again, endlessly.
     """
@@ -178,7 +178,7 @@ def safe_return_path(unverified_next: str | None) -> str:
         decoded = again
     else:
         return HOME
-    # The same question once more, asked of the standard library's reading of RFC 3986.
+    # The standard library, which reads URLs by RFC 3986, must agree.
     resolved = urlsplit(urljoin("https://gateway.invalid/", path))
     return path if (resolved.scheme, resolved.netloc) == ("https", "gateway.invalid") else HOME
 

@@ -37,7 +37,7 @@ def user_hash(user_id: str) -> str:
 
 
 def _has_much_unread() -> bool:
-    """May more of the body be unread than the server reads on for (64 KB) to keep the connection?"""
+    """Return whether more of the body may be unread than the server reads to leave the connection open (64 KB)."""
     if "Transfer-Encoding" in request.headers:
         return True
     return (request.content_length or 0) - int(g.get("bytes_in", 0)) > SERVER_READS_ON_BYTES
@@ -58,7 +58,7 @@ def _with_headers(wsgi_app: "WSGIApplication", headers: Mapping[str, str]) -> "W
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Trace every request of `app`. To be registered before anything else that acts on requests."""
+    """Trace every request of `app`. Call this before anything else that acts on requests is registered."""
     app.wsgi_app = _with_headers(app.wsgi_app, security_headers(is_https=settings.is_https))  # type: ignore[assignment, method-assign]
 
     @app.before_request
@@ -74,7 +74,7 @@ def register(app: Flask, settings: Settings) -> None:
             structlog.contextvars.bind_contextvars(trace_id=g.traceparent.split("-")[1])
 
     @app.after_request
-    def _close_after_early_answer(response: Response) -> Response:
+    def _close_after_early_response(response: Response) -> Response:
         if _has_much_unread():
             end_connection(request.environ)
         return response

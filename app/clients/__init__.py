@@ -1,1 +1,1 @@
-"""The three services that the gateway stands in front of, each behind one client with its own failures."""
+"""The clients of the three upstreams. They turn the failures of the upstreams into those of the gateway."""

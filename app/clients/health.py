@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: The outcome if the upstream has answered, with any status. Otherwise the outcome is the failure's kind.
+#: The outcome if the upstream has answered with a status below 500. Otherwise it is the kind of the failure.
 ANSWERED = "answered"
 
 

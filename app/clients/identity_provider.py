@@ -150,7 +150,7 @@ class IdentityProvider:
         reason = f"the token endpoint answered {response.status}, {code}"
         if code == "invalid_grant":  # with 400 (RFC 6749, section 5.2), or with another status
             raise StaleSignInError(reason)
-        # Of the statuses only 401 says so: a firewall may answer 403 to a code that an outsider invented.
+        # Only 401 refuses the gateway: a firewall may answer 403 to a code that an outsider invented.
         if code in _OUR_FAULTS or response.status == 401:
             raise IDPMisconfiguredError(reason)
         raise SignInFailedError(reason)

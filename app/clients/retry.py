@@ -183,7 +183,7 @@ class Retrier:
             log.warning(
                 "upstream.failed", call=call.value, kind=failure.kind, status=failure.status, reason=str(failure)
             )
-            # An upload has no body that arrives: its idle time is not the deadline's doing.
+            # The deadline does not shorten the timeouts of an upload, so it has not ended it.
             is_bound = call is not Call.CREATE_JOB and not has_begun()
             if is_bound and failure.is_timeout and deadline.is_spent:
                 raise DeadlineExceededError(f"{call.value} ran into the request's deadline") from failure

@@ -1,4 +1,4 @@
-"""What MC's token endpoints answer: tokens, how long they live, and refusals (docs/upstreams.md)."""
+"""Read the responses of MC's token endpoints: tokens, how long they live, and refusals (docs/upstreams.md)."""
 
 import math
 import re

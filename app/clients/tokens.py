@@ -25,7 +25,7 @@ T = TypeVar("T")
 SKEW_SECONDS = 15.0
 #: How long after it was issued a token counts as fresh.
 FRESH_SECONDS = 60.0
-#: MC's tokens are believed to live no longer.
+#: A longer life that MC announces for a token is cut to this.
 MAX_LIFE_SECONDS = 86_400.0
 #: More than there are scopes.
 _MAX_SCOPES = 100
@@ -126,7 +126,7 @@ class ServiceTokens:
         """Drop a refused token, unless another caller has replaced it already.
 
         MC seldom revokes a single token. So if the refused one is not fresh, the other scopes' tokens are dropped as
-        well: an upload that has passed the check of running jobs must not find out after its body.
+        well: otherwise an upload could pass the check for running jobs and be refused after its body.
         """
         if not self._cache.forget(scope, token):
             return

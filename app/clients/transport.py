@@ -213,7 +213,7 @@ class Upstream:
     ) -> requests.Response:
         """Begin a GET. The caller reads the body (inside `translated`) and must close the response.
 
-        Connecting and the head of the response may take `header_seconds`. Raises an UpstreamFailure, but for no status.
+        Connecting and the head of the response may take `header_seconds`. Raises an UpstreamFailure, not for a status.
         """
         with self._watchdog.limit(header_seconds) as guard, translated(guard):
             response = self.session.get(

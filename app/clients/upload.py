@@ -63,7 +63,7 @@ class UploadTransport:
 
         What iterating `upload` raises passes through, and the connection is closed without the last chunk; it must not
         be an OSError. Raises NotConnectedFailure only if iterating was not begun, else ResponseLostFailure;
-        ServerFailure for 5xx; UnusableAnswerFailure.
+        ServerFailure for 5xx; UnusableResponseFailure.
         """
         with translated():
             response = self._session.post(

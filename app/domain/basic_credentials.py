@@ -26,7 +26,7 @@ def basic_authorization(client_id: str, client_secret: str, encoding: Encoding) 
 
 
 def is_encoded_differently(text: str) -> bool:
-    """Do the two encodings send this id or secret differently?"""
+    """Return whether the two encodings send this id or secret differently."""
     return _form_urlencoded(text) != text
 
 

@@ -20,7 +20,7 @@ class Deadline:
 
     @property
     def is_spent(self) -> bool:
-        """Is no time left?"""
+        """Whether no time is left."""
         return self.remaining_seconds() <= 0
 
     def clip(self, timeout_seconds: float) -> float:

@@ -59,7 +59,7 @@ def _display(value: object) -> str:
 
 
 def claims_identity(field_name: str) -> bool:
-    """Could a parser of an upstream read this field name as `user_id` or `tenant_id`?
+    """Return whether a parser of an upstream could read this field name as `user_id` or `tenant_id`.
 
     The comparison ignores what lenient parsers ignore or decode: percent-encoding (also repeated), compatibility forms
     and case in Unicode, invisible characters, accents, and all separators between the words (`-`, `_`, blanks, dots,

@@ -35,7 +35,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Is this status final?"""
+        """Whether this status is final."""
         return self in _TERMINAL
 
 
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def is_terminal(self) -> bool:
-        """Has the job ended, with or without success?"""
+        """Whether the job has ended, with or without success."""
         return self.status.is_terminal
 
     @property
@@ -97,7 +97,7 @@ class JobRecord:
 
 
 def is_job_id(text: str) -> bool:
-    """Is `text` a well-formed id of a job or a model?"""
+    """Return whether `text` is a well-formed id of a job or a model."""
     return _JOB_ID.fullmatch(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""The rule that decides whose job it is, and the locks that make one user's threads take turns.
+"""The rule that decides who owns a job, and the locks that make one user's threads take turns.
 
 A lock exists only while a thread holds it or waits for it, so there are never more locks than threads.
 """
@@ -44,7 +44,7 @@ def jobs_of(
 
 
 def may_have_started(upload: JobRecord, job: Job) -> bool:
-    """Does the job's time, if known, allow that this upload has started it?"""
+    """Return whether this upload may have started the job, by the job's time. An unknown time allows it."""
     return job.created_at is None or job.created_at >= upload.started_at - CLOCK_SKEW
 
 

@@ -52,7 +52,7 @@ def observe(
 
 
 def _is_end_seen(index: int, job: Job) -> bool:
-    """Did the stage end with the change just seen, rather than earlier, before a skipped stage?"""
+    """Return whether the stage ended with the change just seen, and not earlier, before a skipped stage."""
     if not job.is_terminal:
         return job.stage_index == index + 1
     if job.stage_index is not None:

@@ -1,7 +1,7 @@
 """Files in a bucket: the storage for several hosts. Needs boto3, an extra (`requirements-s3.txt`).
 
-For Amazon S3 and compatible stores (`AWS_ENDPOINT_URL`). boto3 finds credentials, region and endpoint in its usual
-places. It needs the rights to get, put, delete and list objects, to list the bucket, and to list and abort multipart
+For Amazon S3 and compatible stores (`AWS_ENDPOINT_URL`). boto3 finds credentials, region and endpoint in the usual
+way. It needs the rights to get, put, delete and list objects, to list the bucket, and to list and abort multipart
 uploads.
 
 A small file is one PUT, a larger one a multipart upload; neither is visible before it is complete. boto3's own upload

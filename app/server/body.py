@@ -1,4 +1,4 @@
-"""Reading a request body from gunicorn as it arrives, past its buffers, and ending a connection with an unread one."""
+"""Read a request body as it arrives, past the buffers of gunicorn, and end a connection whose body stays unread."""
 
 import contextlib
 import io
@@ -12,9 +12,9 @@ from app.streaming import LENT_FROM_BYTES, Chunk
 from app.streaming.inbound import CHUNK_BYTES, Read, open_plain_reader
 from app.streaming.progress import UploadProgress
 
-#: How much of an unread body gunicorn reads on to keep a connection.
+#: How many bytes of an unread body gunicorn reads and discards before it closes the connection instead.
 SERVER_READS_ON_BYTES = 64 * 1024
-# A line of the processor's cache.
+# The size of a cache line.
 _PAST_PAGE_BYTES = 64
 
 
@@ -22,9 +22,9 @@ _PAST_PAGE_BYTES = 64
 def open_reader(environ: Mapping[str, Any], progress: UploadProgress, idle_seconds: float) -> Iterator[Read]:
     """Give a function for `RequestBody` that reads what has arrived of a request body.
 
-    Every arrival is passed on at once: nobody waits until a buffer is full. A large chunk of a body of known length may
-    be lent. While the function waits it listens to the upstream (`UploadProgress.wait_for`). With another server, or a
-    body that was partly read already, the plain way of reading is used.
+    Every arrival is passed on at once, and not only when a buffer is full. A large chunk of a body of known length may
+    be lent. While the function waits it listens to the upstream (`UploadProgress.wait_for`). With another server, or if
+    a part of the body was read before, it is that of `open_plain_reader`.
     """
     body: Any = environ["wsgi.input"]
     if not isinstance(body, Body) or body.buf.tell():
@@ -34,7 +34,7 @@ def open_reader(environ: Mapping[str, Any], progress: UploadProgress, idle_secon
     has_length = isinstance(body.reader, LengthReader)
     unreader = body.reader.unreader if has_length else body.reader.req.unreader
     sock = unreader.sock
-    # Below gunicorn's parsers and not above them: they hold bytes back, which would be waited for in vain.
+    # Below gunicorn's parsers: a wait above them could be for bytes that they have in their buffers already.
     unreader.sock = client = _ClientSocket(sock, progress, idle_seconds)
     try:
         yield _length_reader(body.reader, client) if has_length else _chunked_reader(body.reader)
@@ -44,10 +44,10 @@ def open_reader(environ: Mapping[str, Any], progress: UploadProgress, idle_secon
 
 
 def end_connection(environ: Mapping[str, Any]) -> None:
-    """Have the server announce in its response that the connection ends with it, because much of the body is unread.
+    """Make the response announce that the connection ends with it, because much of the body is unread.
 
-    gunicorn reads on for a little and then closes, although its response has promised to keep the connection; the
-    client's next request on it would be lost. Does nothing with another worker than ours.
+    Otherwise gunicorn closes a connection that its response has promised to leave open, and the client's next request
+    on it is lost. Does nothing with another worker than ours.
     """
     close: Callable[[], None] | None = getattr(environ.get("wsgi.input"), "close_connection", None)
     if close is not None:
@@ -55,7 +55,7 @@ def end_connection(environ: Mapping[str, Any]) -> None:
 
 
 def is_tls(sock: Any) -> bool:
-    """Return whether TLS lies between this socket's descriptor and its bytes."""
+    """Return whether this socket encrypts and decrypts with TLS."""
     return hasattr(sock, "pending")
 
 
@@ -97,7 +97,7 @@ class _ClientSocket:
 
 
 def _chunked_reader(reader: Any) -> Read:
-    """Read what one arrival brings of a chunked body, past the buffers that would copy it four times."""
+    """Return a function that reads what one arrival brings of a chunked body, without gunicorn's four copies."""
 
     def read(_size: int) -> bytes:
         # A piece is at most what one recv() returns, hence at most 1 MiB; an empty one would look like the end.
@@ -111,7 +111,7 @@ def _chunked_reader(reader: Any) -> Read:
 
 
 def _length_reader(reader: LengthReader, client: _ClientSocket) -> Read:
-    """Read what one arrival brings of a body of known length, large chunks into one buffer that is lent."""
+    """Return a function that reads what one arrival brings of a body of known length. It lends large chunks."""
     unreader = reader.unreader
 
     def read(size: int) -> bytes:
@@ -143,7 +143,7 @@ def _map_buffer(size: int) -> memoryview:
 
     Not from the heap: it has an arena for each thread, and each arena would hold such a buffer for the next upload.
     And not at the start of a page: the kernel's own pages start there, and on some processors a copy between addresses
-    that differ only in the page takes half as long again.
+    that differ only in the page takes 1.5 times as long.
     """
     mapped = mmap.mmap(-1, _PAST_PAGE_BYTES + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return memoryview(mapped)[_PAST_PAGE_BYTES:]

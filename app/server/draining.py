@@ -1,7 +1,7 @@
-"""Is this process about to stop? One switch a process: the worker turns it, and the edge asks.
+"""Whether this process is about to stop. The worker sets it, and the views ask for it.
 
-It is turned when the server is told to stop, a moment before the listener closes, so that load balancers and
-clients hear of it while they can still be answered.
+It is set when the server is told to stop, a moment before the listener closes, so that load balancers and clients
+learn of it from a response.
 """
 
 # A plain attribute and no threading.Event: a signal handler sets it, and a second signal may arrive within the first
@@ -15,5 +15,5 @@ def begin_draining() -> None:
 
 
 def is_draining() -> bool:
-    """Has this process been told to stop?"""
+    """Return whether this process has been told to stop."""
     return _state["is_draining"]

@@ -17,7 +17,7 @@ from typing import Any
 
 #: How long a client may go on sending, and how long it may pause, in seconds. A pause is noticed within twice that.
 TOTAL_SECONDS, IDLE_SECONDS = 30.0, 2.0
-#: What one connection may take of one turn of the loop.
+#: How many bytes are read from one connection in one turn of the loop.
 TURN_BYTES = 1024 * 1024
 # On Linux, TCP then discards without copying. Elsewhere the bytes land in the buffer.
 _DISCARD = getattr(socket, "MSG_TRUNC", 0)
@@ -33,7 +33,7 @@ class _Lingering:
 
 
 class LingeringConnections:
-    """gunicorn connections that have had their last response. For the thread of the event loop only.
+    """gunicorn connections whose last response has been sent. For the thread of the event loop only.
 
     The loop calls the `data` of its selector's keys with the ready socket. `close` is called once for each connection.
     """
@@ -66,7 +66,7 @@ class LingeringConnections:
         self._selector.register(conn.sock, selectors.EVENT_READ, lambda sock: self._read(sock, lingering))
 
     def expire(self) -> None:
-        """Close what has paused or sent for too long. To be called every second or so."""
+        """Close the connections that have paused or sent for too long. Call it about every second."""
         now = self._monotonic()
         while self._connections and self._connections[0].check_at <= now:
             lingering = self._connections.popleft()

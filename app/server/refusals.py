@@ -12,12 +12,12 @@ _SERVER_ERROR, _UNKNOWN_TRANSFER_CODING = 500, 501
 
 
 class PageCatcher:
-    """Stands in for a client's socket, and keeps what gunicorn's error page says of status and reason."""
+    """A stand-in for a client's socket that records the status and the reason of gunicorn's error page."""
 
     status, reason = _SERVER_ERROR, "Internal Server Error"
 
     def gettimeout(self) -> float:
-        """Return what a non-blocking socket does."""
+        """Return what a non-blocking socket returns."""
         return 0.0
 
     def sendall(self, page: bytes) -> None:

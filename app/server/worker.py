@@ -69,7 +69,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             self.alive = False
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or stop accepting; at the worker's end also take what has queued, and close the listener.
+        """Start or stop accepting; at the worker's end also accept what has queued, and close the listener.
 
         A client whose connection has queued would otherwise meet a reset.
         """
@@ -99,8 +99,8 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         """Take a connection back from its thread; one that ends is closed without waiting for it here.
 
         gunicorn waits up to two seconds for each, on the thread that accepts, and reads 64 KB: a dozen refused uploads
-        would stop the server, and nginx would make a 502 of the response to a longer one. (With TLS of gunicorn's own,
-        which nobody behind nginx has, it is left to do so.)
+        would stall the server, and nginx would turn the response to a longer one into a 502. With gunicorn's own TLS,
+        which a gateway behind nginx does not use, gunicorn still does this.
         """
         self._count(-1)
         is_over = not fs.cancelled() and fs.exception() is None and fs.result() is False
@@ -135,11 +135,11 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request; returns whether the connection stays open.
 
-        The application may end the connection (`body.end_connection`): gunicorn would promise to keep it and then
-        close it on an unread body, and nginx's next request on it would fail.
+        The application may end the connection (`body.end_connection`): gunicorn would promise to leave it open
+        and then close it because of an unread body, and nginx's next request on it would fail.
         """
         req.body.close_connection = req.force_close
-        # A download that nobody reads would hold its thread and its slot for ever.
+        # A download that nobody reads would hold its thread and its slot forever.
         conn.sock.settimeout(STALL_SECONDS)
         if self._drain_until is not None:
             # Told in time, nginx opens a new connection and does not meet the end of this one.
@@ -167,7 +167,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
 
 
 def _may_stay_unread(req: Any) -> bool:
-    """Would a response that comes before this request's body end the connection (see `app/api/tracing.py`)?"""
+    """Return whether a response before this request's body would end the connection (see `app/api/tracing.py`)."""
     left = getattr(req.body.reader, "length", None)
     return not isinstance(left, int) or left > SERVER_READS_ON_BYTES
 

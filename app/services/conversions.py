@@ -1,7 +1,7 @@
 """Conversions: upload, poll, promote and download a job, list the jobs so far, and find the running one.
 
-Every method takes the user id of the session, the only thing that says who asks. It proves that the job is this user's
-before it does anything with it, and once: what follows is for a job that is the user's.
+Every method takes the user id of the session, and nothing else says who asks. Before a method does anything with a job,
+it proves once that the job is this user's.
 """
 
 import uuid
@@ -270,7 +270,7 @@ class ConversionService:
         """Return the ledger's state of a job that the converter does not know (any more), or None for a new job.
 
         The converter may forget jobs that have ended; the ledger has their outcome. A job that the converter forgets
-        while it should be running has failed, or else its owner would wait for ever. A new one may not be listed yet.
+        while it should be running has failed, or else its owner would wait forever. A new one may not be listed yet.
         """
         job = record.job
         if job is None or job.is_terminal:

@@ -62,7 +62,7 @@ class DeferredWrites:
         threading.Thread(target=self._loop, name="deferred-writes", daemon=True).start()
 
     def write(self, kind: str, key: str, write: Callable[[], object], *, patience_seconds: float = 0.0) -> bool:
-        """Write now, retrying for so long; queue the write if the database fails. Return whether it was done.
+        """Write now, and retry for `patience_seconds`; then queue the write. Return whether it was done.
 
         Raises every other exception of the write.
         """
@@ -110,7 +110,7 @@ class DeferredWrites:
         return not self._writes
 
     def close(self, patience_seconds: float) -> None:
-        """Retry for so long; then report each write that is left as lost. For the end of a worker."""
+        """Retry for `patience_seconds`, then report each write that is left as lost. For the end of a worker."""
         until = self._monotonic() + patience_seconds
         while not self.flush() and self._monotonic() + self._retry_seconds <= until:
             self._sleep(self._retry_seconds)

@@ -95,7 +95,7 @@ class LeaseKeeper:
         yield from self._guarded(name, holder, DeadlineExceededError)
 
     def is_held(self, name: str) -> bool:
-        """Is the lease held now, by any holder?"""
+        """Return whether any holder has the lease now."""
         return self._leases.is_held(name)
 
     def _acquire(self, name: str, holder: str) -> bool:

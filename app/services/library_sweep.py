@@ -48,7 +48,7 @@ class LibrarySweep:
     clock: Callable[[], datetime]
 
     def pair_state(self, lease: HeldLease) -> PairState:
-        """Pair the database and the storage if that is safe, and return how they stand."""
+        """Pair the database and the storage if that is safe, and return their state."""
         return self.pair.establish(lease.renew)
 
     def steps(self) -> dict[str, Callable[[HeldLease], int]]:

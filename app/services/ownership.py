@@ -193,7 +193,7 @@ class JobOwnership:
             self._ledger.record_job(user_id, job)
 
     def _is_lost_uploads(self, user_id: str, job_id: str, context: CallContext) -> bool:
-        """Did an upload of the user start this job, which has ended and which the ledger does not have?
+        """Return whether an upload of the user started this job, which has ended and which the ledger does not have.
 
         The user knows the id from the response to the upload. The converter must name the user.
         """

@@ -10,7 +10,7 @@ from cachetools import LRUCache
 from app.errors import ModelStoreUnavailableError, UnauthenticatedError
 from app.services.ports import RevokedSessions
 
-#: How long the answer "not signed out" is valid.
+#: How long "not signed out" is valid.
 FRESH_SECONDS = 1.0
 #: How long a session that was not signed out may still read while the database is down.
 GRACE_SECONDS = 60.0
@@ -58,7 +58,7 @@ class SessionGate:
             if is_revoked or sid in self._signed_out:
                 self._set_signed_out(sid)
                 raise UnauthenticatedError("the session was signed out")
-            # The time before the query: the answer may be as old as that.
+            # The time before the query, because its result may be as old as that.
             self._seen_active[sid] = now
 
     def revoke(self, sid: str, expires_at: datetime) -> None:

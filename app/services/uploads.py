@@ -47,7 +47,7 @@ class ClientBody(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StartedJob:
-    """A job that an upload has started, and what was learnt of the upload."""
+    """A job that an upload has started, and what is known of the upload."""
 
     job: Job
     filename: str
@@ -56,7 +56,7 @@ class StartedJob:
 
 
 def lease_name(user_id: str) -> str:
-    """The name of a user's upload lease."""
+    """Return the name of a user's upload lease."""
     return f"upload:{user_id}"
 
 
@@ -128,7 +128,7 @@ class UploadRunner:
             raise ConverterConflictError(running[0])
 
     def require_room(self, user_id: str) -> None:
-        """Raise what an upload begun now would run into before the converter is asked."""
+        """Raise UploadCapacityError or UploadInProgressError if an upload that begins now would."""
         with self._slots.taken():
             pass
         if self._leases.is_held(lease_name(user_id)):
@@ -147,7 +147,7 @@ class UploadRunner:
             job = self._converter.create_job(message, context)
             return self._noted(upload, job, message.facts)
         except (UploadOutcomeUnknownError, OwnershipMismatchError) as failure:
-            # An answer with somebody else's job is as good as none.
+            # A response with another user's job is as good as none.
             cause = failure
         except GatewayError:
             self._writes.write(LEDGER, f"upload {upload_id}", lambda: self._ledger.discard_upload(upload_id))

@@ -4,5 +4,5 @@
 #: longer than that.
 Chunk = bytes | memoryview
 
-#: Chunks of less than this are copied out of a lent buffer: it costs little, and the receiver may keep them.
+#: Chunks of less than this are copied out of a lent buffer: it costs little, and the receiver may hold them.
 LENT_FROM_BYTES = 64 * 1024

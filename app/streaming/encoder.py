@@ -23,7 +23,7 @@ class LazyEncoder(MultipartEncoder):  # type: ignore[misc]
     def next_pieces(self) -> list[Chunk]:
         """Return the next pieces of the message, after at most one read of a part's body; [] after the last.
 
-        This takes the place of toolbelt's `_load`, which reads until it has exactly the size it was asked for: to the
+        This replaces toolbelt's `_load`, which reads until it has exactly the size it was asked for: to the
         end of the message, if one read returns more than that.
         """
         while not (self._buffer.pieces or self.finished):
@@ -53,7 +53,7 @@ class LazyEncoder(MultipartEncoder):  # type: ignore[misc]
 
 
 class _Pieces:
-    """Takes the place of toolbelt's buffer: holds what is written as it is, in order."""
+    """Replaces toolbelt's buffer. Holds what is written, uncopied and in order."""
 
     def __init__(self, first: bytes) -> None:
         self.pieces: list[Chunk] = [first]

@@ -189,7 +189,7 @@ class MessageEvents(Iterator[Any]):
             looked_at = max(0, len(self._preamble) - len(self._first_boundary) - 1)
             self._preamble += data
             found = self._preamble.find(self._first_boundary, looked_at)
-            # Where it begins or, as long as it has not come, the first place where it can begin.
+            # Where it begins or, as long as it has not come, the first position where it can begin.
             begins = found if found >= 0 else len(self._preamble) - len(self._first_boundary) + 1
             if begins > MAX_PREAMBLE_BYTES:
                 raise InvalidRequestError("the multipart message does not begin with its boundary")

@@ -16,7 +16,7 @@ from app.streaming import Chunk
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
 from app.streaming.rate import RateFloor
 
-#: One read never asks for more than this. Each turn of the loop runs in a cache that the bytes have swept out, and
+#: One read never asks for more than this. Each turn of the loop runs with cold processor caches, and
 #: wakes the client and the upstream: with 512 KiB an upload costs a fifth more CPU. Larger reads only take more memory.
 CHUNK_BYTES = 1024 * 1024
 #: A read that may block until it is full must be small enough for the minimum rate to be noticed.
@@ -52,8 +52,8 @@ def open_plain_reader(environ: Mapping[str, Any], _progress: UploadProgress, _id
 class RequestBody:
     """One request's body. Iterate it once, in one thread, for its chunks, and close the iterator in the end.
 
-    A chunk may be lent (see Chunk): fresh chunks, each cut to what came, leave gaps in the heap, which never stops
-    growing by them; one buffer does not.
+    A chunk may be lent (see Chunk). A new chunk for each arrival would leave gaps in the heap, which would never stop
+    growing; one buffer does not.
 
     Making it raises PayloadTooLargeError for an announced length over the limit. Iterating raises that,
     IncompleteBodyError, UploadTimeoutError, and UpstreamSpokeError.

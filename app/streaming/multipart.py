@@ -53,7 +53,7 @@ _DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 @dataclass(slots=True)
 class UploadFacts:
-    """What is known of a message: complete once the message is."""
+    """What is known of a message. It is complete once the whole message has been given out."""
 
     filename: str = ""
     model_bytes: int | None = None

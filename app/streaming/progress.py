@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 class UpstreamSpokeError(Exception):
     """The upstream has responded, or closed its connection, before it had the whole upload.
 
-    Not an OSError: whoever reads the client's body takes those for failures of the client's connection.
+    Not an OSError: the reader of the client's body takes an OSError for a failure of the client's connection.
     """
 
 

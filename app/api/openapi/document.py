@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, composed from the operations, the error catalog and the guard's rules.
 
-Two things hold for every route, so `_ABOUT` says them once: HEAD works like GET unless it has an operation of its own,
+Two things hold for every route, so `ABOUT` says them once: HEAD works like GET unless it has an operation of its own,
 and a method that an address doesn't have gets 405.
 """
 

@@ -39,7 +39,7 @@ class Operation:
     """One method of one route.
 
     `rule` is Flask's, `summary` has every language, `parameters` are names in PARAMETERS, and `failures` are codes of
-    the catalogue. Leave out what the guard refuses: `codes` adds it.
+    the catalog. Leave out what the guard refuses: `codes` adds it.
     """
 
     method: str
@@ -64,7 +64,7 @@ class Operation:
 
     @property
     def needs_session(self) -> bool:
-        """Does the guard require a session?"""
+        """Whether the guard requires a session."""
         return self.rule.startswith("/api/")
 
     @property

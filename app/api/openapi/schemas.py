@@ -343,16 +343,16 @@ def _path(name: str, example: str, **details: Any) -> dict[str, Any]:
 #: Parameters in paths, by their names in Flask's rules.
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "job_id": _path("job_id", JOB_ID, schema=_ID),
-    # In all other places `model_id` is the number of a model on the chip.
+    # Everywhere else `model_id` is the number of a model on the chip.
     "model_id": _path("library_model_id", MODEL_ID, schema=_ID),
     "version": _path("version", "0123456789ab"),
     "name": _path("name", "css/base.css", description="May contain slashes."),
 }
 
 
-def _named(place: str, parameters: Iterable[tuple[str, str, Schema]]) -> dict[str, Any]:
+def _named(location: str, parameters: Iterable[tuple[str, str, Schema]]) -> dict[str, Any]:
     return {
-        name: {"name": name, "in": place, "description": description, "schema": schema}
+        name: {"name": name, "in": location, "description": description, "schema": schema}
         for name, description, schema in parameters
     }
 

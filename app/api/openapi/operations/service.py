@@ -13,7 +13,7 @@ def _readiness(description: str, status: str, storage: str) -> ResponseDescripti
         "status": status,
         "checks": {"database": "ok", "storage": storage, "configuration": "ok"},
         "conversion": "enabled",
-        "upstreams": {"converter": {"last": "ok", "seconds_ago": 1.5}},
+        "upstreams": {"converter": {"last": "answered", "seconds_ago": 1.5}},
     }
     return ResponseDescription(description, json_content("Readiness", example))
 

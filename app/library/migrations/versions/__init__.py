@@ -1,1 +1,1 @@
-"""One module a revision. A revision that has been released is never edited."""
+"""One module for each revision. A revision that has been released is never edited."""

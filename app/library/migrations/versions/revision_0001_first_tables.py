@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make them. Types are spelled out here and not taken from `tables`, which will move on."""
+    """Create the tables. Types are spelled out here and not taken from `tables`, which will change."""
     time = sa.DateTime(timezone=True)
     op.create_table(
         "jobs",

@@ -1,6 +1,6 @@
 """Make `models.source_job_id` unique per user, and no longer over all users.
 
-Whose a job is, the ledger decides. A model that was once recorded for the wrong user must not keep the owner of its
+The ledger decides who owns a job. A model that was once recorded for the wrong user must not prevent the owner of its
 job from having one.
 """
 
