@@ -213,7 +213,7 @@ def test_signing_out_ends_the_session_everywhere(world: World) -> None:
 
 
 def test_signing_out_without_a_session_succeeds_without_a_request_to_mc(world: World, provider: OIDCProvider) -> None:
-    """Whoever is out stays out."""
+    """A user who is signed out stays signed out."""
     response = world.browser().post("/auth/logout")
     assert response.status_code == 204
     assert provider.calls == []

@@ -160,7 +160,7 @@ def test_a_callback_of_no_sign_in_of_this_browser_asks_mc_nothing(world: World, 
 def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
     provider: OIDCProvider, clock: FakeClock
 ) -> None:
-    """As many as the sign-in's bulkhead has places; the others hear within a moment that MC does not answer."""
+    """As many as the sign-in's bulkhead has slots. The others soon get the response that MC is unavailable."""
     world = make_world(provider.issuer, clock, provider=provider, seconds=4.0)
     browsers = [world.browser() for _ in range(3 * SIGN_IN_SLOTS)]
     states = [query_of(browser.begin())["state"] for browser in browsers]

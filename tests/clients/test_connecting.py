@@ -103,7 +103,7 @@ def test_a_handshake_that_drips_in_takes_no_longer_than_connecting_may(
 
 
 def test_a_handshake_that_never_begins_is_a_connection_that_was_not_made() -> None:
-    """Nothing was sent, also where the socket's own time-out ends the wait before the watchdog does."""
+    """Nothing was sent, also where the socket's own timeout ends the wait before the watchdog does."""
     ended = threading.Event()
     server = LocalServer(lambda _wire: ended.wait(10) and None)
     url = server.url.replace("http://", "https://")

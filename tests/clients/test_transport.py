@@ -57,7 +57,7 @@ def saying(*pieces: bytes) -> Talk:
 
 
 def dripping(start: bytes, drop: bytes) -> Talk:
-    """Sends something now and then for ever, so that no single recv() is ever late."""
+    """Sends something now and then forever, so that no single recv() is ever late."""
 
     def talk(wire: Wire) -> None:
         wire.read_head()

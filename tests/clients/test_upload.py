@@ -193,7 +193,7 @@ EARLY = [
 
 @pytest.mark.parametrize(("status", "body", "failure"), EARLY)
 def test_an_early_answer_is_heard_and_ends_the_sending(status: int, body: bytes, failure: type[GatewayError]) -> None:
-    """The converter answers after the header; the client's body would go on for ever."""
+    """The converter answers after the header; the client's body would go on forever."""
 
     def talk(wire: Wire) -> None:
         wire.read_head()

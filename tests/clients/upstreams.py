@@ -166,7 +166,7 @@ class LocalServer:
 
 @dataclass
 class Script:
-    """Answers one request a connection: the n-th with the n-th entry, the last for ever. Remembers the requests."""
+    """Answers one request a connection: the n-th with the n-th entry, the last forever. Remembers the requests."""
 
     answers: list[bytes | Callable[[Request], bytes]]
     requests: list[Request] = field(default_factory=list)

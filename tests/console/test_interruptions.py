@@ -35,7 +35,7 @@ def test_a_job_is_found_again_after_a_reload_and_in_another_tab(stack: Stack, vi
     expect(second.locator(".job .file-name")).to_have_text("net.onnx")
     stack.sandbox.complete(job_id)
     expect(visitor.page.locator("#download")).to_be_visible()
-    # It has ended meanwhile; whoever comes back still finds the result.
+    # The job has ended meanwhile; a user who comes back still finds the result.
     second.reload()
     expect(second.locator("#download")).to_be_visible()
     second.locator("#new-conversion").click()

@@ -270,7 +270,7 @@ _HEADERS: list[Case] = [
         "claim-in-the-file-name-without-a-name",
         upload(disposition('filename="user_id"', CLAIM)),
         refused(),
-        "a part without a name is nobody's",
+        "a part without a name is refused",
     ),
     Case(
         "claim-in-the-file-name",

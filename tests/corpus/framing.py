@@ -252,7 +252,7 @@ _AROUND = [
         "preamble-of-a-megabyte",
         upload(before=b"x" * 1024 * 1024 + b"\r\n"),
         refused(),
-        "nobody's preamble is that long",
+        "no client sends such a long preamble",
     ),
     Case("epilogue", upload(end=b"--\r\nepilogue"), passes()),
     Case("epilogue-of-line-breaks", upload(end=b"--\r\n\r\n\r\n"), passes()),

@@ -51,7 +51,7 @@ def cut(body: bytes, *points: int) -> Iterator[bytes]:
 
 
 def lent(arrivals: Iterable[bytes]) -> Iterator[memoryview]:
-    """The arrivals as views of one buffer, whose bytes are spoilt before the next is given."""
+    """The arrivals as views of one buffer, whose bytes are overwritten before the next is given."""
     buffer = bytearray()
     for arrival in arrivals:
         if len(arrival) > len(buffer):

@@ -116,7 +116,7 @@ class RecordingConverter:
             self._jobs += 1
             job_id = f"recorded-{self._jobs}"
         upload.is_whole = _read_chunks(stream, upload)
-        # Before the answer, so that whoever has heard of it finds the upload here.
+        # Before the response, so that a test that has received it finds the upload here.
         self._is_idle(connection)
         if upload.is_whole:
             self._answer(connection, 201, {"job_id": job_id, "status": "completed"})

@@ -92,7 +92,7 @@ def test_with_a_full_disk_the_database_refuses_writes_and_still_reads(stack: Sca
         assert person.get(f"/api/models/{kept['id']}/file").status_code == 200
         assert person.get("/api/conversion/jobs").status_code == 200
         assert person.get(f"/api/conversion/{waiting}").json()["status"] == "completed"
-        # Nobody's upload has got as far as the converter, which would then have a job that nobody knows.
+        # No upload has reached the converter, which would then have a job without an owner.
         assert len(Aftermath(stack).jobs_at_the_converter("scribbler")) == 2
         verify_nothing_is_half_there(stack)
 

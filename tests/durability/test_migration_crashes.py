@@ -43,7 +43,7 @@ def kill_one_while_it_migrates(url: str, after_seconds: float) -> int:
         assert child.stdout.readline() == "ready\n"
         child.stdin.write("\n")
         child.stdin.flush()
-        time.sleep(after_seconds)  # the moment of the blow, not a wait for anything
+        time.sleep(after_seconds)  # the moment of the crash, not a wait for anything
         child.kill()
         return child.wait()
 

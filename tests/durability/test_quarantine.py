@@ -123,7 +123,7 @@ def test_a_job_whose_model_is_in_quarantine_can_be_promoted_again(library: Libra
     library.store_file(old.storage_key)
     assert library.sweep_later(8 * DAY).removed["quarantine"] == 1
     assert library.is_whole(new)
-    # Nobody's file any more; it gets a week of its own.
+    # The file has no record any more, and stays in quarantine for another week.
     assert library.sweep_later().removed["files_without_record"] == 1
     assert library.is_whole(new)
 

@@ -100,13 +100,13 @@ def test_unread_downloads_of_one_user_do_not_stop_uploads_of_others(stack: Scale
     """One user opens as many downloads as there are slots in all workers."""
     hoarder, uploader = stack.person("hoards"), stack.person("uploads")
     path = kept_file(stack, hoarder)
-    places = 48
-    connections = [stack.connect() for _ in range(places + 2)]
+    slots = 48
+    connections = [stack.connect() for _ in range(slots + 2)]
     try:
         for connection in connections:
             connection.send_head("GET", path, {"Cookie": hoarder.cookie_header})
         statuses = sorted(int(connection.socket.recv(12)[9:]) for connection in connections)
-        assert statuses == [200] * 2 + [429] * places
+        assert statuses == [200] * 2 + [429] * slots
         answers: list[requests.Response] = []
         for _ in range(10):
             answers.append(stack.send(uploader, model_upload()))

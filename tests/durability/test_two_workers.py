@@ -68,7 +68,7 @@ def test_two_promotes_at_once_in_two_processes_make_one_model(stack: ScaledStack
 @pytest.mark.parametrize("first", ["delete", "promote", "both at once"])
 @three_times
 def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn: int) -> None:
-    """Whoever comes first: in the end there are a model and its file, or neither."""
+    """In any order: in the end there are a model and its file, or neither."""
     user_id = f"against-{first}-{turn}".replace(" ", "-")
     person = stack.person(user_id)
     job_id = stack.completed_job(person, LazyBytes(200_000, seed=turn))
@@ -138,7 +138,7 @@ def test_a_signed_out_cookie_stays_dead_after_a_crash(stack: ScaledStack) -> Non
 
 
 def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key(stack: ScaledStack) -> None:
-    """The new key signs, the old one still verifies; once it is gone its cookies are nobody's."""
+    """The new key signs, the old one still verifies; once it is removed its cookies are refused."""
     old, new = stack.secret_key, secrets.token_urlsafe(48)
     stack.note_secret(new)
     alice = stack.client().sign_in("alice")

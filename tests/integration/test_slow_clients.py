@@ -45,7 +45,7 @@ def test_chunked_upload_that_is_too_slow_is_ended_and_releases_its_slot_and_leas
 
 
 def test_small_body_that_never_arrives_times_out(stack: Stack) -> None:
-    """A small body that is announced and not sent must not occupy a thread for ever."""
+    """A small body that is announced and not sent must not occupy a thread forever."""
     client = stack.signed_in("alice")
     head = {
         "Cookie": client.cookie_header,

@@ -27,7 +27,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
 
 @contextlib.contextmanager
 def unanswering(*addresses: str, port: int = 0) -> Iterator[int]:
-    """A port at which these addresses take no connection and refuse none: their queues are full."""
+    """Give a port at which these addresses neither accept nor refuse a connection, because their queues are full."""
     with contextlib.ExitStack() as opened:
         for address in addresses:
             listener = opened.enter_context(socket.create_server((address, port), backlog=0))

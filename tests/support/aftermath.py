@@ -1,6 +1,6 @@
-"""What a crash may have left: looking at the database and the files behind a stopped or running gateway.
+"""Look at what a crash has left in the database and the files of a stopped or running gateway.
 
-Truth is read where it lies: the gateway's database and storage, and the sandbox converter's own jobs.
+It reads the gateway's database and storage themselves, and the sandbox converter's jobs.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class Aftermath:
         self._stack = stack
 
     def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
-        """What a statement gives, from a connection of our own."""
+        """Return the rows of a statement, by a connection of our own."""
         return self._stack.stores.rows(statement, *values)
 
     def is_intact(self) -> bool:
@@ -55,18 +55,18 @@ class Aftermath:
         return [Lease(row["name"], (_time(row["expires_at"]) - now).total_seconds()) for row in rows]
 
     def let_leases_expire(self) -> None:
-        """As if the time of every lease had passed."""
+        """Make every lease expire."""
         self.rows("UPDATE leases SET expires_at = ?", "2000-01-01 00:00:00.000000")
 
     def stored(self) -> dict[str, bytes]:
-        """The finished files of the storage, by key."""
+        """Return the complete files of the storage, by key."""
         return self._stack.stores.stored()
 
     def temporaries(self) -> list[str]:
         return self._stack.stores.temporaries()
 
     def models_without_file(self) -> list[str]:
-        """Ids of models whose file is missing, or is not what the record says."""
+        """Return the ids of models whose file is missing or differs from the record."""
         stored = self.stored()
         found = []
         for row in self.rows("SELECT id, storage_key, size, sha256 FROM models"):
@@ -84,7 +84,7 @@ class Aftermath:
         return [job.job_id for job in Jobs(DataDirectory(self._stack.sandbox.data)).of_user(user_id)]
 
     def sweep(self, *, later: timedelta = LATER) -> SweepReport:
-        """Sweep in this process, on the gateway's own database and files, as one would so much later."""
+        """Sweep in this process, on the gateway's own database and files, as if it were that much later."""
         self._stack.stores.age_temporaries(time.time() - later.total_seconds())
         with opened_gateway(self._stack, later=later) as gateway:
             report = gateway.sweep.run()
@@ -117,7 +117,7 @@ def opened_gateway(stack: Stack, *, later: timedelta = timedelta(), try_seconds:
 
 
 def _time(value: str | datetime) -> datetime:
-    """SQLite keeps times as text, which says UTC without saying so."""
+    """Parse a time of the database. SQLite stores text in UTC without a zone."""
     return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
 
 

@@ -22,7 +22,7 @@ _running: list[Browser] = []
 
 
 def shared_browser() -> Browser:
-    """Debian's Chromium, headless, started when first asked for. Use contexts of your own."""
+    """Return Debian's Chromium, headless, started at the first call. Use contexts of your own."""
     if not _running:
         playwright = _ending.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=PROGRAM, args=ARGUMENTS)
@@ -32,6 +32,6 @@ def shared_browser() -> Browser:
 
 
 def end_shared_browser() -> None:
-    """End it, if it was started. At the end of the process it would be too late: its loop does not run any more."""
+    """Close the browser if it was started. At the exit of the process its event loop no longer runs."""
     _running.clear()
     _ending.close()

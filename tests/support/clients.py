@@ -1,4 +1,4 @@
-"""Who talks to the gateway in tests: a browser-like session, and a raw connection for what no decent client sends."""
+"""Clients for tests: a session like a browser's, and a raw connection that sends any bytes."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ SECONDS = 30.0
 
 
 class Client(requests.Session):
-    """A session at one gateway: paths instead of URLs, no redirects unless asked for, and always a time-out.
+    """A session at one gateway: paths instead of URLs, no redirects unless asked for, and always a timeout.
 
     Every request goes on a connection of its own, so that a test's requests are spread over the gateway's workers and
     no test passes only because one worker remembers. Every cookie and every sign-in state that it is given goes to
@@ -43,14 +43,14 @@ class Client(requests.Session):
         return self.request("OPTIONS", url, **options)
 
     def clone(self) -> "Client":
-        """Another client in the same session."""
+        """Return another client in the same session."""
         twin = Client(self.base_url, self._on_secret)
         twin.cookies.update(self.cookies)
         return twin
 
     @property
     def cookie_header(self) -> str:
-        """What this client's Cookie header is, for raw requests."""
+        """Return this client's Cookie header, for raw requests."""
         request = self.prepare_request(requests.Request("GET", f"{self.base_url}/"))
         return request.headers.get("Cookie", "")
 
@@ -126,17 +126,17 @@ class RawConnection:
         return self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def finish_sending(self) -> Self:
-        """Close our side (FIN); answers can still be read."""
+        """Close our side (FIN). Responses can still be read."""
         self.socket.shutdown(socket.SHUT_WR)
         return self
 
     def reset(self) -> None:
-        """Go away by RST."""
+        """Reset the connection (RST)."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def answer(self, method: str = "GET") -> RawAnswer:
-        """Read one answer."""
+        """Read one response."""
         response = http.client.HTTPResponse(self.socket, method=method)
         try:
             response.begin()

@@ -1,4 +1,4 @@
-"""What has been counted: an exposition read back, and sums of it by labels."""
+"""Read metrics: parse an exposition and sum its samples by labels."""
 
 from collections.abc import Callable, Iterable
 from typing import Self
@@ -18,26 +18,26 @@ class Counts:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Read a whole exposition; raises ValueError where it is none."""
+        """Parse an exposition. Raises ValueError if it is not one."""
         return cls(sample for family in text_string_to_metric_families(text) for sample in family.samples)
 
     @classmethod
     def here(cls) -> Self:
-        """What this process has counted so far."""
+        """Return what this process has counted so far."""
         return cls.of(metrics.exposition("", is_one_of_several=False)[0].decode())
 
     def sum(self, name: str, **labels: str) -> float:
-        """The sum of all samples of that name that have these labels among theirs."""
+        """Return the sum of all samples of that name that have these labels, and perhaps others."""
         return sum(
             sample.value for sample in self.samples if sample.name == name and labels.items() <= sample.labels.items()
         )
 
     def values_of(self, label: str) -> set[str]:
-        """Every value that a label has anywhere."""
+        """Return every value of a label, in all samples."""
         return {sample.labels[label] for sample in self.samples if label in sample.labels}
 
 
 def increase(name: str, **labels: str) -> Callable[[], float]:
-    """A function that tells by how much a sum in this process has grown since now."""
+    """Return a function that returns by how much a sum in this process has grown since this call."""
     before = Counts.here().sum(name, **labels)
     return lambda: Counts.here().sum(name, **labels) - before

@@ -1,7 +1,7 @@
-"""Crashes at seeded moments: actions of several users are under way when something is killed.
+"""Crashes at seeded moments: something is killed during the actions of several users.
 
-A round is drawn from its seed: who does what, when each begins, when the blow falls, and on whom. Faults of the sandbox
-(delays, drips) and clients that send slowly make the windows wide in which it may hit. The seed reproduces the draw,
+A round is drawn from its seed: who does what, when each begins, and when which process is killed. Faults of the sandbox
+(delays, drips) and clients that send slowly widen the windows in which a crash can hit. The seed reproduces the draw,
 not the schedule of the processes, so that a failure may take a few tries to be seen again.
 """
 
@@ -33,7 +33,7 @@ _PIECES = 12
 
 
 class Victim(StrEnum):
-    """Who is killed by SIGKILL."""
+    """Which process is killed by SIGKILL."""
 
     WORKER = "worker"
     MASTER = "master"
@@ -44,7 +44,7 @@ class Victim(StrEnum):
 
 @dataclass
 class Action:
-    """Something that one user does, and what the user heard of it: None where the answer never came."""
+    """Something that one user does, and what the user learned of it: None if no response came."""
 
     name: str
     client: Client
@@ -66,7 +66,7 @@ class Action:
 
 @dataclass
 class Round:
-    """One draw: `play` it, then `verify` what is left."""
+    """One draw. Call `play`, then `verify`."""
 
     stack: ScaledStack
     seed: int
@@ -80,7 +80,7 @@ class Round:
 
     @property
     def moments(self) -> int:
-        """How many actions the blow has met, or narrowly missed."""
+        """Return how many actions the crash has hit, or narrowly missed."""
         return len(self.actions)
 
     def play(self) -> None:
@@ -112,7 +112,7 @@ class Round:
         kept["promote"].run = lambda action: action.client.post(f"/api/conversion/{action.job_id}/promote-to-models")
         kept["delete"].run = lambda action: action.client.delete(f"/api/models/{action.model_id}")
         kept["logout"].run = lambda action: action.client.clone().post("/auth/logout")
-        # The windows: the job is there and its answer is late; the file comes a little at a time.
+        # The windows: the job exists and its response is late; the file comes a little at a time.
         late = {"when": "after", "delay_seconds": draw.uniform(0.0, 0.5)}
         stack.sandbox.fault(CONVERTER, call="create_job", **late)
         if draw.random() < 0.5:
@@ -130,7 +130,7 @@ class Round:
         body = _Throttled(model_upload(LazyBytes(200_000, seed=self.seed)), seconds)
         return self.stack.send(action.client, body, timeout=20)
 
-    # The blow
+    # The crash
 
     def _strike(self) -> None:
         stack = self.stack
@@ -161,7 +161,7 @@ class Round:
         for service in (CONVERTER, FILE_ACCESS):
             stack.sandbox.start(service)
         if self.victim is Victim.MASTER:
-            # Workers without a master give the port up at once, whatever they still have to do.
+            # Workers without a master close the port at once, even if they are still busy.
             wait_until(lambda: not _is_listening(stack), "the port is free again", seconds=6)
         if stack.gateway is None:
             stack.start_gateway()
@@ -198,7 +198,7 @@ class Round:
         assert not self._aftermath.models_without_file()
         assert not self._aftermath.files_without_model()
         assert not self._aftermath.temporaries()
-        # A worker that has just started holds the sweep's for a moment; one that is leaked stays much longer.
+        # A worker that has just started holds the sweep's lease for a moment. A leaked lease stays much longer.
         wait_until(lambda: not self._aftermath.leases(), "no lease is left", seconds=20)
         assert not self._aftermath.rows("SELECT * FROM jobs WHERE job_id IS NULL")
         self.stack.sandbox.reset()
@@ -236,7 +236,7 @@ class Round:
         expected = {401} if action.status in {200, 204} else {200, 401}
         assert action.client.get("/api/me").status_code in expected
 
-    # Once the leases' time is over, everything can be done again
+    # After the leases have expired, everything can be done again
 
     def _repeat_init(self, action: Action) -> None:
         answer = self.stack.send(action.client, model_upload(b"again"))

@@ -1,7 +1,7 @@
 """A door in front of an upstream: a TCP port that can be shut, at once or after a few more connections.
 
-A port that refuses connections cannot be had of a service that has to answer the calls before the one in question.
-The door lets those through and is shut when the next connection is tried.
+A service that has to respond to the earlier calls of a test cannot refuse connections at the same time. The door lets
+those calls through, and is shut for the next connection.
 """
 
 import socket
@@ -40,7 +40,7 @@ class Door:
         self.close()
 
     def open(self) -> None:
-        """Let everybody through."""
+        """Let every connection through."""
         self._unresolvable.unlink(missing_ok=True)
         with self._lock:
             self._admitted = None
@@ -52,7 +52,7 @@ class Door:
                 threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def admit(self, connections: int, *, nameless: bool = False) -> None:
-        """End the connections there are, let that many more through, and then none.
+        """Close the existing connections, let that many more through, and then none.
 
         Further ones are refused or, if `nameless`, fail before that because the name is not resolved.
         """

@@ -1,4 +1,4 @@
-"""The protocols of `app/services/ports.py` in memory: small, honest, and with a memory of what was asked of them.
+"""The protocols of `app/services/ports.py` in memory. They record what was asked of them.
 
 Each has a `failing` switch: while it is set, every method raises it, as the real ones do when the database or the
 storage is down.
@@ -26,7 +26,7 @@ from tests.support.waiting import CountedWait
 
 
 def call_context(seconds: float = 60, **correlation: str) -> CallContext:
-    """A call with so much time left on the real clock."""
+    """Return a context with this much time left on the real clock."""
     return CallContext(Deadline(seconds), correlation)
 
 
@@ -48,7 +48,7 @@ class MemoryLedger(Switch):
     """A JobLedger whose `rows` a test may look at."""
 
     rows: dict[str, JobRecord] = field(default_factory=dict)
-    #: What is known of jobs' stages, and when those who recorded a state had looked before.
+    #: The known stages of jobs, and the `last_look` of each recorded state.
     stages: dict[str, Sequence[StageTime]] = field(default_factory=dict)
     looks: list[datetime | None] = field(default_factory=list)
 
@@ -254,7 +254,7 @@ class FakeTokenSource:
 
 
 def a_job(job_id: str = "job-1", status: str = "running", **fields: object) -> Job:
-    """A job; say only what the test is about."""
+    """Return a job. Pass only what the test is about."""
     return Job(job_id, JobStatus(status), **fields)  # type: ignore[arg-type]
 
 

@@ -1,8 +1,8 @@
 """The fault matrix: every upstream call × every fault, and the expected result of each.
 
-A cell is a call and a fault. What is expected of it follows from rules that know the retry table (`MATRIX`), the
-catalogue, and what section 5 of the design says of each upstream; nothing here was recorded from a run. Where the
-design leaves an outcome open, the rule says why it decides as it does.
+A cell is a call and a fault. Its expected result follows from rules: the retry matrix (`MATRIX`), the error catalog and
+docs/upstreams.md, which the comments quote. Nothing here was recorded from a run. Where the page leaves a result open,
+a comment gives the reason for the rule.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,18 +28,18 @@ _HTML = {"Content-Type": "text/html"}
 
 
 class Kind(Enum):
-    """What a fault is to a caller, in the terms of section 6."""
+    """How a fault looks to the gateway (docs/upstreams.md, "The retry matrix")."""
 
     NOT_CONNECTED = auto()
-    #: No whole answer: network, time-out, or cut off while it was read.
+    #: No whole response: the network failed, a timeout passed, or the response was cut off.
     LOST = auto()
-    #: A whole answer with a status that is no success.
+    #: A whole response with a status that is not a success.
     STATUS = auto()
-    #: A whole answer that no reading makes sense of.
+    #: A whole response that cannot be read.
     UNUSABLE = auto()
-    #: A JSON object that lacks what the call is made for, or has it in another shape.
+    #: A JSON object without the value that the call is made for, or with a malformed one.
     LACKING = auto()
-    #: Odd, and yet all that is needed is there: "be liberal in reading".
+    #: Odd, but with all that is needed: "The gateway writes strictly and reads liberally".
     HARMLESS = auto()
 
 
@@ -48,19 +48,19 @@ Make = Callable[["Stage"], dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Fault:
-    """Something that goes wrong. `rule` is the sandbox's (without call and user), or makes it of the stage."""
+    """Something that goes wrong. `rule` is the sandbox's (without call and user), or makes one from the stage."""
 
     name: str
     kind: Kind
     rule: Mapping[str, Any] | Make = field(default_factory=dict)
     status: int | None = None
-    #: How often it befalls; None is for ever.
+    #: How often it happens; None means always.
     times: int | None = None
-    #: The call is handled all the same, and only its answer goes wrong.
+    #: The call has its effect, and only its response goes wrong.
     is_done: bool = False
-    #: The answer is so slow that each try ends by its time-out.
+    #: The response is so slow that each try ends by its timeout.
     is_slow: bool = False
-    #: The answer comes before the body is whole.
+    #: The response comes before the body is whole.
     is_early: bool = False
 
     def rule_for(self, stage: "Stage") -> dict[str, Any]:
@@ -233,26 +233,26 @@ ONLY_FOR: Mapping[Call, tuple[Fault, ...]] = {
         _token_fault("true", Kind.LACKING, True),
         _token_fault("list", Kind.LACKING, [300]),
         _body("expires_in_infinite", Kind.LACKING, '{"access_token": "at", "expires_in": 1e999}'),
-        # As text it is no nonsense, and whatever is larger than can be says clearly that the token is good now.
+        # A number as text can be read, and a number that is too large still says that the token is valid now.
         _token_fault("digits", Kind.HARMLESS, "10"),
         # Optional (RFC 6749, section 5.1).
         _token_fault("null", Kind.HARMLESS, None),
         _token_fault("huge", Kind.HARMLESS, 10**40),
     ),
     Call.DOWNLOAD_TOKEN: (
-        # "`expires_in_seconds` instead, or neither, is accepted": what cannot be read counts as not being there.
+        # "`expires_at` or `expires_in_seconds`, both optional": one that cannot be read counts as missing.
         _download_fault("expires_at_words", Kind.HARMLESS, expires_at="tomorrow"),
         _download_fault("expires_at_list", Kind.HARMLESS, expires_at=[1]),
         _download_fault("expires_at_year_10000", Kind.HARMLESS, expires_at=1e300),
         _download_fault("expires_in_seconds_words", Kind.HARMLESS, expires_in_seconds="soon"),
         _download_fault("expires_in_seconds_negative", Kind.HARMLESS, expires_in_seconds=-1),
         _download_fault("expires_in_seconds_huge", Kind.HARMLESS, expires_in_seconds=10**40),
-        # This is readable, and says that the token is already useless: the browser must not be sent away with it.
+        # This can be read and says that the token has expired, so no browser may be redirected with it.
         _download_fault("expires_at_past", Kind.LACKING, expires_at="2001-01-01T00:00:00Z"),
         _body("token_with_line_break", Kind.LACKING, '{"token": "a\\r\\nSet-Cookie: b=c"}'),
     ),
     Call.CREATE_JOB: (
-        # The job exists, and only the answer went wrong: the converter's list tells.
+        # The job exists, and only the response went wrong: the converter's list shows the job.
         Fault("answer_lost_job_done", Kind.LOST, {"when": "after", "cut": "before_headers"}, is_done=True),
         Fault("answer_reset_job_done", Kind.LOST, {"when": "after", "cut": "reset"}, is_done=True),
         Fault(
@@ -267,7 +267,7 @@ ONLY_FOR: Mapping[Call, tuple[Fault, ...]] = {
             Fault(f"status_{status}_job_done", Kind.STATUS, {"when": "after", "status": status}, status, is_done=True)
             for status in (302, 404, 408, 500, 502, 503, 504)
         ),
-        # The answer comes while the body is still on its way.
+        # The response comes while the body is still being sent.
         Fault("status_503_early", Kind.STATUS, {"status": 503, "read_body": False}, status=503, is_early=True),
         Fault("status_422_early", Kind.STATUS, {"status": 422, "read_body": False}, status=422, is_early=True),
     ),
@@ -284,7 +284,7 @@ class Cell:
 
 
 def cells_of(*calls: Call, faults: Iterable[Fault] | None = None) -> list[Cell]:
-    """All cells of these calls, or those of the given faults."""
+    """Return all cells of these calls, or only those with the given faults."""
     given = None if faults is None else tuple(faults)
     return [
         Cell(call, fault)
@@ -298,14 +298,14 @@ def cells_of(*calls: Call, faults: Iterable[Fault] | None = None) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Expected:
-    """The answer's status, its problem code (None: a success) and how often the upstream was asked."""
+    """The status of the response, its problem code (None: a success) and the number of tries."""
 
     status: int
     code: str | None
     tries: int
 
 
-#: "5xx, network, an unusable answer", in the words of section 5.
+#: The code for "unavailable" in docs/upstreams.md.
 _DOWN: Mapping[Call, str] = {
     Call.TOKEN: "idp_unavailable",
     Call.DOWNLOAD_TOKEN: "mc_token_unavailable",
@@ -316,25 +316,25 @@ _DOWN: Mapping[Call, str] = {
     Call.GET_FILE: "file_service_unavailable",
 }
 _CONVERTER = {Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.CREATE_JOB}
-#: "A converter/FAA 401/403: … try once more where the call can be replayed"; an upload cannot.
+#: "a call that can be repeated is made once more with a new one", after a 401 or 403. An upload cannot be repeated.
 REPLAYED = {Call.GET_JOB, Call.LIST_JOBS, Call.PROMOTE, Call.GET_FILE}
 
 
 def expected(cell: Cell) -> Expected:
-    """What section 5 and the retry table make of a cell."""
+    """Return the result that docs/upstreams.md and the retry matrix promise for a cell."""
     call, fault = cell.call, cell.fault
     kind = kind_for(call, fault)
     tries = _tries(call, fault, kind)
     code = None if kind is Kind.HARMLESS or (tries > 1 and fault.times is not None) else _code(call, fault, kind)
     if fault.is_done and code == "upload_outcome_unknown":
-        code = None  # "the converter's list was asked first (found → 201)"
+        code = None  # "201 if the converter's list shows the job"
     return Expected(WAYS[call].success if code is None else catalogue()[code].status, code, tries)
 
 
 def kind_for(call: Call, fault: Fault) -> Kind:
-    """What a fault is to this call; the same bytes are not the same to all."""
+    """Return the kind of a fault for this call: the same bytes can be harmless for one call only."""
     if call is Call.LIST_JOBS and fault.name == "json_list":
-        return Kind.HARMLESS  # a bare list is one of the two forms, and what is no job in it is left out
+        return Kind.HARMLESS  # a bare list is one of the two forms; "entries that cannot be read are skipped"
     return fault.kind
 
 
@@ -353,12 +353,11 @@ def _code(call: Call, fault: Fault, kind: Kind) -> str:
     if fault.status is not None:
         return _code_of_status(call, fault, fault.status)
     if call is Call.GET_FILE and kind in {Kind.UNUSABLE, Kind.LACKING} and fault.name != "gzip_unasked":
-        return "result_corrupt"  # any bytes are a file; these are not the promised ones
+        return "result_corrupt"  # any bytes are a file, but not the announced one
     if call is Call.CREATE_JOB and kind is not Kind.NOT_CONNECTED:
-        return "upload_outcome_unknown"  # "the answer to a whole body was lost or unusable"
+        return "upload_outcome_unknown"  # "the same after a whole body"
     if call is Call.PROMOTE and kind is Kind.LACKING:
-        # "An answer without a usable object key" is one that can be read and has none; what cannot be read at all
-        # is "an unusable 2xx" like any other of the converter's.
+        # "no usable object key" means a JSON object without one. Other bodies are "a 2xx that cannot be used".
         return "promote_failed"
     return _DOWN[call]
 
@@ -369,15 +368,15 @@ def _code_of_status(call: Call, fault: Fault, status: int) -> str:
     if status == 429 and call in _CONVERTER:
         return "converter_busy"
     if call is Call.CREATE_JOB and (status < 400 or status >= 500) and not fault.is_early:
-        return "upload_outcome_unknown"  # the body was whole, and the status says nothing of a job
+        return "upload_outcome_unknown"  # the body was whole, and the status does not tell whether there is a job
     if status < 400 or status >= 500:
-        # A redirect is not followed; where section 5 does not name it, it is "an unusable answer".
+        # "Unavailable means no connection, a lost response, 5xx, a redirect, or a 2xx that cannot be used."
         return _DOWN[call]
     match call:
         case Call.TOKEN | Call.DOWNLOAD_TOKEN if status == 429:
             return _DOWN[call]
         case Call.TOKEN:
-            return "idp_misconfigured"  # "the token endpoint's other 4xx"
+            return "idp_misconfigured"  # "any other 4xx" of a service token
         case Call.DOWNLOAD_TOKEN:
             return "download_token_failed"
         case Call.GET_JOB if status == 404:

@@ -1,4 +1,4 @@
-"""Playing cells of the fault matrix side by side, and looking at what they left behind."""
+"""Run cells of the fault matrix concurrently, and check what they leave behind."""
 
 import json
 import sqlite3
@@ -43,14 +43,14 @@ ENVIRONMENT = {
 
 @dataclass
 class Outcome:
-    """What became of one cell."""
+    """The outcome of one cell."""
 
     cell: Cell
     stage: Stage
     response: requests.Response | None = None
     seconds: float = 0.0
     tries: int = 0
-    #: Sentences about what was not as it should be afterwards.
+    #: A sentence about each thing that was wrong afterwards.
     aftermath: list[str] = field(default_factory=list)
     error: BaseException | None = None
 
@@ -63,7 +63,7 @@ class Outcome:
         code = None if response.status_code < 400 else response.json()["code"]
         found = Expected(response.status_code, code, self.tries)
         if (code, wanted.code) == ("idp_unavailable", "idp_misconfigured") and self.cell.call not in REPLAYED:
-            # Whether its token came from the cache is a matter of the cells before it.
+            # Whether its token came from the cache depends on the cells before it.
             wanted = replace(wanted, status=503, code=code)
         assert found == wanted, f"{found} instead of {wanted}"
         assert self.seconds < limit_seconds, f"it took {self.seconds:.1f} s of {limit_seconds:.1f}"
@@ -90,7 +90,7 @@ def verify_problem(response: requests.Response, request_id: str) -> None:
 
 
 def limit_seconds(cell: Cell) -> float:
-    """How long a cell may take: the time-outs of its tries, no more than the deadline, and what is no waiting."""
+    """Return how long a cell may take: the timeouts of its tries, at most the deadline, and some time for the rest."""
     tries = expected(cell).tries
     waiting = tries * DEFAULT_TRY_SECONDS if cell.fault.is_slow else 0.0
     waiting += sum(MATRIX[cell.call].waits_seconds) * DEFAULT_WAIT_FACTOR
@@ -122,7 +122,7 @@ def _play(stack: ScaledStack, number: int, cell: Cell) -> tuple[Cell, Outcome]:
 
 
 def play_behind_doors(stack: ScaledStack, cells: Iterable[Cell]) -> dict[Cell, Outcome]:
-    """Play cells in which the upstream cannot even be reached, one after another: a door is shut for everybody."""
+    """Play cells in which the upstream cannot even be reached, one after another: a shut door affects all."""
     outcomes = {}
     for number, cell in enumerate(cells):
         way = WAYS[cell.call]
@@ -171,7 +171,7 @@ def ask(outcome: Outcome) -> None:
 
 
 def look_after(cell: Cell, stage: Stage) -> list[str]:
-    """With the fault gone everything must work again at once; sentences about what does not."""
+    """Check that everything works at once after the fault. Return a sentence about each thing that does not."""
     found = []
     after = Stage(stage.stack, stage.client, stage.user_id, stage.request_id + "-after", stage.job_id)
     client, way, is_success = stage.client, WAYS[cell.call], expected(cell).code is None
@@ -180,7 +180,7 @@ def look_after(cell: Cell, stage: Stage) -> list[str]:
         if len(models) != int(is_success):
             found.append(f"{len(models)} models in the library after the fault")
     if cell.call is Call.TOKEN:
-        # A token that claimed to live for ever is kept until it is refused.
+        # A token that claimed to live forever is cached until it is refused.
         stage.stack.add_fault(CONVERTER, {"call": "list_jobs", "user": stage.user_id, "status": 401, "times": 1})
     if not (cell.call is Call.CREATE_JOB and is_success):
         again = way.ask(after)
@@ -197,7 +197,7 @@ def look_after(cell: Cell, stage: Stage) -> list[str]:
 
 
 def tries_at_the_sandbox(stack: ScaledStack) -> Counter[tuple[str, str]]:
-    """How often each call was made in each request, by the request id that travels along."""
+    """Return how often each call was made in each request, by request id."""
     return Counter(
         (call["call"], call["headers"].get("X-Request-Id", ""))
         for service in SERVICES
@@ -219,7 +219,7 @@ def tries_in_the_log(stack: ScaledStack, call: Call, request_id: str) -> int:
 
 
 def verify_nothing_is_left(stack: ScaledStack) -> None:
-    """Raise AssertionError where cells have left threads, sockets, slots, leases, files or models behind."""
+    """Raise AssertionError if cells have left threads, sockets, slots, leases, files or models behind."""
     for client in stack._opened:
         client.close()
     wait_until(lambda: not running_calls(stack), "no call to an upstream is still under way")
@@ -240,7 +240,7 @@ def verify_nothing_is_left(stack: ScaledStack) -> None:
 
 
 def running_calls(stack: ScaledStack) -> list[str]:
-    """The calls that an upstream is still busy with."""
+    """Return the calls that an upstream is still handling."""
     return [
         call["call"]
         for service in SERVICES
@@ -250,7 +250,7 @@ def running_calls(stack: ScaledStack) -> list[str]:
 
 
 def client_sockets(stack: ScaledStack) -> list[Any]:
-    """The workers' connections to clients."""
+    """Return the workers' connections to clients."""
     return [
         socket
         for pid in stack.worker_pids()
@@ -281,7 +281,7 @@ def _verify_slots(stack: ScaledStack) -> None:
                 wanted = before + number + 1
                 wait_until(
                     lambda wanted=wanted: len(stack.sandbox.calls(CONVERTER, "create_job")) == wanted,
-                    f"upload {number + 1} of {SLOTS} has a place",
+                    f"upload {number + 1} of {SLOTS} has a slot",
                 )
         assert connections[-1].answer("POST").json()["code"] == "upload_capacity"
         for connection in connections[:-1]:

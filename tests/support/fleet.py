@@ -1,4 +1,4 @@
-"""Doing one thing many times at the same moment, from connections that are open before the moment comes."""
+"""Do something many times at the same moment, over connections that are already open."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def all_at_once(actions: Sequence[Callable[[], T]], *, seconds: float = 60.0) -> list[T]:
-    """Run all actions, each in a thread, from one moment on; their results in order. Raises what the first raised."""
+    """Run all actions at once, each in a thread. Return their results in order; raise what the first raised."""
     together = threading.Barrier(len(actions))
 
     def run(action: Callable[[], T]) -> T:
@@ -27,7 +27,7 @@ def all_at_once(actions: Sequence[Callable[[], T]], *, seconds: float = 60.0) ->
 
 
 class Spread:
-    """Kept-alive connections, as many to each worker, so that a test knows which process serves which request."""
+    """Kept-alive connections, equally many to each worker, so that a test knows which process serves a request."""
 
     def __init__(self, stack: Stack, *, each: int) -> None:
         self._open = ExitStack()
@@ -57,12 +57,12 @@ class Spread:
 
     @property
     def all(self) -> list[RawConnection]:
-        """All of them, the workers in turn."""
+        """Return all connections, the workers in turn."""
         return [connection for turn in zip(*self.by_worker.values(), strict=True) for connection in turn]
 
 
 def ask(connection: RawConnection, client: Client, method: str, path: str) -> RawAnswer:
-    """One request without a body on a connection that is kept."""
+    """Send one request without a body over a kept-alive connection."""
     headers = {"Cookie": client.cookie_header}
     if method not in {"GET", "HEAD"}:
         headers["Content-Length"] = "0"
@@ -70,6 +70,6 @@ def ask(connection: RawConnection, client: Client, method: str, path: str) -> Ra
 
 
 def upload(connection: RawConnection, client: Client, body: Multipart) -> RawAnswer:
-    """One upload on a connection that is kept."""
+    """Send one upload over a kept-alive connection."""
     headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(body))}
     return connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).answer()

@@ -1,4 +1,4 @@
-"""Searching logs for secrets, in every form in which one might get there."""
+"""Search logs for secrets in every form in which they might appear."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ _TELLING_CHARACTERS = 40
 
 
 def find_leaks(log_paths: Iterable[Path], secrets: Iterable[str]) -> list[str]:
-    """A sentence for every secret in every log, naming the line and a digest of the secret, not the secret."""
+    """Return a sentence for each secret in a log, with the line and a digest of the secret instead of the secret."""
     logs = {path: path.read_text(encoding="utf-8", errors="replace") for path in log_paths if path.exists()}
     found = []
     for secret in sorted(set(secrets)):

@@ -72,7 +72,7 @@ class Library:
         return self.stores.storage.has_file(key)
 
     def is_whole(self, model: Model) -> bool:
-        """Is the model's record there, and its file too?"""
+        """Return whether the model's record and its file exist."""
         return self.stores.models.find("alice", model.id) == model and self.has_file(model.storage_key)
 
     def sweep(self) -> SweepReport:
@@ -83,7 +83,7 @@ class Library:
         return report
 
     def sweep_later(self, seconds: float = 2 * HOUR) -> SweepReport:
-        """Run the sweep when nothing looks young any more."""
+        """Run the sweep at a time when everything is old enough for it."""
         self.clock.advance(seconds)
         return self.sweep()
 
@@ -104,7 +104,7 @@ def open_library(database_url: str, storage_url: str, clock: FakeClock | None = 
 
 @dataclass(frozen=True)
 class Place:
-    """A database and a storage that are there, and others that a mistake may lead to."""
+    """A database and a storage, and others that a mistake in the settings may name."""
 
     database_url: str
     storage_url: str

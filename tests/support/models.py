@@ -1,4 +1,4 @@
-"""Models to upload, and what the sandbox's conversion makes of them.
+"""Models to upload, and the results of their conversion by the sandbox.
 
 `python -m tests.support.models PATH [MEGABYTES]` writes a large model, for trying things by hand.
 """
@@ -18,19 +18,19 @@ _LAYER_MEGABYTES = 8
 
 
 def expected_pieces(model: bytes | BinaryIO | LazyBytes, parameters: Mapping[str, str] = PARAMETERS) -> Iterator[bytes]:
-    """The result of converting `model` with the parameters of an upload, a piece at a time."""
+    """Give the result of converting `model` with the parameters of an upload, a piece at a time."""
     stream = io.BytesIO(model) if isinstance(model, bytes) else model
     stream.seek(0)
     yield from expected_result(stream, {**parameters, "model_id": int(parameters["model_id"])})  # type: ignore[arg-type]
 
 
 def expected_bytes(model: bytes, parameters: Mapping[str, str] = PARAMETERS) -> bytes:
-    """The result of converting a small model."""
+    """Return the result of converting a small model."""
     return b"".join(expected_pieces(model, parameters))
 
 
 def expected_sha256(model: bytes | BinaryIO | LazyBytes, parameters: Mapping[str, str] = PARAMETERS) -> str:
-    """The SHA-256 of the result of converting a model of any size."""
+    """Return the SHA-256 of the result of converting a model of any size."""
     digest = hashlib.sha256()
     for piece in expected_pieces(model, parameters):
         digest.update(piece)

@@ -1,4 +1,4 @@
-"""Multipart bodies made by hand, so that tests can make them wrong, and lazily, so that they can be large."""
+"""Multipart bodies made by hand, so that they can be malformed, and lazily, so that they can be large."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 PIECE_BYTES = 256 * 1024
-#: What the sandbox's converter wants besides user_id and model.
+#: The fields that the sandbox's converter requires besides user_id and model.
 PARAMETERS = {"model_id": "32769", "version": "0001", "platform": "720"}
 
 
@@ -58,7 +58,7 @@ def pieces_of(source: bytes | BinaryIO | LazyBytes) -> Iterator[bytes]:
 
 
 def sha256_of(source: bytes | BinaryIO | LazyBytes) -> str:
-    """The SHA-256 of a source, read from its beginning."""
+    """Return the SHA-256 of a source, read from its beginning."""
     digest = hashlib.sha256()
     for piece in pieces_of(source):
         digest.update(piece)
@@ -117,7 +117,7 @@ class Multipart:
         return b"".join(self)
 
     def chunked(self) -> Iterator[bytes]:
-        """The same without a length, which requests sends chunked."""
+        """Return the message without a length, which requests sends chunked."""
         return iter(self)
 
     @property
@@ -126,5 +126,5 @@ class Multipart:
 
 
 def model_upload(model: bytes | BinaryIO | LazyBytes = b"a model", filename: str = "model.onnx") -> Multipart:
-    """An upload with everything that it needs and nothing else."""
+    """Return an upload with all required parts and no others."""
     return Multipart().fields(**PARAMETERS).file("model", model, filename)

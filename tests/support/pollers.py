@@ -1,4 +1,4 @@
-"""Clients that poll all the time and remember how every single poll ended, to tell what a stop or a crash cost them."""
+"""Clients that poll all the time and record the outcome of each poll, to show what a stop or a crash costs them."""
 
 import http.client
 import threading
@@ -122,7 +122,7 @@ class Pollers:
 
 
 def _is_dropped(connection: http.client.HTTPConnection) -> bool:
-    """Has the other side closed, as far as can be seen? urllib3 and nginx look for that, too."""
+    """Return whether the other side has visibly closed. urllib3 and nginx check that too."""
     if connection.sock is None:
         return True
     connection.sock.setblocking(False)

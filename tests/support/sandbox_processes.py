@@ -57,10 +57,10 @@ class SandboxProcesses:
         for service in list(self._children):
             self.stop(service)
 
-    # What happened
+    # What the services have seen
 
     def uploads(self) -> list[dict[str, Any]]:
-        """Every upload that the converter has seen, the newest last."""
+        """Return every upload that the converter has seen, the newest last."""
         return self._get(CONVERTER, "uploads")["uploads"]  # type: ignore[no-any-return]
 
     def last_upload(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class SandboxProcesses:
         return [call for call in calls if name is None or call["call"] == name]
 
     def minted(self) -> int:
-        """How many download tokens were asked for."""
+        """Return how many download tokens were requested."""
         return len(self.calls(MEMBER_CENTER, "download_tokens"))
 
     def issued_secrets(self) -> list[str]:
@@ -89,7 +89,7 @@ class SandboxProcesses:
         register = Register(DataDirectory(self.data), ())
         return [row["value"] for row in register.secrets()]
 
-    # What shall happen
+    # Control of the services
 
     def force(self, job_id: str, **changes: Any) -> dict[str, Any]:
         """Change what the converter says of a job: `status="completed"`, `progress=40`, `speed=0`."""

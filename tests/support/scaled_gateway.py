@@ -1,14 +1,14 @@
-"""The gateway with the retry matrix's waits and time-outs scaled down, for tests of what happens when time runs out.
+"""The gateway with shorter waits and timeouts in the retry matrix, for tests in which time runs out.
 
     gunicorn -c gunicorn.conf.py 'tests.support.scaled_gateway:make_app()'
 
-The product has no switch for this: it is assembled here from its own parts, by its own composition root. The
+The gateway has no setting for this. It is assembled here from its own parts by its own composition root. The
 environment tells the scale, besides the VISIONA_* variables:
 
     SCALED_TRY_SECONDS       no try waits longer than this, neither to connect, nor idle, nor in all (default 1)
     SCALED_WAIT_FACTOR       what the waits between tries are multiplied with (default 0.02)
     SCALED_UNRESOLVABLE      a file of port numbers, one a line: names are not resolved for connections to these
-    SCALED_STALL_SECONDS     how long a small body may stay unsent, or an answer unread (default: the gateway's own)
+    SCALED_STALL_SECONDS     how long a small body may stay unsent, or a response unread (default: the gateway's own)
     SCALED_BROKEN_ENDPOINT   an endpoint whose view has a bug (`models.page`)
 """
 
@@ -33,7 +33,7 @@ DEFAULT_WAIT_FACTOR = 0.02
 
 
 def scaled(matrix: Mapping[Call, RetryPolicy], *, try_seconds: float, wait_factor: float) -> dict[Call, RetryPolicy]:
-    """The same rows, with shorter waits and time-outs of at most `try_seconds`."""
+    """Return the same rows with shorter waits, and with timeouts of at most `try_seconds`."""
 
     def row(policy: RetryPolicy) -> RetryPolicy:
         limits = policy.timeouts
@@ -52,12 +52,12 @@ def scaled(matrix: Mapping[Call, RetryPolicy], *, try_seconds: float, wait_facto
 
 
 def make_app() -> Flask:
-    """The application, assembled from the environment."""
+    """Return the application, assembled from the environment."""
     if path := os.environ.get("SCALED_UNRESOLVABLE"):
         _make_resolver_breakable(Path(path))
     try_seconds = float(os.environ.get("SCALED_TRY_SECONDS", DEFAULT_TRY_SECONDS))
     wait_factor = float(os.environ.get("SCALED_WAIT_FACTOR", DEFAULT_WAIT_FACTOR))
-    # Not of the matrix, but a time-out of the same kind: the floor under a pull's speed.
+    # Not part of the matrix, but a timeout of the same kind: the floor under a pull's speed.
     rate.STRETCH_SECONDS = try_seconds
     if stall_seconds := os.environ.get("SCALED_STALL_SECONDS"):
         worker.STALL_SECONDS = float(stall_seconds)

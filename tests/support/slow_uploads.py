@@ -37,12 +37,12 @@ class SlowUpload:
         self.connection.close()
 
     def finish(self) -> RawAnswer:
-        """Send the rest at once, and return the answer."""
+        """Send the rest at once, and return the response."""
         self._hurry.set()
         return self.result()
 
     def result(self) -> RawAnswer:
-        """Wait for the end, and return the answer."""
+        """Wait for the end, and return the response."""
         self._thread.join()
         if self.error is not None:
             raise self.error

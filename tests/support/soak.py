@@ -1,8 +1,8 @@
-"""Many users at work for a while, with a sandbox that goes wrong now and then; what became of every job, and of memory.
+"""Run many users against a sandbox with faults, and check the outcome of every job and the use of memory.
 
 Each user does what the frontend does: uploads, polls until the job has ended, promotes, reads the file back, and looks
-at lists. A share of the calls to the sandbox is spoilt. Whatever happens, a user must be able to say what became of
-each upload: a model with the right bytes, a failed job, or a refusal that started nothing.
+at lists. A share of the calls to the sandbox fails. In any case a user must learn the outcome of each
+upload: a model with the right bytes, a failed job, or a refusal that started nothing.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.scaled_stack import ScaledStack
 
 FAULT_SHARE = 0.05
-#: Every so many calls of a kind one rule fits, so that together about FAULT_SHARE of the calls go wrong.
+#: One rule applies after so many calls of a kind, so that about FAULT_SHARE of all calls fail.
 _EVERY = 20
 _FAULTS: list[tuple[str, dict[str, Any]]] = [
     (CONVERTER, {"call": "get_job", "status": 503}),
@@ -121,7 +121,7 @@ class Soak:
         self._account()
         return report
 
-    # The faults: a rule befalls one call in twenty, and is set again when it has
+    # The faults: a rule applies to one call in twenty, and is added again after that
 
     def _spoil(self, service: str, rule: dict[str, Any]) -> None:
         self._stack.add_fault(service, rule | {"skip": _EVERY - 1, "times": 1})
@@ -190,7 +190,7 @@ class Soak:
         return "kept"
 
     def _upload(self, person: Client, model: LazyBytes, filename: str) -> str:
-        """Upload until a job runs, as a person would who sees failures: whatever runs already is this upload's."""
+        """Upload until a job runs, as a person who sees failures would. A job that runs already is this upload's."""
         for _ in range(_TRIES):
             body = model_upload(model, filename)
             answer = self._ask(person, "POST", "/api/conversion/init", data=body, headers=body.headers)
@@ -248,7 +248,7 @@ class Soak:
     # Afterwards
 
     def _account(self) -> None:
-        """Every job of the converter has its owner's row, every model its file, and nothing else is there."""
+        """Check that each job of the converter has its owner's row, each model its file, and nothing else exists."""
         aftermath = Aftermath(self._stack)
         known = {(row["user_id"], row["job_id"]) for row in aftermath.rows("SELECT user_id, job_id FROM jobs")}
         for number in range(self._users):

@@ -56,7 +56,7 @@ class Stack:
         `environment` overrides the gateway's variables ("" removes one), `limits` are prlimit's for the gateway, and
         the rest goes to `python -m sandbox`; jobs last an hour unless told otherwise, so that tests decide their end.
         `nginx`, if not None, puts one in front, with these options: `url` is then nginx's, and everybody goes there.
-        With `own_tls` it is gunicorn that ends TLS, and there is no nginx. `stores`, closed with the stack, hold the
+        With `own_tls` gunicorn terminates TLS, and there is no nginx. `stores`, closed with the stack, hold the
         records and files; without them a SQLite file and a folder in `directory` do.
         """
         directory.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class Stack:
         return self.stores.storage_path
 
     def environment(self, overrides: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The gateway's whole environment. Nothing of ours gets through but what a program needs to run."""
+        """The gateway's whole environment. Of the tests' own, it has only what a program needs to run."""
         temporary = self.directory / "tmp"
         temporary.mkdir(exist_ok=True)
         values = {
@@ -161,7 +161,7 @@ class Stack:
     def stop_gateway(self) -> int | None:
         """End the gateway by SIGTERM, and by SIGKILL if it takes too long; its exit code."""
         for client in self._opened:
-            # It would wait for connections that are kept alive. A closed requests.Session can be used again.
+            # It would wait for kept-alive connections. A closed requests.Session can be used again.
             client.close()
         gateway, self.gateway = self.gateway, None
         # Longer than any request that a stalled upstream still holds when a test has ended.
@@ -187,7 +187,7 @@ class Stack:
         self.start_gateway(environment=environment)
 
     def _pair_by_command(self) -> None:
-        """As an operator does after a loss of the database; without it the gateway would not get ready."""
+        """Pair the library as an operator does after a loss of the database. The gateway is not ready before."""
         for command in (["app.library.migrating"], ["app.library.pairing", "pair", "--force"]):
             run_module(command, directory=ROOT, environment=self.environment()).check_returncode()
 
@@ -195,7 +195,7 @@ class Stack:
         return self.gateway.worker_pids() if self.gateway else []
 
     def worker_of(self, connection: RawConnection) -> int | None:
-        """The pid of the worker that has accepted this connection; None while none has."""
+        """Return the pid of the worker that has accepted this connection, or None."""
         for pid in self.worker_pids():
             sockets = {number for number, peer in sockets_of(pid) if peer == (self.port, connection.local_port)}
             if sockets:
@@ -236,7 +236,7 @@ class Stack:
         certificate = self._own_certificate or (self.nginx and self.nginx.certificate)
         return True if certificate is None else str(certificate)
 
-    # Those who talk to it
+    # Clients
 
     def client(self) -> Client:
         """Return a new client, not signed in. The stack closes it."""
@@ -256,7 +256,7 @@ class Stack:
         return RawConnection(self.url)
 
     def note_secret(self, value: str) -> None:
-        """Search the logs for this, too."""
+        """Search the logs for this too."""
         self._secrets.add(value)
 
     # What most tests do
@@ -277,7 +277,7 @@ class Stack:
     def completed_job(
         self, client: Client, model: bytes | BinaryIO | LazyBytes = b"a model", filename: str = "model.onnx"
     ) -> str:
-        """Upload a model and have its conversion end well, before any worker has seen it run; returns the job id."""
+        """Upload a model and complete its job before any worker has seen it run. Return the job id."""
         job_id = self.upload(client, model, filename)
         self.sandbox.complete(job_id)
         return job_id
@@ -296,14 +296,14 @@ class Stack:
     # The end
 
     def reset(self) -> None:
-        """Make it fit for the next test: everything runs, and the sandbox knows of no jobs, calls or faults."""
+        """Prepare for the next test: start what is stopped, and remove the sandbox's jobs, calls and faults."""
         if self.gateway is None or self.gateway.exit_code is not None:
             self.kill_gateway()
             self.start_gateway()
         self.sandbox.reset()
 
     def leaks(self) -> list[str]:
-        """Where logs show something that was secret in this run; the sentences do not repeat it."""
+        """Return a sentence for each secret of this run that a log shows, without the secret."""
         issued = {*self._secrets, *self.sandbox.issued_secrets()}
         environment = self.environment()
         client_secrets = {value for name, value in environment.items() if name.endswith("_SECRET")}

@@ -1,4 +1,4 @@
-"""Where a stack's gateway keeps its records and files, and a look at what is really there.
+"""Where a stack's gateway stores its records and files, and what is really there.
 
 `LocalStores` is SQLite and a folder, `ServerStores` PostgreSQL and S3. The looks are by connections of our own, past
 the gateway.
@@ -25,25 +25,25 @@ class Stores(Protocol):
         """The gateway's variables that name the two."""
 
     def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
-        """What a statement gives, with `?` for each value; nothing for one that changes something, and is committed."""
+        """Return the rows of a statement with `?` for each value. A change is committed and returns nothing."""
 
     def is_intact(self) -> bool:
-        """Does the database find itself in order?"""
+        """Return whether the database passes its own integrity check."""
 
     def stored(self) -> dict[str, bytes]:
         """The finished files of the storage, by key; what begins with a dot (drafts, a mark) is no key's."""
 
     def temporaries(self) -> list[str]:
-        """What writers have begun and not ended."""
+        """Return the files that writers have begun and not committed."""
 
     def age_temporaries(self, stamp: float) -> None:
-        """Have temporaries look as if they had last been written at a time of the epoch."""
+        """Set the time of the last write of all temporary files, in seconds since the epoch."""
 
     def empty_database(self) -> None:
         """Remove everything from the database, its schema too. It must not be in use."""
 
     def close(self) -> None:
-        """Give both back."""
+        """Release both."""
 
 
 class LocalStores:

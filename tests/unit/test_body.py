@@ -298,7 +298,7 @@ def test_an_upstream_is_not_heard_before_or_after_its_turn(client: Pair, upstrea
 
 
 def test_bytes_that_are_there_are_read_without_waiting_for_anything(client: Pair, upstream: Pair) -> None:
-    """Whoever sends them on hears the upstream before the next are read."""
+    """The sender of these bytes notices the upstream before it reads more."""
     client[1].sendall(b"abc")
     upstream[1].sendall(b"HTTP/1.1 413")
     progress = UploadProgress()

@@ -57,7 +57,7 @@ def read_by_multipart(message: UploadMessage, data: bytes) -> list[Part]:
 MODEL = part("model", b"\x00\x01\r\n--model", "m.onnx", "Content-Type: application/octet-stream")
 
 
-def test_facts_are_learnt_on_the_way() -> None:
+def test_facts_are_learned_on_the_way() -> None:
     message, _ = recompose(inbound(part("platform", b"KL730"), MODEL, part("user_id", b"bob"), part("x", b"\xff")))
     facts = message.facts
     assert message.progress.is_whole

@@ -21,7 +21,7 @@ def expected(data: bytes) -> int:
 
 @given(NEARLY, st.booleans())
 def test_what_comes_before_a_boundary_is_content(data: bytes, is_lent: bool) -> None:
-    """Of bytes and of views of a buffer that is written anew."""
+    """In bytes, and in views of a buffer that is written again."""
     chunk: Chunk = memoryview(bytearray(data))[:] if is_lent and data else data
     scanner = Scanner(NEEDLE)
     assert scanner.bytes_before(chunk) == expected(data)

@@ -1,4 +1,4 @@
-"""What a refused upload costs: no body where the client asks first, no time-out where the converter stops reading."""
+"""What a refused upload costs: no body where the client asks first, no timeout where the converter stops reading."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.multipart_bodies import model_upload
 from tests.support.processes import sockets_of, wait_until
 from tests.support.stack import Stack
 
-#: Far below every time-out on the way (60 s), far above what it takes.
+#: Far below every timeout on the way (60 s), far above what it takes.
 PROMPT_SECONDS = 20.0
 #: These are decided by what stands in the body.
 _IN_THE_BODY = {"413 grown", "400 malformed part"}

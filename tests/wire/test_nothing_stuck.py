@@ -44,7 +44,7 @@ def test_two_hundred_slow_sockets_behind_nginx_delay_no_poll(stack: ScaledStack)
             slow.bodies(1, "/api/conversion/init", {**head.headers, "Cookie": cookie}, head.as_bytes() * 10)
         slow.bodies(50, "/api/conversion/check", {**MULTIPART, "Cookie": owner.cookie_header}, b"x" * 1_000)
         slow.readers(10, f"/api/models/{model_id}/file", {"Cookie": owner.cookie_header})
-        # Refused at once; what they go on sending is nobody's business.
+        # Refused at once; nothing of what they go on sending matters.
         slow.bodies(50, "/api/conversion/init", MULTIPART, b"x" * 10_000)
         p99 = p99_of_polls(stack.url, f"/api/conversion/{watched}", {"Cookie": watcher.cookie_header})
         open_ones = slow.open_ones()

@@ -1,6 +1,6 @@
-"""Whoever stalls is ended, on either side of the gateway, and what he held is free at once: place, lease, thread.
+"""A client or upstream that stalls is disconnected, and its slot, lease and thread are free at once.
 
-The gateway has one worker here with one place for long transfers, so that a place that is not given back is noticed.
+The gateway has one worker here with one slot for long transfers, so that a slot that is not released is noticed.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ def begin_upload(stack: ScaledStack, way: str, client: Client, length: int) -> R
 
 
 def assert_all_is_free(stack: ScaledStack, client: Client) -> None:
-    """The same user's next upload goes through, at once, in the only place there is."""
+    """The same user's next upload goes through, at once, in the only slot."""
     job_id = wait_until(lambda: next_upload(stack, client), "the next upload goes through", seconds=10)
     stack.sandbox.complete(job_id)
 
@@ -126,8 +126,8 @@ def test_download_that_nobody_reads_ends(stack: ScaledStack, way: str) -> None:
         headers = {**host(stack), "Cookie": client.cookie_header}
         connection.send_head("GET", f"/api/models/{model_id}/file", headers)
         wait_until(lambda: select.select([connection.socket], [], [], 0)[0], "the download has begun")
-        assert next_upload(stack, client) is None, "the download holds no place"
-        # The kernel and nginx hold some of it for the reader; the place is free when the rest was given up.
+        assert next_upload(stack, client) is None, "the download holds no slot"
+        # The kernel and nginx hold some of it for the reader; the slot is free once the rest has been given up.
         wait_until(lambda: next_upload(stack, client), "the next upload goes through", seconds=20, every=0.2)
 
 
@@ -174,7 +174,7 @@ def test_small_body_that_was_not_read_holds_no_thread_and_not_its_connection(sta
 
 
 def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None:
-    """`Expect: 100-continue`: whoever is refused never hears that he should go on; whoever is taken does."""
+    """`Expect: 100-continue`: a refused client never gets 100, an accepted one does."""
     body = model_upload(b"x" * 100_000)
     length = {"Content-Length": str(len(body)), "Expect": "100-continue"}
     with connect(stack, "direct") as connection:
@@ -188,8 +188,8 @@ def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None
         assert connection.send(body.as_bytes()).answer("POST").status == 201
 
 
-def test_all_long_transfers_share_their_places(stack: ScaledStack) -> None:
-    """With the only place taken, by an upload or by a download, everything long has to come again; polls go on."""
+def test_all_long_transfers_share_their_slots(stack: ScaledStack) -> None:
+    """While an upload or a download has the only slot, other long transfers are refused and polls go on."""
     reader = stack.person("reader")
     model_id = kept_model(stack, reader)
     promoter = stack.person("promoter")
@@ -197,7 +197,7 @@ def test_all_long_transfers_share_their_places(stack: ScaledStack) -> None:
     file = f"/api/models/{model_id}/file"
     before = len(stack.sandbox.uploads())
     with SlowUpload(stack.url, stack.person("uploader"), size=4_000_000) as upload:
-        wait_until(lambda: stack.sandbox.uploads()[before:], "the upload holds the place")
+        wait_until(lambda: stack.sandbox.uploads()[before:], "the upload holds the slot")
         refused: list[requests.Response | RawAnswer] = [
             stack.send(stack.person("another"), model_upload()),
             promoter.post(f"/api/conversion/{job_id}/promote-to-models"),
@@ -209,7 +209,7 @@ def test_all_long_transfers_share_their_places(stack: ScaledStack) -> None:
         assert all(int(response.headers["Retry-After"]) > 0 for response in refused)  # type: ignore[arg-type]
         assert_polls_go_on(stack, promoter, job_id)
         assert upload.finish().status == 201
-    wait_until(lambda: promoter.post(f"/api/conversion/{job_id}/promote-to-models").ok, "a place for the promote")
+    wait_until(lambda: promoter.post(f"/api/conversion/{job_id}/promote-to-models").ok, "a slot for the promote")
 
 
 def kept_model(stack: ScaledStack, client: Client) -> str:

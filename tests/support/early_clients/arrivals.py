@@ -1,4 +1,4 @@
-"""Sending refused uploads by each kind of client, and counting the answers that have arrived."""
+"""Send refused uploads with each kind of client, and count the responses that arrive."""
 
 import time
 from collections import Counter
@@ -38,7 +38,7 @@ def upload_client(kind: str, directory: Path) -> Iterator[UploadClient]:
 
 
 def can_send(client: UploadClient, refusal: Refusal) -> bool:
-    """Is this something that this kind of client can do at all?"""
+    """Return whether this kind of client can send this upload."""
     if refusal.upload.is_chunked and not client.can_chunk:
         return False
     return client.can_be_cross_site or not refusal.is_cross_site
@@ -56,7 +56,7 @@ class Arrivals:
         self.lost: Counter[tuple[str, Outcome]] = Counter()
 
     def add(self, refusal: Refusal, times: int) -> None:
-        """Have an upload refused so many times; each answer and the next request's have to arrive."""
+        """Send an upload that is refused, so many times. Its response and that of the next request must arrive."""
         with refusal.arrange(self._stack):
             self._send(refusal, times)
 

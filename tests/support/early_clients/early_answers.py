@@ -1,4 +1,4 @@
-"""The tests of early answers, for one way in which the gateway is reached; a file for each: they run side by side.
+"""The tests of early responses, for one way to reach the gateway. Each way has a file, so that they run in parallel.
 
 class TestDirect(EarlyAnswers):
     nginx = None
@@ -28,7 +28,7 @@ MANY = int(os.environ.get("VISIONA_TEST_ARRIVALS", "100"))
 
 
 class EarlyAnswers:
-    """Answers that come while 40 MB are on their way arrive, all of them, and nothing is left behind."""
+    """All responses that are sent while a client sends 40 MB arrive, and nothing is left behind."""
 
     #: Options of tests.support.nginx.Nginx; None goes past it.
     nginx: ClassVar[Mapping[str, Any] | None]
@@ -88,7 +88,7 @@ class EarlyAnswers:
     ) -> None:
         chromium = clients["chromium"]
         assert isinstance(chromium, ChromiumClient)
-        # The same host on another port: the cookie is sent, and it is the site that is refused, not the stranger.
+        # The same host on another port: the cookie is sent, so the request is refused for its origin only.
         elsewhere = f"{stack.sandbox.urls.converter}/"
         cookie = stack.signed_in("alice").cookie_header
         statuses = chromium.statuses_from_elsewhere(elsewhere, stack.url, cookie, times)
@@ -127,7 +127,7 @@ class EarlyAnswers:
 
 
 def _sent_while_draining(stack: Stack, clients: Mapping[str, UploadClient], times: int) -> list[str]:
-    """Reports of the kinds that have lost an answer."""
+    """Return the reports of the kinds of clients that have lost a response."""
     lost = []
     for kind, client in clients.items():
         arrivals = Arrivals(stack, client)
@@ -140,12 +140,12 @@ def _sent_while_draining(stack: Stack, clients: Mapping[str, UploadClient], time
 
 
 def _shares(total: int, count: int) -> list[int]:
-    """A whole in so many parts, as equal as they can be."""
+    """Split a number into so many parts, as equal as possible."""
     return [total // count + (number < total % count) for number in range(count)]
 
 
 def _assert_nothing_is_left(stack: Stack) -> None:
-    """No slot, no lease, and no connection to the converter but those that are kept for polls."""
+    """Check that no slot, no lease and no connection to the converter is left, except idle ones for polls."""
     stack.sandbox.clear_faults()
     # There are two slots, so one that was lost shows with the second upload at the latest.
     for name in ("alice", "bob", "alice", "bob"):
@@ -155,5 +155,5 @@ def _assert_nothing_is_left(stack: Stack) -> None:
     def connections() -> int:
         return sum((peer == converter_port) for pid in stack.worker_pids() for _, (_, peer) in sockets_of(pid))
 
-    # A kept one for each thread that has polled at the same time as others, and that is two here.
+    # One idle connection for each thread that polled at the same time as others: two here.
     wait_until(lambda: connections() <= 2, "the uploads' connections to the converter are closed")

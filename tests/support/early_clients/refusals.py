@@ -46,7 +46,7 @@ class Refusal:
     code: str
     upload: Upload = field(default_factory=Upload)
     arrange: Arrange = lambda _: nullcontext()
-    #: What the request after it is answered.
+    #: The status of the response to the next request.
     next_status: int = 200
     is_cross_site: bool = False
 
@@ -98,7 +98,7 @@ def _slots_taken(stack: Stack) -> Iterator[None]:
     finally:
         for connection in held:
             connection.close()
-    # The converter hears of the end first, and the slot is given back last.
+    # The converter learns of the end first, and the slot is released last.
     for name in ("alice", "bob"):
         client = stack.signed_in(name)
         wait_until(
@@ -125,7 +125,7 @@ def draining(stack: Stack) -> Iterator[None]:
 
 
 def _converter(ending: str, status: int, *, after: int = 0) -> Arrange:
-    """The converter answers when that much has come, and ends so."""
+    """Make the converter respond after that many bytes, and end the connection like this."""
 
     @contextmanager
     def arranged(stack: Stack) -> Iterator[None]:

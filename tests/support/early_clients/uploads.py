@@ -10,7 +10,7 @@ MODEL_BYTES = 40_000_000
 #: Above the limit of tests that have one, by another `MODEL_BYTES`.
 TOO_MANY_BYTES = 2 * MODEL_BYTES
 INIT = "/api/conversion/init"
-#: What is asked after each upload, by the same client, on the connection that it has kept if it has kept one.
+#: The request after each upload, by the same client, over the same connection if it is still open.
 FOLLOW_UP = "/api/me"
 PIECE = bytes(1_000_000)
 
@@ -44,7 +44,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a client has learnt: status and problem code, or 0 and why there was none; and how the next request went."""
+    """What a client has learned: status and problem code, or 0 and the reason, and the outcome of the next request."""
 
     status: int
     code: str
@@ -64,9 +64,9 @@ class Outcome:
 class UploadClient(Protocol):
     """A kind of client. `send` sends an upload so many times, one after another, each followed by another request."""
 
-    #: Can it send a body without announcing its length?
+    #: Whether it can send a body without announcing its length.
     can_chunk: bool
-    #: Can it say that it comes from another site?
+    #: Whether it can send requests as a page of another site.
     can_be_cross_site: bool
 
     def send(self, base_url: str, cookie: str, upload: Upload, times: int) -> list[Outcome]: ...
@@ -75,7 +75,7 @@ class UploadClient(Protocol):
 
 
 def filler(size: int) -> Iterator[bytes]:
-    """So many bytes, a piece at a time."""
+    """Give so many bytes, a piece at a time."""
     while size > 0:
         yield PIECE[:size]
         size -= len(PIECE)

@@ -1,4 +1,4 @@
-"""Uploads by curl, many of them a process, so that connections are kept where the answers allow it."""
+"""Uploads by curl, many in one process, so that it reuses connections if the responses allow it."""
 
 import os
 import re
@@ -44,7 +44,7 @@ class CurlClient:
         return outcomes
 
     def transfers(self, base_url: str, cookie: str, upload: Upload, times: int = 1) -> list[Transfer]:
-        """Uploads, each with the request that follows it, as curl reports them."""
+        """Give the uploads, each with the request that follows it, as curl reports them."""
         command = [self._curl, "-sS"]
         common = ["-m", str(SECONDS), "-w", _REPORT, *(["-H", f"Cookie: {cookie}"] if cookie else [])]
         for turn in range(times):
@@ -60,7 +60,7 @@ class CurlClient:
         return found
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: nothing is left open."""
 
     def _send(self, base_url: str, cookie: str, upload: Upload, times: int) -> list[Outcome]:
         found = self.transfers(base_url, cookie, upload, times)

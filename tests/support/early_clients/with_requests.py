@@ -1,4 +1,4 @@
-"""Uploads by requests, which sends all of a body, or as much as it can, before it looks for an answer."""
+"""Uploads by requests, which sends all of a body, or as much as it can, before it reads a response."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ SECONDS = 60
 
 
 class RequestsClient:
-    """One session with kept connections for all uploads of a `send`."""
+    """One session, which reuses connections, for all uploads of a `send`."""
 
     can_chunk = True
     can_be_cross_site = True
@@ -25,7 +25,7 @@ class RequestsClient:
             return [_sent(session, base_url, headers, _Body(prefix, upload, suffix)) for _ in range(times)]
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: nothing is left open."""
 
 
 class _Body:

@@ -88,7 +88,7 @@ class Bench:
     clock: FakeClock = field(default_factory=FakeClock)
     monotonic: FakeMonotonic = field(default_factory=FakeMonotonic)
     quota_bytes: int | None = None
-    #: What befalls the ledger once an upload has been opened, in tests of the note that follows.
+    #: The failure of the ledger after an upload has been opened, in tests of the note that follows.
     database_failure: GatewayError | None = None
     #: Raises where database and storage do not belong together.
     require_pair: Callable[[], None] = lambda: None

@@ -74,7 +74,7 @@ def end_with(failure: Exception, slots: TransferSlots, kind: TransferKind) -> No
 
 @pytest.mark.parametrize(("failure", "outcome", "reason"), ENDS, ids=str)
 def test_how_a_transfer_ended_is_counted(failure: Exception, outcome: str, reason: str) -> None:
-    """The client's going, a refusal and a failure are three things; whatever it was, the place is free again."""
+    """A client that leaves, a refusal and a failure are counted apart. In each case the slot is free again."""
     slots = TransferSlots(1)
     counted = increase("visiona_transfers_total", kind="upload", outcome=outcome, reason=reason)
     all_ends = increase("visiona_transfers_total")
@@ -85,7 +85,7 @@ def test_how_a_transfer_ended_is_counted(failure: Exception, outcome: str, reaso
     assert Counts.here().sum("visiona_transfers_in_flight", kind="upload") == 0
 
 
-def test_who_finds_no_place_is_counted_as_refused_and_was_never_in_flight() -> None:
+def test_a_transfer_without_a_free_slot_is_counted_as_refused_and_never_in_flight() -> None:
     slots = TransferSlots(0)
     refused = increase("visiona_transfers_total", kind="pull", outcome="refused", reason="upload_capacity")
     timed = increase("visiona_transfer_seconds_count", kind="pull")
@@ -115,7 +115,7 @@ def test_a_user_has_two_transfers_of_a_kind_on_a_host(kind: TransferKind) -> Non
     assert [worker.free for worker in workers] == [9, 9]
 
 
-def test_without_a_free_place_no_share_is_kept() -> None:
+def test_without_a_free_slot_no_share_is_held() -> None:
     host = HostSlots(None)
     for _ in range(3):
         with pytest.raises(UploadCapacityError):

@@ -1,4 +1,4 @@
-"""One upload's outcomes: what becomes of its row, its lease and its place, for every way in which it can go."""
+"""Every outcome of an upload, and what it does to the upload's row, lease and slot."""
 
 from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
@@ -250,7 +250,7 @@ def test_a_second_upload_of_the_same_user_is_refused_in_whatever_worker(bench: B
     assert other_worker.is_at_rest()
 
 
-def test_without_a_place_nothing_else_is_asked(bench: Bench) -> None:
+def test_without_a_free_slot_nothing_else_is_asked(bench: Bench) -> None:
     bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
         upload(bench)
@@ -391,8 +391,8 @@ def test_looking_whether_there_is_room_takes_none(bench: Bench) -> None:
         bench.uploads.require_room("bob")
 
 
-def test_a_job_that_the_converter_calls_somebody_elses_is_not_given_out(bench: Bench) -> None:
-    """What became of the upload is unknown then; the row stays for the converter's list to settle."""
+def test_a_job_that_the_converter_attributes_to_another_user_is_not_returned(bench: Bench) -> None:
+    """The outcome of the upload is then unknown. The row stays until the converter's list shows the job."""
 
     def start(message: UploadMessage) -> Job:
         b"".join(message)
