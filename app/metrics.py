@@ -14,7 +14,9 @@ until something is counted.
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import structlog
@@ -24,6 +26,7 @@ from app.version import VERSION
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.metrics_core import Metric
 
 log = structlog.get_logger(__name__)
 
@@ -360,7 +363,6 @@ def exposition(accept: str, *, is_one_of_several: bool) -> tuple[bytes, str]:
     """
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     encode, content_type = choose_encoder(accept)
     directory = shared_directory()
@@ -369,5 +371,24 @@ def exposition(accept: str, *, is_one_of_several: bool) -> tuple[bytes, str]:
             raise IncompleteMetricsError
         return encode(cast(Any, _registry())), content_type
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(directory))
+    registry.register(cast(Any, _AllWorkers(directory)))
     return encode(cast(Any, registry)), content_type
+
+
+class _AllWorkers:
+    """Collects from the files of all workers that have begun to count."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> "Iterable[Metric]":
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        files = []
+        for path in self._directory.glob("*.db"):
+            with suppress(FileNotFoundError):  # the gauges of a worker that has just ended
+                # A new file is empty for a moment, and prometheus-client cannot read an empty one.
+                if path.stat().st_size:
+                    files.append(str(path))
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)
+        return merged

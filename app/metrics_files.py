@@ -58,8 +58,11 @@ def shared_directory() -> Path | None:
 def restore_directory() -> None:
     """Make the directory again if it has been removed: a new worker could not start without it."""
     directory = shared_directory()
-    if directory is not None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory is None or directory.is_dir():
+        return
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory in _made:
+        _lock(directory)  # the other lock is the removed directory's
 
 
 def count_as(number: int) -> None:

@@ -90,7 +90,7 @@ class SingleFlightCache(Generic[K, V]):
             cached = self._cached.get(key)
             is_meant = cached is not None and (value is None or cached is value)
             if is_meant:
-                del self._cached[key]
+                self._cached.pop(key, None)  # `del` raises if the value has expired since
             return is_meant
 
     def keys(self) -> list[K]:

@@ -9,6 +9,7 @@ the exceptions of `requests` are OSErrors too.
 
 import errno
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from pathlib import Path
 from app.errors import StorageUnavailableError
 from app.library.storage import FileStorage, FileWriter, StoredFile, range_end, read_chunks
 
-#: Folders below this depth hold nothing of ours. The deepest names are `.quarantine/<time>/<folder>/<name>`.
-_MAX_DEPTH = 4
+#: The folders that older versions made: `<folder>/<name>` and `.quarantine/<time>/<folder>/<name>`. Other folders hold
+#: nothing of ours, and may be unreadable, such as a volume's lost+found.
+_FOLDER = re.compile(r"[A-Za-z0-9_-]+|\.quarantine/[0-9TZ]+(/[A-Za-z0-9_-]+)?")
 
 
 class LocalStorage(FileStorage):
@@ -117,7 +119,7 @@ class LocalStorage(FileStorage):
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     yield StoredFile(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-            elif entry.is_dir(follow_symlinks=False) and name.count("/") < _MAX_DEPTH - 1:
+            elif entry.is_dir(follow_symlinks=False) and _FOLDER.fullmatch(name):
                 yield from self._walk(name + "/")
 
 

@@ -1,5 +1,6 @@
 """The cache of fetched values: how long they live, who fetches, who waits, and which failures are shared."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,13 @@ def test_a_value_is_forgotten_unless_it_has_been_replaced() -> None:
     assert not source.cache.forget("a", old)
     assert source.get() == new == "a-2"
     assert source.cache.forget("a", new)
+
+
+def test_a_value_that_expires_while_it_is_forgotten_is_no_failure() -> None:
+    times = itertools.count(0.0, 0.6)
+    cache = SingleFlightCache(lambda key, _context: key, seconds=1, max_entries=10, monotonic=lambda: next(times))
+    cache.get("a", call_context())
+    assert cache.forget("a")
 
 
 # --- one fetch at a time

@@ -84,6 +84,15 @@ def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
     directory.rmdir()
     restore_directory()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert is_locked(directory)  # or the next master would remove it
+
+
+def test_a_directory_that_another_program_named_is_made_and_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "theirs"))
+    restore_directory()
+    assert not is_locked(tmp_path / "theirs")
 
 
 def test_a_parent_that_is_not_a_folder_is_an_error(tmp_path: Path) -> None:
@@ -129,6 +138,7 @@ for _ in range(20):
     os.waitpid(worker, 0)
     forget_gauges(1)
 print(sorted(path.name for path in directory.iterdir()), file=sys.stderr)
+(directory / "counter_2.db").touch()  # another worker is about to write its first count
 from app import metrics
 print(metrics.exposition("", is_one_of_several=True)[0].decode())
 """

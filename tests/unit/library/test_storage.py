@@ -219,6 +219,23 @@ def test_folders_deeper_than_any_key_are_not_looked_into(storage: LocalStorage, 
     assert [file.key for file in storage.files()] == [KEY]
 
 
+def test_a_foreign_folder_that_may_not_be_read_is_passed_over(
+    storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume's root has lost+found, which only root may read; the tests may run as root."""
+    put(storage, KEY, b"x")
+    (root / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [file.key for file in storage.files()] == [KEY]
+
+
 def test_committing_fails_if_the_temporary_file_is_gone(storage: LocalStorage, root: Path) -> None:
     with storage.open_writer(KEY) as writer:
         writer.write(b"x")
