@@ -344,4 +344,8 @@ def _sentence(problem: ErrorDetails) -> str:
         message = "is required"
     if problem["type"] == "string_unicode":
         message = "must be UTF-8"
+    if problem["type"] == "bool_parsing":
+        message = "must be 0 or 1"
+    # "must be a valid integer, unable to parse string as an integer" says the same thing twice.
+    message = message.partition(", unable to")[0]
     return f"{PREFIX}{str(problem['loc'][0]).upper()} {message}"

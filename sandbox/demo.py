@@ -170,7 +170,7 @@ class Demo:
             self._ensure_children_live()
             if waiting and time.monotonic() > deadline:
                 logs = "\n".join(f"  {child.name}:\n{child.last_log_lines()}" for child in self._children)
-                raise DemoError(f"{', '.join(waiting)} did not answer within {START_SECONDS:.0f} seconds\n{logs}")
+                raise DemoError(f"{', '.join(waiting)} did not respond within {START_SECONDS:.0f} seconds\n{logs}")
             if self._over.wait(_POLL_SECONDS if waiting else 0):
                 return False
         return True
@@ -182,7 +182,7 @@ class Demo:
     def _ensure_children_live(self) -> None:
         for child in self._children:
             if child.exit_code is not None and not self._over.is_set():
-                raise DemoError(f"the {child.name} ended with {child.exit_code}\n{child.last_log_lines()}")
+                raise DemoError(f"the {child.name} ended with exit code {child.exit_code}\n{child.last_log_lines()}")
 
     def _end(self) -> None:
         # The gateway first: its last requests need the sandbox.

@@ -19,7 +19,7 @@ _HEAD = """\
 Every failure is a problem document (RFC 9457) with the members `type`, `title`, `status`, `detail`, `code`, `i18n_key`,
 `retryable`, `blame` and `request_id`.
 
-- Decide by `code`. Show `title` and `detail`, which follow Accept-Language, or your own text for `i18n_key`.
+- Use `code` in programs. Show `title` and `detail`, which follow Accept-Language, or your own text for `i18n_key`.
 - `retryable` says whether the same request may succeed later. If there is a `Retry-After`, wait that long.
 - `blame` says who has to act: the `user`, the operators of the `gateway`, or those of the `upstream`.
 

@@ -87,13 +87,13 @@ def _multipart_fields(boundary: str) -> Iterator[tuple[str, str]]:
         if part.filename is not None or part.content_type == "application/octet-stream":
             size = sum(map(len, content))
             if part.name == "head" and size > MAX_HEAD_BYTES:
-                raise PayloadTooLargeError(f"head may have {MAX_HEAD_BYTES} bytes")
+                raise PayloadTooLargeError(f"head may have at most {MAX_HEAD_BYTES} bytes")
             continue
         require_known_charset(part)
         value = bytearray()
         for chunk in content:
             value += chunk
             if len(value) > bytes_left:
-                raise PayloadTooLargeError(f"the fields may have {MAX_SMALL_BODY_BYTES} bytes in all")
+                raise PayloadTooLargeError(f"the fields may have at most {MAX_SMALL_BODY_BYTES} bytes in total")
         bytes_left -= len(value)
         yield part.name, value.decode("utf-8", "replace")

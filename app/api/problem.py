@@ -105,7 +105,7 @@ def from_http_exception(error: HTTPException) -> GatewayError:
         return MethodNotAllowedError(allowed=tuple(error.valid_methods or ()))
     by_status: dict[int, GatewayError] = {
         404: NotFoundError(),
-        413: PayloadTooLargeError("the request body is larger than this address takes"),
+        413: PayloadTooLargeError("the request body is larger than this address accepts"),
         415: UnsupportedMediaTypeError(),
     }
     if error.code in by_status:

@@ -37,7 +37,7 @@ def register(app: Flask) -> None:
         environ = request.environ
         for key in _BOUNDED_HEADERS.keys() & environ.keys():
             if len(environ[key]) > MAX_HEADER_BYTES:
-                raise InvalidRequestError(f"{_BOUNDED_HEADERS[key]} may have {MAX_HEADER_BYTES} bytes")
+                raise InvalidRequestError(f"{_BOUNDED_HEADERS[key]} may have at most {MAX_HEADER_BYTES} bytes")
 
 
 class GatewayRequest(Request):
@@ -86,7 +86,7 @@ class _Arriving:
             raise InvalidRequestError("the request body is malformed") from error
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
-            raise PayloadTooLargeError("the request body is larger than this address takes")
+            raise PayloadTooLargeError("the request body is larger than this address accepts")
         return data
 
 

@@ -224,7 +224,9 @@ def _refusal(response: UpstreamResponse) -> GatewayError | None:
     if response.status == 409:
         return ConverterConflictError(parse_job(_lenient_object(response).get("active_job")))
     if response.status == 413:
-        return PayloadTooLargeError("the converter takes no upload of this size")
+        return PayloadTooLargeError(
+            "the upload is larger than the converter accepts", zh_tw="上傳內容超過轉換服務可接受的大小"
+        )
     if response.status in {400, 422}:
         error = parse_job_error(_lenient_object(response).get("error"))
         return ConverterRejectedError(

@@ -34,9 +34,9 @@ def find_problem(text: str, encoding: Encoding, *, is_id: bool) -> str | None:
     """Return why this id or secret (valid Unicode) cannot be sent, as a phrase without it; None if it can."""
     # RFC 7617, section 2: neither may hold control characters, and the id no colon.
     if encoding == "raw" and _CONTROL.search(text):
-        return "must not hold control characters, because both are sent raw"
+        return "must not contain control characters, because it is sent raw"
     if encoding == "raw" and is_id and ":" in text:
-        return "must not hold a colon, because both are sent raw"
+        return "must not contain a colon, because it is sent raw"
     return None
 
 

@@ -16,6 +16,9 @@ from types import MappingProxyType
 #: The languages of all texts. The first one is for callers that accept neither.
 LANGUAGES = ("en", "zh-TW")
 
+#: A text for a placeholder: the same in all languages, or one for each.
+Phrase = str | Mapping[str, str]
+
 
 class Blame(StrEnum):
     """Who has to act on a failure: the user, the operators of the gateway, or those of the upstream."""
@@ -45,11 +48,12 @@ class Entry:
             name for text in self.detail.values() for _, name, _, _ in string.Formatter().parse(text) if name
         )
 
-    def as_problem(self, language: str, *, texts: Mapping[str, str], request_id: str) -> dict[str, object]:
+    def as_problem(self, language: str, *, texts: Mapping[str, Phrase], request_id: str) -> dict[str, object]:
         """Return the members of a problem document (RFC 9457), with `texts` filled into the detail."""
         detail = self.detail[language]
         for name in self.placeholders:
-            detail = detail.replace("{" + name + "}", texts.get(name, ""))
+            text = texts.get(name, "")
+            detail = detail.replace("{" + name + "}", text if isinstance(text, str) else text[language])
         return {
             "type": f"urn:visiona:problem:{self.code}",
             "title": self.title[language],

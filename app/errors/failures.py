@@ -31,7 +31,7 @@ never to the caller.
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from app.errors.catalogue import Entry, catalogue
+from app.errors.catalogue import Entry, Phrase, catalogue
 
 
 class GatewayError(Exception):
@@ -50,7 +50,7 @@ class GatewayError(Exception):
         *,
         retry_after_seconds: float | None = None,
         extensions: Mapping[str, Any] | None = None,
-        texts: Mapping[str, str] | None = None,
+        texts: Mapping[str, Phrase] | None = None,
     ) -> None:
         super().__init__(reason or self.code)
         self.reason = reason
@@ -58,7 +58,7 @@ class GatewayError(Exception):
             self.entry.retry_after_seconds if retry_after_seconds is None else retry_after_seconds
         )
         self.extensions: Mapping[str, Any] = dict(extensions or {})
-        self.texts: Mapping[str, str] = dict(texts or {})
+        self.texts: Mapping[str, Phrase] = dict(texts or {})
 
     def __copy__(self) -> Self:
         """Return a copy without the traceback. By default, `copy` calls the class with `args`, which can fail."""
@@ -178,12 +178,15 @@ class LibraryFullError(GatewayError):
 
 
 class InvalidRequestError(GatewayError):
-    """The request cannot be understood; `problem` is a short phrase for the caller."""
+    """The request cannot be understood; `problem` is a short phrase for the caller.
+
+    Pass it in Chinese too if users of the console can see it.
+    """
 
     code = "invalid_request"
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem, texts={"problem": problem})
+    def __init__(self, problem: str, *, zh_tw: str | None = None) -> None:
+        super().__init__(problem, texts={"problem": {"en": problem, "zh-TW": zh_tw or problem}})
 
 
 class UnsupportedMediaTypeError(GatewayError):
@@ -197,12 +200,15 @@ class UnsupportedContentEncodingError(UnsupportedMediaTypeError):
 
 
 class PayloadTooLargeError(GatewayError):
-    """A limit on sizes or counts is exceeded; `limit` is a short phrase for the caller."""
+    """A limit on sizes or counts is exceeded; `limit` is a short phrase for the caller.
+
+    Pass it in Chinese too if users of the console can see it.
+    """
 
     code = "payload_too_large"
 
-    def __init__(self, limit: str) -> None:
-        super().__init__(limit, texts={"limit": limit})
+    def __init__(self, limit: str, *, zh_tw: str | None = None) -> None:
+        super().__init__(limit, texts={"limit": {"en": limit, "zh-TW": zh_tw or limit}})
 
 
 class PreconditionFailedError(GatewayError):

@@ -37,7 +37,7 @@ def refusal(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
         "type": f"urn:visiona:problem:{entry.code}",
         "title": entry.title["en"],
         "status": status,
-        "detail": entry.detail["en"].replace("{problem}", error.texts.get("problem", "")),
+        "detail": entry.detail["en"].replace("{problem}", error.reason),
         "code": entry.code,
         "i18n_key": entry.i18n_key,
         "retryable": entry.retryable,

@@ -9,7 +9,7 @@ import structlog
 
 from app.domain.call import CallContext, Deadline
 from app.domain.job import is_job_id
-from app.domain.model import Model, clean_name
+from app.domain.model import MAX_NAME_CHARACTERS, Model, clean_name
 from app.errors import GatewayError, InvalidRequestError, ModelNotFoundError, StorageUnavailableError
 from app.services.leases import LeaseKeeper
 from app.services.paging import decode_cursor, encode_cursor
@@ -61,7 +61,10 @@ class ModelLibrary:
         self.get(user_id, model_id)
         cleaned = clean_name(name) if isinstance(name, str) else None
         if cleaned is None:
-            raise InvalidRequestError("name must be a text of 1 to 200 printable characters")
+            raise InvalidRequestError(
+                f"name must have 1 to {MAX_NAME_CHARACTERS} printable characters",
+                zh_tw=f"名稱須為 1 到 {MAX_NAME_CHARACTERS} 個可顯示的字元",
+            )
         model = self._models.rename(user_id, model_id, cleaned)
         if model is None:
             raise ModelNotFoundError("deleted meanwhile")

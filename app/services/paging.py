@@ -33,7 +33,7 @@ def decode_cursor(cursor: str | None) -> PageKey | None:
             raise ValueError
         return parsed.astimezone(UTC), row_id
     except (ValueError, OverflowError, binascii.Error):
-        raise InvalidRequestError("the cursor is not one of ours") from None
+        raise InvalidRequestError("the cursor is invalid") from None
 
 
 def parse_limit(text: str | None) -> int:

@@ -42,7 +42,7 @@ class PartBody:
             return b""
         self.bytes_read += len(chunk)
         if self._is_field and self.bytes_read > MAX_FIELD_BYTES:
-            raise PayloadTooLargeError(f"a field may have {MAX_FIELD_BYTES} bytes")
+            raise PayloadTooLargeError(f"a field may have at most {MAX_FIELD_BYTES} bytes")
         if self._digest is not None:
             self._digest.update(bytes(chunk))
         return chunk

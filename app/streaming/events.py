@@ -168,7 +168,7 @@ class MessageEvents(Iterator[Any]):
             except ParserLimitReached as error:
                 self._fail(header_too_large(), error)
             except MultipartError as error:
-                self._fail(InvalidRequestError("the multipart message is malformed or has no end"), error)
+                self._fail(InvalidRequestError("the multipart message is malformed or incomplete"), error)
             except GatewayError as error:
                 self._failure = error
         return self._at_hand.popleft()
@@ -209,7 +209,7 @@ class MessageEvents(Iterator[Any]):
         if blanks is not None and blanks[1]:
             self._is_in_epilogue = True
         elif blanks is None or blanks.end() < len(line):
-            raise InvalidRequestError("something follows the last boundary on its line")
+            raise InvalidRequestError("there is text after the last boundary on its line")
         self._last_line = line
 
     def _finish(self) -> None:
@@ -241,4 +241,6 @@ def parts(events: Iterator[Any]) -> Iterator[tuple[MultipartSegment, Iterator[Ch
 
 def too_many_parts(max_parts: int) -> PayloadTooLargeError:
     """Return the failure for a message of more than `max_parts` parts."""
-    return PayloadTooLargeError(f"at most {max_parts} parts")
+    return PayloadTooLargeError(
+        f"at most {max_parts} parts (files and fields)", zh_tw=f"最多 {max_parts} 個部分（檔案與欄位）"
+    )

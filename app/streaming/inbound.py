@@ -121,4 +121,4 @@ def announced_length(environ: Mapping[str, Any]) -> int | None:
 
 def too_large(max_bytes: int) -> PayloadTooLargeError:
     """Return the failure for a body over the total limit."""
-    return PayloadTooLargeError(f"at most {max_bytes} bytes in total")
+    return PayloadTooLargeError(f"at most {max_bytes} bytes in total", zh_tw=f"總計最多 {max_bytes} 位元組")

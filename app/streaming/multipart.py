@@ -193,7 +193,7 @@ def check_name(name: str) -> None:
     if not name:
         raise InvalidRequestError("a part has no name")
     if "=?" in name:
-        raise InvalidRequestError("a part's name has an encoded word")
+        raise InvalidRequestError("a part's name has an encoded word (RFC 2047)")
     if any(character in '"\\;' or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
         raise InvalidRequestError("a part's name has a quote, a backslash, a semicolon or a control character")
 
@@ -201,7 +201,7 @@ def check_name(name: str) -> None:
 def require_known_charset(segment: MultipartSegment) -> None:
     """Raise InvalidRequestError for a field in a charset that not all readers know."""
     if (segment.charset or "utf-8").lower() not in _FIELD_CHARSETS:
-        raise InvalidRequestError("a field has a charset that not all readers know")
+        raise InvalidRequestError("a field has an unsupported charset")
 
 
 def _upstream_filename(filename: str) -> str:

@@ -68,12 +68,12 @@ def require_readable(headers: list[tuple[str, str]]) -> None:
         raise header_too_large()
     names = [name for name, _ in headers]
     if any(names.count(name) > 1 for name in _ONCE):
-        raise InvalidRequestError("a part has a header twice")
+        raise InvalidRequestError("a part has the same header twice")
     if any(_CONTROL.search(value) for _, value in headers):
         raise InvalidRequestError("a part's header has a control character")
     values = dict(headers)
     if values.get("Content-Transfer-Encoding", "binary").strip(" \t").lower() not in _IDENTITY_ENCODINGS:
-        raise InvalidRequestError("a part has a transfer encoding (RFC 7578, section 4.7)")
+        raise InvalidRequestError("a part has a Content-Transfer-Encoding (RFC 7578, section 4.7)")
     disposition = values.get("Content-Disposition", "")
     if _PLAIN.fullmatch(disposition):
         return
@@ -81,7 +81,7 @@ def require_readable(headers: list[tuple[str, str]]) -> None:
         raise InvalidRequestError("a part's Content-Disposition is malformed")
     keys = [name.lower() for name, _ in _PARAMETER.findall(disposition)]
     if len(set(keys)) < len(keys):
-        raise InvalidRequestError("a part's Content-Disposition has a parameter twice")
+        raise InvalidRequestError("a part's Content-Disposition has the same parameter twice")
     if any("*" in key and key != "filename*" for key in keys):
         raise InvalidRequestError("a part's Content-Disposition has an extended or continued parameter")
 
@@ -89,7 +89,7 @@ def require_readable(headers: list[tuple[str, str]]) -> None:
 def require_name(name: str, *, is_utf8: bool) -> None:
     """Check a part's name: raises PayloadTooLargeError if it is too long, InvalidRequestError if it is not UTF-8."""
     if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        raise PayloadTooLargeError(f"a part's name may have {MAX_NAME_BYTES} bytes")
+        raise PayloadTooLargeError(f"a part's name may have at most {MAX_NAME_BYTES} bytes")
     if not is_utf8 and not name.isascii():
         raise InvalidRequestError("the name of a field is not UTF-8")
 
@@ -111,7 +111,7 @@ def filename_of(headers: list[tuple[str, str]], plain: str | None) -> str | None
 
 def header_too_large() -> PayloadTooLargeError:
     """Return the failure for a part whose headers exceed MAX_PART_HEADER_BYTES."""
-    return PayloadTooLargeError(f"a part's headers may have {MAX_PART_HEADER_BYTES} bytes")
+    return PayloadTooLargeError(f"a part's headers may have at most {MAX_PART_HEADER_BYTES} bytes")
 
 
 def _extended(value: str) -> str:

@@ -191,7 +191,7 @@ def _first_page(base_url: str) -> FirstPage:
     return FirstPage(
         title="Converter",
         stands_for="It stands in for the task scheduler that converts models; it converts nothing.",
-        stands_for_zh="它代替轉換模型的工作排程服務；實際上不做任何轉換。",
+        stands_for_zh="它代替負責轉換模型的工作排程服務，不會實際進行轉換。",
         links=(
             ("Uploads received", f"{base_url}/_sandbox/uploads"),
             ("Calls received", f"{base_url}/_sandbox/calls"),

@@ -36,7 +36,7 @@ TEXTS = {
     ),
     "zh-TW": Texts(
         title="登入會員中心",
-        sandbox="這是沙盒，用來代替會員中心；請勿輸入真實的密碼。",
+        sandbox="這是沙盒，用來代替會員中心，請勿輸入真實的密碼。",
         username="使用者名稱",
         password="密碼",
         name="姓名",

@@ -165,7 +165,7 @@ def test_death_of_a_child_ends_the_rest_and_shows_its_last_words(stack: ExitStac
     demo = _run(stack, tmp_path, "--dies")
     code, said = demo.end()
     assert code == 1
-    assert "the gateway ended with 7" in said
+    assert "the gateway ended with exit code 7" in said
     assert "the stub is sorry" in said
     assert not any(_listens(port) for port in demo.ports)
 

@@ -110,6 +110,19 @@ def test_every_problem_is_reported_at_once_by_name_and_never_by_value() -> None:
     assert "s3cr3t" not in "\n".join(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "must"),
+    [
+        ("AUTO_MIGRATE", "maybe", "must be 0 or 1"),
+        ("MAX_PARTS", "many", "must be a valid integer"),
+        ("SESSION_SECONDS", "59", "must be greater than or equal to 60"),
+        ("LOG_FORMAT", "xml", "must be 'json' or 'console'"),
+    ],
+)
+def test_a_problem_says_what_the_value_must_be(name: str, value: str, must: str) -> None:
+    assert problems(REQUIRED | {f"VISIONA_{name}": value}) == [f"VISIONA_{name} {must}"]
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_each_problem_is_found_alone_and_the_exception_has_no_value(name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -275,7 +288,7 @@ def test_a_client_id_with_a_colon_can_only_be_sent_encoded() -> None:
     environ = REQUIRED | {"VISIONA_OIDC_CLIENT_ID": "urn:gateway"}
     assert load_settings(environ).oidc_client_id == "urn:gateway"
     (problem,) = problems(environ | {"VISIONA_BASIC_CREDENTIALS": "raw"})
-    assert problem == "VISIONA_OIDC_CLIENT_ID must not hold a colon, because both are sent raw"
+    assert problem == "VISIONA_OIDC_CLIENT_ID must not contain a colon, because it is sent raw"
 
 
 @pytest.mark.parametrize("encoding", ["rfc6749", "raw"])

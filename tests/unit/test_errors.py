@@ -119,8 +119,22 @@ def test_every_text_exists_in_every_language(code: str) -> None:
 def test_every_failure_fills_its_placeholders(failure: type[GatewayError]) -> None:
     raised = a(failure)
     assert raised.entry.placeholders == set(raised.texts)
-    for text in raised.entry.detail.values():
-        assert "{" not in text.format(**raised.texts)
+    for language in LANGUAGES:
+        assert "{" not in str(raised.entry.as_problem(language, texts=raised.texts, request_id="")["detail"])
+
+
+@pytest.mark.parametrize("failure", [errors.InvalidRequestError, errors.PayloadTooLargeError])
+def test_a_phrase_is_in_the_callers_language_if_it_has_one(
+    failure: type[errors.InvalidRequestError | errors.PayloadTooLargeError],
+) -> None:
+    def detail(raised: GatewayError, language: str) -> str:
+        return str(raised.entry.as_problem(language, texts=raised.texts, request_id="")["detail"])
+
+    both = failure("too many", zh_tw="過多")
+    assert detail(both, "en").endswith(": too many.")
+    assert detail(both, "zh-TW").endswith("：過多。")
+    assert both.reason == "too many"
+    assert detail(failure("too many"), "zh-TW").endswith("：too many。")
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda cls: cls.__name__)

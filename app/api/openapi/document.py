@@ -21,12 +21,13 @@ result or save it to the library.
 
 - Sign in at `/auth/login`. The session is a cookie. Without a session, everything under `/api` returns 401 and never \
 redirects.
-- Failures are RFC 9457 problem documents (`application/problem+json`). Decide by `code`. `title` and `detail` are for \
-people, in the language that Accept-Language prefers (English or Traditional Chinese).
+- Failures are RFC 9457 problem documents (`application/problem+json`). Programs should use `code`. `title` and \
+`detail` are for people, in the language that Accept-Language prefers (English or Traditional Chinese). Most technical \
+reasons in `detail` are in English only.
 - For a job or model of another user, the response is the same as for one that doesn't exist.
 - POST, PATCH and DELETE are accepted from our own pages and from clients that are not browsers, such as curl.
-- HEAD works like GET, without the body. An unsupported method gets 405 `method_not_allowed`, and an unknown address \
-404 `not_found`.
+- HEAD works like GET, without the body, except where this description says that it is not allowed. An unsupported \
+method gets 405 `method_not_allowed`, and an unknown address 404 `not_found`.
 - Ignore members and headers that you don't know. More may be added."""
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from app.api.openapi.operation import Operation
 from app.api.openapi.schemas import JOB_EXAMPLE, header_references, reference
-from app.errors import LANGUAGES, Entry, catalogue
+from app.errors import LANGUAGES, Entry, Phrase, catalogue
 
 #: Values for the placeholders of detail texts in the examples.
-_EXAMPLE_TEXTS = {
+_EXAMPLE_TEXTS: Mapping[str, Phrase] = {
     "problem": "limit must be a number from 1 to 100",
-    "limit": "at most 5368709120 bytes in total",
+    "limit": {"en": "at most 5368709120 bytes in total", "zh-TW": "總計最多 5368709120 位元組"},
     "upstream_message": "This chip doesn't support an operator in the model.",
 }
 #: The members that failures add to the problem document (RFC 9457, section 3.2).

@@ -90,7 +90,10 @@ _SHA256 = _text(pattern="^[0-9a-f]{64}$")
 _TIME = _text(format="date-time")
 _NULLABLE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _TRUE: Schema = {"const": True}
-_BLAME: Schema = {"enum": [blame.value for blame in Blame]}
+_BLAME: Schema = {
+    "enum": [blame.value for blame in Blame],
+    "description": "Whose error it is: the user's, the gateway's or an upstream's.",
+}
 _CURSOR: Schema = {
     "type": ["string", "null"],
     "description": "Pass this as `cursor` to get the next page; null on the last page. Opaque.",
@@ -118,7 +121,7 @@ _JOBS: dict[str, Schema] = {
             "job_id": _ID,
             "status": {
                 "enum": [status.value for status in JobStatus],
-                "description": "A status of the converter that the gateway doesn't know is reported as running.",
+                "description": "An unknown status of the converter is reported as running.",
             },
             "stage": {"enum": [*STAGES, None], "description": "Null before the first stage."},
             "stage_index": {"type": ["integer", "null"], "minimum": 0, "maximum": len(STAGES) - 1},
@@ -244,7 +247,7 @@ _SERVICE: dict[str, Schema] = {
             "title": _text("For people, in the language that Accept-Language prefers."),
             "status": {"type": "integer"},
             "detail": _text("For people, in the language that Accept-Language prefers."),
-            "code": {"enum": list(catalogue()), "description": "Identifies the failure. Programs decide by this."},
+            "code": {"enum": list(catalogue()), "description": "Identifies the failure. For programs."},
             "i18n_key": _text("The key under which a frontend can look up its own text."),
             "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
             "blame": _BLAME,
@@ -300,7 +303,7 @@ def _header(description: str, example: str, *, is_required: bool = True, **schem
 #: Headers of responses. A response that names a required one always has it.
 HEADERS: dict[str, Any] = {
     "X-Request-ID": _header(
-        "The X-Request-ID of the request if it was well-formed, else a new one. Search the logs for it.",
+        "The X-Request-ID of the request if it was well-formed, otherwise a new one. Search the logs for it.",
         "4bf92f3577b34da6a3ce929d0e0e4736",
         pattern="^[A-Za-z0-9._-]{1,128}$",
     ),
@@ -374,8 +377,8 @@ PARAMETERS: dict[str, Any] = _named(
             _text(default="/"),
         ),
         ("state", "Identifies the sign-in that this callback belongs to.", _text()),
-        ("code", "MC's authorization code.", _text()),
-        ("error", "Why MC did not issue a code (RFC 6749, section 4.1.2.1).", _text()),
+        ("code", "Member Center's authorization code.", _text()),
+        ("error", "Why Member Center did not issue a code (RFC 6749, section 4.1.2.1).", _text()),
         ("iss", "The issuer that sent the callback (RFC 9207).", _text()),
         ("lang", "Show the page in this language, and remember it.", _text(enum=list(LANGUAGES))),
     ),

@@ -68,7 +68,8 @@ CONVERSION = (
                 ),
             )
         },
-        description="Responds with the failure that the upload would end in. Stores nothing and starts nothing.",
+        description="If the upload would be refused, the response is the same failure. Stores nothing and starts "
+        "nothing.",
         body=Body("UploadQuestion", ("application/x-www-form-urlencoded", "multipart/form-data"), is_required=False),
         failures=(*_UPLOAD, *_CONVERTER),
     ),
@@ -90,7 +91,7 @@ CONVERSION = (
         "GET",
         "/api/conversion/jobs",
         "listJobs",
-        {"en": "List jobs, newest first", "zh-TW": "列出工作，新的在前"},
+        {"en": "List jobs, newest first", "zh-TW": "列出工作（由新到舊）"},
         {
             200: ResponseDescription(
                 "A page of jobs. While the converter is unavailable, jobs are shown in their last known state.",

@@ -13,7 +13,7 @@ MODELS = (
         "GET",
         "/api/models",
         "listModels",
-        {"en": "List models, newest first", "zh-TW": "列出模型，新的在前"},
+        {"en": "List models, newest first", "zh-TW": "列出模型（由新到舊）"},
         {
             200: ResponseDescription(
                 "A page of models.", json_content("ModelPage", {"models": [MODEL_EXAMPLE], "next_cursor": None})
@@ -59,9 +59,10 @@ MODELS = (
             206: ResponseDescription("The requested bytes.", _FILE, ("Content-Range", *_FILE_HEADERS)),
             304: ResponseDescription("The file has not changed.", {}, ("ETag", "Cache-Control")),
         },
-        description="The file is sent as an attachment, in a sandbox, so that a browser never runs its contents. HEAD "
-        "returns the headers for the whole file. Each user can have two downloads running on a host; a further one "
-        "gets 429. A client that reads too slowly is disconnected, and can request the rest with Range.",
+        description="The file is sent as an attachment with `Content-Security-Policy: sandbox`, so that a browser "
+        "never runs its contents. HEAD returns the headers for the whole file. Each user can have two downloads "
+        "running on a host; a further one gets 429. A client that reads too slowly is disconnected, and can request "
+        "the rest with Range.",
         parameters=("Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
         failures=(
             "model_not_found",
