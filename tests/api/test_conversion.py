@@ -114,6 +114,14 @@ def test_check_reports_a_limit_even_while_the_server_drains(edge: Edge, monkeypa
     assert edge.client().post("/api/conversion/check", data={"parts": "4"}).status_code == 503
 
 
+@pytest.mark.parametrize("name", ["size", "parts"])
+def test_the_limits_that_users_of_the_console_meet_are_explained_in_their_language(edge: Edge, name: str) -> None:
+    form = {name: str(10**17)}
+    answer = edge.client().post("/api/conversion/check", data=form, headers={"Accept-Language": "zh-TW"})
+    assert "at most" not in answer.get_json()["detail"]
+    assert "最多" in answer.get_json()["detail"]
+
+
 def test_check_accepts_the_models_first_bytes_without_spooling_them(edge: Edge) -> None:
     def check(head_bytes: int) -> TestResponse:
         head = FileStorage(BytesIO(b"x" * head_bytes), "head.bin", "head")

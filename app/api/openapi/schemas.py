@@ -268,7 +268,8 @@ _UPLOADS: dict[str, Schema] = {
             **_CONVERTER_FIELDS,
             "model": {
                 **BINARY,
-                "description": "The model file. It streams through to the converter, so send small fields first.",
+                "description": "The model file. Put it after the fields, so that an invalid field is reported before "
+                "the model is sent.",
             },
             "ref_images": _array(BINARY, description="Any number of reference images."),
         },
