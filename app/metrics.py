@@ -142,7 +142,7 @@ _CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 
 # --- Requests
 
-REQUESTS = _counter("visiona_requests_total", "Requests that were answered.", "route", "method", "status", "code")
+REQUESTS = _counter("visiona_requests_total", "Requests with a response.", "route", "method", "status", "code")
 REQUEST_SECONDS = _histogram(
     "visiona_request_seconds",
     "Seconds from the head of a request to the head of its response.",
@@ -191,7 +191,7 @@ UPSTREAM_SECONDS = _histogram(
 _KINDS = ("upload", "pull", "library_download")
 TRANSFERS = _counter(
     "visiona_transfers_total",
-    "Uploads, pulls and library downloads that ended.",
+    "Uploads, pulls and library downloads that have ended, by outcome.",
     "kind",
     "outcome",
     "reason",
@@ -241,7 +241,7 @@ DOWNLOAD_TOKENS = _counter(
 )
 OWNERSHIP = _counter(
     "visiona_ownership_total",
-    "Decisions whether the caller owns a job, by result.",
+    "Decisions on whether a caller owns a job, by result.",
     "decision",
     known=[
         (word,) for word in ("memory", "ledger", "rebuilt", "denied", "denied_again", "contradicted", "unattributed")
@@ -264,7 +264,7 @@ PROMOTES = _counter(
 
 LEASES = _counter(
     "visiona_leases_total",
-    "Events of leases.",
+    "Lease events, by kind of lease.",
     "lease",
     "event",
     known=[
@@ -312,7 +312,7 @@ SWEPT = _counter(
 )
 LIBRARY_ALARMS = _counter(
     "visiona_library_alarms_total",
-    "Times that the database and the storage were not paired.",
+    "Checks that found the database and the storage not paired.",
     "state",
     known=[("mismatch",), ("unpaired",)],
 )

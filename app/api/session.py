@@ -29,7 +29,7 @@ from app.errors import ModelStoreUnavailableError, UnauthenticatedError
 
 SESSION_COOKIE = "visiona_session"
 
-#: 192 bits: nobody guesses one, and no two are ever the same.
+#: 192 bits, so that an id cannot be guessed and none is used twice.
 _SID_BYTES = 24
 # Display texts are cut to this many bytes of JSON, so that the cookie stays below half of the 4 KB that browsers accept
 # even if every character of a name needs an escape. A subject is never cut: it is the identity.

@@ -24,7 +24,7 @@ LEEWAY_SECONDS = 60
 #: How many keys are tried for one token.
 MAX_KEYS_TRIED = 16
 
-# Asymmetric only: with "none" nobody signs, and with HMAC everybody who knows the client secret can sign.
+# Asymmetric only: with "none" there is no signature, and with HMAC anyone with the client secret can sign.
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )

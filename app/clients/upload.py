@@ -1,6 +1,6 @@
-"""Sending a streamed upload to an upstream, and noticing a response that comes early.
+"""Send a streamed upload to an upstream, and notice a response that comes early.
 
-Each upload has a connection of its own: after an early response, or a body that was cut off, nobody else may use it.
+Each upload has a connection of its own, because no request may follow an early response or a body that was cut off.
 The body is sent chunked, so an upstream that gets no last chunk knows that it is incomplete (RFC 9112, section 8).
 
 Before every send, and while the client's next bytes are awaited, the connection is checked for an early response:

@@ -24,7 +24,7 @@ _MAX_ENUM_MEMBERS = 6
 
 
 def render_reference(settings: Settings, language: str) -> str:
-    """Return the part of `/docs` that is the same for everybody."""
+    """Return the part of `/docs` that is the same for all users."""
     return render_template(
         "console/reference.html",
         text=texts(language),

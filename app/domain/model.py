@@ -67,12 +67,12 @@ def clean_filename(text: str, default: str) -> str:
     change how others are shown. The length is bounded in UTF-8 bytes. The suffix is preserved.
     """
     last = text.replace("\\", "/").rsplit("/", 1)[-1]
-    kept = "".join(
+    allowed = "".join(
         character
         for character in _without_format(last)
         if character not in _FORBIDDEN_IN_FILENAMES and unicodedata.category(character) not in {"Cc", "Cs"}
     )
-    name = " ".join(kept.split()).rstrip(" .")
+    name = " ".join(allowed.split()).rstrip(" .")
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix) > _MAX_SUFFIX_CHARACTERS:
         stem, dot, suffix = name, "", ""

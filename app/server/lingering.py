@@ -1,4 +1,4 @@
-"""Ending connections without cutting off the last response.
+"""End connections without cutting off the last response.
 
 A response that comes before the whole request is lost if the connection is closed then: the kernel answers the bytes on
 their way with a reset, which reaches a client that is still sending before it reads. So a server closes its own side,

@@ -110,7 +110,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             super().finish_request(conn, fs)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Let silent connections end with the idle ones. Browsers open some in advance: a stop would wait 75 s."""
+        """Close silent connections with the idle ones. Browsers open some in advance: a stop would wait 75 s."""
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
@@ -151,7 +151,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             return super().handle_request(req, conn)
         except TimeoutError:
             # gunicorn would log a traceback.
-            self.log.info("A response was given up: its client did not read it in time.")
+            self.log.info("A response was aborted because its client did not read it in time.")
             return False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Reading a request body without relying on it to end, and without waiting forever.
+"""Read a request body without relying on it to end, and without waiting forever.
 
 WSGI servers show a client that went away as a silent short read. So the bytes are counted against Content-Length.
 Nothing raised here is an OSError: the sender of an upload takes an OSError for a failure of the upstream's connection.
