@@ -37,10 +37,10 @@ def user_hash(user_id: str) -> str:
 
 
 def _has_much_unread() -> bool:
-    """Return whether more of the body may be unread than the server reads to leave the connection open (64 KB)."""
+    """Return whether so much of the body may be unread (64 KB) that the server closes the connection."""
     if "Transfer-Encoding" in request.headers:
         return True
-    return (request.content_length or 0) - int(g.get("bytes_in", 0)) > SERVER_READS_ON_BYTES
+    return (request.content_length or 0) - int(g.get("bytes_in", 0)) >= SERVER_READS_ON_BYTES
 
 
 def _with_headers(wsgi_app: "WSGIApplication", headers: Mapping[str, str]) -> "WSGIApplication":

@@ -309,9 +309,16 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return None: requests would read all of a redirect's body into memory, even if it must not follow it."""
+        del resp
+        return None
+
+
 def make_session(adapter: HTTPAdapter, ca_file: Path | None = None) -> requests.Session:
     """Return a session without environment, cookies and encodings."""
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.verify = str(ca_file) if ca_file else True
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

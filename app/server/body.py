@@ -12,7 +12,7 @@ from app.streaming import LENT_FROM_BYTES, Chunk
 from app.streaming.inbound import CHUNK_BYTES, Read, open_plain_reader
 from app.streaming.progress import UploadProgress
 
-#: How many bytes of an unread body gunicorn reads and discards before it closes the connection instead.
+#: If at least so many bytes of a body are unread, gunicorn closes the connection; it reads and discards fewer.
 SERVER_READS_ON_BYTES = 64 * 1024
 # The size of a cache line.
 _PAST_PAGE_BYTES = 64

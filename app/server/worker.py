@@ -169,7 +169,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
 def _may_stay_unread(req: Any) -> bool:
     """Return whether a response before this request's body would end the connection (see `app/api/tracing.py`)."""
     left = getattr(req.body.reader, "length", None)
-    return not isinstance(left, int) or left > SERVER_READS_ON_BYTES
+    return not isinstance(left, int) or left >= SERVER_READS_ON_BYTES
 
 
 def _continue_at_first_read(conn: Any) -> None:

@@ -319,6 +319,13 @@ def test_redirects_are_not_followed_and_carry_nothing_elsewhere() -> None:
     assert elsewhere.requests == []
 
 
+def test_a_redirect_is_as_bounded_as_any_response() -> None:
+    """requests reads all of a redirect, although it must not follow it, unless we see to that."""
+    script = Script([answer(b"x" * (MAX_RESPONSE_BYTES + 1), 302, {"Location": "/elsewhere"})])
+    with serving(script) as server, pytest.raises(UnusableResponseFailure, match="too large"):
+        call(server.url)
+
+
 def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Proxies and netrc of the environment must not see the gateway's tokens."""
     netrc = tmp_path / ".netrc"

@@ -154,7 +154,7 @@ def test_download_that_is_read_too_slowly_ends_and_resumes_by_range(stack: Scale
     assert hashlib.sha256(begun + resumed.content).digest() == hashlib.sha256(whole.content).digest()
 
 
-def test_small_body_that_was_not_read_holds_no_thread_and_not_its_connection(stack: ScaledStack) -> None:
+def test_small_body_that_was_not_read_keeps_its_connection(stack: ScaledStack) -> None:
     """An answer that keeps the connection may come before the end of a small body; the next request follows it."""
     headers = {**host(stack), "Content-Type": "application/json", "Content-Length": "1000"}
     with connect(stack, "direct") as connection:
@@ -170,7 +170,19 @@ def test_small_body_that_was_not_read_holds_no_thread_and_not_its_connection(sta
     with connect(stack, "direct") as connection:
         connection.send_head("POST", "/api/conversion/check", headers).send(b"x" * 999)
         assert connection.answer("POST").status == 401
-        assert connection.socket.recv(1) == b"", "a rest that never comes is not waited for"
+        assert connection.socket.recv(1) == b"", "a rest that never comes is not waited for without end"
+
+
+@pytest.mark.parametrize("size", [64 * 1024 - 1, 64 * 1024])
+def test_an_unread_body_ends_its_connection_only_as_announced(stack: ScaledStack, size: int) -> None:
+    """gunicorn reads on for less than 64 KB; a client that was promised the connection would lose its next request."""
+    headers = {**host(stack), "Content-Type": "application/json", "Content-Length": str(size)}
+    with connect(stack, "direct") as connection:
+        answer = connection.send_head("POST", "/api/conversion/check", headers).answer("POST")
+        assert (answer.status, answer.header("Connection")) == (401, "close" if size == 64 * 1024 else "keep-alive")
+        connection.send(b"x" * size)
+        if answer.header("Connection") == "keep-alive":
+            assert connection.send_head("GET", "/healthz").answer().status == 200
 
 
 def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None:
