@@ -67,7 +67,9 @@ def main() -> int:
         print(describe(sandbox), flush=True)
         if ready_file:
             write_ready_file(ready_file, sandbox)
-        over.wait()
+        # With a time limit: a signal that comes just before the wait does not interrupt it.
+        while not over.wait(0.5):
+            pass
     return 0
 
 
