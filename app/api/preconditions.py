@@ -8,11 +8,8 @@ from datetime import datetime
 from http import HTTPStatus
 
 from flask import Response, request
-from werkzeug.http import is_resource_modified
 
 from app.errors import PreconditionFailedError
-
-_DEMANDS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
 
 
 def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool:
@@ -32,8 +29,10 @@ def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool
         and last_modified.replace(microsecond=0) > limit
     ):
         raise PreconditionFailedError("If-Unmodified-Since")
-    asked = {name: value for name, value in environ.items() if name not in _DEMANDS}
-    return not is_resource_modified(asked, etag=entity_tag, last_modified=last_modified)
+    if "HTTP_IF_NONE_MATCH" in environ:
+        return request.if_none_match.contains_weak(entity_tag)
+    since = request.if_modified_since
+    return last_modified is not None and since is not None and last_modified.replace(microsecond=0) <= since
 
 
 def conditional(response: Response, entity_tag: str) -> Response:
