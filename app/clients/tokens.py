@@ -104,19 +104,19 @@ class ServiceTokens:
     def _obtain(self, scope: str, context: CallContext, max_age_seconds: float) -> tuple[IssuedToken, bool]:
         """Return a token, and whether it was fetched for this call and not taken from the cache."""
         cached = self._find_usable(scope)
-        try:
-            token = self._cache.get(
-                scope, context, accepts=lambda token: self._is_usable(token) and self._age(token) <= max_age_seconds
-            )
-        except GatewayError:
-            # A token that was only to be renewed is still good.
-            cached = self._find_usable(scope)
-            if cached is None:
-                raise
-            token = cached
-        if token is cached:
-            metrics.SERVICE_TOKENS(scope, "hit").inc()
-        return token, token is not cached
+        if cached is None or self._age(cached) > max_age_seconds:
+            try:
+                token = self._cache.get(
+                    scope, context, accepts=lambda token: self._is_usable(token) and self._age(token) <= max_age_seconds
+                )
+                return token, True
+            except GatewayError:
+                # A token that was only to be renewed is still good.
+                cached = self._find_usable(scope)
+                if cached is None:
+                    raise
+        metrics.SERVICE_TOKENS(scope, "hit").inc()
+        return cached, False
 
     def _find_usable(self, scope: str) -> IssuedToken | None:
         token = self._cache.find(scope)

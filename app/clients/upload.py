@@ -7,6 +7,7 @@ Before every send, and while the client's next bytes are awaited, the connection
 http.client alone would go on sending for as long as an upstream that has responded neither reads nor closes.
 """
 
+import contextlib
 import functools
 import http.client
 import select
@@ -159,16 +160,12 @@ def _send_body(upload: Upload, sock: socket.socket, idle_seconds: float) -> byte
     progress = upload.progress
     sender = (_TLSSender if isinstance(sock, ssl.SSLSocket) else _Sender)(sock, idle_seconds)
     sock.setblocking(False)
-    try:
+    with contextlib.suppress(UpstreamSpokeError):
         with progress.listening_to(sock, sender.hear):
             for chunk in upload:
                 sender.send(chunk)
                 progress.sent_bytes += len(chunk)
         sender.end()
-    except Exception as error:
-        progress.ended_by = error
-        if not isinstance(error, UpstreamSpokeError):
-            raise
     return sender.first_byte
 
 

@@ -1,4 +1,4 @@
-"""How far one upload has come, and what ends it early.
+"""How far one upload has come, and waiting for its next bytes.
 
 A gateway that passes an upload on waits for the client's bytes most of the time. Meanwhile it has to notice an upstream
 that refuses the upload or goes away: the client may have paused because it waits for a response itself.
@@ -33,8 +33,6 @@ class UploadProgress:
         self.sent_bytes = 0
         #: Whether the end of the message was sent: from then on the upstream may have acted on it.
         self.is_whole = False
-        #: What ended the upload early: an UpstreamSpokeError, or a failure of the client or of the gateway.
-        self.ended_by: Exception | None = None
         self._upstream: socket.socket | None = None
         self._on_readable: Callable[[], None] | None = None
 

@@ -20,7 +20,6 @@ from app.services.transfers import Transfer, TransferKind
 from app.services.uploads import _arriving
 from app.streaming.inbound import InboundLimits, RequestBody
 from app.streaming.multipart import UploadMessage
-from app.streaming.progress import UpstreamSpokeError
 from tests.clients.upstreams import JOB, Script, Wire, answer, clients_of
 from tests.support.fakes import MemoryLeases, call_context
 
@@ -111,4 +110,3 @@ def test_a_response_is_noticed_while_the_client_pauses() -> None:
             )
     assert time.monotonic() - started < 10
     assert not body.progress.is_whole
-    assert isinstance(body.progress.ended_by, UpstreamSpokeError)
