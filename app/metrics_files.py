@@ -77,7 +77,9 @@ def forget_gauges(number: int) -> None:
     """Remove the gauges of a worker that has ended. Its counters and histograms stay."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
-    mark_process_dead(number, str(shared_directory()))
+    # An exception would end the master: it calls this.
+    with contextlib.suppress(OSError):
+        mark_process_dead(number, str(shared_directory()))
 
 
 def _lock(directory: Path) -> int:

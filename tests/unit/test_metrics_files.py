@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app import metrics_files
-from app.metrics_files import VARIABLE, prepare_directory, restore_directory
+from app.metrics_files import VARIABLE, forget_gauges, prepare_directory, restore_directory
 from tests.support.counts import Counts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +93,13 @@ def test_a_directory_that_another_program_named_is_made_and_not_locked(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "theirs"))
     restore_directory()
     assert not is_locked(tmp_path / "theirs")
+
+
+def test_gauges_that_cannot_be_removed_do_not_end_the_master(tmp_path: Path) -> None:
+    gauges = prepare_directory(tmp_path) / "gauge_livesum_1.db"
+    gauges.mkdir()  # os.remove fails on a directory
+    forget_gauges(1)
+    assert gauges.is_dir()
 
 
 def test_a_parent_that_is_not_a_folder_is_an_error(tmp_path: Path) -> None:
