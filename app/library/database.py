@@ -76,7 +76,7 @@ class Database:
             options = {"connect_args": {"timeout": busy_timeout_seconds, "isolation_level": None}}
             reading, writing = "BEGIN", "BEGIN IMMEDIATE"
         else:
-            options = {"connect_args": dict(CONNECT_ARGUMENTS), "pool_pre_ping": True, "use_native_hstore": False}
+            options = {"connect_args": dict(CONNECT_ARGUMENTS), "use_native_hstore": False}
             reading = begin_statement(is_read_only=True, lock_seconds=busy_timeout_seconds)
             writing = begin_statement(is_read_only=False, lock_seconds=busy_timeout_seconds)
         self._engine = sa.create_engine(
@@ -109,7 +109,7 @@ class Database:
         Raises ModelStoreUnavailableError for every failure of the database, also inside the block.
         """
         self._require_answers()
-        with self._translated(self._reading), self._reading.connect() as connection:
+        with self._translated(self._reading), _begun(self._reading) as connection:
             yield connection
 
     @contextmanager
@@ -120,8 +120,9 @@ class Database:
         UniqueViolationError the caller may read the new state and try again.
         """
         self._require_answers()
-        with self._translated(self._writing), self._one_writer(), self._writing.begin() as connection:
+        with self._translated(self._writing), self._one_writer(), _begun(self._writing) as connection:
             yield connection
+            connection.commit()
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """Return an INSERT that supports ON CONFLICT, which SQLAlchemy has in its dialects only."""
@@ -178,7 +179,7 @@ class Database:
             self._silence.require_none()
 
     def _ask(self) -> None:
-        with self._translated(self._reading), self._reading.connect() as connection:
+        with self._translated(self._reading), _begun(self._reading) as connection:
             connection.execute(sa.select(1))
 
     @contextmanager
@@ -255,6 +256,30 @@ def parse_url(url: str) -> URL:
 def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begun(engine: Engine) -> Connection:
+    """Return a connection in a transaction. Closing it ends the transaction without a commit.
+
+    A pooled connection may have broken while it was idle, for example because the server was restarted. Then BEGIN
+    fails, and is tried once more: nothing else was sent. SQLAlchemy has discarded all older connections by then. Unlike
+    a ping before each transaction, this costs no round trip.
+    """
+    try:
+        return _begin_on(engine.connect())
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    return _begin_on(engine.connect())
+
+
+def _begin_on(connection: Connection) -> Connection:
+    try:
+        connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _begin(connection: Connection) -> None:

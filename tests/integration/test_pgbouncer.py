@@ -17,6 +17,7 @@ from app.library.ledger import SQLJobLedger
 from app.library.migrating import migrate
 from app.library.sessions import SQLRevokedSessions
 from tests.support.pgbouncer import pgbouncer
+from tests.support.postgresql import PostgreSQL
 
 
 def now() -> datetime:
@@ -106,3 +107,16 @@ def test_limits_hold_behind_a_pooler(url: str) -> None:
     two.ping()
     one.dispose()
     two.dispose()
+
+
+def test_a_restart_of_the_server_behind_a_pooler_fails_no_transaction_on_an_idle_connection(
+    databases: list[Database], postgresql: PostgreSQL
+) -> None:
+    for database in databases:
+        database.ping()
+    with postgresql.stopped():
+        pass
+    for turn in range(3):
+        for database in databases:
+            database.ping()
+            assert SQLLeases(database, clock=now).acquire(f"lease-{turn}", "holder", 60)

@@ -11,6 +11,7 @@ and trusts everybody on this machine, so nothing but test data belongs in it. Th
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,8 @@ _SETTINGS = {
     "synchronous_commit": "off",
     # A statement that fails shows in the log of the test.
     "log_min_messages": "warning",
+    # The name of the database, for `statements_of`.
+    "log_line_prefix": "%d ",
 }
 _STOP_SECONDS = 20.0
 _CONNECT_SECONDS = 5
@@ -99,6 +102,16 @@ class PostgreSQL(Server):
         """Drop a database, even if there are connections to it."""
         name = url.rpartition("/")[2]
         self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def log_statements(self, url: str) -> None:
+        """Log every statement that arrives in this database over connections made from now on."""
+        self._execute(f"ALTER DATABASE \"{url.rpartition('/')[2]}\" SET log_statement = 'all'")
+
+    def statements_of(self, url: str) -> list[str]:
+        """Return what has arrived since `log_statements`, in order: one entry for each round trip of the client."""
+        text = self._log_path.read_text(encoding="utf-8")
+        pattern = rf"^{url.rpartition('/')[2]} LOG:  (?:statement|execute [^:]*): (.*(?:\n\t.*)*)"
+        return [" ".join(statement.split()) for statement in re.findall(pattern, text, re.MULTILINE)]
 
     def start(self) -> None:
         """Start a stopped cluster on the same port, and wait until it answers."""
