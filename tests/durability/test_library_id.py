@@ -146,9 +146,9 @@ class JudgedStack(Stack):
 
     expected = "ok"
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, url: str) -> bool:
         try:
-            answer = requests.get(f"{self.direct_url}/readyz", timeout=5)
+            answer = requests.get(f"{url}/readyz", timeout=5)
             return bool(answer.json()["checks"]["storage"] == self.expected)
         except requests.RequestException:
             return False

@@ -1,4 +1,6 @@
-"""Jobs survive restarts, crashes, and even the loss of the database."""
+"""Jobs and sessions survive restarts and crashes, and jobs even the loss of the database."""
+
+import secrets
 
 import pytest
 
@@ -65,3 +67,25 @@ def test_upload_that_a_crash_cut_off_is_forgotten(stack: Stack, alice: Client) -
     assert alice.get("/api/conversion/active").json() == {"active_job": None}
     # The lease of the upload outlives the crash until its time is over, and must not outlive this test.
     stack.restart_gateway(empty_database=True)
+
+
+def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key(stack: Stack) -> None:
+    """The new key signs, the old one still verifies; once it is removed its cookies are refused."""
+    old, new = stack.secret_key, secrets.token_urlsafe(48)
+    stack.note_secret(new)
+    alice = stack.client().sign_in("alice")
+
+    stack.restart_gateway(environment={"VISIONA_SECRET_KEY": f"{new},{old}"})
+    assert who(alice) == "u-alice-7f3a"
+    bob = stack.client().sign_in("bob")
+
+    stack.restart_gateway(environment={"VISIONA_SECRET_KEY": new})
+    assert (who(alice), who(bob)) == (None, "u-bob-c81e")
+
+    stack.restart_gateway()  # with the old key alone, as the next test expects
+    assert (who(alice), who(bob)) == ("u-alice-7f3a", None)
+
+
+def who(client: Client) -> str | None:
+    answer = client.get("/api/me")
+    return str(answer.json()["user_id"]) if answer.status_code == 200 else None

@@ -91,9 +91,10 @@ class RawAnswer:
 class RawConnection:
     """One TCP connection that sends exactly the given bytes."""
 
-    def __init__(self, base_url: str, *, seconds: float = SECONDS) -> None:
+    def __init__(self, base_url: str, *, host: str | None = None, seconds: float = SECONDS) -> None:
+        """Connect. `host` is what the Host header says, if it is not `base_url`'s."""
         parts = urlsplit(base_url)
-        self._host = parts.netloc
+        self._host = host or parts.netloc
         self.socket = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=seconds)
 
     def __enter__(self) -> Self:

@@ -146,7 +146,7 @@ class Round:
                 self._orphans = gateway, stack.worker_pids()
                 os.kill(gateway.pid, signal.SIGKILL)
                 wait_until(lambda: gateway.exit_code is not None, "the master is dead")
-                stack.gateway = None
+                stack.replicas[0].process = None
             case Victim.GATEWAY:
                 stack.kill_gateway()
             case Victim.CONVERTER:

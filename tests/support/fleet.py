@@ -1,5 +1,6 @@
 """Do something many times at the same moment, over connections that are already open."""
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,10 +32,13 @@ class Spread:
 
     def __init__(self, stack: Stack, *, each: int) -> None:
         self._open = ExitStack()
-        self.by_worker: dict[int, list[RawConnection]] = {pid: [] for pid in stack.worker_pids()}
+        turns = zip(*(replica.worker_pids() for replica in stack.replicas), strict=True)
+        self.by_worker: dict[int, list[RawConnection]] = {pid: [] for turn in turns for pid in turn}
+
+        replicas = itertools.cycle(stack.replicas)
 
         def is_full() -> bool:
-            connection = stack.connect()
+            connection = stack.connect(next(replicas))
             connection.send_head("GET", "/healthz").answer()
             here = self.by_worker.get(stack.worker_of(connection) or 0)
             if here is None or len(here) == each:
@@ -57,7 +61,7 @@ class Spread:
 
     @property
     def all(self) -> list[RawConnection]:
-        """Return all connections, the workers in turn."""
+        """Return all connections, the workers in turn. The first two are at different replicas, if there are any."""
         return [connection for turn in zip(*self.by_worker.values(), strict=True) for connection in turn]
 
 

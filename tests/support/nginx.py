@@ -1,6 +1,6 @@
 """nginx as it is deployed: deploy/nginx.conf itself, with nothing changed but where things are.
 
-    with Nginx(tmp_path, gateway_port=8000) as nginx:
+    with Nginx(tmp_path, 8000) as nginx:
         requests.get(f"{nginx.url}/healthz")
 
 `Stack(..., nginx={})` puts one in front of a gateway.
@@ -34,8 +34,7 @@ class Nginx:
     def __init__(
         self,
         directory: Path,
-        gateway_port: int,
-        *,
+        *gateway_ports: int,
         request_buffering: bool | None = None,
         tls: bool = False,
         uploads_port: int | None = None,
@@ -60,7 +59,9 @@ class Nginx:
         apart = f"upstream {_UPLOADS} {{\n    server 127.0.0.1:"
         changes = {
             **({} if uploads_port is None else {f"{apart}8000 ": f"{apart}{uploads_port} "}),
-            "server 127.0.0.1:8000 ": f"server 127.0.0.1:{gateway_port} ",
+            "    server 127.0.0.1:8000 max_fails=0;": "\n".join(
+                f"    server 127.0.0.1:{port} max_fails=0;" for port in gateway_ports
+            ),
             "listen 80;": f"listen 127.0.0.1:{self.redirect_port};",
             "listen 127.0.0.1:8080;": f"listen 127.0.0.1:{self.port};",
             "listen 443 ssl;": f"listen 127.0.0.1:{self.tls_port} ssl;",

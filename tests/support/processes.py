@@ -62,6 +62,11 @@ def as_user(user: str | None) -> list[str]:
     return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
 
 
+def log_end(log_path: Path) -> str:
+    """Return the last lines of a log."""
+    return log_path.read_text(encoding="utf-8", errors="replace")[-SHOWN_LOG_CHARACTERS:]
+
+
 class Child:
     """One child process, started at once. Its log is appended to, so that it survives restarts."""
 
@@ -122,7 +127,7 @@ class Child:
             raise
 
     def log_end(self) -> str:
-        return self.log_path.read_text(encoding="utf-8", errors="replace")[-SHOWN_LOG_CHARACTERS:]
+        return log_end(self.log_path)
 
     def stop(self, *, seconds: float = STOP_SECONDS, workers_tell_stacks: bool = False) -> int | None:
         """End it by SIGTERM and, at the deadline, by SIGKILL. Return its exit code.

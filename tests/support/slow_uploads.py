@@ -14,14 +14,22 @@ class SlowUpload:
     """One upload on a thread of its own; it trickles until `finish`, or for a number of seconds."""
 
     def __init__(
-        self, base_url: str, client: Client, *, size: int = 400_000, seed: int = 1, seconds: float = 600
+        self,
+        base_url: str,
+        client: Client,
+        *,
+        host: str | None = None,
+        size: int = 400_000,
+        seed: int = 1,
+        seconds: float = 600,
     ) -> None:
+        """Connect and send the head. `host` is what the Host header says, if it is not `base_url`'s."""
         body = model_upload(LazyBytes(size, seed=seed))
         self._body = body.as_bytes()
         headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(self._body))}
         self._seconds = seconds
         self._hurry = threading.Event()
-        self.connection = RawConnection(base_url)
+        self.connection = RawConnection(base_url, host=host)
         self.connection.send_head("POST", "/api/conversion/init", headers)
         self.answer: RawAnswer | None = None
         self.error: BaseException | None = None

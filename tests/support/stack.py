@@ -12,28 +12,31 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Self
+from urllib.parse import urlsplit
 
 import requests
 
 from app.services.readiness import CACHE_SECONDS
-from tests.support.certificates import write_certificate
 from tests.support.clients import Client, RawConnection
 from tests.support.forking import run_module
 from tests.support.leaks import find_leaks
 from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
 from tests.support.nginx import Nginx
-from tests.support.processes import ROOT, Child, PythonChild, free_port, sockets_of, wait_until
+from tests.support.processes import ROOT, Child, log_end, wait_until
+from tests.support.replica import Replica
 from tests.support.sandbox_processes import SandboxProcesses
 from tests.support.seen_statuses import note_log
 from tests.support.stores import LocalStores, Stores
 
-GATEWAY_STOP_SECONDS = 45.0
-
 
 class Stack:
-    """A gateway (gunicorn, two workers unless told otherwise) in front of a sandbox of its own."""
+    """A gateway (gunicorn, two workers unless told otherwise) in front of a sandbox of its own.
+
+    Or several replicas of one, behind nginx: what is said of "the gateway" then applies to all of them.
+    """
 
     #: What gunicorn is to load.
     application = "wsgi:app"
@@ -45,6 +48,7 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
         workers: int = 2,
+        replicas: int = 1,
         start_gateway: bool = True,
         nginx: Mapping[str, Any] | None = None,
         own_tls: bool = False,
@@ -57,21 +61,21 @@ class Stack:
         the rest goes to `python -m sandbox`; jobs last an hour unless told otherwise, so that tests decide their end.
         `nginx`, if not None, puts one in front, with these options: `url` is then nginx's, and everybody goes there.
         With `own_tls` gunicorn terminates TLS, and there is no nginx. `stores`, closed with the stack, hold the
-        records and files; without them a SQLite file and a folder in `directory` do.
+        records and files; without them a SQLite file and a folder in `directory` do. Several `replicas` need stores on
+        servers, and nginx.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.stores: Stores = stores or LocalStores(directory)
-        self.port = free_port()
-        #: The gateway's own port, past nginx.
-        self.direct_url = f"{'https' if own_tls else 'http'}://localhost:{self.port}"
-        self._own_certificate = directory / "gateway.crt" if own_tls else None
-        if self._own_certificate is not None:
-            write_certificate(self._own_certificate, directory / "gateway.key")
-        self.nginx = None if nginx is None else Nginx(directory, self.port, **nginx)
+        places = [directory, *(directory / f"replica-{number}" for number in range(2, replicas + 1))]
+        self.replicas = [Replica(place, self.application, own_tls=own_tls) for place in places]
+        #: The first replica's own port and URL, past nginx.
+        self.port, self.direct_url = self.replicas[0].port, self.replicas[0].url
+        ports = [replica.port for replica in self.replicas]
+        self.nginx = None if nginx is None else Nginx(directory, *ports, **nginx)
         #: Where people reach the gateway.
         self.url = self.direct_url if self.nginx is None else self.nginx.public
-        self.log_path = directory / "gateway.log"
+        self.log_path = self.replicas[0].log_path
         self.secret_key = secrets.token_urlsafe(48)
         self._workers = workers
         self._overrides = dict(environment or {})
@@ -79,7 +83,6 @@ class Stack:
         self._secrets: set[str] = {self.secret_key}
         self._clients: dict[str, Client] = {}
         self._opened: list[Client] = []
-        self.gateway: Child | None = None
         try:
             self.sandbox = SandboxProcesses(directory, self.url, {"job_seconds": 3600, **sandbox_options})
         except BaseException:
@@ -102,6 +105,11 @@ class Stack:
     # The gateway's process
 
     @property
+    def gateway(self) -> Child | None:
+        """The first replica's process, or None if it does not run."""
+        return self.replicas[0].process
+
+    @property
     def database_path(self) -> Path:
         """The SQLite file."""
         assert isinstance(self.stores, LocalStores)
@@ -115,14 +123,11 @@ class Stack:
 
     def environment(self, overrides: Mapping[str, str] | None = None) -> dict[str, str]:
         """The gateway's whole environment. Of the tests' own, it has only what a program needs to run."""
-        temporary = self.directory / "tmp"
-        temporary.mkdir(exist_ok=True)
         values = {
             # `make coverage` measures the gateway's own processes, too.
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "LANG": "C.UTF-8",
-            "TMPDIR": str(temporary),
             "WEB_CONCURRENCY": str(self._workers),
             **self.sandbox.urls.gateway_environment(self.url),
             "VISIONA_SECRET_KEY": self.secret_key,
@@ -138,40 +143,37 @@ class Stack:
         self, *, environment: Mapping[str, str] | None = None, limits: Mapping[str, int] | None = None
     ) -> Child:
         """Start the gateway on its port and wait until all its workers can serve."""
-        assert self.gateway is None, "the gateway is running"
-        command = ["gunicorn", "-c", "gunicorn.conf.py", self.application]
-        command += ["--bind", f"127.0.0.1:{self.port}"]
-        if self._own_certificate is not None:
-            command += ["--certfile", str(self._own_certificate), "--keyfile", str(self.directory / "gateway.key")]
-        self.gateway = PythonChild(
-            "gateway",
-            command,
-            self.log_path,
-            environment=self.environment(environment),
-            limits={**self._limits, **(limits or {})},
-            orphan_signal="QUIT",
-        )
+        variables = self.environment(environment)
+        for replica in self.replicas:
+            replica.launch(variables, {**self._limits, **(limits or {})})
         try:
-            self.gateway.wait_until_ready(self._is_ready)
+            for replica in self.replicas:
+                replica.wait_until_ready(self._is_ready)
         except BaseException:
             self.kill_gateway()
             raise
-        return self.gateway
+        gateway = self.gateway
+        assert gateway is not None
+        return gateway
+
+    def start_replica(self, replica: Replica) -> None:
+        """Start one replica that was stopped or killed, and wait until it is ready."""
+        replica.launch(self.environment(), self._limits)
+        replica.wait_until_ready(self._is_ready)
 
     def stop_gateway(self) -> int | None:
-        """End the gateway by SIGTERM, and by SIGKILL if it takes too long; its exit code."""
+        """End the gateway by SIGTERM, and by SIGKILL if it takes too long; its exit code, or the first one but 0."""
         for client in self._opened:
             # It would wait for kept-alive connections. A closed requests.Session can be used again.
             client.close()
-        gateway, self.gateway = self.gateway, None
-        # Longer than any request that a stalled upstream still holds when a test has ended.
-        return gateway.stop(seconds=GATEWAY_STOP_SECONDS, workers_tell_stacks=True) if gateway else None
+        with ThreadPoolExecutor(len(self.replicas)) as pool:
+            exit_codes = list(pool.map(Replica.stop, self.replicas))
+        return next(filter(None, exit_codes), exit_codes[0])
 
     def kill_gateway(self) -> None:
         """End the gateway and its workers by SIGKILL."""
-        gateway, self.gateway = self.gateway, None
-        if gateway:
-            gateway.kill()
+        for replica in self.replicas:
+            replica.kill()
 
     def restart_gateway(
         self, *, kill: bool = False, empty_database: bool = False, environment: Mapping[str, str] | None = None
@@ -192,15 +194,12 @@ class Stack:
             run_module(command, directory=ROOT, environment=self.environment()).check_returncode()
 
     def worker_pids(self) -> list[int]:
-        return self.gateway.worker_pids() if self.gateway else []
+        """Return the pids of all workers, those of each replica in turn."""
+        return [pid for replica in self.replicas for pid in replica.worker_pids()]
 
     def worker_of(self, connection: RawConnection) -> int | None:
         """Return the pid of the worker that has accepted this connection, or None."""
-        for pid in self.worker_pids():
-            sockets = {number for number, peer in sockets_of(pid) if peer == (self.port, connection.local_port)}
-            if sockets:
-                return pid
-        return None
+        return next(filter(None, (replica.worker_of(connection) for replica in self.replicas)), None)
 
     def connect_to_all_workers(self) -> dict[int, RawConnection]:
         """A connection to each worker, past nginx, kept alive by a first request; close them."""
@@ -224,19 +223,24 @@ class Stack:
         """Wait until no worker answers `/readyz` with the result of a check from before: each keeps it for so long."""
         time.sleep(CACHE_SECONDS)
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, url: str) -> bool:
         try:
-            answer = requests.get(f"{self.direct_url}/readyz", timeout=10, verify=self._trusted)
+            answer = requests.get(f"{url}/readyz", timeout=10, verify=self._trusted)
             return answer.status_code == 200
         except requests.RequestException:
             return False
 
     @property
     def _trusted(self) -> str | bool:
-        certificate = self._own_certificate or (self.nginx and self.nginx.certificate)
+        certificate = self.replicas[0].certificate or (self.nginx and self.nginx.certificate)
         return True if certificate is None else str(certificate)
 
     # Clients
+
+    @property
+    def public_host(self) -> str:
+        """What a Host header says to reach the gateway by any of its ports."""
+        return urlsplit(self.url).netloc
 
     def client(self) -> Client:
         """Return a new client, not signed in. The stack closes it."""
@@ -251,9 +255,9 @@ class Stack:
             self._clients[username] = self.client().sign_in(username)
         return self._clients[username]
 
-    def connect(self) -> RawConnection:
-        """A raw connection to the gateway; close it, or use it in a `with`."""
-        return RawConnection(self.url)
+    def connect(self, replica: Replica | None = None) -> RawConnection:
+        """A raw connection to the gateway, or to one replica past nginx; close it, or use it in a `with`."""
+        return RawConnection(replica.url if replica else self.url, host=self.public_host)
 
     def note_secret(self, value: str) -> None:
         """Search the logs for this too."""
@@ -297,7 +301,7 @@ class Stack:
 
     def reset(self) -> None:
         """Prepare for the next test: start what is stopped, and remove the sandbox's jobs, calls and faults."""
-        if self.gateway is None or self.gateway.exit_code is not None:
+        if any(replica.process is None or replica.process.exit_code is not None for replica in self.replicas):
             self.kill_gateway()
             self.start_gateway()
         self.sandbox.reset()
@@ -313,7 +317,7 @@ class Stack:
             for client in ("OIDC", "SERVICE")
         }
         # The sandbox prints its published client secrets on purpose; the gateway's log must not show even those.
-        ours = [self.log_path] if self.nginx is None else [self.log_path, self.nginx.access_log]
+        ours = [replica.log_path for replica in self.replicas] + ([self.nginx.access_log] if self.nginx else [])
         return find_leaks(ours, issued | client_secrets) + find_leaks(self.sandbox.log_paths.values(), issued)
 
     def close(self) -> None:
@@ -321,16 +325,18 @@ class Stack:
         for client in self._opened:
             client.close()
         self._close_nginx()
-        gateway = self.gateway
         try:
             exit_code = self.stop_gateway()
         finally:
             self.sandbox.close()
             self.stores.close()
-        note_log(self.log_path)
+        for replica in self.replicas:
+            note_log(replica.log_path)
         found = self.leaks()
         assert not found, "\n".join(found)
-        assert gateway is None or exit_code == 0, f"the gateway ended with {exit_code}:\n{gateway.log_end()}"
+        assert not exit_code, "\n".join(
+            [f"the gateway ended with {exit_code}:", *(log_end(replica.log_path) for replica in self.replicas)]
+        )
 
     def _close_nginx(self) -> None:
         if self.nginx is not None:

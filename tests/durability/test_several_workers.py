@@ -1,6 +1,5 @@
-"""Two processes are one gateway: what must happen once happens once, whichever of them is asked."""
+"""Several processes, also of two replicas, are one gateway: what must happen once happens once."""
 
-import secrets
 import time
 from collections import Counter
 from functools import partial
@@ -9,25 +8,26 @@ import pytest
 
 from app.domain.model import job_of_storage_key
 from sandbox.settings import CONVERTER, FILE_ACCESS
-from tests.durability.conftest import ON_BOTH_ENGINES
+from tests.durability.conftest import ON_HOST_AND_CLUSTER
 from tests.support.aftermath import Aftermath
-from tests.support.clients import Client, RawConnection
+from tests.support.clients import RawConnection
 from tests.support.fleet import Spread, all_at_once, ask, upload
 from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.processes import wait_until
 from tests.support.scaled_stack import ScaledStack
 
-pytestmark = [ON_BOTH_ENGINES, pytest.mark.timeout(60)]
+pytestmark = [ON_HOST_AND_CLUSTER, pytest.mark.timeout(60)]
 
 UPLOADS = 20
+LOGOUT_SECONDS = 1.5
 three_times = pytest.mark.parametrize("turn", range(3))
 
 
 @three_times
-def test_of_20_uploads_at_once_over_two_workers_one_starts_a_job(stack: ScaledStack, turn: int) -> None:
-    """One 201, 19 times 409, and one upload at the converter; both workers have served."""
+def test_of_20_uploads_at_once_over_all_workers_one_starts_a_job(stack: ScaledStack, turn: int) -> None:
+    """One 201, 19 times 409, and one upload at the converter; all workers have served."""
     person = stack.person(f"twenty-{turn}")
-    with Spread(stack, each=UPLOADS // 2) as spread:
+    with Spread(stack, each=UPLOADS // len(stack.worker_pids())) as spread:
         answers = all_at_once(
             [
                 partial(upload, connection, person, model_upload(LazyBytes(100_000, seed=number)))
@@ -47,8 +47,8 @@ def test_of_20_uploads_at_once_over_two_workers_one_starts_a_job(stack: ScaledSt
 
 
 @three_times
-def test_two_promotes_at_once_in_two_processes_make_one_model(stack: ScaledStack, turn: int) -> None:
-    """One 201 and one 200 with the same model, one record, one file."""
+def test_promotes_at_once_in_all_processes_make_one_model(stack: ScaledStack, turn: int) -> None:
+    """One 201, the rest 200 with the same model, one record, one file."""
     person = stack.person(f"twice-{turn}")
     job_id = stack.completed_job(person, LazyBytes(300_000, seed=turn))
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", drip={"bytes": 100_000, "interval_seconds": 0.05})
@@ -56,8 +56,8 @@ def test_two_promotes_at_once_in_two_processes_make_one_model(stack: ScaledStack
         path = f"/api/conversion/{job_id}/promote-to-models"
         answers = all_at_once([partial(ask, connection, person, "POST", path) for connection in spread.all])
 
-    assert sorted(answer.status for answer in answers) == [200, 201]
-    assert answers[0].json() == answers[1].json()
+    assert sorted(answer.status for answer in answers) == [*[200] * (len(answers) - 1), 201]
+    assert all(answer.json() == answers[0].json() for answer in answers)
     aftermath = Aftermath(stack)
     kept = [row["storage_key"] for row in aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"twice-{turn}")]
     assert len(kept) == 1
@@ -75,7 +75,7 @@ def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn:
     promote_path = f"/api/conversion/{job_id}/promote-to-models"
     model_id = person.post(promote_path).json()["id"]
     with Spread(stack, each=1) as spread:
-        one, other = spread.all
+        one, other, *_ = spread.all
         promote = partial(ask, one, person, "POST", promote_path)
         delete = partial(ask, other, person, "DELETE", f"/api/models/{model_id}")
         match first:
@@ -101,12 +101,12 @@ def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn:
 
 
 @three_times
-def test_a_cookie_that_was_signed_out_is_refused_by_both_workers_within_a_second(stack: ScaledStack, turn: int) -> None:
-    """Both workers have just seen the session alive; a second after the logout none of them takes its cookie."""
+def test_a_cookie_that_was_signed_out_is_refused_by_all_workers_within_1_5_s(stack: ScaledStack, turn: int) -> None:
+    """All workers have just seen the session alive; 1.5 s after the logout none of them takes its cookie."""
     person = stack.person(f"leaving-{turn}")
     with Spread(stack, each=1) as spread:
-        assert [ask(connection, person, "GET", "/api/me").status for connection in spread.all] == [200, 200]
-        signed_out = ask(spread.all[turn % 2], person, "POST", "/auth/logout")
+        assert {ask(connection, person, "GET", "/api/me").status for connection in spread.all} == {200}
+        signed_out = ask(spread.all[turn % len(spread.all)], person, "POST", "/auth/logout")
         assert signed_out.status in {200, 204}
         told_at = time.monotonic()
         accepted_at: list[float] = []
@@ -121,10 +121,8 @@ def test_a_cookie_that_was_signed_out_is_refused_by_both_workers_within_a_second
         for connection in spread.all:
             wait_until(partial(is_dead, connection), "the cookie is dead", every=0.05)
         # The start of a request counts, however long a slow machine then takes for it.
-        assert not [began for began in accepted_at if began - told_at > 1.0]
-        assert [ask(connection, person, "POST", "/api/conversion/check").status for connection in spread.all] == [
-            401
-        ] * 2
+        assert not [began for began in accepted_at if began - told_at > LOGOUT_SECONDS]
+        assert {ask(connection, person, "POST", "/api/conversion/check").status for connection in spread.all} == {401}
 
 
 def test_a_signed_out_cookie_stays_dead_after_a_crash(stack: ScaledStack) -> None:
@@ -134,36 +132,14 @@ def test_a_signed_out_cookie_stays_dead_after_a_crash(stack: ScaledStack) -> Non
     stack.restart_gateway(kill=True)
 
     with Spread(stack, each=1) as spread:
-        assert [ask(connection, person, "GET", "/api/me").status for connection in spread.all] == [401, 401]
-
-
-def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key(stack: ScaledStack) -> None:
-    """The new key signs, the old one still verifies; once it is removed its cookies are refused."""
-    old, new = stack.secret_key, secrets.token_urlsafe(48)
-    stack.note_secret(new)
-    alice = stack.client().sign_in("alice")
-
-    stack.restart_gateway(environment={"VISIONA_SECRET_KEY": f"{new},{old}"})
-    assert who(alice) == "u-alice-7f3a"
-    bob = stack.client().sign_in("bob")
-
-    stack.restart_gateway(environment={"VISIONA_SECRET_KEY": new})
-    assert (who(alice), who(bob)) == (None, "u-bob-c81e")
-
-    stack.restart_gateway()  # with the old key alone, as the next test expects
-    assert (who(alice), who(bob)) == ("u-alice-7f3a", None)
-
-
-def who(client: Client) -> str | None:
-    answer = client.get("/api/me")
-    return str(answer.json()["user_id"]) if answer.status_code == 200 else None
+        assert {ask(connection, person, "GET", "/api/me").status for connection in spread.all} == {401}
 
 
 def test_every_worker_serves_every_kind_of_request(stack: ScaledStack) -> None:
     """One user's whole way, with the worker changing at each step: no step needs the process of the one before."""
     person = stack.person("wanderer")
     with Spread(stack, each=1) as spread:
-        one, other = spread.all
+        one, other, *_ = spread.all
         started = upload(one, person, model_upload(b"wanders"))
         assert started.status == 201
         job_id = started.json()["job_id"]
