@@ -50,7 +50,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = gateway or build_gateway(settings)
-    session.configure_sessions(app, settings)
+    session.register(app, settings)
     tracing.register(app, settings)
     requests.register(app)
     guard.register(app)

@@ -11,15 +11,13 @@ A session ends at the time in its cookie, or earlier by `end_session`, which wri
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
-from flask import Flask, Request, g, request
-from flask import session as cookie
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask import Flask, Response, after_this_request, current_app, g, request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from app.api.context import gateway
@@ -28,6 +26,7 @@ from app.domain.identity import Identity, Session
 from app.errors import ModelStoreUnavailableError, UnauthenticatedError
 
 SESSION_COOKIE = "visiona_session"
+_EXTENSION = "visiona.session"
 
 #: 192 bits, so that an id cannot be guessed and none is used twice.
 _SID_BYTES = 24
@@ -50,49 +49,87 @@ def cookie_name(name: str, settings: Settings) -> str:
     return f"__Host-{name}" if settings.is_https else name
 
 
-class _SignedCookie(SecureCookieSessionInterface):
-    """Flask's signed cookie, with a salt of its own so that nothing else signed with the same key is accepted."""
+class SessionCookie:
+    """The signed cookie that holds a session. Thread-safe."""
 
-    salt = "visiona.session"
-    digest_method = staticmethod(hashlib.sha256)
+    def __init__(self, settings: Settings) -> None:
+        self.name = cookie_name(SESSION_COOKIE, settings)
+        self._is_secure = settings.is_https
+        self._max_age_seconds = settings.session_seconds
+        # itsdangerous signs with the last key and verifies with any. The salt prevents that anything else signed with
+        # the same keys is accepted.
+        self._serializer = URLSafeTimedSerializer(
+            settings.secret_keys[::-1],
+            salt="visiona.session",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+        # Checking a signature takes a tenth of a poll's time, and a process's keys never change. When a session ends is
+        # part of what is signed, and is checked in every request.
+        self._verified = lru_cache(_MAX_COOKIES)(self._verify)
 
-    def __init__(self) -> None:
-        self._serializer: URLSafeTimedSerializer | None = None
+    def sign(self, session: Session) -> str:
+        """Return the value of the cookie for this session."""
+        identity = session.identity
+        return self._serializer.dumps(
+            {
+                "sid": session.sid,
+                "sub": identity.user_id,
+                "name": identity.name,
+                "email": identity.email,
+                "exp": int(session.expires_at.timestamp()),
+            }
+        )
 
-    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        # Flask makes one for every request and checks each signature again, although a process's keys never change: a
-        # tenth of a poll's time. When a session ends is part of what is signed, and is checked in every request.
-        if self._serializer is None and (serializer := super().get_signing_serializer(app)) is not None:
-            serializer.loads = lru_cache(_MAX_COOKIES)(serializer.loads)  # type: ignore[method-assign]
-            self._serializer = serializer
-        return self._serializer
-
-    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        # Flask takes a bad signature for an empty session, but crashes on a good one around something unusable.
+    def read(self) -> Session | None:
+        """Return the session in the request's cookie, even an expired one, or None without a usable cookie."""
         try:
-            return super().open_session(app, request)
-        except (BadData, TypeError, ValueError):
-            return self.session_class()
+            return self._verified(request.cookies.get(self.name, ""))
+        except (BadData, TypeError, ValueError, OverflowError, OSError):
+            return None
+
+    def send(self, session: Session) -> None:
+        """Set the cookie with the response to this request."""
+
+        @after_this_request
+        def _set(response: Response) -> Response:
+            response.set_cookie(
+                self.name,
+                self.sign(session),
+                max_age=self._max_age_seconds,
+                path="/",
+                secure=self._is_secure,
+                httponly=True,
+                # Not Strict: the first page after MC has sent the browser back must already get the cookie.
+                samesite="Lax",
+            )
+            return response
+
+    def delete(self) -> None:
+        """Delete the cookie with the response to this request, also if that reports a failure."""
+
+        @after_this_request
+        def _expire(response: Response) -> Response:
+            response.delete_cookie(self.name, path="/", secure=self._is_secure, httponly=True, samesite="Lax")
+            return response
+
+    def _verify(self, value: str) -> Session:
+        """Return the session in a cookie. Raises BadData, or what unusable contents raise."""
+        # The gateway signed it, but it may have been an older version of the gateway.
+        match self._serializer.loads(value, max_age=self._max_age_seconds):
+            case {
+                "sid": str(sid),
+                "sub": str(subject),
+                "name": str(name),
+                "email": str(email),
+                "exp": int(expires),
+            } if sid and subject and not isinstance(expires, bool):
+                return Session(sid, Identity(subject, name, email), datetime.fromtimestamp(expires, UTC))
+        raise ValueError("the cookie holds no session")
 
 
-def configure_sessions(app: Flask, settings: Settings) -> None:
-    """Store the sessions of `app` in the signed cookie. Call it once, before the first request."""
-    signing_key, *older_keys = settings.secret_keys
-    app.config.update(
-        SECRET_KEY=signing_key,
-        SECRET_KEY_FALLBACKS=older_keys,
-        SESSION_COOKIE_NAME=cookie_name(SESSION_COOKIE, settings),
-        SESSION_COOKIE_SECURE=settings.is_https,
-        SESSION_COOKIE_HTTPONLY=True,
-        # Not Strict: the first page after MC has sent the browser back must already get the cookie.
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_PATH="/",
-        SESSION_COOKIE_DOMAIN=None,
-        PERMANENT_SESSION_LIFETIME=timedelta(seconds=settings.session_seconds),
-        # If each response set the cookie, one that was sent late could undo a logout.
-        SESSION_REFRESH_EACH_REQUEST=False,
-    )
-    app.session_interface = _SignedCookie()
+def register(app: Flask, settings: Settings) -> None:
+    """Give `app` its session cookie."""
+    app.extensions[_EXTENSION] = SessionCookie(settings)
 
 
 def start_session(identity: Identity) -> Session:
@@ -101,25 +138,23 @@ def start_session(identity: Identity) -> Session:
     The earlier session is revoked, so that a copy of its cookie is of no use. If the database is down, only this
     process knows that; the new session starts all the same.
     """
-    here = gateway()
-    previous = _session_in_cookie()
-    expires_at = int(here.clock().timestamp()) + here.settings.session_seconds
-    cookie.clear()
-    cookie.update(
-        sid=secrets.token_urlsafe(_SID_BYTES),
-        sub=identity.user_id,
-        name=_fit(identity.name, _MAX_NAME_BYTES),
-        email=_fit(identity.email, _MAX_EMAIL_BYTES),
-        exp=expires_at,
-    )
-    cookie.permanent = True
-    session = _parse(cookie)
-    if session is None:
+    here, cookie = gateway(), _cookie()
+    if not identity.user_id:
         raise ValueError("an identity without a subject cannot have a session")
+    previous = cookie.read()
+    session = Session(
+        sid=secrets.token_urlsafe(_SID_BYTES),
+        identity=replace(
+            identity, name=_fit(identity.name, _MAX_NAME_BYTES), email=_fit(identity.email, _MAX_EMAIL_BYTES)
+        ),
+        # Whole seconds, as in the cookie.
+        expires_at=here.clock().replace(microsecond=0) + timedelta(seconds=here.settings.session_seconds),
+    )
+    cookie.send(session)
     g.current_session = session
     if previous is not None:
         with suppress(ModelStoreUnavailableError):
-            gateway().sessions.revoke(previous.sid, previous.expires_at)
+            here.sessions.revoke(previous.sid, previous.expires_at)
     return session
 
 
@@ -131,12 +166,12 @@ def current_session() -> Session:
     """
     if "current_session" in g:
         return cast(Session, g.current_session)
-    session = _session_in_cookie()
+    here, session = gateway(), _cookie().read()
     if session is None:
         raise UnauthenticatedError("there is no usable session cookie")
-    if session.expires_at <= gateway().clock():
+    if session.expires_at <= here.clock():
         raise UnauthenticatedError("the session has expired")
-    gateway().sessions.check(session.sid, is_read_only=request.method in {"GET", "HEAD"})
+    here.sessions.check(session.sid, is_read_only=request.method in {"GET", "HEAD"})
     g.current_session = session
     return session
 
@@ -147,36 +182,19 @@ def end_session() -> bool:
     Raises ModelStoreUnavailableError if the database is down: a copy of the cookie may still be accepted, so the caller
     must not report success. The cookie is cleared all the same.
     """
-    session = _session_in_cookie()
-    cookie.clear()
+    here, cookie = gateway(), _cookie()
+    session = cookie.read()
+    cookie.delete()
     g.pop("current_session", None)
     if session is None:
         return False
-    if session.expires_at > gateway().clock():
-        gateway().sessions.revoke(session.sid, session.expires_at)
+    if session.expires_at > here.clock():
+        here.sessions.revoke(session.sid, session.expires_at)
     return True
 
 
-def _session_in_cookie() -> Session | None:
-    return _parse(cookie)
-
-
-def _parse(payload: Mapping[str, Any]) -> Session | None:
-    # The gateway signed it, but it may have been an older version of the gateway.
-    match dict(payload):
-        case {"sid": str(sid), "sub": str(subject), "name": str(name), "email": str(email), "exp": int(expires)} if (
-            sid and subject and not isinstance(expires, bool)
-        ):
-            return _session(sid, subject, name, email, expires)
-    return None
-
-
-def _session(sid: str, subject: str, name: str, email: str, expires: int) -> Session | None:
-    try:
-        expires_at = datetime.fromtimestamp(expires, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
-    return Session(sid=sid, identity=Identity(user_id=subject, name=name, email=email), expires_at=expires_at)
+def _cookie() -> SessionCookie:
+    return cast(SessionCookie, current_app.extensions[_EXTENSION])
 
 
 def _fit(text: str, max_bytes: int) -> str:

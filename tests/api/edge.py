@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.api.session import SessionCookie
 from app.bootstrap import build_gateway, open_stores
 from app.config import Settings, load_settings
+from app.domain.identity import Identity, Session
 from app.domain.job import Job, JobStatus
 from app.domain.model import Model
 from app.library.migrating import migrate
@@ -120,10 +122,9 @@ class Edge:
         """A client that is signed in as `user_id`, or not at all."""
         client = self.app.test_client()
         if user_id is not None:
-            with client.session_transaction() as cookie:
-                cookie.update(
-                    sid=f"sid-{user_id}", sub=user_id, name=user_id, email="", exp=int(NOW.timestamp()) + 3_600
-                )
+            session = Session(f"sid-{user_id}", Identity(user_id, user_id, ""), NOW + timedelta(hours=1))
+            cookie = SessionCookie(self.settings)
+            client.set_cookie(cookie.name, cookie.sign(session))
         return client
 
     @contextmanager

@@ -28,9 +28,9 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Request, Response
 
-from app.api import problem, signin
+from app.api import problem, session, signin
 from app.api.context import EXTENSION
-from app.api.session import configure_sessions, current_session
+from app.api.session import current_session
 from app.bootstrap import build_identity_provider, build_member_center
 from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
@@ -397,6 +397,6 @@ def make_world(
         return "changed"
 
     problem.register(app)
-    configure_sessions(app, loaded)
+    session.register(app, loaded)
     signin.register(app, loaded)
     return World(app, loaded, clock, revoked, provider)

@@ -1,7 +1,6 @@
 """The session in the signed cookie: when it is accepted, how long it lasts, and what it holds."""
 
 import hashlib
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,9 +77,8 @@ def test_using_a_session_does_not_extend_it(world: World) -> None:
 def test_the_cookie_lives_as_long_as_the_session(clock: FakeClock) -> None:
     """A browser that was closed is still signed in when it is opened again."""
     world = world_with(clock, session_seconds="3600")
-    line = world.browser().post("/test/start").headers["Set-Cookie"]
-    expires = datetime.strptime(line.split("Expires=")[1].split(";")[0], "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC)
-    assert 3590 < (expires - datetime.now(UTC)).total_seconds() <= 3600
+    attributes = world.browser().post("/test/start").headers["Set-Cookie"].split("; ")
+    assert "Max-Age=3600" in attributes
 
 
 def test_every_session_has_a_new_random_id(world: World) -> None:

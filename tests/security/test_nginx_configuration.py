@@ -6,17 +6,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from annotated_types import Le
-from flask import Flask
 
 from app.api.announcement import MAX_FORM_BYTES
 from app.api.fair_share import MAX_REQUESTS_PER_USER
-from app.api.session import SESSION_COOKIE, configure_sessions, cookie_name
+from app.api.session import SessionCookie
 from app.config import Settings, load_settings
+from app.domain.identity import Identity, Session
 from app.domain.security_headers import security_headers
 from app.errors import TooManyRequestsError
 from tests.api.edge import CONVERSION, ENVIRON, Edge, make_edge
@@ -137,12 +138,10 @@ def test_a_user_meets_the_gateways_own_limit_before_nginxs(server: Block) -> Non
 @pytest.mark.parametrize("public_url", ["https://visiona.example.com", "http://localhost"])
 def test_a_session_is_told_by_the_end_of_its_cookie(configuration: Block, public_url: str) -> None:
     """For each name of the cookie, and at any position among others."""
-    app = Flask("minter")
     settings = load_settings(ENVIRON | {"VISIONA_PUBLIC_BASE_URL": public_url})
-    configure_sessions(app, settings)
-    name = cookie_name(SESSION_COOKIE, settings)
-    serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
-    value = serializer.dumps({"sid": "s", "sub": "alice"})
+    cookie = SessionCookie(settings)
+    name = cookie.name
+    value = cookie.sign(Session("s", Identity("alice", "", ""), datetime.now(UTC)))
     [found] = [block for block in configuration.blocks("map") if block.arguments[1] == "$visiona_cookie"]
     rules = [key.removeprefix("~").replace("(?<", "(?P<").replace(r"\z", r"\Z") for key, _ in found.content]
     for header in (f"{name}={value}", f"a=b; {name}={value}; c=d", f"x{name}=no; {name}={value}"):

@@ -1,17 +1,17 @@
 """A stack whose gateway is the scaled one, with as many people as a test wants, and doors in front of its upstreams."""
 
 import secrets
-import threading
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import requests
-from flask import Flask
 
-from app.api.session import configure_sessions
+from app.api.session import SessionCookie
 from app.config import load_settings
+from app.domain.identity import Identity, Session
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
 from tests.support.clients import Client
 from tests.support.doors import Door
@@ -42,8 +42,6 @@ class ScaledStack(Stack):
         self.application = application
         self.unresolvable = directory / "unresolvable"
         self.doors: dict[str, Door] = {}
-        self._lock = threading.Lock()
-        self._minter: Flask | None = None
         settings = {
             "SCALED_UNRESOLVABLE": str(self.unresolvable),
             # No load balancer has to notice that a test's gateway stops.
@@ -70,18 +68,17 @@ class ScaledStack(Stack):
 
     def person(self, user_id: str) -> Client:
         """Return a client with any user id and a session that the gateway accepts; the sandbox has two accounts."""
-        with self._lock:
-            if self._minter is None:
-                self._minter = Flask("minter")
-                configure_sessions(self._minter, load_settings(self.environment()))
-            minter = self._minter
-        serializer = minter.session_interface.get_signing_serializer(minter)  # type: ignore[attr-defined]
-        identity = {"sub": user_id, "name": user_id, "email": "", "exp": int(time.time()) + 3_600}
-        cookie = serializer.dumps({"sid": secrets.token_urlsafe(24), "_permanent": True, **identity})
-        self.note_secret(cookie)
+        expires_at = datetime.now(UTC) + timedelta(hours=1)
+        session = Session(secrets.token_urlsafe(24), Identity(user_id, user_id, ""), expires_at)
+        value = self._session_cookie.sign(session)
+        self.note_secret(value)
         client = self.client()
-        client.cookies.set(minter.config["SESSION_COOKIE_NAME"], cookie)
+        client.cookies.set(self._session_cookie.name, value)
         return client
+
+    @cached_property
+    def _session_cookie(self) -> SessionCookie:
+        return SessionCookie(load_settings(self.environment()))
 
     def add_fault(self, service: str, rule: Mapping[str, Any]) -> str:
         """Add a fault rule to a service, and return the URL at which it can be deleted."""
