@@ -1,10 +1,13 @@
 """Client and sink: two small C programs, compiled at first use. They are in C so that neither is the bottleneck."""
 
+import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from benchmarks.measures import MeasuringError
 
@@ -35,6 +38,39 @@ class Polled:
     slowest: float
 
 
+class SlowUploads:
+    """One client process with many slow uploads; a context manager that kills it at the end of the block."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def wait_until_sending(self) -> None:
+        """Wait until all uploads have begun."""
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], _SECONDS)
+        if not readable or self._process.stdout.readline().strip() != "sending":
+            raise MeasuringError("the slow uploads have not begun")
+
+    def finish(self) -> list[Sent]:
+        """Send the rest at full speed, and return the result of each upload."""
+        self._process.send_signal(signal.SIGUSR1)
+        try:
+            output, errors = self._process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise MeasuringError(f"the slow uploads did not end within {_SECONDS} s") from None
+        if self._process.returncode:
+            raise MeasuringError(f"the client of the slow uploads failed: {errors.strip()}")
+        *each, _whole = output.splitlines()
+        return [_sent(line) for line in each]
+
+
 class Programs:
     """The compiled programs in a directory."""
 
@@ -62,10 +98,21 @@ class Programs:
         *each, whole = _run(self.send_command(port, body, heads, chunk_bytes=chunk_bytes)).splitlines()
         return [_sent(line) for line in each], float(whole)
 
-    def poll(self, port: int, request: Path, *, threads: int, pause_microseconds: int, seconds: float) -> Polled:
-        """Repeat one request on one persistent connection per thread."""
+    def slow_uploads(
+        self, port: int, body: "BodyFiles", heads: Sequence[Path], *, bytes_per_second: int, ramp_seconds: float
+    ) -> SlowUploads:
+        """Start to send `body` once per head; the uploads begin evenly over `ramp_seconds`."""
+        numbers = [str(body.filled_bytes), str(body.tail), str(bytes_per_second), str(ramp_seconds)]
+        return SlowUploads(
+            [str(self.client), "slow", str(port), str(body.prefix), str(body.block), *numbers, *map(str, heads)]
+        )
+
+    def poll(self, port: int, *requests: Path, threads: int, pause_microseconds: int, seconds: float) -> Polled:
+        """Repeat the requests in turn, on one persistent connection per thread."""
         numbers = [str(port), str(threads), str(pause_microseconds), str(seconds)]
-        count, refused, lasted, p50, p99, slowest = _run([str(self.client), "poll", *numbers, str(request)]).split()
+        count, refused, lasted, p50, p99, slowest = _run(
+            [str(self.client), "poll", *numbers, *map(str, requests)]
+        ).split()
         return Polled(int(count), int(refused), float(lasted), float(p50), float(p99), float(slowest))
 
 

@@ -47,7 +47,13 @@ class NginxProxy:
         if os.geteuid() == 0:
             # Otherwise its workers would run as an account that cannot read our directory.
             lines.append("user root;")
-        lines += ["events { worker_connections 1024; }", "http {", "sendfile on; tcp_nopush on; access_log off;"]
+        # Two connections per upload, for a thousand slow uploads.
+        lines += [
+            "worker_rlimit_nofile 8192;",
+            "events { worker_connections 4096; }",
+            "http {",
+            "sendfile on; tcp_nopush on; access_log off;",
+        ]
         lines += ["keepalive_requests 1000000;", "client_max_body_size 0;"]
         lines += [f"{name}_temp_path {directory}/nginx-bench-{name};" for name in _TEMPORARY]
         lines.append(f"server {{ listen 127.0.0.1:{self.default_port}; {proxying} }}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measures import MeasuringError, Report, Rounds, Scale
 from benchmarks.native_programs import BodyFiles
@@ -83,13 +84,18 @@ def measure(world: World, scale: Scale) -> Report:
 
 def job_of(world: World, gateway: Gateway, name: str) -> tuple[str, str]:
     """Start a job; return the path of its poll and its owner's Cookie header."""
+    return f"/api/conversion/{start_job(world, gateway, name)['job_id']}", gateway.person(name).cookie_header
+
+
+def start_job(world: World, gateway: Gateway, name: str) -> dict[str, Any]:
+    """Start a job with a small upload; return the gateway's response."""
     person = gateway.person(name)
     body = world.body(1_000)
     message = body.prefix.read_bytes() + world.block.read_bytes()[:1_000] + body.tail.read_bytes()
     response = person.post("/api/conversion/init", data=message, headers={"Content-Type": body.content_type})
     if response.status_code != 201:
         raise MeasuringError(f"the job to be polled was answered by {response.status_code}")
-    return f"/api/conversion/{json.loads(response.content)['job_id']}", person.cookie_header
+    return dict(json.loads(response.content))
 
 
 @contextmanager

@@ -36,7 +36,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Gateway:
     """The gateway with its own gunicorn.conf.py, the sandbox's Member Center, and the sink as its converter."""
 
-    def __init__(self, directory: Path, sink_port: int, environment: Mapping[str, str], application: str) -> None:
+    def __init__(
+        self, directory: Path, sink_port: int, environment: Mapping[str, str], application: str, workers: int
+    ) -> None:
         upstream = f"http://127.0.0.1:{sink_port}"
         self.stack = ScaledStack(
             directory,
@@ -47,7 +49,7 @@ class Gateway:
                 **environment,
             },
             application=application,
-            workers=WORKERS,
+            workers=workers,
         )
         self.port = self.stack.port
         self._people: dict[str, Client] = {}
@@ -147,11 +149,13 @@ class World:
         *,
         sink_port: int | None = None,
         application: str = "wsgi:app",
+        workers: int = WORKERS,
     ) -> Gateway:
         """Return the gateway of that name, started at first use."""
         if name not in self._gateways:
             directory = self.directory / f"gateway-{name}"
-            self._gateways[name] = Gateway(directory, sink_port or self.sink_port, environment or {}, application)
+            port = sink_port or self.sink_port
+            self._gateways[name] = Gateway(directory, port, environment or {}, application, workers)
         return self._gateways[name]
 
     def end_gateway(self, name: str) -> None:
@@ -221,10 +225,10 @@ class World:
         (sent,), _ = self.programs.send(port, none, [request])
         return sent
 
-    def poll(self, port: int, request: Path, *, threads: int, pause_microseconds: int, seconds: float) -> Polled:
-        """Repeat a request; raise MeasuringError on any status but 200."""
+    def poll(self, port: int, *requests: Path, threads: int, pause_microseconds: int, seconds: float) -> Polled:
+        """Repeat these requests in turn; raise MeasuringError on any status but 200."""
         polled = self.programs.poll(
-            port, request, threads=threads, pause_microseconds=pause_microseconds, seconds=seconds
+            port, *requests, threads=threads, pause_microseconds=pause_microseconds, seconds=seconds
         )
         if polled.refused:
             raise MeasuringError(f"{polled.refused} of {polled.count} polls were not answered by 200")
@@ -252,6 +256,25 @@ def cpu_seconds(pids: Sequence[int]) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])
     return total / _TICKS
+
+
+def busy_seconds() -> float:
+    """Return the time that the machine's cores have worked, for all processes, in seconds."""
+    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]]
+    idle, waiting = fields[3:5]
+    # The last two fields are for guests, and are a part of the first two.
+    return (sum(fields[:8]) - idle - waiting) / _TICKS
+
+
+def context_switches(pids: Sequence[int]) -> int:
+    """Return how often the threads of these processes have been switched away from, of those that live."""
+    total = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                lines = (task / "status").read_text(encoding="ascii", errors="replace").splitlines()
+                total += sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+    return total
 
 
 def resident_bytes(pid: int) -> int:

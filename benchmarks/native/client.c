@@ -1,7 +1,8 @@
 /* The client of the benchmarks. It has its bytes in memory before the clock starts.
  *
  *     client send  PORT PREFIX BLOCK FILLED TAIL CHUNK HEAD...
- *     client poll  PORT THREADS PAUSE_MICROSECONDS SECONDS REQUEST
+ *     client poll  PORT THREADS PAUSE_MICROSECONDS SECONDS REQUEST...
+ *     client slow  PORT PREFIX BLOCK FILLED TAIL BYTES_PER_SECOND RAMP_SECONDS HEAD...
  *
  * All arguments except numbers are names of files. `send` makes one connection for each HEAD. When all are made, it
  * sends on all of them at once: HEAD, PREFIX, FILLED bytes of BLOCK (repeated), TAIL. CHUNK is 0, or the size of the
@@ -9,19 +10,26 @@
  * sent to the last byte received, the size of the response's body, and the number after "received_bytes" in it (-1
  * without one); then the seconds for all together.
  *
- * `poll` uses one connection per thread. It sends REQUEST again after each response and a pause. It prints the number of
- * requests, how many of them did not get a 200, the seconds in all, and the median, the 99th percentile and the largest
+ * `poll` uses one connection per thread. After each response and a pause, a thread sends the next of its REQUESTs, which
+ * the threads share evenly; with one REQUEST, all threads send that one. It prints the number of requests, how many of them did not get a 200, the seconds in all, and the median, the 99th percentile and the largest
  * of the latencies, in milliseconds.
+ *
+ * `slow` sends what `send` sends, but from one thread, and BYTES_PER_SECOND on each connection: a piece every 100 ms, as
+ * packets arrive over a slow line. The uploads begin evenly over RAMP_SECONDS. It prints "sending" when all have begun.
+ * On SIGUSR1 it sends the rest of all as fast as it can. At the end it prints the lines of `send`.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -30,6 +38,8 @@
 #define BUFFER (512 * 1024)
 #define PATIENCE_SECONDS 120
 #define MOST_POLLS 2000000
+#define PIECES_PER_SECOND 10
+#define ANSWER_BYTES 4096
 
 struct file {
     char *data;
@@ -42,7 +52,9 @@ struct response {
 };
 
 static int port;
-static struct file prefix, block, tail, request;
+static struct file prefix, block, tail;
+static struct file *requests;
+static long request_count, thread_count;
 static long long filled;
 static size_t chunk;
 static pthread_barrier_t all_connected;
@@ -197,7 +209,7 @@ static long pause_microseconds;
 
 struct polling {
     double *latencies;
-    long count, refused;
+    long first, count, refused;
 };
 
 static void *poll_on(void *argument) {
@@ -205,7 +217,8 @@ static void *poll_on(void *argument) {
     char *buffer = malloc(BUFFER + 1);
     polling->latencies = malloc(MOST_POLLS * sizeof(double));
     int fd = dial();
-    while (now() < ends_at && polling->count < MOST_POLLS) {
+    for (long next = polling->first; now() < ends_at && polling->count < MOST_POLLS; next += thread_count) {
+        struct file request = requests[next % request_count];
         double began = now();
         struct response response = {0, 0, 0};
         if (put(fd, request.data, request.bytes, 0)) response = take(fd, buffer);
@@ -233,8 +246,11 @@ static int poll_all(int count, double seconds) {
     memset(pollings, 0, sizeof pollings);
     double began = now();
     ends_at = began + seconds;
-    for (int at = 0; at < count; at++)
+    thread_count = count;
+    for (int at = 0; at < count; at++) {
+        pollings[at].first = at;
         if (pthread_create(&threads[at], NULL, poll_on, &pollings[at])) fail("thread");
+    }
     long total = 0, refused = 0;
     for (int at = 0; at < count; at++) {
         pthread_join(threads[at], NULL);
@@ -252,7 +268,136 @@ static int poll_all(int count, double seconds) {
     return 0;
 }
 
+struct slow {
+    struct file head;
+    int fd;
+    long long sent, size;
+    double began, ended, due;
+    size_t answered;
+    char answer[ANSWER_BYTES + 1];
+};
+
+static volatile sig_atomic_t must_hurry;
+
+static void hurry(int number) {
+    (void)number;
+    must_hurry = 1;
+}
+
+/* The bytes of an upload from `at` on, as many as are in one piece of memory. */
+static size_t upload_bytes(const struct slow *one, long long at, const char **data) {
+    const struct file *files[] = {&one->head, &prefix, NULL, &tail};
+    for (int number = 0; number < 4; number++) {
+        long long size = files[number] ? (long long)files[number]->bytes : filled;
+        if (at >= size) {
+            at -= size;
+            continue;
+        }
+        if (files[number]) {
+            *data = files[number]->data + at;
+            return (size_t)(size - at);
+        }
+        size_t offset = (size_t)(at % (long long)block.bytes), here = block.bytes - offset;
+        *data = block.data + offset;
+        return (long long)here < size - at ? here : (size_t)(size - at);
+    }
+    return 0;
+}
+
+/* Send at most `most` bytes without waiting. Returns 0 if the server does not take any more. */
+static int send_piece(struct slow *one, long long most) {
+    while (most > 0 && one->sent < one->size) {
+        const char *data = NULL;
+        size_t here = upload_bytes(one, one->sent, &data);
+        if ((long long)here > most) here = (size_t)most;
+        int is_last = (long long)here == most || one->sent + (long long)here == one->size;
+        ssize_t sent = send(one->fd, data, here, MSG_NOSIGNAL | MSG_DONTWAIT | (is_last ? 0 : MSG_MORE));
+        if (sent < 0) return errno == EAGAIN;
+        one->sent += sent;
+        most -= sent;
+        if ((size_t)sent < here) break;
+    }
+    return 1;
+}
+
+static struct response slow_response(const struct slow *one) {
+    struct response response = {0, 0, -1};
+    const char *body = strstr(one->answer, "\r\n\r\n"), *received = strstr(one->answer, "\"received_bytes\":");
+    if (!body || sscanf(one->answer, "HTTP/1.1 %d", &response.status) != 1) return response;
+    response.body_bytes = (long long)strlen(body + 4);
+    if (received) response.received_bytes = strtoll(received + 17, NULL, 10);
+    return response;
+}
+
+/* Receive without waiting. Returns 1 when the response, which must be small, is whole or the connection has ended. */
+static int receive_some(struct slow *one) {
+    ssize_t got = recv(one->fd, one->answer + one->answered, ANSWER_BYTES - one->answered, MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return 0;
+    if (got <= 0) return 1;
+    one->answered += (size_t)got;
+    const char *length = strcasestr(one->answer, "\r\ncontent-length:");
+    return slow_response(one).status && length && slow_response(one).body_bytes >= strtoll(length + 17, NULL, 10);
+}
+
+static int send_slowly(int count, char **names, long bytes_per_second, double ramp_seconds) {
+    struct slow *all = calloc((size_t)count, sizeof *all);
+    struct rlimit files;
+    if (!all || getrlimit(RLIMIT_NOFILE, &files)) return 1;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    signal(SIGUSR1, hurry);
+    double began = now();
+    for (int at = 0; at < count; at++) {
+        all[at].head = load(names[at]);
+        all[at].size = (long long)(all[at].head.bytes + prefix.bytes + tail.bytes) + filled;
+        all[at].due = began + ramp_seconds * at / count;
+    }
+    int begun = 0, ended = 0;
+    while (ended < count) {
+        for (int at = 0; at < count; at++) {
+            struct slow *one = &all[at];
+            double time = now();
+            if (one->ended || (time < one->due && !(must_hurry && one->began))) continue;
+            long long most = must_hurry ? BUFFER : bytes_per_second / PIECES_PER_SECOND;
+            if (!one->began) {
+                one->fd = dial();
+                one->began = time;
+                most += (long long)(one->head.bytes + prefix.bytes);
+                if (++begun == count) {
+                    puts("sending");
+                    fflush(stdout);
+                }
+            }
+            one->due += 1.0 / PIECES_PER_SECOND;
+            /* A server may respond before it has the whole upload. */
+            if (receive_some(one) || !send_piece(one, most)) {
+                one->ended = now();
+                close(one->fd);
+                ended++;
+            }
+        }
+        usleep(1000);
+    }
+    double last = 0;
+    for (int at = 0; at < count; at++) {
+        struct response response = slow_response(&all[at]);
+        printf("%d %.6f %lld %lld\n", response.status, all[at].ended - all[at].began, response.body_bytes,
+               response.received_bytes);
+        if (all[at].ended > last) last = all[at].ended;
+    }
+    printf("%.6f\n", last - began);
+    return 0;
+}
+
 int main(int count, char **arguments) {
+    if (count >= 10 && !strcmp(arguments[1], "slow")) {
+        port = atoi(arguments[2]);
+        prefix = load(arguments[3]);
+        block = load(arguments[4]);
+        filled = atoll(arguments[5]);
+        tail = load(arguments[6]);
+        return send_slowly(count - 9, arguments + 9, atol(arguments[7]), atof(arguments[8]));
+    }
     if (count >= 9 && !strcmp(arguments[1], "send")) {
         port = atoi(arguments[2]);
         prefix = load(arguments[3]);
@@ -262,10 +407,13 @@ int main(int count, char **arguments) {
         chunk = (size_t)atoll(arguments[7]);
         return send_all(count - 8, arguments + 8);
     }
-    if (count == 7 && !strcmp(arguments[1], "poll")) {
+    if (count >= 7 && !strcmp(arguments[1], "poll")) {
         port = atoi(arguments[2]);
         pause_microseconds = atol(arguments[4]);
-        request = load(arguments[6]);
+        request_count = count - 6;
+        requests = calloc((size_t)request_count, sizeof *requests);
+        if (!requests) return 1;
+        for (int at = 6; at < count; at++) requests[at - 6] = load(arguments[at]);
         return poll_all(atoi(arguments[3]), atof(arguments[5]));
     }
     fputs("see the top of client.c\n", stderr);

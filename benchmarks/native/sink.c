@@ -2,7 +2,8 @@
  *
  *     sink PORT STATUS BLOCK FILE_BYTES
  *
- * Listens on 127.0.0.1 until it is killed, with one thread per connection. Bodies are read, counted and discarded.
+ * Listens on 127.0.0.1 until it is killed, with one thread per connection. Bodies are read, counted and discarded. STATUS
+ * is the status of all jobs; with two, as in running,completed, every tenth job has the second one.
  *
  *     GET  /api/v1/jobs?…             no job is running
  *     GET  /api/v1/jobs/ID            a job with status STATUS
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -129,11 +131,15 @@ static int serve_file(int fd) {
 
 static int job(int fd, const char *status, const char *id, size_t id_length, long long received) {
     char json[512];
+    const char *second = strchr(job_status, ',');
+    int is_second = second && id_length && id[id_length - 1] == '9';
+    const char *its_status = is_second ? second + 1 : job_status;
+    int status_length = second && !is_second ? (int)(second - job_status) : (int)strlen(its_status);
     snprintf(json, sizeof json,
-             "{\"job_id\":\"%.*s\",\"status\":\"%s\",\"stage\":\"bie\",\"progress\":42,"
+             "{\"job_id\":\"%.*s\",\"status\":\"%.*s\",\"stage\":\"bie\",\"progress\":42,"
              "\"created_at\":\"2026-01-01T00:00:00Z\",\"updated_at\":\"2026-01-01T00:01:00Z\","
              "\"parameters\":{\"platform\":\"720\",\"received_bytes\":%lld}}",
-             (int)id_length, id, job_status, received);
+             (int)id_length, id, status_length, its_status, received);
     return answer(fd, status, json);
 }
 
@@ -195,6 +201,10 @@ int main(int count, char **arguments) {
     if (count != 5) return 2;
     job_status = arguments[2];
     file_bytes = atoll(arguments[4]);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files)) return 2;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
     int file = open(arguments[3], O_RDONLY);
     struct stat facts;
     if (file < 0 || fstat(file, &facts)) return 2;
@@ -207,7 +217,7 @@ int main(int count, char **arguments) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(arguments[1]))};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 256)) return 1;
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1024)) return 1;
     for (;;) {
         int fd = accept(listener, NULL, NULL);
         if (fd < 0) continue;
