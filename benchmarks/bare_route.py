@@ -8,10 +8,10 @@ from typing import Any
 from flask import Flask
 
 app = Flask(__name__)
-_ANSWER = json.loads(Path(os.environ["BENCH_ANSWER"]).read_text(encoding="utf-8"))
+_RESPONSE = json.loads(Path(os.environ["BENCH_ANSWER"]).read_text(encoding="utf-8"))
 
 
 @app.get("/job")
 def job() -> dict[str, Any]:
     """Return the same JSON as a poll, encoded for each request."""
-    return dict(_ANSWER)
+    return dict(_RESPONSE)

@@ -22,7 +22,7 @@ class Sent:
 
     status: int
     seconds: float
-    answer_bytes: int
+    response_bytes: int
     received_bytes: int
 
 
@@ -133,8 +133,8 @@ class BodyFiles:
 
 
 def _sent(line: str) -> Sent:
-    status, seconds, answer_bytes, received_bytes = line.split()
-    return Sent(int(status), float(seconds), int(answer_bytes), int(received_bytes))
+    status, seconds, response_bytes, received_bytes = line.split()
+    return Sent(int(status), float(seconds), int(response_bytes), int(received_bytes))
 
 
 def _run(command: Sequence[str]) -> str:

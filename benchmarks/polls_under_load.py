@@ -62,9 +62,9 @@ def measure(world: World, scale: Scale) -> Report:
             for number in range(UPLOADS)
         ]
         with uploading(world, taker.port, body, heads):
-            answers = ask(gateway.port, poll)
+            responses = ask(gateway.port, poll)
         wait_until(lambda: _leases_are_free(taker), "the uploads have ended", seconds=20)
-        return answers
+        return responses
 
     rounds = Rounds()
     ways = {"nginx, a static file": of_nginx, "gateway, a poll": of_gateway}

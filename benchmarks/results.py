@@ -78,8 +78,8 @@ def _measure_downloads(world: World, gateway: Gateway, size: int, report: Report
 
     def fetch(port: int, request: Path) -> dict[str, float]:
         fetched = world.fetch(port, request)
-        if fetched.status != 200 or fetched.answer_bytes != size:
-            raise MeasuringError(f"a download brought {fetched.status} and {fetched.answer_bytes} bytes")
+        if fetched.status != 200 or fetched.response_bytes != size:
+            raise MeasuringError(f"a download brought {fetched.status} and {fetched.response_bytes} bytes")
         return {"MB/s": size / MEGABYTE / fetched.seconds}
 
     rounds = Rounds()

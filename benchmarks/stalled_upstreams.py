@@ -165,7 +165,7 @@ def _settled(count: Callable[[], int]) -> int:
 def _is_quick(stack: ScaledStack) -> bool:
     started = time.monotonic()
     with stack.connect() as connection:
-        connection.send_head("GET", "/healthz").answer()
+        connection.send_head("GET", "/healthz").read_response()
     return time.monotonic() - started < 0.05
 
 
@@ -198,14 +198,14 @@ def _measure(scene: str, hanging: int, watchers: Sequence[Owner]) -> list[Figure
         thread.start()
     for thread in threads:
         thread.join()
-    return [_figures(scene, kind, hanging, answers) for kind, answers in asked.items()]
+    return [_figures(scene, kind, hanging, responses) for kind, responses in asked.items()]
 
 
-def _figures(scene: str, request: str, hanging: int, answers: Sequence[Answered | None]) -> Figures:
-    taken = sorted((PATIENCE_SECONDS if one is None else one[0]) * 1_000 for one in answers)
+def _figures(scene: str, request: str, hanging: int, responses: Sequence[Answered | None]) -> Figures:
+    taken = sorted((PATIENCE_SECONDS if one is None else one[0]) * 1_000 for one in responses)
     p99 = statistics.quantiles(taken, n=100)[98] if len(taken) > 1 else taken[0]
-    unanswered = sum(one is None for one in answers)
-    refused = sum(one is not None and one[1] != HTTPStatus.OK for one in answers)
+    unanswered = sum(one is None for one in responses)
+    refused = sum(one is not None and one[1] != HTTPStatus.OK for one in responses)
     return Figures(
         scene,
         request,

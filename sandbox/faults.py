@@ -92,14 +92,14 @@ class _Misbehaviour:
     def answer(self, app: "WSGIApplication", start_response: "StartResponse") -> Iterable[bytes]:
         fault = self._fault
         if fault.when == "after":
-            status, headers, chunks = _true_answer(app, self._environ)
+            status, headers, chunks = _true_response(app, self._environ)
         else:
             if fault.early:
                 self._environ[ENDING_KEY] = Ending(fault.early)
                 _discard(self._environ["wsgi.input"], fault.early_after)
             elif fault.read_body:
                 _discard(self._environ["wsgi.input"])
-            status, headers, chunks = _made_up_answer(fault)
+            status, headers, chunks = _made_up_response(fault)
         try:
             status, headers, chunks = self._spoil(status, headers, chunks)
             self._wait(fault.delay_seconds)
@@ -203,7 +203,7 @@ class _Stream:
         _close(self._chunks)
 
 
-def _true_answer(app: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, Headers, Iterable[bytes]]:
+def _true_response(app: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, Headers, Iterable[bytes]]:
     captured: list[tuple[str, Headers]] = []
 
     def start_response(status: str, headers: Headers, exc_info: Any = None) -> Any:  # noqa: ARG001 - WSGI's signature
@@ -214,7 +214,7 @@ def _true_answer(app: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[st
     return status, headers, chunks
 
 
-def _made_up_answer(fault: Fault) -> tuple[str, Headers, Iterable[bytes]]:
+def _made_up_response(fault: Fault) -> tuple[str, Headers, Iterable[bytes]]:
     has_body = fault.body is not None or fault.body_size is not None
     status = fault.status or (200 if has_body else 503)
     chunks, size = _given_body(fault)

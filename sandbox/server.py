@@ -158,16 +158,16 @@ class ConnectionHandler(WSGIRequestHandler):
         try:
             body = RequestBody.of(self.headers, cast("BinaryIO", self.rfile), self._continue_if_expected())
         except BadFramingError as error:
-            _Answer(self, RequestBody(cast("BinaryIO", self.rfile), 0), head=False).send_plain(400, str(error))
+            _Response(self, RequestBody(cast("BinaryIO", self.rfile), 0), head=False).send_plain(400, str(error))
             self.close_connection = True
             return
         environ = self.make_environ()
         environ["wsgi.input"] = body
         environ["wsgi.input_terminated"] = True
         self.environ = environ
-        answer = _Answer(self, body, head=self.command == "HEAD")
+        response = _Response(self, body, head=self.command == "HEAD")
         try:
-            self._run(environ, answer)
+            self._run(environ, response)
         except HangUp as ending:
             self.close_connection = True
             if ending.reset:
@@ -182,14 +182,14 @@ class ConnectionHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is werkzeug's
         """Write nothing: requests are in the call log."""
 
-    def _run(self, environ: "WSGIEnvironment", answer: "_Answer") -> None:
+    def _run(self, environ: "WSGIEnvironment", response: "_Response") -> None:
         chunks: Iterable[bytes] = ()
         try:
             try:
-                chunks = self.server.app(environ, answer.start)
+                chunks = self.server.app(environ, response.start)
                 for chunk in chunks:
-                    answer.write(chunk)
-                answer.finish()
+                    response.write(chunk)
+                response.finish()
             finally:
                 if hasattr(chunks, "close"):
                     chunks.close()
@@ -198,8 +198,8 @@ class ConnectionHandler(WSGIRequestHandler):
         except Exception:
             log.exception("the sandbox failed at %s %s", self.command, self.path.partition("?")[0])
             self.close_connection = True
-            if not answer.is_started:
-                answer.send_plain(500, "The sandbox itself failed; see its log.")
+            if not response.is_started:
+                response.send_plain(500, "The sandbox itself failed; see its log.")
 
     def _continue_if_expected(self) -> Any:
         if self.headers.get("Expect", "").strip().lower() != "100-continue":
@@ -267,7 +267,7 @@ class ConnectionHandler(WSGIRequestHandler):
         os.close(self.connection.detach())
 
 
-class _Answer:
+class _Response:
     """Writes one response: WSGI's start_response and write, and the framing."""
 
     def __init__(self, handler: ConnectionHandler, body: RequestBody, *, head: bool) -> None:

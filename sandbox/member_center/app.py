@@ -129,9 +129,9 @@ def _add_protected_routes(app: Flask, data: DataDirectory, register: Register) -
         issued = tokens.issue(**wish)
         register.note_secret("download_token", issued.token)
         expires_at = datetime.fromtimestamp(issued.expires_at, UTC).isoformat(timespec="seconds")
-        answer = jsonify(token=issued.token, expires_at=expires_at.replace("+00:00", "Z"))
-        answer.headers["Cache-Control"] = "no-store"
-        return answer
+        response = jsonify(token=issued.token, expires_at=expires_at.replace("+00:00", "Z"))
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
 
 def _add_control_routes(app: Flask, register: Register, clients: Clients) -> None:

@@ -131,15 +131,15 @@ class Edge:
     def requests_in_progress(self, user_id: str, count: int) -> Iterator[list[TestResponse]]:
         """Have `count` requests of a user in progress during the block; after it the list has their answers."""
         self.conversions.may_answer.clear()
-        before, answers = len(self.conversions.calls), list[TestResponse]()
+        before, responses = len(self.conversions.calls), list[TestResponse]()
         with ThreadPoolExecutor(count) as pool:
             asked = [pool.submit(self.client(user_id).get, "/api/conversion/active") for _ in range(count)]
             try:
                 wait_until(lambda: len(self.conversions.calls) == before + count, "all requests are in progress")
-                yield answers
+                yield responses
             finally:
                 self.conversions.may_answer.set()
-            answers += [one.result(60) for one in asked]
+            responses += [one.result(60) for one in asked]
 
 
 @contextmanager

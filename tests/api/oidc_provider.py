@@ -1,7 +1,7 @@
 """A little OpenID provider over real HTTP, with a switch for every way to misbehave, and a gateway that signs in at it.
 
 The provider checks what a real one would: client secret, redirect URI, PKCE, and that a code is used once. Tests
-change `claims`, `token_answer`, `document` or `answers` to make it lie. Deliberately no copy of the sandbox: that one
+change `claims`, `token_answer`, `document` or `handlers` to make it lie. Deliberately no copy of the sandbox: that one
 keeps the contract, this one breaks it.
 """
 
@@ -47,7 +47,7 @@ HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 #: Where MC describes itself.
 DISCOVERY = "/.well-known/openid-configuration"
 
-Answer = Callable[[Request], Response]
+Handler = Callable[[Request], Response]
 
 
 class FakeClock:
@@ -126,17 +126,17 @@ class OIDCProvider:
         self.null_claims: tuple[str, ...] = ()
         #: The same for the ID token's header.
         self.header: dict[str, Any] = {}
-        #: Overrides of members of the token answer and of the discovery document; None removes one.
-        self.token_answer: dict[str, Any] = {}
+        #: Overrides of members of the token response and of the discovery document; None removes one.
+        self.token_response: dict[str, Any] = {}
         self.document: dict[str, Any] = {}
         self.userinfo: dict[str, Any] | None = None
-        #: Whole answers instead of the usual ones, by path.
-        self.answers: dict[str, Answer] = {}
+        #: Handlers instead of the usual ones, by path.
+        self.handlers: dict[str, Handler] = {}
         self.signing_key: RSAKey | ECKey = rsa_key("first")
         self.published_keys: list[dict[str, Any]] | None = None
         self.calls: list[ReceivedRequest] = []
         self.secrets: list[str] = [CLIENT_SECRET]
-        #: Answers that hang wait for this, so that no test leaves a thread behind.
+        #: Responses that hang wait for this, so that no test leaves a thread behind.
         self.is_over = threading.Event()
         self._grants: dict[str, _Grant] = {}
         self._server = make_server("127.0.0.1", 0, self._application, threaded=True)
@@ -155,12 +155,12 @@ class OIDCProvider:
         return sum(call.path == path for call in self.calls)
 
     def hang(self, request: Request) -> Response:
-        """An answer that does not come."""
+        """A response that does not come."""
         self.is_over.wait(30)
         return Response("too late")
 
     def trickle(self, request: Request) -> Response:
-        """An answer that comes, but never to its end."""
+        """A response that comes, but never to its end."""
 
         def body() -> Iterator[bytes]:
             while not self.is_over.wait(0.02):
@@ -173,15 +173,15 @@ class OIDCProvider:
         self.calls.append(
             ReceivedRequest(request.method, request.path, dict(request.headers), dict(request.form.items(multi=False)))
         )
-        usual: dict[str, Answer] = {
+        usual: dict[str, Handler] = {
             "/.well-known/openid-configuration": self._discovery,
             "/login": self._login,
             "/token": self._token,
             "/keys": self._keys,
             "/userinfo": self._userinfo,
         }
-        answer = self.answers.get(request.path) or usual.get(request.path)
-        response = answer(request) if answer else Response("no such page", status=404)
+        handler = self.handlers.get(request.path) or usual.get(request.path)
+        response = handler(request) if handler else Response("no such page", status=404)
         return response(environ, start_response)
 
     def _discovery(self, request: Request) -> Response:
@@ -212,14 +212,14 @@ class OIDCProvider:
         digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         if grant is None or grant.challenge != digest or grant.redirect_uri != request.form.get("redirect_uri"):
             return as_json({"error": "invalid_grant", "error_description": "no"}, 400)
-        answer = {
+        response = {
             "access_token": secrets.token_urlsafe(16),
             "token_type": "Bearer",
             "expires_in": 300,
             "id_token": self._id_token(grant.nonce),
         }
-        self.secrets += [answer["access_token"], answer["id_token"]]
-        return as_json(_overridden(answer, self.token_answer))
+        self.secrets += [response["access_token"], response["id_token"]]
+        return as_json(_overridden(response, self.token_response))
 
     def _is_client(self, authorization: str) -> bool:
         scheme, _, encoded = authorization.partition(" ")
@@ -251,8 +251,8 @@ def as_json(document: object, status: int = 200) -> Response:
     return response
 
 
-def answering(status: int, body: str = "", **headers: str) -> Answer:
-    """An answer that is always the same."""
+def responding(status: int, body: str = "", **headers: str) -> Handler:
+    """A response that is always the same."""
     return lambda request: Response(body, status=status, headers=headers)
 
 
@@ -305,7 +305,7 @@ class Browser:
         return self.client.post(path, base_url=self.world.origin, **kwargs)
 
     def begin(self, next_path: str | None = None, **kwargs: Any) -> str:
-        """Ask for a sign-in and return the URL at MC that the answer leads to."""
+        """Ask for a sign-in and return the URL at MC that the response leads to."""
         query = {} if next_path is None else {"next": next_path}
         response = self.get("/auth/login", query_string=query, **kwargs)
         assert response.status_code == 302, response.get_data(as_text=True)
@@ -315,9 +315,9 @@ class Browser:
         """Sign in at MC and return where MC sends the browser: path and query of the callback."""
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.get(url, allow_redirects=False, timeout=5)
-        assert answer.status_code == 302, answer.text
-        back = urlsplit(answer.headers["Location"])
+            response = session.get(url, allow_redirects=False, timeout=5)
+        assert response.status_code == 302, response.text
+        back = urlsplit(response.headers["Location"])
         assert f"{back.scheme}://{back.netloc}" == self.world.origin
         return f"{back.path}?{back.query}"
 

@@ -33,8 +33,8 @@ def check(edge: Edge, body: bytes, content_type: str | None) -> TestResponse:
 
 
 def outcome(edge: Edge, body: bytes, content_type: str | None) -> tuple[int, str | None]:
-    answer = check(edge, body, content_type)
-    return answer.status_code, answer.get_json().get("code")
+    response = check(edge, body, content_type)
+    return response.status_code, response.get_json().get("code")
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_a_form_that_is_malformed_is_refused(edge: Edge, content_type: str, body
 def test_a_fields_name_that_cannot_be_decoded_is_named_as_the_reason(
     edge: Edge, content_type: str, body: bytes
 ) -> None:
-    answer = check(edge, body, content_type)
-    assert answer.status_code == 400
-    assert "name of a field is not UTF-8" in answer.get_json()["detail"]
+    response = check(edge, body, content_type)
+    assert response.status_code == 400
+    assert "name of a field is not UTF-8" in response.get_json()["detail"]
 
 
 @pytest.mark.parametrize(

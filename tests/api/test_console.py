@@ -15,9 +15,9 @@ def page(edge: Edge, user: str | None = None, path: str = "/", language: str = "
     client = edge.client(user)
     for name, value in cookies.items():
         client.set_cookie(name, value)
-    answer = client.get(path, headers={"Accept-Language": language})
-    assert answer.status_code == 200
-    return str(answer.get_data(as_text=True))
+    response = client.get(path, headers={"Accept-Language": language})
+    assert response.status_code == 200
+    return str(response.get_data(as_text=True))
 
 
 def test_the_page_uses_the_language_that_the_browser_prefers(edge: Edge) -> None:
@@ -32,8 +32,8 @@ def test_a_stored_language_overrides_the_browsers(edge: Edge) -> None:
 
 
 def test_a_requested_language_is_stored(edge: Edge) -> None:
-    answer = edge.client(None).get("/?lang=zh-TW")
-    cookie = SimpleCookie(answer.headers["Set-Cookie"])["visiona_lang"]
+    response = edge.client(None).get("/?lang=zh-TW")
+    cookie = SimpleCookie(response.headers["Set-Cookie"])["visiona_lang"]
     assert (cookie.value, cookie["samesite"], cookie["path"]) == ("zh-TW", "Lax", "/")
     assert "Set-Cookie" not in edge.client(None).get("/?lang=xx").headers
 
@@ -93,15 +93,15 @@ def test_every_module_is_preloaded_for_signed_in_users(edge: Edge) -> None:
 
 
 def test_the_whole_error_catalog_is_served_and_may_be_cached(edge: Edge) -> None:
-    answer = edge.client(None).get("/console/errors.json")
-    document = answer.get_json()
+    response = edge.client(None).get("/console/errors.json")
+    document = response.get_json()
     assert document["languages"] == ["en", "zh-TW"]
     assert document["errors"].keys() == catalogue().keys()
     entry = document["errors"]["active_job_conflict"]
     assert entry["title"]["zh-TW"] == catalogue()["active_job_conflict"].title["zh-TW"]
     assert (entry["status"], entry["retryable"], entry["blame"]) == (409, True, "user")
-    assert answer.headers["Cache-Control"] == "public, max-age=3600"
-    again = edge.client(None).get("/console/errors.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert response.headers["Cache-Control"] == "public, max-age=3600"
+    again = edge.client(None).get("/console/errors.json", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
 
 

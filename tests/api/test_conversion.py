@@ -26,15 +26,15 @@ MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "ap
 
 def test_init_passes_the_body_on_and_returns_201_with_the_job(edge: Edge) -> None:
     body = b"--b\r\n\r\n--b--\r\n"
-    answer = edge.client("bob").post(
+    response = edge.client("bob").post(
         "/api/conversion/init", data=body, content_type='multipart/form-data; boundary="b"'
     )
-    assert answer.status_code == 201
+    assert response.status_code == 201
     assert edge.conversions.calls == [("init", "bob", "b")]
     assert (edge.conversions.body, edge.conversions.announced_bytes) == (body, len(body))
-    assert set(answer.get_json()) == JOB_MEMBERS
-    assert answer.headers["Location"] == "/api/conversion/job-1"
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert set(response.get_json()) == JOB_MEMBERS
+    assert response.headers["Location"] == "/api/conversion/job-1"
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,16 @@ def test_init_passes_the_body_on_and_returns_201_with_the_job(edge: Edge) -> Non
     ],
 )
 def test_init_accepts_only_multipart_with_a_boundary(edge: Edge, content_type: str | None, code: str) -> None:
-    answer = edge.client().post("/api/conversion/init", data=b"x", content_type=content_type)
-    assert answer.get_json()["code"] == code
+    response = edge.client().post("/api/conversion/init", data=b"x", content_type=content_type)
+    assert response.get_json()["code"] == code
     assert edge.conversions.calls == []
 
 
 def test_check_is_made_for_the_sessions_user_and_returns_the_limit(edge: Edge) -> None:
     announced = {"size": "123", "parts": "4", "filename": "a.onnx", "user_id": "bob", "model_id": "32768"}
-    answer = edge.client().post("/api/conversion/check", data=announced)
-    assert answer.status_code == 200
-    assert answer.get_json() == {
+    response = edge.client().post("/api/conversion/check", data=announced)
+    assert response.status_code == 200
+    assert response.get_json() == {
         "ok": True,
         "max_upload_bytes": edge.settings.max_upload_bytes,
         "session_expires_at": "2026-11-23T13:00:00.000Z",
@@ -70,8 +70,8 @@ def test_check_is_made_for_the_sessions_user_and_returns_the_limit(edge: Edge) -
 @pytest.mark.parametrize("number", ["-1", "1e3", "²", "9" * 30, "a"])
 @pytest.mark.parametrize("name", ["size", "parts"])
 def test_check_refuses_an_invalid_number(edge: Edge, name: str, number: str) -> None:
-    answer = edge.client().post("/api/conversion/check", data={name: number})
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+    response = edge.client().post("/api/conversion/check", data={name: number})
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
 def _announced_at(limit: str, edge: Edge, excess: int) -> dict[str, str]:
@@ -92,8 +92,8 @@ def test_check_refuses_what_exceeds_a_limit_of_init_and_nothing_at_the_limit(edg
     client = edge.client()
     assert client.post("/api/conversion/check", data=_announced_at(limit, edge, 0)).status_code == 200
     edge.conversions.calls.clear()
-    answer = client.post("/api/conversion/check", data=_announced_at(limit, edge, 1))
-    assert (answer.status_code, answer.get_json()["code"]) == (413, "payload_too_large")
+    response = client.post("/api/conversion/check", data=_announced_at(limit, edge, 1))
+    assert (response.status_code, response.get_json()["code"]) == (413, "payload_too_large")
     assert edge.conversions.calls == []
 
 
@@ -102,24 +102,24 @@ def test_check_ignores_identity_claims_and_refuses_other_names_that_init_refuses
     client = edge.client()
     claim = {"user_id": "x" * 60_000}
     assert client.post("/api/conversion/check", data=claim).status_code == 200
-    answer = client.post("/api/conversion/check", data={'a"b': "1"})
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+    response = client.post("/api/conversion/check", data={'a"b': "1"})
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
 def test_check_reports_a_limit_even_while_the_server_drains(edge: Edge, monkeypatch: Any) -> None:
     """413 comes before 503, because a retry would not help."""
     monkeypatch.setattr("app.api.conversion.is_draining", lambda: True)
-    answer = edge.client().post("/api/conversion/check", data={"parts": str(edge.settings.max_parts + 1)})
-    assert answer.status_code == 413
+    response = edge.client().post("/api/conversion/check", data={"parts": str(edge.settings.max_parts + 1)})
+    assert response.status_code == 413
     assert edge.client().post("/api/conversion/check", data={"parts": "4"}).status_code == 503
 
 
 @pytest.mark.parametrize("name", ["size", "parts"])
 def test_the_limits_that_users_of_the_console_meet_are_explained_in_their_language(edge: Edge, name: str) -> None:
     form = {name: str(10**17)}
-    answer = edge.client().post("/api/conversion/check", data=form, headers={"Accept-Language": "zh-TW"})
-    assert "at most" not in answer.get_json()["detail"]
-    assert "最多" in answer.get_json()["detail"]
+    response = edge.client().post("/api/conversion/check", data=form, headers={"Accept-Language": "zh-TW"})
+    assert "at most" not in response.get_json()["detail"]
+    assert "最多" in response.get_json()["detail"]
 
 
 def test_check_accepts_the_models_first_bytes_without_spooling_them(edge: Edge) -> None:
@@ -136,16 +136,16 @@ def test_check_accepts_the_models_first_bytes_without_spooling_them(edge: Edge) 
 
 
 def test_a_poll_returns_the_job_an_etag_and_retry_after(edge: Edge) -> None:
-    answer = edge.client().get("/api/conversion/job-1")
-    assert answer.status_code == 200
-    assert set(answer.get_json()) == JOB_MEMBERS
-    assert answer.get_json()["stage_index"] == 1
-    assert answer.headers["Retry-After"] == "2"
-    assert answer.headers["Cache-Control"] == "private, no-cache"
+    response = edge.client().get("/api/conversion/job-1")
+    assert response.status_code == 200
+    assert set(response.get_json()) == JOB_MEMBERS
+    assert response.get_json()["stage_index"] == 1
+    assert response.headers["Retry-After"] == "2"
+    assert response.headers["Cache-Control"] == "private, no-cache"
 
-    again = edge.client().get("/api/conversion/job-1", headers={"If-None-Match": answer.headers["ETag"]})
+    again = edge.client().get("/api/conversion/job-1", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
-    assert again.headers["ETag"] == answer.headers["ETag"]
+    assert again.headers["ETag"] == response.headers["ETag"]
     assert again.headers["Retry-After"] == "2"
 
 
@@ -167,10 +167,10 @@ def test_after_a_minute_retry_after_is_longer(edge: Edge) -> None:
 def test_a_job_that_has_ended_has_no_retry_after(edge: Edge) -> None:
     ended = a_job(status=JobStatus.FAILED, error=JobError("x", "why"))
     edge.conversions.view = JobView(ended, "net.onnx", 5, None)
-    answer = edge.client().get("/api/conversion/job-1")
-    assert "Retry-After" not in answer.headers
-    assert answer.get_json()["terminal"] is True
-    assert answer.get_json()["error"] == {"code": "x", "message": "why"}
+    response = edge.client().get("/api/conversion/job-1")
+    assert "Retry-After" not in response.headers
+    assert response.get_json()["terminal"] is True
+    assert response.get_json()["error"] == {"code": "x", "message": "why"}
 
 
 def test_a_promoted_job_shows_its_model(edge: Edge) -> None:
@@ -188,26 +188,26 @@ def test_a_job_of_which_nothing_is_known_still_has_every_member(edge: Edge) -> N
 
 
 def test_active_is_the_job_or_null(edge: Edge) -> None:
-    answer = edge.client().get("/api/conversion/active")
-    assert answer.get_json()["active_job"]["job_id"] == "job-1"
-    assert answer.headers["Retry-After"] == "2"
+    response = edge.client().get("/api/conversion/active")
+    assert response.get_json()["active_job"]["job_id"] == "job-1"
+    assert response.headers["Retry-After"] == "2"
     edge.conversions.view = None  # type: ignore[assignment]
-    answer = edge.client().get("/api/conversion/active")
-    assert answer.get_json() == {"active_job": None}
-    assert "Retry-After" not in answer.headers
+    response = edge.client().get("/api/conversion/active")
+    assert response.get_json() == {"active_job": None}
+    assert "Retry-After" not in response.headers
 
 
 @pytest.mark.parametrize(("query", "limit"), [("", 20), ("?limit=1", 1), ("?limit=100", 100), ("?limit=007", 7)])
 def test_history_takes_a_limit_from_1_to_100(edge: Edge, query: str, limit: int) -> None:
-    answer = edge.client().get(f"/api/conversion/jobs{query}")
-    assert answer.get_json()["next_cursor"] == "next"
+    response = edge.client().get(f"/api/conversion/jobs{query}")
+    assert response.get_json()["next_cursor"] == "next"
     assert edge.conversions.calls == [("history", "alice", limit, None)]
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "1.5", "9" * 40])
 def test_history_refuses_another_limit(edge: Edge, limit: str) -> None:
-    answer = edge.client().get(f"/api/conversion/jobs?limit={limit}")
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+    response = edge.client().get(f"/api/conversion/jobs?limit={limit}")
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
 def test_promote_returns_201_and_then_200_with_the_same_model(edge: Edge) -> None:
@@ -223,12 +223,12 @@ def test_promote_returns_201_and_then_200_with_the_same_model(edge: Edge) -> Non
 
 
 def test_a_download_is_a_redirect_without_body_that_is_not_cached(edge: Edge) -> None:
-    answer = edge.client().get("/api/conversion/job-1/download")
-    assert (answer.status_code, answer.data) == (302, b"")
-    assert answer.headers["Location"] == SECRET_URL
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
-    assert [name for name, value in answer.headers.items() if "t0k3n" in value] == ["Location"]
+    response = edge.client().get("/api/conversion/job-1/download")
+    assert (response.status_code, response.data) == (302, b"")
+    assert response.headers["Location"] == SECRET_URL
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert [name for name, value in response.headers.items() if "t0k3n" in value] == ["Location"]
 
 
 @pytest.mark.parametrize(
@@ -240,21 +240,21 @@ def test_a_download_is_a_redirect_without_body_that_is_not_cached(edge: Edge) ->
     ],
 )
 def test_a_download_by_script_or_prefetch_mints_nothing(edge: Edge, headers: dict[str, str]) -> None:
-    answer = edge.client().get("/api/conversion/job-1/download", headers=headers)
-    assert (answer.status_code, answer.get_json()["code"]) == (403, "navigation_required")
+    response = edge.client().get("/api/conversion/job-1/download", headers=headers)
+    assert (response.status_code, response.get_json()["code"]) == (403, "navigation_required")
     assert edge.conversions.calls == []
 
 
 def test_a_download_by_head_mints_nothing(edge: Edge) -> None:
-    answer = edge.client().head("/api/conversion/job-1/download")
-    assert answer.status_code == 405
-    assert "HEAD" not in answer.headers["Allow"]
+    response = edge.client().head("/api/conversion/job-1/download")
+    assert response.status_code == 405
+    assert "HEAD" not in response.headers["Allow"]
     assert edge.conversions.calls == []
 
 
 def test_scripts_may_check_whether_a_download_would_work(edge: Edge) -> None:
-    answer = edge.client().get("/api/conversion/job-1/download?check=1", headers={"Sec-Fetch-Mode": "cors"})
-    assert answer.get_json() == {"ready": True, "filename": "net.nef", "size": 9}
+    response = edge.client().get("/api/conversion/job-1/download?check=1", headers={"Sec-Fetch-Mode": "cors"})
+    assert response.get_json() == {"ready": True, "filename": "net.nef", "size": 9}
     assert edge.conversions.calls == [("check_download", "alice", "job-1")]
 
 

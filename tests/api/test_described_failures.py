@@ -65,15 +65,15 @@ def test_each_failure_of_the_service_has_the_described_response(edge: Edge, oper
     """Status, media type and members are those described for this operation and status."""
     method, path, how = CALLS[operation_id]
     edge.conversions.failure = failure_of(code)
-    answer = edge.client().open(path, method=method, **how)
+    response = edge.client().open(path, method=method, **how)
     document, status = build_document(edge.settings), catalogue()[code].status
     [described] = [
         item[method.lower()]["responses"][str(status)]
         for item in document["paths"].values()
         if item.get(method.lower(), {}).get("operationId") == operation_id
     ]
-    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), path
-    problem = json.loads(answer.data)
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json"), path
+    problem = json.loads(response.data)
     assert problem["code"] == code
     schema = described["content"]["application/problem+json"]["schema"]
     Draft202012Validator({**schema, "components": document["components"]}).validate(problem)

@@ -37,22 +37,22 @@ class _Page(HTMLParser):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_operation_and_every_failure_is_shown(edge: Edge, language: str) -> None:
     """The page is public, and shows all operations with their summaries and failures in the requested language."""
-    answer = edge.client(None).get(URL, headers={"Accept-Language": language})
-    assert (answer.status_code, answer.headers["Content-Language"]) == (200, language)
-    page = _Page(answer.text)
+    response = edge.client(None).get(URL, headers={"Accept-Language": language})
+    assert (response.status_code, response.headers["Content-Language"]) == (200, language)
+    page = _Page(response.text)
     for operation in OPERATIONS:
         assert operation.operation_id in page.ids
-        assert operation.summary[language] in answer.text.replace("&#39;", "'")
+        assert operation.summary[language] in response.text.replace("&#39;", "'")
     for code in set(catalogue()) - {"method_not_allowed"}:
-        assert f"<code>{code}</code>" in answer.text
-        assert catalogue()[code].title[language] in answer.text.replace("&#39;", "'")
+        assert f"<code>{code}</code>" in response.text
+        assert catalogue()[code].title[language] in response.text.replace("&#39;", "'")
 
 
 def test_the_page_obeys_its_content_security_policy_and_has_no_dead_links(edge: Edge) -> None:
     """Nothing inline, nothing from another host. Each fragment has its element, and ids are unique."""
-    answer = edge.client(None).get(URL)
-    page = _Page(answer.text)
-    assert "'unsafe-inline'" not in answer.headers["Content-Security-Policy"]
+    response = edge.client(None).get(URL)
+    page = _Page(response.text)
+    assert "'unsafe-inline'" not in response.headers["Content-Security-Policy"]
     assert page.forbidden == []
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)

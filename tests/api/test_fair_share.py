@@ -14,14 +14,14 @@ def statuses(edge: Edge, user_id: str, count: int, path: str = "/api/me") -> lis
 
 
 def test_one_request_more_than_allowed_is_refused_for_this_user_alone(edge: Edge) -> None:
-    with edge.requests_in_progress("alice", MAX_REQUESTS_PER_USER) as answers:
+    with edge.requests_in_progress("alice", MAX_REQUESTS_PER_USER) as responses:
         refused = edge.client("alice").get("/api/me")
         assert (refused.status_code, refused.get_json()["code"]) == (429, "too_many_requests")
         assert (refused.get_json()["blame"], refused.get_json()["retryable"]) == ("user", True)
         assert int(refused.headers["Retry-After"]) >= 1
         assert statuses(edge, "bob", 1) == [200]
         assert edge.client(None).get("/healthz").status_code == 200
-    assert [answer.status_code for answer in answers] == [200] * MAX_REQUESTS_PER_USER
+    assert [response.status_code for response in responses] == [200] * MAX_REQUESTS_PER_USER
     assert statuses(edge, "alice", 1) == [200]
 
 
@@ -55,16 +55,16 @@ def test_a_streamed_response_counts_until_it_is_closed(edge: Edge) -> None:
         return edge.app.response_class(iter([b"piece"] * 3))
 
     opened = [edge.client().get("/api/stream") for _ in range(MAX_REQUESTS_PER_USER)]
-    assert [answer.status_code for answer in opened] == [200] * MAX_REQUESTS_PER_USER
+    assert [response.status_code for response in opened] == [200] * MAX_REQUESTS_PER_USER
     assert statuses(edge, "alice", 1) == [429]
     opened.pop().close()
     opened.append(edge.client().get("/api/stream"))
     assert opened[-1].status_code == 200
     opened.append(edge.client().head("/api/stream"))
     assert opened[-1].status_code == 429
-    for answer in opened:
-        answer.close()
-        answer.close()
+    for response in opened:
+        response.close()
+        response.close()
     for _ in range(MAX_REQUESTS_PER_USER + 1):
         edge.client().head("/api/stream").close()
     assert statuses(edge, "alice", 1) == [200]

@@ -24,11 +24,11 @@ def test_every_api_route_answers_401_without_a_session(edge: Edge) -> None:
     requests = api_requests(edge.app)
     assert len(requests) > 20
     for method, path in requests:
-        answer = edge.client(None).open(path, method=method, headers={"X-Requested-With": "XMLHttpRequest"})
-        assert answer.status_code == 401, (method, path)
-        assert answer.content_type == "application/problem+json"
+        response = edge.client(None).open(path, method=method, headers={"X-Requested-With": "XMLHttpRequest"})
+        assert response.status_code == 401, (method, path)
+        assert response.content_type == "application/problem+json"
         if method != "HEAD":
-            assert answer.get_json()["code"] == "unauthenticated"
+            assert response.get_json()["code"] == "unauthenticated"
     assert edge.conversions.calls == []
 
 
@@ -40,8 +40,8 @@ def test_paths_below_api_without_a_route_need_a_session_too(edge: Edge, path: st
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost:81", "localhost.evil.example", "127.0.0.1", "LOCALHOST."])
 def test_a_foreign_host_is_refused_before_anything_else(edge: Edge, host: str) -> None:
-    answer = edge.client(None).get("/api/me", headers={"Host": host})
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_host")
+    response = edge.client(None).get("/api/me", headers={"Host": host})
+    assert (response.status_code, response.get_json()["code"]) == (400, "bad_host")
 
 
 def test_the_host_is_compared_without_regard_to_case(edge: Edge) -> None:
@@ -83,8 +83,8 @@ def test_a_host_or_origin_with_the_default_port_is_the_same(
 def test_an_allowed_origin_may_name_its_default_port(tmp_path: Path) -> None:
     with make_edge(tmp_path, VISIONA_ALLOWED_ORIGINS="https://app.example") as edge:
         headers = {"Origin": "https://app.example:443", "Sec-Fetch-Site": "cross-site"}
-        answer = edge.client().post("/api/conversion/check", headers=headers)
-        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, headers["Origin"])
+        response = edge.client().post("/api/conversion/check", headers=headers)
+        assert (response.status_code, response.headers["Access-Control-Allow-Origin"]) == (200, headers["Origin"])
         preflight = edge.client(None).options(
             "/api/conversion/check", headers=headers | {"Access-Control-Request-Method": "POST"}
         )
@@ -122,8 +122,8 @@ def test_an_unsafe_request_from_another_site_is_refused(edge: Edge, headers: dic
         ("PATCH", "/api/models/model-1"),
         ("POST", "/auth/logout"),
     ):
-        answer = edge.client().open(path, method=method, headers=headers)
-        assert (answer.status_code, answer.get_json()["code"]) == (403, "cross_site_request"), (method, path)
+        response = edge.client().open(path, method=method, headers=headers)
+        assert (response.status_code, response.get_json()["code"]) == (403, "cross_site_request"), (method, path)
     assert edge.conversions.calls == []
 
 
@@ -137,13 +137,13 @@ def test_any_site_may_send_reading_requests(edge: Edge) -> None:
 
 
 def test_a_missing_session_is_reported_before_the_other_site(edge: Edge) -> None:
-    answer = edge.client(None).post("/api/conversion/check", headers={"Sec-Fetch-Site": "cross-site"})
-    assert answer.status_code == 401
+    response = edge.client(None).post("/api/conversion/check", headers={"Sec-Fetch-Site": "cross-site"})
+    assert response.status_code == 401
 
 
 def test_without_allowed_origins_nothing_is_shared_across_origins(edge: Edge) -> None:
-    answer = edge.client().get("/api/me", headers={"Origin": "https://app.example"})
-    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    response = edge.client().get("/api/me", headers={"Origin": "https://app.example"})
+    assert not [name for name, _ in response.headers if name.startswith("Access-Control")]
     preflight = edge.client(None).options(
         "/api/conversion/check", headers={"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
     )
@@ -153,14 +153,14 @@ def test_without_allowed_origins_nothing_is_shared_across_origins(edge: Edge) ->
 def test_an_allowed_origin_passes_the_check_and_gets_cors_with_credentials(tmp_path: Path) -> None:
     with make_edge(tmp_path, VISIONA_ALLOWED_ORIGINS="https://app.example, https://other.example") as edge:
         headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
-        answer = edge.client().post("/api/conversion/check", headers=headers)
-        assert answer.status_code == 200
-        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
-        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+        response = edge.client().post("/api/conversion/check", headers=headers)
+        assert response.status_code == 200
+        assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert response.headers["Access-Control-Allow-Credentials"] == "true"
         assert {"Retry-After", "ETag", "X-Request-ID"} <= set(
-            answer.headers["Access-Control-Expose-Headers"].split(", ")
+            response.headers["Access-Control-Expose-Headers"].split(", ")
         )
-        assert "Origin" in answer.headers["Vary"]
+        assert "Origin" in response.headers["Vary"]
 
         preflight = edge.client(None).options(
             "/api/models/model-1", headers=headers | {"Access-Control-Request-Method": "DELETE"}
@@ -174,32 +174,32 @@ def test_an_allowed_origin_passes_the_check_and_gets_cors_with_credentials(tmp_p
 )
 def test_only_the_exact_origin_is_allowed(tmp_path: Path, origin: str) -> None:
     with make_edge(tmp_path, VISIONA_ALLOWED_ORIGINS="https://app.example") as edge:
-        answer = edge.client().post("/api/conversion/check", headers={"Origin": origin})
-        assert answer.status_code == 403
-        assert "Access-Control-Allow-Origin" not in answer.headers
+        response = edge.client().post("/api/conversion/check", headers={"Origin": origin})
+        assert response.status_code == 403
+        assert "Access-Control-Allow-Origin" not in response.headers
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "x-gzip", "identity, gzip", "deflate,identity", "unheard-of"])
-def test_a_content_encoding_is_refused_everywhere_and_the_answer_names_what_is_taken(edge: Edge, coding: str) -> None:
+def test_a_content_encoding_is_refused_everywhere_and_the_response_names_what_is_taken(edge: Edge, coding: str) -> None:
     """RFC 9110, section 15.5.16: also without a body, and for unknown paths."""
     for method, path in [*api_requests(edge.app), ("GET", "/healthz"), ("GET", "/"), ("POST", "/nowhere")]:
-        answer = edge.client().open(path, method=method, headers={"Content-Encoding": coding})
-        assert answer.status_code == 415, (method, path)
-        assert answer.headers["Accept-Encoding"] == "identity"
+        response = edge.client().open(path, method=method, headers={"Content-Encoding": coding})
+        assert response.status_code == 415, (method, path)
+        assert response.headers["Accept-Encoding"] == "identity"
     assert edge.conversions.calls == []
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "Identity", "identity, identity", ", identity"])
 def test_the_identity_encoding_is_accepted(edge: Edge, coding: str) -> None:
-    answer = edge.client().post("/api/conversion/check", data={"size": "1"}, headers={"Content-Encoding": coding})
-    assert answer.status_code == 200
+    response = edge.client().post("/api/conversion/check", data={"size": "1"}, headers={"Content-Encoding": coding})
+    assert response.status_code == 200
 
 
 def test_a_refused_media_type_names_no_encodings(edge: Edge) -> None:
     """RFC 9110, section 12.5.3: otherwise a client would take the encoding for the cause."""
-    answer = edge.client().post("/api/conversion/init", json={})
-    assert answer.status_code == 415
-    assert "Accept-Encoding" not in answer.headers
+    response = edge.client().post("/api/conversion/init", json={})
+    assert response.status_code == 415
+    assert "Accept-Encoding" not in response.headers
 
 
 def test_refusals_come_in_order(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_refusals_come_in_order(tmp_path: Path) -> None:
         client = edge.client()
 
         def code(headers: dict[str, str], content_type: str = "multipart/form-data; boundary=b") -> str:
-            answer = client.post("/api/conversion/init", data=b"x" * 11, headers=headers, content_type=content_type)
-            return str(answer.get_json()["code"])
+            response = client.post("/api/conversion/init", data=b"x" * 11, headers=headers, content_type=content_type)
+            return str(response.get_json()["code"])
 
         assert code({"Host": "evil", "Sec-Fetch-Site": "cross-site"}) == "bad_host"
         assert code({"Sec-Fetch-Site": "cross-site", **GZIP}, "text/plain") == "cross_site_request"
@@ -223,8 +223,8 @@ def test_conversion_endpoints_answer_501_when_it_is_not_enabled(tmp_path: Path) 
     with make_edge(tmp_path, is_enabled=False) as edge:
         for method, path in api_requests(edge.app):
             if path.startswith("/api/conversion") and method != "OPTIONS":
-                answer = edge.client().open(path, method=method, content_type="text/plain", headers=GZIP)
-                assert answer.status_code == 501, (method, path)
+                response = edge.client().open(path, method=method, content_type="text/plain", headers=GZIP)
+                assert response.status_code == 501, (method, path)
         assert edge.client().get("/api/models").status_code == 200
         assert edge.client().get("/api/me").status_code == 200
         assert edge.client(None).post("/api/conversion/init").status_code == 401
@@ -240,5 +240,5 @@ def test_our_cookies_are_found_among_malformed_ones(edge: Edge) -> None:
         ("visiona_session ;", "; visiona_session=x"),
     ):
         header = f"{before}visiona_session={session.value}{after}"
-        answer = edge.app.test_client(use_cookies=False).get("/api/me", headers={"Cookie": header})
-        assert answer.status_code == (401 if before.startswith("visiona") else 200), header
+        response = edge.app.test_client(use_cookies=False).get("/api/me", headers={"Cookie": header})
+        assert response.status_code == (401 if before.startswith("visiona") else 200), header

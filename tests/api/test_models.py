@@ -48,8 +48,8 @@ def test_the_library_is_listed_newest_first_in_pages(edge: Edge) -> None:
 
 def test_a_cursor_that_is_not_ours_is_refused(edge: Edge) -> None:
     for cursor in ("x", "%00", "YWJj", "a" * 400):
-        answer = edge.client().get(f"/api/models?cursor={cursor}")
-        assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+        response = edge.client().get(f"/api/models?cursor={cursor}")
+        assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
 def test_a_model_shows_what_its_owner_may_see(edge: Edge) -> None:
@@ -69,27 +69,27 @@ def test_foreign_absent_and_malformed_models_are_one_404_on_every_verb(edge: Edg
         ("DELETE", f"/api/models/{model_id}"),
         ("GET", f"/api/models/{model_id}/file"),
     ):
-        answer = client.open(path, method=method, json={"name": "mine now"} if method == "PATCH" else None)
+        response = client.open(path, method=method, json={"name": "mine now"} if method == "PATCH" else None)
         reference = client.open(path.replace(model_id, "nothing"), method=method, json={"name": "mine now"})
-        assert answer.status_code == reference.status_code == 404
+        assert response.status_code == reference.status_code == 404
         ignored = {"request_id"}
-        documents = [{k: v for k, v in a.get_json().items() if k not in ignored} for a in (answer, reference)]
+        documents = [{k: v for k, v in a.get_json().items() if k not in ignored} for a in (response, reference)]
         assert documents[0] == documents[1]
     assert edge.client("bob").get("/api/models/model-1").status_code == 200
 
 
 def test_a_model_is_renamed_by_its_owner(edge: Edge) -> None:
     keep(edge)
-    answer = edge.client().patch("/api/models/model-1", json={"name": "  新 的   名稱 "})
-    assert (answer.status_code, answer.get_json()["name"]) == (200, "新 的 名稱")
+    response = edge.client().patch("/api/models/model-1", json={"name": "  新 的   名稱 "})
+    assert (response.status_code, response.get_json()["name"]) == (200, "新 的 名稱")
     assert edge.client().get("/api/models/model-1").get_json()["name"] == "新 的 名稱"
 
 
 @pytest.mark.parametrize("body", ['{"name": ""}', '{"name": 5}', "{}", "[]", "nonsense", '{"name": "a\\u0000"}', ""])
 def test_a_name_that_cannot_be_shown_is_refused(edge: Edge, body: str) -> None:
     keep(edge)
-    answer = edge.client().patch("/api/models/model-1", data=body, content_type="application/json")
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+    response = edge.client().patch("/api/models/model-1", data=body, content_type="application/json")
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
 def test_a_deleted_model_is_gone_with_its_file(edge: Edge) -> None:
@@ -103,14 +103,14 @@ def test_a_deleted_model_is_gone_with_its_file(edge: Edge) -> None:
 
 def test_the_file_comes_whole_with_its_name(edge: Edge) -> None:
     keep(edge)
-    answer = get_file(edge.client())
-    assert (answer.status_code, answer.data) == (200, CONTENT)
-    assert answer.headers["Content-Length"] == str(len(CONTENT))
-    assert answer.headers["Accept-Ranges"] == "bytes"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    response = get_file(edge.client())
+    assert (response.status_code, response.data) == (200, CONTENT)
+    assert response.headers["Content-Length"] == str(len(CONTENT))
+    assert response.headers["Accept-Ranges"] == "bytes"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in response.headers["Content-Security-Policy"]
     expected = "attachment; filename=\"__ a+b.nef\"; filename*=UTF-8''%E7%B6%B2%E8%B7%AF%20a+b.nef"
-    assert answer.headers["Content-Disposition"] == expected
+    assert response.headers["Content-Disposition"] == expected
 
 
 @pytest.mark.parametrize(
@@ -120,19 +120,19 @@ def test_the_file_comes_whole_with_its_name(edge: Edge) -> None:
 )  # fmt: skip
 def test_a_range_is_that_part_of_the_file(edge: Edge, asked: str, start: int, end: int) -> None:
     keep(edge)
-    answer = get_file(edge.client(), Range=asked)
-    assert answer.data == CONTENT[start:end]
+    response = get_file(edge.client(), Range=asked)
+    assert response.data == CONTENT[start:end]
     if end - start < len(CONTENT):
-        assert answer.status_code == 206
-        assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
+        assert response.status_code == 206
+        assert response.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
 
 
 @pytest.mark.parametrize("asked", ["bytes=10240-", "bytes=99999-100000", "bytes=-0"])
 def test_a_range_outside_the_file_is_416(edge: Edge, asked: str) -> None:
     keep(edge)
-    answer = get_file(edge.client(), Range=asked)
-    assert (answer.status_code, answer.get_json()["code"]) == (416, "range_not_satisfiable")
-    assert answer.headers["Content-Range"] == f"bytes */{len(CONTENT)}"
+    response = get_file(edge.client(), Range=asked)
+    assert (response.status_code, response.get_json()["code"]) == (416, "range_not_satisfiable")
+    assert response.headers["Content-Range"] == f"bytes */{len(CONTENT)}"
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "lines=0-1", "bytes=5-2", "bytes=a-b", "nonsense"])
@@ -153,15 +153,15 @@ def test_a_range_of_another_version_gets_the_whole_file(edge: Edge) -> None:
 def test_a_file_that_the_caller_has_is_not_sent_again(edge: Edge) -> None:
     keep(edge)
     etag = get_file(edge.client()).headers["ETag"]
-    answer = get_file(edge.client(), If_None_Match=etag)
-    assert (answer.status_code, answer.data) == (304, b"")
+    response = get_file(edge.client(), If_None_Match=etag)
+    assert (response.status_code, response.data) == (304, b"")
 
 
 def test_head_returns_the_size_and_takes_no_slot(edge: Edge) -> None:
     keep(edge)
-    answer = edge.client().head("/api/models/model-1/file")
-    assert (answer.status_code, answer.data) == (200, b"")
-    assert answer.headers["Content-Length"] == str(len(CONTENT))
+    response = edge.client().head("/api/models/model-1/file")
+    assert (response.status_code, response.data) == (200, b"")
+    assert response.headers["Content-Length"] == str(len(CONTENT))
 
 
 def test_every_download_releases_its_slot(edge: Edge) -> None:
@@ -179,8 +179,8 @@ def test_every_download_releases_its_slot(edge: Edge) -> None:
 def test_a_missing_file_is_a_failure_of_the_gateway(edge: Edge) -> None:
     model = keep(edge)
     edge.stores.storage.delete(model.storage_key)
-    answer = get_file(edge.client())
-    assert (answer.status_code, answer.get_json()["code"]) == (500, "storage_unavailable")
+    response = get_file(edge.client())
+    assert (response.status_code, response.get_json()["code"]) == (500, "storage_unavailable")
 
 
 @pytest.mark.parametrize("filename", ['a"b.nef', "a\\b.nef", "a%22b.nef", "naïve.nef", "模型.nef", "a;b=c.nef"])
@@ -196,6 +196,6 @@ def test_a_model_of_an_empty_file_is_served(edge: Edge) -> None:
     with edge.stores.storage.open_writer(model.storage_key) as writer:
         writer.commit()
     edge.stores.models.add(model)
-    answer = edge.client().get("/api/models/empty/file", headers={"Range": "bytes=0-"})
-    assert answer.status_code == 416
+    response = edge.client().get("/api/models/empty/file", headers={"Range": "bytes=0-"})
+    assert response.status_code == 416
     assert edge.client().get("/api/models/empty/file").data == b""

@@ -76,9 +76,9 @@ def test_head_is_described_where_it_is_refused(edge: Edge) -> None:
     refused = set()
     for operation in OPERATIONS:
         if operation.method == "GET":
-            answer = edge.client().head(address(operation))
-            if answer.status_code == 405:
-                assert answer.headers["Allow"] == "GET, OPTIONS"
+            response = edge.client().head(address(operation))
+            if response.status_code == 405:
+                assert response.headers["Allow"] == "GET, OPTIONS"
                 refused.add(operation.rule)
     assert refused == described
 
@@ -173,13 +173,13 @@ def test_the_version_is_that_of_the_package(document: dict[str, Any]) -> None:
 
 def test_the_document_is_public_and_cacheable_for_an_hour(edge: Edge) -> None:
     """No session is needed, the response is cacheable, and its ETag avoids a second body."""
-    answer = edge.client(None).get("/openapi.json")
-    assert answer.status_code == 200
-    assert answer.content_type == "application/json"
-    assert answer.get_json() == build_document(edge.settings)
-    assert answer.headers["Cache-Control"] == "public, max-age=3600"
-    assert "Set-Cookie" not in answer.headers
-    again = edge.client(None).get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
+    response = edge.client(None).get("/openapi.json")
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert response.get_json() == build_document(edge.settings)
+    assert response.headers["Cache-Control"] == "public, max-age=3600"
+    assert "Set-Cookie" not in response.headers
+    again = edge.client(None).get("/openapi.json", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
 
 
@@ -195,9 +195,9 @@ def ask(edge: Edge, operation: Operation, user_id: str | None = "alice", **heade
     return edge.client(user_id).open(address(operation), method=operation.method, headers=headers)
 
 
-def code_of(answer: TestResponse, operation: Operation) -> str | None:
+def code_of(response: TestResponse, operation: Operation) -> str | None:
     """Return the failure's code; None for HEAD, whose response has no body."""
-    return None if operation.method == "HEAD" else answer.get_json()["code"]
+    return None if operation.method == "HEAD" else response.get_json()["code"]
 
 
 each_operation = pytest.mark.parametrize(
@@ -257,8 +257,8 @@ def test_the_guard_refuses_requests_as_described(shared_edge: Edge, operation: O
 @each_operation
 def test_a_content_encoding_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
     """Every operation returns 415 for a Content-Encoding."""
-    answer = ask(shared_edge, operation, **{"Content-Encoding": "gzip"})
-    assert (answer.status_code, code_of(answer, operation)) in {(415, "unsupported_media_type"), (415, None)}
+    response = ask(shared_edge, operation, **{"Content-Encoding": "gzip"})
+    assert (response.status_code, code_of(response, operation)) in {(415, "unsupported_media_type"), (415, None)}
     assert 415 in documented_statuses()[operation.method, operation.rule]
 
 
@@ -276,22 +276,22 @@ def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: 
     """If a session is required, a request beyond the user's limit of concurrent requests gets 429."""
     assert operation.needs_session == (429 in documented_statuses()[operation.method, operation.rule])
     if operation.needs_session:
-        answer = ask(busy_edge, operation)
-        assert (answer.status_code, code_of(answer, operation)) in {(429, "too_many_requests"), (429, None)}
+        response = ask(busy_edge, operation)
+        assert (response.status_code, code_of(response, operation)) in {(429, "too_many_requests"), (429, None)}
 
 
 @each_operation
 def test_operations_that_are_not_configured_respond_as_described(disabled_edge: Edge, operation: Operation) -> None:
     """Without converter and FAA, exactly the conversion operations return 501."""
     # A different user each time, because one of the operations signs out.
-    answer = ask(disabled_edge, operation, operation.operation_id)
-    assert (answer.status_code == 501) == (501 in documented_statuses()[operation.method, operation.rule])
+    response = ask(disabled_edge, operation, operation.operation_id)
+    assert (response.status_code == 501) == (501 in documented_statuses()[operation.method, operation.rule])
 
 
 @each_operation
 def test_a_failing_database_is_reported_as_described(forgetful_edge: Edge, operation: Operation) -> None:
     """Operations that require a session return 500 if it cannot be looked up. The others still work."""
-    answer = ask(forgetful_edge, operation, operation.operation_id)
-    assert (answer.status_code == 500) == ("model_store_unavailable" in operation.codes)
-    if answer.status_code == 500:
-        assert code_of(answer, operation) in {"model_store_unavailable", None}
+    response = ask(forgetful_edge, operation, operation.operation_id)
+    assert (response.status_code == 500) == ("model_store_unavailable" in operation.codes)
+    if response.status_code == 500:
+        assert code_of(response, operation) in {"model_store_unavailable", None}

@@ -25,9 +25,9 @@ def test_health_depends_on_the_process_only(edge: Edge) -> None:
 
 
 def test_readiness_names_each_check(edge: Edge) -> None:
-    answer = edge.client(None).get("/readyz")
-    assert answer.status_code == 200
-    assert answer.get_json() == {
+    response = edge.client(None).get("/readyz")
+    assert response.status_code == 200
+    assert response.get_json() == {
         "status": "ready",
         "checks": {"database": "ok", "storage": "ok", "configuration": "ok"},
         "conversion": "enabled",
@@ -38,19 +38,19 @@ def test_readiness_names_each_check(edge: Edge) -> None:
 def test_readiness_fails_with_the_storage(tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("not a folder")
     with make_edge(tmp_path, VISIONA_STORAGE_URL=(tmp_path / "a-file" / "models").as_uri()) as edge:
-        answer = edge.client(None).get("/readyz")
-        assert answer.status_code == 503
-        assert answer.get_json()["checks"]["storage"] == "storage_unavailable"
-        assert answer.get_json()["checks"]["database"] == "ok"
+        response = edge.client(None).get("/readyz")
+        assert response.status_code == 503
+        assert response.get_json()["checks"]["storage"] == "storage_unavailable"
+        assert response.get_json()["checks"]["database"] == "ok"
 
 
 def test_readiness_reports_a_storage_of_another_library(tmp_path: Path) -> None:
     """Both work, but the records belong to other files."""
     with make_edge(tmp_path) as edge:
         edge.stores.storage.write_library_id("a" * 32)
-        answer = edge.client(None).get("/readyz")
-        assert answer.status_code == 503
-        assert answer.get_json()["checks"] == {"database": "ok", "storage": "storage_mismatch", "configuration": "ok"}
+        response = edge.client(None).get("/readyz")
+        assert response.status_code == 503
+        assert response.get_json()["checks"] == {"database": "ok", "storage": "storage_mismatch", "configuration": "ok"}
 
 
 def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Path) -> None:
@@ -61,18 +61,18 @@ def test_readiness_fails_when_a_file_that_the_settings_name_is_gone(tmp_path: Pa
     with make_edge(tmp_path, monotonic=lambda: next(seconds), VISIONA_CA_FILE=str(certificates)) as edge:
         assert edge.client(None).get("/readyz").status_code == 200
         certificates.write_text("no certificate")
-        answer = edge.client(None).get("/readyz")
-        assert answer.status_code == 503
-        assert answer.get_json()["checks"]["configuration"] == "configuration_invalid"
+        response = edge.client(None).get("/readyz")
+        assert response.status_code == 503
+        assert response.get_json()["checks"]["configuration"] == "configuration_invalid"
 
 
 def test_readiness_shows_the_upstreams_but_does_not_depend_on_them(edge: Edge) -> None:
     health = edge.app.extensions["visiona"].upstream_health
     health.note("converter", "server_error")
     health.note("faa", "answered")
-    answer = edge.client(None).get("/readyz")
-    assert answer.status_code == 200
-    shown = answer.get_json()["upstreams"]
+    response = edge.client(None).get("/readyz")
+    assert response.status_code == 200
+    shown = response.get_json()["upstreams"]
     assert {name: state["last"] for name, state in shown.items()} == {
         "mc": None,
         "converter": "server_error",
@@ -83,25 +83,25 @@ def test_readiness_shows_the_upstreams_but_does_not_depend_on_them(edge: Edge) -
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_metrics_are_returned_for_any_host_without_a_session(edge: Edge, method: str) -> None:
-    answer = edge.client(None).open("/metrics", method=method, headers={"Host": "10.0.0.7:8000"})
-    assert answer.status_code == 200
-    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert (b"visiona_requests_total" in answer.data) == (method == "GET")
+    response = edge.client(None).open("/metrics", method=method, headers={"Host": "10.0.0.7:8000"})
+    assert response.status_code == 200
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert (b"visiona_requests_total" in response.data) == (method == "GET")
 
 
 def test_metrics_come_as_openmetrics_on_request(edge: Edge) -> None:
-    answer = edge.client(None).get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-    assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
-    assert answer.data.endswith(b"# EOF\n")
+    response = edge.client(None).get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert response.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert response.data.endswith(b"# EOF\n")
 
 
 def test_one_of_several_workers_returns_no_incomplete_metrics(edge: Edge) -> None:
     """Without a metrics directory each worker knows only its own counts."""
-    answer = edge.client(None).get("/metrics", environ_overrides={"wsgi.multiprocess": True})
-    assert answer.status_code == 503
-    assert b"PROMETHEUS_MULTIPROC_DIR" in answer.data
-    assert b"visiona_requests_total" not in answer.data
+    response = edge.client(None).get("/metrics", environ_overrides={"wsgi.multiprocess": True})
+    assert response.status_code == 503
+    assert b"PROMETHEUS_MULTIPROC_DIR" in response.data
+    assert b"visiona_requests_total" not in response.data
 
 
 def test_requests_are_counted_by_route_and_code(edge: Edge) -> None:
@@ -162,11 +162,11 @@ def test_a_well_formed_request_id_is_kept_and_any_other_replaced(edge: Edge) -> 
         assert len(made) == 32
 
 
-def test_every_answer_has_the_security_headers(edge: Edge) -> None:
+def test_every_response_has_the_security_headers(edge: Edge) -> None:
     for path in ("/", "/healthz", "/nothing", "/api/me", "/console/errors.json"):
-        answer = edge.client().get(path)
-        answer.close()
-        headers = answer.headers
+        response = edge.client().get(path)
+        response.close()
+        headers = response.headers
         assert headers["X-Content-Type-Options"] == "nosniff", path
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
@@ -207,8 +207,8 @@ def test_requests_in_parallel_keep_their_own_ids(edge: Edge, capfd: pytest.Captu
         client = edge.client(f"user-{number}")
         barrier.wait()
         for _ in range(5):
-            answer = client.get("/api/conversion/job-1", headers={"X-Request-ID": f"id-{number}"})
-            assert answer.headers["X-Request-ID"] == f"id-{number}"
+            response = client.get("/api/conversion/job-1", headers={"X-Request-ID": f"id-{number}"})
+            assert response.headers["X-Request-ID"] == f"id-{number}"
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
     for thread in threads:

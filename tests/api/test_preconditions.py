@@ -25,14 +25,14 @@ def test_if_match_is_honoured_wherever_there_is_an_etag(edge: Edge, path: str) -
     whole = edge.client().get(path, buffered=True)
     tag = whole.headers["ETag"]
     for asked in (tag, "*", f'"other", {tag}'):
-        answer = edge.client().get(path, headers={"If-Match": asked}, buffered=True)
-        assert (answer.status_code, answer.data) == (200, whole.data), asked
+        response = edge.client().get(path, headers={"If-Match": asked}, buffered=True)
+        assert (response.status_code, response.data) == (200, whole.data), asked
     # Weak tags never match here (RFC 9110, section 13.1.1).
     for asked in ('"other"', f"W/{tag}"):
-        answer = edge.client().get(path, headers={"If-Match": asked, "If-None-Match": tag})
-        assert (answer.status_code, answer.mimetype) == (412, "application/problem+json"), asked
-        assert answer.get_json()["code"] == "precondition_failed"
-        assert "ETag" not in answer.headers
+        response = edge.client().get(path, headers={"If-Match": asked, "If-None-Match": tag})
+        assert (response.status_code, response.mimetype) == (412, "application/problem+json"), asked
+        assert response.get_json()["code"] == "precondition_failed"
+        assert "ETag" not in response.headers
 
 
 @pytest.mark.parametrize("path", TAGGED)
@@ -41,8 +41,8 @@ def test_a_current_copy_is_not_sent_again(edge: Edge, path: str) -> None:
     keep(edge)
     tag = edge.client().get(path).headers["ETag"]
     for asked in (tag, f"W/{tag}", "*"):
-        answer = edge.client().get(path, headers={"If-None-Match": asked, "If-Match": tag})
-        assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag), asked
+        response = edge.client().get(path, headers={"If-None-Match": asked, "If-Match": tag})
+        assert (response.status_code, response.data, response.headers["ETag"]) == (304, b"", tag), asked
     assert edge.client().get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
@@ -61,10 +61,10 @@ def test_dates_decide_about_a_file_if_there_are_no_tags(edge: Edge) -> None:
         ({"If-Modified-Since": EARLIER}, 200),
         ({"If-Modified-Since": LATER, "If-None-Match": '"other"'}, 200),
     ):
-        answer = edge.client().get(FILE, headers=headers)
-        assert answer.status_code == status, headers
+        response = edge.client().get(FILE, headers=headers)
+        assert response.status_code == status, headers
         if status == 200:
-            assert answer.data == CONTENT
+            assert response.data == CONTENT
 
 
 def test_a_range_of_another_version_is_refused(edge: Edge) -> None:

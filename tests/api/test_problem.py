@@ -33,20 +33,20 @@ def test_every_code_leaves_as_the_catalogue_describes_it(edge: Edge, code: str, 
     entry = catalogue()[code]
     failure = GatewayError("the reason is for the log", texts=dict.fromkeys(entry.placeholders, "FILLED"))
     failure.code = code  # type: ignore[misc]
-    answer = problem(edge, failure, **{"Accept-Language": language})
-    document = answer.get_json()
-    assert answer.status_code == document["status"] == entry.status
-    assert answer.content_type == "application/problem+json"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Content-Language"] == language
+    response = problem(edge, failure, **{"Accept-Language": language})
+    document = response.get_json()
+    assert response.status_code == document["status"] == entry.status
+    assert response.content_type == "application/problem+json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Content-Language"] == language
     assert document["title"] == entry.title[language]
     assert "{" not in document["detail"]
     assert ("FILLED" in document["detail"]) == bool(entry.placeholders)
     assert document["type"] == f"urn:visiona:problem:{code}"
     assert (document["code"], document["i18n_key"]) == (code, entry.i18n_key)
     assert (document["retryable"], document["blame"]) == (entry.retryable, entry.blame.value)
-    assert document["request_id"] == answer.headers["X-Request-ID"]
-    assert "for the log" not in answer.get_data(as_text=True)
+    assert document["request_id"] == response.headers["X-Request-ID"]
+    assert "for the log" not in response.get_data(as_text=True)
 
 
 @pytest.mark.parametrize(
@@ -66,22 +66,22 @@ def test_every_code_leaves_as_the_catalogue_describes_it(edge: Edge, code: str, 
     ],
 )
 def test_the_language_follows_the_reader(edge: Edge, accepted: str, language: str) -> None:
-    answer = problem(edge, JobNotFoundError(), **{"Accept-Language": accepted})
-    assert answer.headers["Content-Language"] == language
+    response = problem(edge, JobNotFoundError(), **{"Accept-Language": accepted})
+    assert response.headers["Content-Language"] == language
 
 
 def test_a_foreign_job_and_an_absent_one_look_the_same(edge: Edge) -> None:
-    answers = []
+    responses = []
     for failure in (JobNotFoundError("absent"), OwnershipMismatchError("foreign")):
-        answer = problem(edge, failure, **{"X-Request-ID": "same"})
-        answers.append((answer.status_code, answer.get_data(), sorted(answer.headers.items())))
-    assert answers[0] == answers[1]
+        response = problem(edge, failure, **{"X-Request-ID": "same"})
+        responses.append((response.status_code, response.get_data(), sorted(response.headers.items())))
+    assert responses[0] == responses[1]
 
 
 def test_a_bug_is_an_internal_error_without_details(edge: Edge) -> None:
-    answer = problem(edge, ValueError("secret in a message"))
-    assert (answer.status_code, answer.get_json()["code"]) == (500, InternalError.code)
-    assert "secret" not in answer.get_data(as_text=True)
+    response = problem(edge, ValueError("secret in a message"))
+    assert (response.status_code, response.get_json()["code"]) == (500, InternalError.code)
+    assert "secret" not in response.get_data(as_text=True)
 
 
 def test_retry_after_is_in_whole_seconds_and_never_zero(edge: Edge) -> None:
@@ -110,21 +110,21 @@ def test_the_converters_error_message_passes_as_text(edge: Edge) -> None:
 
 
 def test_a_wrong_method_gets_the_allowed_ones(edge: Edge) -> None:
-    answer = edge.client().put("/api/me")
-    assert (answer.status_code, answer.get_json()["code"]) == (405, "method_not_allowed")
-    assert "GET" in answer.headers["Allow"]
+    response = edge.client().put("/api/me")
+    assert (response.status_code, response.get_json()["code"]) == (405, "method_not_allowed")
+    assert "GET" in response.headers["Allow"]
 
 
 def test_a_path_without_a_route_is_a_problem_document_too(edge: Edge) -> None:
     for path in ("/nothing", "/auth/nothing", "/api/nothing"):
-        answer = edge.client().get(path)
-        assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found"), path
+        response = edge.client().get(path)
+        assert (response.status_code, response.get_json()["code"]) == (404, "not_found"), path
 
 
 @pytest.mark.parametrize("tail", ["../x", "a/b", "a%2Fb", "a/download/x", ""])
 def test_paths_below_a_job_without_a_route_are_an_absent_job(edge: Edge, tail: str) -> None:
-    answer = edge.client().get(f"/api/conversion/{tail}")
-    assert (answer.status_code, json.loads(answer.data)["code"]) == (404, "job_not_found")
+    response = edge.client().get(f"/api/conversion/{tail}")
+    assert (response.status_code, json.loads(response.data)["code"]) == (404, "job_not_found")
 
 
 def test_an_unexpected_http_exception_is_an_internal_error() -> None:

@@ -218,7 +218,7 @@ def test_a_new_session_starts_even_if_the_old_one_cannot_be_revoked(world: World
 
 
 def test_with_the_database_down_a_known_session_may_still_read_for_a_minute(world: World, clock: FakeClock) -> None:
-    """GET and HEAD work, counted from the last answer of the database. Other methods get 500."""
+    """GET and HEAD work, counted from the last response of the database. Other methods get 500."""
     browser = signed_in(world)
     assert browser.me().status_code == 200
     world.revoked.is_down = True

@@ -15,10 +15,10 @@ from tests.api.oidc_provider import (
     FakeClock,
     OIDCProvider,
     World,
-    answering,
     as_json,
     make_world,
     query_of,
+    responding,
 )
 from tests.support.counts import increase
 
@@ -294,7 +294,7 @@ def test_cookies_have_the_strictest_attributes_that_work(world: World) -> None:
     login = browser.get("/auth/login")
     callback = browser.get(browser.at_provider(login.headers["Location"]))
     out = browser.post("/auth/logout")
-    lines = [line for answer in (login, callback, out) for line in answer.headers.getlist("Set-Cookie")]
+    lines = [line for response in (login, callback, out) for line in response.headers.getlist("Set-Cookie")]
     assert len(lines) == 4
     for line in lines:
         name, *attributes = (part.strip() for part in line.split(";"))
@@ -322,7 +322,7 @@ def test_name_and_email_may_come_from_userinfo(world: World, provider: OIDCProvi
 def test_userinfo_about_another_subject_is_ignored(world: World, provider: OIDCProvider, status: int) -> None:
     """The ID token alone says who it is; names are only shown."""
     provider.user = {"sub": "user-bob"}
-    provider.answers["/userinfo"] = lambda request: as_json({"sub": "user-eve", "name": "Eve"}, status)
+    provider.handlers["/userinfo"] = lambda request: as_json({"sub": "user-eve", "name": "Eve"}, status)
     document = world.browser().signed_in().me().json
     assert (document["user_id"], document["name"]) == ("user-bob", "")
 
@@ -342,9 +342,9 @@ def test_discovery_is_fetched_once_an_hour(world: World, provider: OIDCProvider,
 
 def test_a_failed_discovery_is_not_remembered(world: World, provider: OIDCProvider) -> None:
     """MC comes back, and so does the sign-in, without a restart."""
-    provider.answers[DISCOVERY] = answering(503)
+    provider.handlers[DISCOVERY] = responding(503)
     assert world.browser().get("/auth/login").status_code == 503
-    del provider.answers[DISCOVERY]
+    del provider.handlers[DISCOVERY]
     world.browser().signed_in()
 
 
@@ -359,9 +359,9 @@ def test_many_threads_that_need_discovery_cause_one_request(world: World, provid
             assert arrived.acquire(timeout=10)
         # All have announced themselves; what is left is the step from there to the lock.
         provider.is_over.wait(0.2)
-        return usual(request) if status == 200 else answering(status)(request)
+        return usual(request) if status == 200 else responding(status)(request)
 
-    provider.answers[DISCOVERY] = slow
+    provider.handlers[DISCOVERY] = slow
 
     def visit(_: int) -> int:
         browser = world.browser()
@@ -385,11 +385,11 @@ def test_nothing_secret_is_logged(
         provider.secrets += browser.cookies().values()
         browser.get(browser.at_provider(url))
         provider.secrets += browser.cookies().values()
-        for broken in (answering(400), answering(500), answering(200, "no json"), answering(302, Location="/x")):
-            provider.answers["/token"] = broken
+        for broken in (responding(400), responding(500), responding(200, "no json"), responding(302, Location="/x")):
+            provider.handlers["/token"] = broken
             browser.sign_in()
-        provider.answers.clear()
-        provider.token_answer = {"id_token": "e.e.e"}
+        provider.handlers.clear()
+        provider.token_response = {"id_token": "e.e.e"}
         browser.sign_in()
         browser.post("/auth/logout")
     records = "\n".join(f"{record.getMessage()}\n{record.exc_text}" for record in caplog.records)
@@ -426,7 +426,7 @@ def test_the_calls_of_a_sign_in_are_counted(world: World, provider: OIDCProvider
     world.browser().signed_in()
     assert tries() == len([call for call in provider.calls if call.path != "/login"]) > 2
     assert (failures(), health.last("mc").outcome) == (0, "answered")
-    provider.answers["/token"] = answering(503)
+    provider.handlers["/token"] = responding(503)
     browser = world.browser()
     login = browser.get("/auth/login")
     assert browser.get(browser.at_provider(login.headers["Location"])).status_code == 503
@@ -439,6 +439,6 @@ def test_an_access_token_that_fits_into_no_header_is_not_sent(
 ) -> None:
     """The names are left out then; who it is, the ID token has said."""
     provider.user = {"sub": "user-bob"}
-    provider.token_answer = {"access_token": token}
+    provider.token_response = {"access_token": token}
     assert world.browser().signed_in().me().json["name"] == ""
     assert provider.count("/userinfo") == 0

@@ -17,9 +17,9 @@ from tests.api.oidc_provider import (
     FakeClock,
     OIDCProvider,
     World,
-    answering,
     make_world,
     query_of,
+    responding,
 )
 
 
@@ -103,7 +103,7 @@ def test_a_late_callback_can_begin_again_with_the_same_next(world: World, clock:
 
 @pytest.mark.parametrize(("status", "body"), [(400, '{"error": "invalid_grant"}'), (401, ""), (503, "")])
 def test_the_page_of_a_failure_keeps_next(world: World, provider: OIDCProvider, status: int, body: str) -> None:
-    provider.answers["/token"] = answering(status, body)
+    provider.handlers["/token"] = responding(status, body)
     browser = world.browser()
     assert links(browser, browser.at_provider(browser.begin("/models")))[0] == "/auth/login?next=%2Fmodels"
 
@@ -164,7 +164,7 @@ def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
     world = make_world(provider.issuer, clock, provider=provider, seconds=4.0)
     browsers = [world.browser() for _ in range(3 * SIGN_IN_SLOTS)]
     states = [query_of(browser.begin())["state"] for browser in browsers]
-    calls, provider.answers["/token"] = provider.count("/token"), provider.hang
+    calls, provider.handlers["/token"] = provider.count("/token"), provider.hang
 
     def call_back(browser: Browser, state: str) -> tuple[int, float]:
         began = time.monotonic()
@@ -172,17 +172,17 @@ def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
         return response.status_code, time.monotonic() - began
 
     with ThreadPoolExecutor(len(browsers)) as pool:
-        answers = list(pool.map(call_back, browsers, states))
-    assert {status for status, _ in answers} == {503}
+        responses = list(pool.map(call_back, browsers, states))
+    assert {status for status, _ in responses} == {503}
     assert provider.count("/token") - calls == SIGN_IN_SLOTS
-    quick = [seconds for _, seconds in answers if seconds < 3.5]
+    quick = [seconds for _, seconds in responses if seconds < 3.5]
     assert len(quick) == len(browsers) - SIGN_IN_SLOTS
 
 
 def test_the_threads_that_wait_for_discovery_are_bounded(provider: OIDCProvider, clock: FakeClock) -> None:
-    """One asks, the others wait for its answer; once enough have waited for two seconds, the rest are let go."""
+    """One asks, the others wait for its response; once enough have waited for two seconds, the rest are let go."""
     world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
-    provider.answers["/.well-known/openid-configuration"] = provider.hang
+    provider.handlers["/.well-known/openid-configuration"] = provider.hang
     ended: list[float] = []
     began, everybody = time.monotonic(), 3 * SIGN_IN_SLOTS
 
@@ -208,7 +208,7 @@ def test_waiting_for_discovery_beyond_the_deadline_makes_mc_unavailable(
         asked.set()
         return provider.hang(request)
 
-    provider.answers["/.well-known/openid-configuration"] = hang
+    provider.handlers["/.well-known/openid-configuration"] = hang
     identity_provider = world.app.extensions["visiona"].identity_provider
     with ThreadPoolExecutor(1) as pool:
         leader = pool.submit(world.browser().get, "/auth/login")

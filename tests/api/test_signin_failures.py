@@ -27,9 +27,9 @@ from tests.api.oidc_provider import (
     FakeClock,
     OIDCProvider,
     World,
-    answering,
     make_world,
     query_of,
+    responding,
     rsa_key,
 )
 
@@ -152,8 +152,8 @@ def test_a_provider_that_announces_the_issuer_in_callbacks_must_send_it(world: W
 def test_a_token_response_without_a_sign_in_is_refused(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
-    """A whole answer: trying the same again would not help."""
-    provider.answers["/token"] = answering(status, body, **{"Content-Type": "application/json"})
+    """A whole response: trying the same again would not help."""
+    provider.handlers["/token"] = responding(status, body, **{"Content-Type": "application/json"})
     refused(world.browser(), 400, "sign_in_failed")
 
 
@@ -180,7 +180,7 @@ def test_a_token_endpoint_without_a_usable_response_makes_mc_unavailable(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
     """MC is ill; a redirect is not followed, because it would carry the code and our secret away."""
-    provider.answers["/token"] = answering(status, body, Location=f"{provider.issuer}/elsewhere")
+    provider.handlers["/token"] = responding(status, body, Location=f"{provider.issuer}/elsewhere")
     refused(world.browser(), 503, "idp_unavailable")
     assert provider.count("/elsewhere") == 0
 
@@ -188,9 +188,9 @@ def test_a_token_endpoint_without_a_usable_response_makes_mc_unavailable(
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("path", [DISCOVERY, "/token"])
 def test_mcs_retry_after_is_passed_on(world: World, provider: OIDCProvider, path: str, status: int) -> None:
-    provider.answers[path] = answering(status, "", **{"Retry-After": "17"})
-    answer = refused(world.browser(), 503, "idp_unavailable")
-    assert answer.headers["Retry-After"] == "17"
+    provider.handlers[path] = responding(status, "", **{"Retry-After": "17"})
+    response = refused(world.browser(), 503, "idp_unavailable")
+    assert response.headers["Retry-After"] == "17"
 
 
 # --- discovery and keys
@@ -220,7 +220,7 @@ def test_discovery_or_keys_without_a_usable_response_make_mc_unavailable(
     world: World, provider: OIDCProvider, path: str, status: int, body: str
 ) -> None:
     """MC is ill, says the gateway, and says nothing else."""
-    provider.answers[path] = answering(status, body, Location=f"{provider.issuer}/elsewhere")
+    provider.handlers[path] = responding(status, body, Location=f"{provider.issuer}/elsewhere")
     refused(world.browser(), 503, "idp_unavailable")
     assert provider.count("/elsewhere") == 0
 
@@ -278,14 +278,14 @@ def test_an_endpoint_that_is_too_slow_makes_mc_unavailable(
     provider: OIDCProvider, clock: FakeClock, path: str, illness: str
 ) -> None:
     """Time is bounded as a whole: a byte now and then does not prolong it."""
-    provider.answers[path] = getattr(provider, illness)
+    provider.handlers[path] = getattr(provider, illness)
     refused(quick_world(provider, clock).browser(), 503, "idp_unavailable")
 
 
 def test_a_body_that_is_cut_off_makes_mc_unavailable(world: World, provider: OIDCProvider) -> None:
     """Less than Content-Length promised, even if what came is well-formed."""
     body = '{"id_token": "a.b.c"}'
-    provider.answers["/token"] = lambda request: Response(iter([body]), headers={"Content-Length": "4000"})
+    provider.handlers["/token"] = lambda request: Response(iter([body]), headers={"Content-Length": "4000"})
     refused(world.browser(), 503, "idp_unavailable")
 
 
@@ -379,7 +379,7 @@ def test_clocks_may_differ_by_a_minute(world: World, provider: OIDCProvider, clo
 def test_an_id_token_without_a_signature_is_refused(world: World, provider: OIDCProvider) -> None:
     """`alg: none`, also when discovery announces it."""
     provider.document["id_token_signing_alg_values_supported"] = ["none", "HS256", 7]
-    provider.token_answer = {"id_token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1c2VyLWV2ZSJ9."}
+    provider.token_response = {"id_token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1c2VyLWV2ZSJ9."}
     refused(world.browser(), 400, "sign_in_failed")
 
 
@@ -388,7 +388,7 @@ def test_an_id_token_signed_with_the_client_secret_is_refused(world: World, prov
     secret = OctKey.import_key(CLIENT_SECRET + "-and-more", {"kid": "shared"})
     provider.document["id_token_signing_alg_values_supported"] = ["HS256", "RS256"]
     provider.published_keys = [secret.as_dict(), rsa_key("first").as_dict(private=False)]
-    provider.token_answer = {"id_token": jwt.encode({"alg": "HS256", "kid": "shared"}, {"sub": "user-eve"}, secret)}
+    provider.token_response = {"id_token": jwt.encode({"alg": "HS256", "kid": "shared"}, {"sub": "user-eve"}, secret)}
     refused(world.browser(), 400, "sign_in_failed")
 
 
@@ -503,9 +503,9 @@ def test_a_failed_sign_in_leaves_an_existing_session_alone(world: World, provide
     """The person stays who they were, and the cookies stay as many as they were."""
     browser = world.browser().signed_in()
     before = browser.cookies()
-    provider.answers["/token"] = answering(400)
+    provider.handlers["/token"] = responding(400)
     assert browser.sign_in().status_code == 400
-    provider.answers["/token"] = answering(500)
+    provider.handlers["/token"] = responding(500)
     assert browser.sign_in().status_code == 503
     browser.get("/auth/authorize?state=unknown&code=c")
     assert browser.cookies() == before
@@ -535,7 +535,7 @@ def test_a_body_without_an_announced_end_is_cut_off_when_time_runs_out(
         request.environ["werkzeug.socket"].sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)
         return provider.hang(request)
 
-    provider.answers[path] = hang_behind_a_whole_document
+    provider.handlers[path] = hang_behind_a_whole_document
     refused(quick_world(provider, clock).browser(), 503, "idp_unavailable")
 
 

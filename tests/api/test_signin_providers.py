@@ -10,8 +10,8 @@ from tests.api.oidc_provider import (
     FakeClock,
     OIDCProvider,
     World,
-    answering,
     make_world,
+    responding,
     rsa_key,
 )
 
@@ -52,7 +52,7 @@ def test_a_refused_client_is_our_fault_and_not_the_persons(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
     """As it is for the service client: signing in again would not help."""
-    provider.answers["/token"] = answering(status, body)
+    provider.handlers["/token"] = responding(status, body)
     response = world.browser().sign_in("/models")
     assert (response.status_code, response.json["code"]) == (500, "idp_misconfigured")
     assert response.json["retryable"] is False
@@ -67,7 +67,7 @@ def test_a_wrong_client_secret_is_a_misconfiguration(provider: OIDCProvider, clo
     assert (response.status_code, response.json["code"]) == (500, "idp_misconfigured")
 
 
-# --- the token answer
+# --- the token response
 
 
 @pytest.mark.parametrize("expires_in", ["soon", "", [], {}, -1, 0, True, "299.5", 1e300])
@@ -75,12 +75,12 @@ def test_a_wrong_client_secret_is_a_misconfiguration(provider: OIDCProvider, clo
 def test_unused_members_cannot_fail_a_sign_in(
     world: World, provider: OIDCProvider, member: str, expires_in: object
 ) -> None:
-    provider.token_answer = {member: expires_in}
+    provider.token_response = {member: expires_in}
     world.browser().signed_in()
 
 
 def test_an_access_token_is_not_needed(world: World, provider: OIDCProvider) -> None:
-    provider.token_answer = {"access_token": None, "token_type": None, "expires_in": None}
+    provider.token_response = {"access_token": None, "token_type": None, "expires_in": None}
     world.browser().signed_in()
 
 

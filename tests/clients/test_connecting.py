@@ -14,7 +14,7 @@ import pytest
 from app.clients.transport import NotConnectedFailure, Timeouts, Upstream, UpstreamFailure
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
-from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Wire, answer
+from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Wire, response
 from tests.support.addresses import Resolve, resolve, unanswering
 from tests.support.certificates import write_certificate
 from tests.support.processes import wait_until
@@ -57,7 +57,7 @@ def test_an_address_that_does_not_respond_leaves_time_for_the_next(resolve: Reso
     def talk(wire: Wire) -> None:
         request = wire.read_head()
         wire.read_body(request)
-        wire.send(answer())
+        wire.send(response())
 
     server = LocalServer(talk)
     port = int(server.url.rpartition(":")[2])
@@ -124,7 +124,7 @@ def test_a_limit_does_not_reach_a_connection_that_has_gone_back_to_the_pool() ->
             if turn:
                 asked.set()
                 may_answer.wait(20)
-            wire.send(answer(headers={"Connection": "keep-alive"}))
+            wire.send(response(headers={"Connection": "keep-alive"}))
 
     watchdog = Watchdog()
     server = LocalServer(talk)

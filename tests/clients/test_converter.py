@@ -44,15 +44,15 @@ def clients() -> Iterator[Clients]:
 
 
 class Uploads:
-    """Answers every upload with one answer."""
+    """Answers every upload with one response."""
 
     def __init__(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.answer = UpstreamResponse(status, headers or {}, body)
+        self.response = UpstreamResponse(status, headers or {}, body)
 
     def post(self, path: str, chunks: Iterator[bytes], **_: object) -> UpstreamResponse:
         for _chunk in chunks:
             pass
-        return self.answer
+        return self.response
 
 
 def upload_failure(clients: Clients, status: int, body: bytes, headers: dict[str, str] | None = None) -> GatewayError:
@@ -249,7 +249,7 @@ def test_an_id_that_is_no_path_segment_stays_one(converter: responses.RequestsMo
         ("soon", 5),
         ("٣", 5),
         ("7, 8", 5),
-        # The three forms of a date (RFC 9110, section 5.6.7), two minutes after the answer's own.
+        # The three forms of a date (RFC 9110, section 5.6.7), two minutes after the response's own.
         ("Wed, 21 Oct 2026 07:28:00 GMT", 120),
         ("Wednesday, 21-Oct-26 07:28:00 GMT", 120),
         ("Wed Oct 21 07:28:00 2026", 120),

@@ -16,7 +16,7 @@ from app.errors import (
     ServiceClientUnauthorizedError,
     StorageUnavailableError,
 )
-from tests.clients.upstreams import Clients, LocalServer, Request, Script, Sink, Wire, answer, clients_of, serving
+from tests.clients.upstreams import Clients, LocalServer, Request, Script, Sink, Wire, clients_of, response, serving
 from tests.support.fakes import call_context
 
 FILE = bytes(range(256)) * 40
@@ -24,7 +24,7 @@ FILE = bytes(range(256)) * 40
 
 @dataclass
 class FileServer:
-    """Serves one file with ranges; `cuts` says after how many bytes each answer is cut off (None: not)."""
+    """Serves one file with ranges; `cuts` says after how many bytes each response is cut off (None: not)."""
 
     content: bytes = FILE
     etag: str | None = '"v1"'
@@ -48,19 +48,19 @@ class FileServer:
             start, status = int(asked[1]), 206
             headers["Content-Range"] = f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
             if start >= len(self.content):
-                wire.send(answer(b"", 416, {"Content-Range": f"bytes */{len(self.content)}"}))
+                wire.send(response(b"", 416, {"Content-Range": f"bytes */{len(self.content)}"}))
                 return
         body = self.content[start:]
         cut = self.cuts[number - 1] if number <= len(self.cuts) else None
         if self.is_chunked:
             headers["Transfer-Encoding"] = "chunked"
-            head = answer(b"", status, headers).replace(b"Content-Length: 0\r\n", b"")
+            head = response(b"", status, headers).replace(b"Content-Length: 0\r\n", b"")
             sent = body if cut is None else body[:cut]
             wire.send(
                 head + (b"%x\r\n%s\r\n" % (len(sent), sent) if sent else b"") + (b"0\r\n\r\n" if cut is None else b"")
             )
             return
-        whole = answer(body, status, headers)
+        whole = response(body, status, headers)
         wire.send(whole if cut is None else whole[: len(whole) - len(body) + cut])
 
 
@@ -135,8 +135,8 @@ def test_a_third_cut_is_the_end(cuts: list[int | None]) -> None:
 
 def test_every_try_counts_whatever_it_failed_of() -> None:
     """Two retries are all that a pull has, before and after the first byte together."""
-    whole = answer(FILE, headers={"ETag": '"v1"'})
-    script = Script([answer(b"", 503), whole[:500], answer(b"", 503)])
+    whole = response(FILE, headers={"ETag": '"v1"'})
+    script = Script([response(b"", 503), whole[:500], response(b"", 503)])
     failure, clients = pull_failure(script)
     assert isinstance(failure, FileServiceUnavailableError)
     assert len(script.requests) == 3
@@ -195,7 +195,7 @@ def test_a_server_that_knows_no_ranges_sends_all_again() -> None:
     assert sink.restarts == 1
 
 
-WHOLE = answer(FILE, headers={"ETag": '"v1"'})
+WHOLE = response(FILE, headers={"ETag": '"v1"'})
 CUT = WHOLE[: len(WHOLE) - len(FILE) + 100]
 SIZE = len(FILE)
 
@@ -214,7 +214,7 @@ SIZE = len(FILE)
     ],
 )
 def test_a_rest_that_is_not_provably_the_rest_is_thrown_away(headers: dict[str, str], status: int) -> None:
-    script = Script([CUT, answer(b"x" * (SIZE - 100), status, headers), WHOLE])
+    script = Script([CUT, response(b"x" * (SIZE - 100), status, headers), WHOLE])
     sink = Sink()
     with clients_of(script) as (clients, _):
         clients.files.pull("a/b", sink, call_context())
@@ -236,14 +236,14 @@ def test_an_empty_file_is_a_file() -> None:
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_missing_file_is_missing_also_in_the_middle(status: int) -> None:
-    for script in (Script([answer(b"", status)]), Script([CUT, answer(b"", status)])):
+    for script in (Script([response(b"", status)]), Script([CUT, response(b"", status)])):
         failure, _ = pull_failure(script)
         assert isinstance(failure, ResultMissingError)
 
 
 @pytest.mark.parametrize("status", [400, 405, 409, 416, 429, 206, 204, 302])
 def test_any_other_response_is_the_file_services_fault_and_not_retried(status: int) -> None:
-    failure, clients = pull_failure(Script([answer(b"", status)]))
+    failure, clients = pull_failure(Script([response(b"", status)]))
     assert isinstance(failure, FileServiceUnavailableError)
     assert clients.sleep.waits == []
 
@@ -252,9 +252,11 @@ def test_any_other_response_is_the_file_services_fault_and_not_retried(status: i
 @pytest.mark.parametrize("before", [[], [CUT]], ids=["at the beginning", "in the middle"])
 def test_a_refused_token_is_replaced_once(status: int, before: list[bytes]) -> None:
     server = FileServer()
-    script = Script([*before, answer(b"", status), WHOLE])
+    script = Script([*before, response(b"", status), WHOLE])
     if before:
-        script.answers[-1] = answer(FILE[100:], 206, {"Content-Range": f"bytes 100-{SIZE - 1}/{SIZE}", "ETag": '"v1"'})
+        script.responses[-1] = response(
+            FILE[100:], 206, {"Content-Range": f"bytes 100-{SIZE - 1}/{SIZE}", "ETag": '"v1"'}
+        )
     sink = Sink()
     with clients_of(script) as (clients, _):
         assert clients.files.pull("a/b", sink, call_context()) == SIZE
@@ -268,7 +270,7 @@ def test_a_refused_token_is_replaced_once(status: int, before: list[bytes]) -> N
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_is_refused_twice_is_a_misconfiguration(status: int) -> None:
-    script = Script([answer(b"", status)])
+    script = Script([response(b"", status)])
     failure, clients = pull_failure(script)
     assert isinstance(failure, ServiceClientUnauthorizedError)
     assert len(script.requests) == 2
@@ -306,7 +308,7 @@ def test_a_stall_in_the_middle_is_resumed_after_the_idle_time() -> None:
 
 
 def test_nothing_but_identity_is_asked_for_and_anything_else_refused() -> None:
-    script = Script([answer(b"\x1f\x8b", headers={"Content-Encoding": "gzip"})])
+    script = Script([response(b"\x1f\x8b", headers={"Content-Encoding": "gzip"})])
     failure, _ = pull_failure(script)
     assert isinstance(failure, FileServiceUnavailableError)
     assert script.requests[0].headers["accept-encoding"] == "identity"
@@ -326,13 +328,13 @@ def test_a_continuation_that_ends_before_the_file_does_is_gone_on_from() -> None
         asked = wire.read_head().headers.get("range", "")
         requests.append(asked)
         if not asked:
-            whole = answer(FILE, 200, {"ETag": '"v1"'})
+            whole = response(FILE, 200, {"ETag": '"v1"'})
             wire.send(whole[: len(whole) - len(FILE) + 100])
             return
         start = int(asked.removeprefix("bytes=").removesuffix("-"))
         end = min(start + 8_000, len(FILE))
         headers = {"ETag": '"v1"', "Content-Range": f"bytes {start}-{end - 1}/{len(FILE)}"}
-        wire.send(answer(FILE[start:end], 206, headers))
+        wire.send(response(FILE[start:end], 206, headers))
 
     sink = Sink()
     with clients_of(talk) as (clients, _):

@@ -1,4 +1,4 @@
-"""MC's answers: which tokens are believed and for how long, which failure is which, and what the log may know."""
+"""MC's responses: which tokens are believed and for how long, which failure is which, and what the log may know."""
 
 import threading
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.clients.object_keys import is_safe_object_key, object_path
 from app.errors import PromoteFailedError
-from tests.clients.upstreams import Clients, Script, Sink, answer, clients_of, refusing_url
+from tests.clients.upstreams import Clients, Script, Sink, clients_of, refusing_url, response
 from tests.support.fakes import call_context
 
 LEAVING = [
@@ -78,7 +78,7 @@ def test_a_key_that_some_reading_leads_elsewhere_is_refused_before_any_call(key:
 
 
 def test_a_key_that_stays_arrives_unchanged_at_a_real_server() -> None:
-    script = Script([answer(b"data")])
+    script = Script([response(b"data")])
     with clients_of(script) as (clients, _):
         for key in STAYING:
             assert clients.files.pull(key, Sink(), call_context()) == 4

@@ -27,7 +27,7 @@ from app.clients.transport import (
     UpstreamResponse,
 )
 from app.clients.watchdog import Guard, Watchdog
-from tests.clients.upstreams import Script, Talk, Wire, answer, refusing_url, serving, upstream
+from tests.clients.upstreams import Script, Talk, Wire, refusing_url, response, serving, upstream
 
 SOON = Timeouts(connect_seconds=5, idle_seconds=5, total_seconds=5)
 SHORT = Timeouts(connect_seconds=0.3, idle_seconds=0.3, total_seconds=0.3)
@@ -133,8 +133,8 @@ def test_an_upstream_that_speaks_no_tls_is_a_connection_that_was_not_made() -> N
         pytest.param(
             saying(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), ResponseLostFailure, id="200 headers"
         ),
-        pytest.param(saying(answer(b"no", 500)), ServerFailure, id="500"),
-        pytest.param(saying(answer(b"no", 999)), ServerFailure, id="999"),
+        pytest.param(saying(response(b"no", 500)), ServerFailure, id="500"),
+        pytest.param(saying(response(b"no", 999)), ServerFailure, id="999"),
     ],
 )
 def test_every_broken_response_has_its_kind_and_no_foreign_exception_escapes(
@@ -175,7 +175,7 @@ def test_a_response_in_time_is_read_after_others_were_late() -> None:
             wire.wait_for_end()
         else:
             time.sleep(0.4)
-            wire.send(answer(b'{"a": 1}'))
+            wire.send(response(b'{"a": 1}'))
 
     watchdog = Watchdog()
     with serving(talk) as server:
@@ -205,7 +205,7 @@ def test_a_pooled_connection_is_watched_too() -> None:
             served.append(wire.read_head())
             if len(served) > 1:
                 wire.wait_for_end()
-            wire.send(answer(b"{}", headers={"Connection": "keep-alive"}))
+            wire.send(response(b"{}", headers={"Connection": "keep-alive"}))
 
     with serving(talk) as server:
         client = upstream(server.url)
@@ -224,11 +224,11 @@ def open_descriptors() -> int:
 @pytest.mark.parametrize(
     "talk",
     [
-        pytest.param(saying(answer()), id="good"),
+        pytest.param(saying(response()), id="good"),
         pytest.param(saying(HEADER + b"half"), id="cut"),
         pytest.param(resetting(b""), id="reset"),
-        pytest.param(saying(answer(b"x", 503)), id="503"),
-        pytest.param(saying(answer(b"x", headers={"Content-Encoding": "gzip"})), id="gzip"),
+        pytest.param(saying(response(b"x", 503)), id="503"),
+        pytest.param(saying(response(b"x", headers={"Content-Encoding": "gzip"})), id="gzip"),
         pytest.param(stalling(HEADER), id="stall"),
     ],
 )
@@ -264,13 +264,13 @@ def test_fifty_megabytes_of_json_are_not_read_to_their_end() -> None:
 
 
 def test_a_response_of_exactly_the_limit_is_read_and_one_byte_more_is_refused() -> None:
-    with serving(saying(answer(b"x" * MAX_RESPONSE_BYTES))) as server:
+    with serving(saying(response(b"x" * MAX_RESPONSE_BYTES))) as server:
         assert len(call(server.url).body) == MAX_RESPONSE_BYTES
-    assert isinstance(failure_of(saying(answer(b"x" * (MAX_RESPONSE_BYTES + 1)))), UnusableResponseFailure)
+    assert isinstance(failure_of(saying(response(b"x" * (MAX_RESPONSE_BYTES + 1)))), UnusableResponseFailure)
 
 
 def test_bytes_after_the_announced_length_are_not_read() -> None:
-    with serving(saying(answer(b"{}") + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as server:
+    with serving(saying(response(b"{}") + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as server:
         assert call(server.url).body == b"{}"
 
 
@@ -287,7 +287,7 @@ def test_json_of_another_shape_is_no_object(body: bytes) -> None:
 
 
 def test_no_failure_repeats_anything_of_the_body_or_the_url() -> None:
-    with serving(saying(answer(b"secret-of-the-upstream", headers={"Content-Encoding": "gzip"}))) as server:
+    with serving(saying(response(b"secret-of-the-upstream", headers={"Content-Encoding": "gzip"}))) as server:
         client = upstream(server.url)
         with pytest.raises(UnusableResponseFailure) as caught:
             client.call("GET", "/x", timeouts=SOON, headers={}, query={"q": "secret-query"})
@@ -299,7 +299,7 @@ def test_no_failure_repeats_anything_of_the_body_or_the_url() -> None:
 
 
 def test_cookies_of_an_upstream_are_not_kept() -> None:
-    script = Script([answer(headers={"Set-Cookie": "sid=1; Path=/"})])
+    script = Script([response(headers={"Set-Cookie": "sid=1; Path=/"})])
     with serving(script) as server:
         client = upstream(server.url)
         for _ in range(2):
@@ -309,9 +309,9 @@ def test_cookies_of_an_upstream_are_not_kept() -> None:
 
 
 def test_redirects_are_not_followed_and_carry_nothing_elsewhere() -> None:
-    elsewhere = Script([answer()])
+    elsewhere = Script([response()])
     with serving(elsewhere) as other:
-        script = Script([answer(b"", 307, {"Location": other.url + "/steal"})])
+        script = Script([response(b"", 307, {"Location": other.url + "/steal"})])
         with serving(script) as server:
             client = upstream(server.url)
             assert client.call("POST", "/x", timeouts=SOON, headers={"Authorization": "Bearer s"}).status == 307
@@ -321,7 +321,7 @@ def test_redirects_are_not_followed_and_carry_nothing_elsewhere() -> None:
 
 def test_a_redirect_is_as_bounded_as_any_response() -> None:
     """requests reads all of a redirect, although it must not follow it, unless we see to that."""
-    script = Script([answer(b"x" * (MAX_RESPONSE_BYTES + 1), 302, {"Location": "/elsewhere"})])
+    script = Script([response(b"x" * (MAX_RESPONSE_BYTES + 1), 302, {"Location": "/elsewhere"})])
     with serving(script) as server, pytest.raises(UnusableResponseFailure, match="too large"):
         call(server.url)
 
@@ -336,14 +336,14 @@ def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    script = Script([answer()])
+    script = Script([response()])
     with serving(script) as server:
         assert call(server.url).status == 200
     assert "authorization" not in script.requests[0].headers
 
 
 def test_a_request_carries_our_headers_and_no_others() -> None:
-    script = Script([answer()])
+    script = Script([response()])
     with serving(script) as server:
         client = upstream(server.url)
         client.call(
@@ -419,7 +419,7 @@ def test_a_connection_that_the_upstream_closed_while_it_idled_is_replaced() -> N
 
     def talk(wire: Wire) -> None:
         wire.read_head()
-        wire.send(answer(headers={"Connection": "keep-alive"}))
+        wire.send(response(headers={"Connection": "keep-alive"}))
         wire.sock.shutdown(socket.SHUT_RDWR)
         first_is_closed.set()
 
@@ -442,7 +442,7 @@ def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
             guard.fire()
             yield guard
 
-    with serving(saying(answer(b"late"))) as server:
+    with serving(saying(response(b"late"))) as server:
         client = upstream(server.url)
         client._watchdog = Fired()  # type: ignore[assignment]
         with pytest.raises(ResponseLostFailure) as caught:

@@ -20,7 +20,7 @@ from app.errors import (
     UploadTimeoutError,
 )
 from app.streaming.inbound import IncompleteBodyError
-from tests.clients.upstreams import JOB, Clients, Request, Script, Wire, answer, clients_of, message, refusing_url
+from tests.clients.upstreams import JOB, Clients, Request, Script, Wire, clients_of, message, refusing_url, response
 from tests.support.fakes import call_context
 
 START = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m.onnx"\r\n\r\n'
@@ -36,7 +36,7 @@ def endless(until: threading.Event) -> Iterator[bytes]:
 
 
 def test_a_whole_message_arrives_chunked_on_a_connection_of_its_own() -> None:
-    script = Script([answer(JOB, 201)])
+    script = Script([response(JOB, 201)])
     with clients_of(script) as (clients, server):
         for _ in range(2):
             assert clients.converter.create_job(message(b"x" * 1_000_000), call_context()).job_id == "job-1"
@@ -68,7 +68,7 @@ def test_a_connection_that_cannot_be_made_is_tried_three_times_and_the_body_is_n
 
 
 def test_a_converter_that_comes_up_between_two_tries_gets_the_whole_body_once() -> None:
-    script = Script([answer(JOB, 201)])
+    script = Script([response(JOB, 201)])
     with clients_of(script) as (clients, server):
         transport = clients.uploads
         alive, transport._base_url = transport._base_url, refusing_url()
@@ -103,7 +103,7 @@ def wait(wire: Wire) -> None:
         pytest.param(lambda wire: None, id="an end"),
         pytest.param(lambda wire: wire.send(b"HTTP/1.1 2"), id="half a status"),
         pytest.param(lambda wire: wire.send(b"HTTP/1.1 201 Created\r\nContent-Le"), id="half a header"),
-        pytest.param(lambda wire: wire.send(answer(JOB, 201)[:-5]), id="half a body"),
+        pytest.param(lambda wire: wire.send(response(JOB, 201)[:-5]), id="half a body"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 70_000])
@@ -129,15 +129,15 @@ def test_after_a_byte_was_sent_nothing_is_tried_again(size: int, then: Callable[
     [
         pytest.param(b"", id="no answer"),
         pytest.param(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\nhalf", id="half an answer"),
-        pytest.param(answer(b"<html>", 201), id="not JSON"),
-        pytest.param(answer(b"[]", 201), id="a list"),
-        pytest.param(answer(b'{"job_id": "../../etc"}', 201), id="an id that is none"),
-        pytest.param(answer(b"", 204), id="no content"),
-        pytest.param(answer(JOB, 201, {"Content-Encoding": "gzip"}), id="gzip"),
-        pytest.param(answer(b" " * 2_000_000, 201), id="too large"),
+        pytest.param(response(b"<html>", 201), id="not JSON"),
+        pytest.param(response(b"[]", 201), id="a list"),
+        pytest.param(response(b'{"job_id": "../../etc"}', 201), id="an id that is none"),
+        pytest.param(response(b"", 204), id="no content"),
+        pytest.param(response(JOB, 201, {"Content-Encoding": "gzip"}), id="gzip"),
+        pytest.param(response(b" " * 2_000_000, 201), id="too large"),
     ],
 )
-def test_a_lost_or_unusable_answer_to_a_whole_body_leaves_the_outcome_unknown(reply: bytes) -> None:
+def test_a_lost_or_unusable_response_to_a_whole_body_leaves_the_outcome_unknown(reply: bytes) -> None:
     with clients_of(Script([reply])) as (clients, server):
         with pytest.raises(UploadOutcomeUnknownError):
             clients.converter.create_job(message(), call_context())
@@ -145,7 +145,7 @@ def test_a_lost_or_unusable_answer_to_a_whole_body_leaves_the_outcome_unknown(re
 
 
 @pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 201 Created\r\nX: ", b"HTTP/1.1 201 Created\r\n\r\n"])
-def test_an_answer_that_never_ends_is_given_up_after_the_idle_time(drip: bytes) -> None:
+def test_a_response_that_never_ends_is_given_up_after_the_idle_time(drip: bytes) -> None:
     def talk(wire: Wire) -> None:
         wire.read_body(wire.read_head())
         wire.send(drip)
@@ -191,12 +191,12 @@ EARLY = [
 
 
 @pytest.mark.parametrize(("status", "body", "failure"), EARLY)
-def test_an_early_answer_is_heard_and_ends_the_sending(status: int, body: bytes, failure: type[GatewayError]) -> None:
+def test_an_early_response_is_heard_and_ends_the_sending(status: int, body: bytes, failure: type[GatewayError]) -> None:
     """The converter answers after the header; the client's body would go on forever."""
 
     def talk(wire: Wire) -> None:
         wire.read_head()
-        wire.send(answer(body, status))
+        wire.send(response(body, status))
         wait(wire)
 
     never = threading.Event()
@@ -210,12 +210,12 @@ def test_an_early_answer_is_heard_and_ends_the_sending(status: int, body: bytes,
 
 
 @pytest.mark.parametrize(("status", "body", "failure"), EARLY)
-def test_the_same_answer_after_the_whole_body_is_the_same_failure(
+def test_the_same_response_after_the_whole_body_is_the_same_failure(
     status: int, body: bytes, failure: type[GatewayError]
 ) -> None:
     """But for one that says neither that there is a job nor that there is none: then nobody knows."""
     expected = UploadOutcomeUnknownError if failure is ConverterUnavailableError else failure
-    with clients_of(Script([answer(body, status)])) as (clients, _), pytest.raises(expected):
+    with clients_of(Script([response(body, status)])) as (clients, _), pytest.raises(expected):
         clients.converter.create_job(message(), call_context())
 
 
@@ -267,7 +267,7 @@ def test_a_message_without_its_end_is_never_whole_for_the_converter() -> None:
 
 
 def test_a_refused_token_is_dropped_and_the_body_not_sent_again() -> None:
-    with clients_of(Script([answer(b"", 401)])) as (clients, server):
+    with clients_of(Script([response(b"", 401)])) as (clients, server):
         with pytest.raises(ServiceClientUnauthorizedError):
             clients.converter.create_job(message(), call_context())
         assert server.connections == 1

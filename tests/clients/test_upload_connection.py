@@ -13,7 +13,7 @@ import pytest
 
 from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts, UpstreamResponse
 from app.clients.upload import UploadTransport, _Sender, _TLSSender
-from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Request, Talk, Wire, answer
+from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Request, Talk, Wire, response
 from tests.support.certificates import write_certificate
 
 IDLE_SECONDS = 20.0
@@ -74,7 +74,7 @@ def test_every_byte_arrives_in_order(reach: Reach) -> None:
         request = wire.read_head()
         wire.read_body(request)
         arrived.append(request)
-        wire.send(answer(b"{}", 201))
+        wire.send(response(b"{}", 201))
 
     assert reach(talk).post(iter(chunks)).status == 201
     assert arrived[0].is_whole
@@ -94,7 +94,7 @@ def close(wire: Wire, until: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("then", [stop_reading, keep_reading, close])
-def test_an_early_answer_is_heard_at_once_whatever_the_upstream_does_then(
+def test_an_early_response_is_heard_at_once_whatever_the_upstream_does_then(
     reach: Reach, then: Callable[[Wire, threading.Event], None]
 ) -> None:
     heard = threading.Event()
@@ -103,7 +103,7 @@ def test_an_early_answer_is_heard_at_once_whatever_the_upstream_does_then(
 
     def talk(wire: Wire) -> None:
         wire.read_head()
-        wire.send(answer(body, 422))
+        wire.send(response(body, 422))
         then(wire, heard)
 
     far = reach(talk)
@@ -114,14 +114,14 @@ def test_an_early_answer_is_heard_at_once_whatever_the_upstream_does_then(
     assert time.monotonic() - started < IDLE_SECONDS / 2
 
 
-def test_an_answer_that_comes_while_the_upstream_takes_nothing_is_heard_at_once(reach: Reach) -> None:
+def test_a_response_that_comes_while_the_upstream_takes_nothing_is_heard_at_once(reach: Reach) -> None:
     """The sender waits for room then, and must not wait for the idle time."""
     heard = threading.Event()
 
     def talk(wire: Wire) -> None:
         wire.read_head()
         time.sleep(0.5)  # by now all buffers are full
-        wire.send(answer(b"{}", 409))
+        wire.send(response(b"{}", 409))
         heard.wait(30)
 
     far = reach(talk)
@@ -144,7 +144,7 @@ def test_an_upstream_that_takes_nothing_is_given_up_after_the_idle_time(reach: R
     assert failure.value.is_timeout
 
 
-def test_an_upstream_that_closes_without_a_word_has_lost_the_answer(reach: Reach) -> None:
+def test_an_upstream_that_closes_without_a_word_has_lost_the_response(reach: Reach) -> None:
     def talk(wire: Wire) -> None:
         wire.read_head()
 
@@ -153,7 +153,7 @@ def test_an_upstream_that_closes_without_a_word_has_lost_the_answer(reach: Reach
     assert not isinstance(failure.value, NotConnectedFailure)
 
 
-def test_a_reset_in_the_middle_has_lost_the_answer(reach: Reach) -> None:
+def test_a_reset_in_the_middle_has_lost_the_response(reach: Reach) -> None:
     def talk(wire: Wire) -> None:
         wire.read_head()
         wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")

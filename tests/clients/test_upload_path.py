@@ -20,7 +20,7 @@ from app.services.transfers import Transfer, TransferKind
 from app.services.uploads import _arriving
 from app.streaming.inbound import InboundLimits, RequestBody
 from app.streaming.multipart import UploadMessage
-from tests.clients.upstreams import JOB, Script, Wire, answer, clients_of
+from tests.clients.upstreams import JOB, Script, Wire, clients_of, response
 from tests.support.fakes import MemoryLeases, call_context
 
 MOST_FRAMES = 10
@@ -70,7 +70,7 @@ def test_a_chunk_passes_at_most_ten_frames_between_the_clients_socket_and_the_co
     leases = MemoryLeases()
     leases.acquire("upload:alice", "u1", 150)
     sender = threading.Thread(target=send)
-    with client, server, clients_of(Script([answer(JOB, 201)])) as (clients, _):
+    with client, server, clients_of(Script([response(JOB, 201)])) as (clients, _):
         sender.start()
         body = body_from(server, length)
         lease = HeldLease(leases, "upload:alice", "u1", ValueError, lambda: 0.0)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_a_response_is_noticed_while_the_client_pauses() -> None:
         request = wire.read_head()
         assert request.headers["transfer-encoding"] == "chunked"
         time.sleep(0.3)  # by now the gateway waits for the client
-        wire.send(answer(b'{"active_job": {"job_id": "job-2"}}', 409))
+        wire.send(response(b'{"active_job": {"job_id": "job-2"}}', 409))
         wire.wait_for_end()
 
     client, server = socket.socketpair()

@@ -100,8 +100,8 @@ class Wire:
                 pass
 
 
-def answer(body: bytes = b"{}", status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
-    """A whole answer, with the headers that are given and Content-Length where they do not say otherwise."""
+def response(body: bytes = b"{}", status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
+    """A whole response, with the headers that are given and Content-Length where they do not say otherwise."""
     fields = {"Content-Length": str(len(body)), "Connection": "close"} | dict(headers or {})
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {status} Whatever\r\n{lines}\r\n".encode("latin-1") + body
@@ -168,7 +168,7 @@ class LocalServer:
 class Script:
     """Answers one request a connection: the n-th with the n-th entry, the last forever. Remembers the requests."""
 
-    answers: list[bytes | Callable[[Request], bytes]]
+    responses: list[bytes | Callable[[Request], bytes]]
     requests: list[Request] = field(default_factory=list)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -177,7 +177,7 @@ class Script:
         wire.read_body(request)
         with self._guard:
             self.requests.append(request)
-            entry = self.answers[min(len(self.requests), len(self.answers)) - 1]
+            entry = self.responses[min(len(self.requests), len(self.responses)) - 1]
         wire.send(entry(request) if callable(entry) else entry)
 
 

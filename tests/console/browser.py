@@ -117,10 +117,10 @@ class Visitor:
     def convert(self, content: bytes = b"a model", name: str = "model.onnx") -> str:
         """Choose a model, start, and return the id of the job that is then shown."""
         self.choose_model(content, name)
-        with self.page.expect_response("**/api/conversion/init") as answer:
+        with self.page.expect_response("**/api/conversion/init") as response:
             self.start()
         self.page.locator(".stepper").wait_for()
-        return str(answer.value.json()["job_id"])
+        return str(response.value.json()["job_id"])
 
     def download(self, link: Locator) -> tuple[str, bytes]:
         """Click, and return the file's name and content."""

@@ -136,10 +136,10 @@ class BusboyProcess:
             assert self._process.stdout is not None
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
-            answer = json.loads(self._process.stdout.readline())
-        if answer["error"]:
-            raise UnreadableError(f"busboy: {answer['error']}")
-        return [_of_busboy(part) for part in answer["parts"]]
+            response = json.loads(self._process.stdout.readline())
+        if response["error"]:
+            raise UnreadableError(f"busboy: {response['error']}")
+        return [_of_busboy(part) for part in response["parts"]]
 
     def close(self) -> None:
         assert self._process.stdin is not None

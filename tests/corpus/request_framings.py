@@ -21,13 +21,13 @@ class Framing:
     """A request's own header lines and its body. `answers` are the statuses of all that comes back.
 
     201 says that the upload was taken, 404 that the request behind it was found where it should be, and answered. A
-    refusal is the last answer on its connection, unless said otherwise.
+    refusal is the last response on its connection, unless said otherwise.
     """
 
     name: str
     lines: tuple[str | bytes, ...]
     body: bytes
-    answers: tuple[int, ...]
+    statuses: tuple[int, ...]
     why: str = ""
     version: str = "HTTP/1.1"
     line_end: bytes = b"\r\n"
@@ -37,32 +37,32 @@ def chunks(*parts: bytes, end: bytes = _LAST) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + end
 
 
-def _length(slug: str, value: str, *answers: int, why: str = "") -> Framing:
-    return Framing(f"length-{slug}", (f"Content-Length: {value}",), BODY, answers, why)
+def _length(slug: str, value: str, *statuses: int, why: str = "") -> Framing:
+    return Framing(f"length-{slug}", (f"Content-Length: {value}",), BODY, statuses, why)
 
 
-def _coding(slug: str, value: str, *answers: int, why: str = "") -> Framing:
-    return Framing(f"coding-{slug}", (f"Transfer-Encoding: {value}",), chunks(BODY), answers, why)
+def _coding(slug: str, value: str, *statuses: int, why: str = "") -> Framing:
+    return Framing(f"coding-{slug}", (f"Transfer-Encoding: {value}",), chunks(BODY), statuses, why)
 
 
-def _header(slug: str, line: str | bytes, *answers: int, why: str = "") -> Framing:
-    return Framing(f"header-{slug}", (_LENGTH, line), BODY, answers, why)
+def _header(slug: str, line: str | bytes, *statuses: int, why: str = "") -> Framing:
+    return Framing(f"header-{slug}", (_LENGTH, line), BODY, statuses, why)
 
 
-def _chunked(slug: str, body: bytes, *answers: int, why: str = "") -> Framing:
-    return Framing(f"chunked-{slug}", (_CHUNKED,), body, answers, why)
+def _chunked(slug: str, body: bytes, *statuses: int, why: str = "") -> Framing:
+    return Framing(f"chunked-{slug}", (_CHUNKED,), body, statuses, why)
 
 
-def _size(slug: str, size: str, *answers: int) -> Framing:
-    return _chunked(f"size-{slug}", b"%b\r\n%b\r\n%b" % (size.encode(), BODY, _LAST), *answers)
+def _size(slug: str, size: str, *statuses: int) -> Framing:
+    return _chunked(f"size-{slug}", b"%b\r\n%b\r\n%b" % (size.encode(), BODY, _LAST), *statuses)
 
 
-def _extension(slug: str, extension: bytes, *answers: int, why: str = "") -> Framing:
-    return _chunked(f"extension-{slug}", b"%x%b\r\n%b\r\n%b" % (SIZE, extension, BODY, _LAST), *answers, why=why)
+def _extension(slug: str, extension: bytes, *statuses: int, why: str = "") -> Framing:
+    return _chunked(f"extension-{slug}", b"%x%b\r\n%b\r\n%b" % (SIZE, extension, BODY, _LAST), *statuses, why=why)
 
 
-def _trailer(slug: str, trailer: bytes, *answers: int, why: str = "") -> Framing:
-    return _chunked(f"trailer-{slug}", chunks(BODY, end=b"0\r\n" + trailer), *answers, why=why)
+def _trailer(slug: str, trailer: bytes, *statuses: int, why: str = "") -> Framing:
+    return _chunked(f"trailer-{slug}", chunks(BODY, end=b"0\r\n" + trailer), *statuses, why=why)
 
 
 _AFTER_CHUNKS = "the connection ends after a chunked body, so that nothing behind it is taken for a request"

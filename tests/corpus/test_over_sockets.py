@@ -11,7 +11,7 @@ from tests.corpus.cases import CASES
 from tests.corpus.judgement import assert_every_reader_sees
 from tests.corpus.recorder import RecordingConverter
 from tests.corpus.request_framings import FRAMINGS, Framing
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.stack import Stack
 
 STATUSES = {"invalid_request": 400, "payload_too_large": 413, "unsupported_media_type": 415}
@@ -29,7 +29,7 @@ CUT_CASES = {
 }
 
 
-def send(connection: RawConnection, client: Client, case: Case, framing: str) -> RawAnswer:
+def send(connection: RawConnection, client: Client, case: Case, framing: str) -> RawResponse:
     """Post a case's message; what is refused before it was read to its end may not be taken to its end."""
     headers = {"Cookie": client.cookie_header}
     if case.content_type:
@@ -43,16 +43,16 @@ def send(connection: RawConnection, client: Client, case: Case, framing: str) ->
             for start in range(0, len(case.body), CHUNK_BYTES):
                 connection.send_chunk(case.body[start : start + CHUNK_BYTES])
             connection.send(b"0\r\n\r\n")
-    return connection.answer()
+    return connection.read_response()
 
 
-def assert_the_connection_is_clean(connection: RawConnection, client: Client, answer: RawAnswer) -> None:
+def assert_the_connection_is_clean(connection: RawConnection, client: Client, response: RawResponse) -> None:
     """Nothing of the message was taken for a request: either the connection ends, or the next request is the next."""
-    if (answer.header("Connection") or "").lower() == "close":
+    if (response.header("Connection") or "").lower() == "close":
         with contextlib.suppress(ConnectionResetError):
             assert connection.socket.recv(1) == b""
         return
-    following = connection.send_head("GET", "/api/me", {"Cookie": client.cookie_header}).answer()
+    following = connection.send_head("GET", "/api/me", {"Cookie": client.cookie_header}).read_response()
     assert (following.status, following.json()["user_id"]) == (200, "u-alice-7f3a")
 
 
@@ -67,20 +67,20 @@ def test_upstream_gets_what_was_meant_or_no_whole_message(
     stack: Stack, converter: RecordingConverter, alice: Client, case: Case, framing: str
 ) -> None:
     with stack.connect() as connection:
-        answer = send(connection, alice, case, framing)
+        response = send(connection, alice, case, framing)
         uploads = converter.take()
 
         if isinstance(case.outcome, Passes):
-            assert answer.status == 201, answer.body
+            assert response.status == 201, response.body
             (upload,) = uploads
             assert upload.is_whole
             assert_every_reader_sees(upload.content_type, bytes(upload.body), case.outcome.parts)
         else:
-            assert answer.status == STATUSES[case.outcome.code], answer.body
-            assert answer.json()["code"] == case.outcome.code
+            assert response.status == STATUSES[case.outcome.code], response.body
+            assert response.json()["code"] == case.outcome.code
             assert len(uploads) <= 1
             assert not any(upload.is_whole or upload.has_closing_boundary for upload in uploads)
-        assert_the_connection_is_clean(connection, alice, answer)
+        assert_the_connection_is_clean(connection, alice, response)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if case.name in CUT_CASES])
@@ -93,17 +93,17 @@ def test_message_in_two_chunks_has_the_same_outcome(
             connection.send_head("POST", "/api/conversion/init", headers)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.send_chunk(case.body[:point]).send_chunk(case.body[point:]).send(b"0\r\n\r\n")
-            answer = connection.answer()
+            response = connection.read_response()
         uploads = converter.take()
         if isinstance(case.outcome, Passes):
-            assert (point, answer.status) == (point, 201)
+            assert (point, response.status) == (point, 201)
             assert_every_reader_sees(uploads[0].content_type, bytes(uploads[0].body), case.outcome.parts)
         else:
-            assert (point, answer.json()["code"]) == (point, case.outcome.code)
+            assert (point, response.json()["code"]) == (point, case.outcome.code)
             assert not any(upload.is_whole or upload.has_closing_boundary for upload in uploads)
 
 
-def all_answers(connection: RawConnection) -> tuple[int, ...]:
+def all_statuses(connection: RawConnection) -> tuple[int, ...]:
     """The statuses of everything that still comes, until the gateway ends the connection."""
     received = b""
     with contextlib.suppress(ConnectionResetError):
@@ -130,11 +130,11 @@ def test_request_has_one_framing_or_none_and_hides_no_second_request(
     with stack.connect() as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.send(head + framing.line_end + framing.body + behind).finish_sending()
-        answers = all_answers(connection)
+        statuses = all_statuses(connection)
 
     uploads = converter.take()
-    assert answers == framing.answers
-    if answers[0] == 201:
+    assert statuses == framing.statuses
+    if statuses[0] == 201:
         (upload,) = uploads
         assert upload.is_whole
         assert_every_reader_sees(upload.content_type, bytes(upload.body), (MODEL_ID, MODEL))

@@ -52,7 +52,7 @@ def journey(cluster: Cluster, seed: int) -> None:
     assert client.get("/api/conversion/active").json() == {"active_job": None}
 
     promoted = [client.post(f"/api/conversion/{job_id}/promote-to-models") for _ in range(3)]
-    assert [answer.status_code for answer in promoted] == [201, 200, 200]
+    assert [response.status_code for response in promoted] == [201, 200, 200]
     path = f"/api/models/{promoted[0].json()['id']}"
     assert client.get(f"/api/conversion/{job_id}/download", allow_redirects=True).content == expected_bytes(content)
     assert client.get(f"{path}/file").content == expected_bytes(content)
@@ -133,11 +133,13 @@ def test_after_an_outage_of_the_database_no_request_fails(cluster: Cluster, post
         ]
         statuses = list(pool.map(use_connections, people))
         promotes = list(pool.map(promote, people, jobs))
-    assert [(answer.status_code, answer.json()["code"]) for answer in failed] == [(500, "model_store_unavailable")] * 4
+    assert [(response.status_code, response.json()["code"]) for response in failed] == [
+        (500, "model_store_unavailable")
+    ] * 4
     assert set(back) == {200}
     assert set(started) == {201}
     assert {status for each in statuses for status in each} == {200}
-    assert {answer.status_code for answer in promotes} == {201}
+    assert {response.status_code for response in promotes} == {201}
 
 
 def promote(person: Client, job_id: str) -> requests.Response:

@@ -55,26 +55,26 @@ def test_a_result_is_stored_once_the_disk_has_space_again(stack: ScaledStack) ->
     job_id = stack.completed_job(person, LazyBytes(MUCH_ROOM_BYTES + 1))
     with full_disk(stack, MUCH_ROOM_BYTES):
         for _ in range(3):
-            answer = person.post(promote_path(job_id))
-            assert (answer.status_code, answer.json()["code"]) == (500, "storage_unavailable")
+            response = person.post(promote_path(job_id))
+            assert (response.status_code, response.json()["code"]) == (500, "storage_unavailable")
             verify_nothing_is_half_there(stack)
         assert person.get("/api/models").json()["models"] == []
         assert person.get(f"/api/conversion/{job_id}").status_code == 200
         small = stack.person("modest")
         assert small.post(promote_path(stack.completed_job(small, b"fits"))).status_code == 201
 
-    answer = person.post(promote_path(job_id))
-    assert answer.status_code == 201
-    assert person.get(f"/api/models/{answer.json()['id']}/file").status_code == 200
+    response = person.post(promote_path(job_id))
+    assert response.status_code == 201
+    assert person.get(f"/api/models/{response.json()['id']}/file").status_code == 200
     verify_nothing_is_half_there(stack)
 
 
 def fill_the_database(person: Client, model_id: str) -> None:
     """Rename until the database has no room."""
     for number in range(MOST_WRITES):
-        answer = person.patch(f"/api/models/{model_id}", json={"name": f"name {number}" + "x" * 150})
-        if answer.status_code != 200:
-            assert (answer.status_code, answer.json()["code"]) == (500, "model_store_unavailable")
+        response = person.patch(f"/api/models/{model_id}", json={"name": f"name {number}" + "x" * 150})
+        if response.status_code != 200:
+            assert (response.status_code, response.json()["code"]) == (500, "model_store_unavailable")
             return
     raise AssertionError("the database never became full")
 
@@ -87,7 +87,7 @@ def test_with_a_full_disk_the_database_refuses_writes_and_still_reads(stack: Sca
         fill_the_database(person, kept["id"])
         refused = [stack.send(person, model_upload()), person.post(promote_path(waiting))]
         refused.append(person.delete(f"/api/models/{kept['id']}"))
-        codes = [(answer.status_code, answer.json()["code"]) for answer in refused]
+        codes = [(response.status_code, response.json()["code"]) for response in refused]
         assert codes == [(500, "model_store_unavailable")] * 3
         assert person.get(f"/api/models/{kept['id']}/file").status_code == 200
         assert person.get("/api/conversion/jobs").status_code == 200

@@ -84,14 +84,14 @@ def test_a_stop_fails_no_request_but_refused_uploads(stack: ScaledStack) -> None
             os.kill(gateway.pid, signal.SIGTERM)
             probes, refusals = ask_until_refused(stack, late)
             closed_at = time.monotonic()
-            answers = [upload.result() for upload in uploads]
+            responses = [upload.result() for upload in uploads]
             exit_code = wait_until(lambda: (gateway.exit_code,) if gateway.exit_code is not None else None, "it ends")
             ended_at = time.monotonic()
         finally:
             end_uploads(uploads)
     stack.kill_gateway()
 
-    assert [answer.status for answer in answers] == [201] * UPLOADS
+    assert [response.status for response in responses] == [201] * UPLOADS
     assert exit_code == (0,)
     assert ended_at - told_at < LIMIT_SECONDS
     # The listener was open for the drain, and not until the uploads were over.
@@ -124,7 +124,7 @@ def test_a_reload_fails_no_poll_and_no_running_upload(stack: ScaledStack) -> Non
         try:
             told_at = time.monotonic()
             os.kill(gateway.pid, signal.SIGHUP)
-            answers = [upload.result() for upload in uploads]
+            responses = [upload.result() for upload in uploads]
             wait_until(
                 lambda: len(now := set(stack.worker_pids())) == 2 and not now & before, "two new workers", seconds=20
             )
@@ -134,6 +134,6 @@ def test_a_reload_fails_no_poll_and_no_running_upload(stack: ScaledStack) -> Non
             end_uploads(uploads)
 
     print(f"reload: {dict(pollers.outcomes())}, workers replaced after {replaced_at - told_at:.2f} s")
-    assert [answer.status for answer in answers] == [201] * UPLOADS
+    assert [response.status for response in responses] == [201] * UPLOADS
     assert set(pollers.outcomes()) == {"200"}
     assert stack.send(stack.person("afterwards"), model_upload()).status_code == 201

@@ -32,13 +32,13 @@ def environment() -> dict[str, str]:
 
 def timed(ask: Callable[[], requests.Response]) -> tuple[float, requests.Response]:
     started = time.monotonic()
-    answer = ask()
-    return time.monotonic() - started, answer
+    response = ask()
+    return time.monotonic() - started, response
 
 
 def checks(stack: ScaledStack) -> dict[str, str]:
-    answer: dict[str, str] = requests.get(f"{stack.url}/readyz", timeout=20).json()["checks"]
-    return answer
+    response: dict[str, str] = requests.get(f"{stack.url}/readyz", timeout=20).json()["checks"]
+    return response
 
 
 def test_with_a_frozen_database_known_sessions_poll_and_the_rest_fails_within_five_seconds(
@@ -58,11 +58,11 @@ def test_with_a_frozen_database_known_sessions_poll_and_the_rest_fails_within_fi
         while time.monotonic() < unfreeze_at:
             polls.append(timed(lambda: known.get(poll)))
         assert checks(stack)["database"] in {"timeout", "model_store_unavailable"}
-    assert {answer.status_code for _, answer in polls} == {200}
+    assert {response.status_code for _, response in polls} == {200}
     assert max(seconds for seconds, _ in polls) < LIMIT_SECONDS
     assert len(polls) > 50, "after the first wait polls are answered at once"
-    for seconds, answer in [*(one.result() for one in refused), upload.result()]:
-        assert (answer.status_code, answer.json()["code"]) == (500, "model_store_unavailable")
+    for seconds, response in [*(one.result() for one in refused), upload.result()]:
+        assert (response.status_code, response.json()["code"]) == (500, "model_store_unavailable")
         assert seconds < LIMIT_SECONDS
     wait_until(lambda: checks(stack)["database"] == "ok", "the database is ready again", seconds=10)
     wait_until(lambda: stack.send(stranger, model_upload()).status_code == 201, "the stranger may upload", seconds=20)
@@ -79,10 +79,10 @@ def test_a_lease_that_could_not_be_released_is_released_once_the_database_answer
         postgresql.freeze()
         try:
             # The upload ends here, with the job that the converter has made; its lease can't be released.
-            answer = upload.finish()
+            response = upload.finish()
         finally:
             postgresql.thaw()
-    assert answer.status in {201, 500}
+    assert response.status in {201, 500}
     wait_until(lambda: lease not in [one.name for one in aftermath.leases()], "the lease is released", seconds=10)
 
 
@@ -97,11 +97,11 @@ def test_with_a_frozen_bucket_probes_leave_threads_for_other_requests(stack: Sca
         answered = [probe.result() for probe in probes]
         stack.outlast_readiness()
         later = [timed(lambda: requests.get(f"{stack.url}/readyz", timeout=20)) for _ in range(4)]
-    assert {answer.status_code for _, answer in others} == {200}
+    assert {response.status_code for _, response in others} == {200}
     assert max(seconds for seconds, _ in others) < LIMIT_SECONDS / 2
-    assert {answer.status_code for _, answer in later} == {503}
+    assert {response.status_code for _, response in later} == {503}
     # A check that has hung for long enough ends with the failure of its call.
-    assert {answer.json()["checks"]["storage"] for _, answer in later} <= {"timeout", "storage_unavailable"}
+    assert {response.json()["checks"]["storage"] for _, response in later} <= {"timeout", "storage_unavailable"}
     assert max(seconds for seconds, _ in answered + later) < LIMIT_SECONDS
     wait_until(lambda: checks(stack)["storage"] == "ok", "the storage is ready again", seconds=20)
 
@@ -111,8 +111,8 @@ def test_with_a_frozen_bucket_a_promote_fails_within_its_deadline(stack: ScaledS
     job_id = stack.completed_job(person, b"a result")
     promote = f"/api/conversion/{job_id}/promote-to-models"
     with s3_server.frozen():
-        seconds, answer = timed(lambda: person.post(promote, timeout=60))
-    assert (answer.status_code, answer.json()["code"]) == (500, "storage_unavailable")
+        seconds, response = timed(lambda: person.post(promote, timeout=60))
+    assert (response.status_code, response.json()["code"]) == (500, "storage_unavailable")
     assert seconds < DEADLINE_SECONDS
     assert person.post(promote).status_code == 201
     aftermath = Aftermath(stack)

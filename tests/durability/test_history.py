@@ -28,9 +28,9 @@ def stale_jobs(stack: ScaledStack, person: Client, count: int) -> list[str]:
 
 
 def shown(person: Client) -> dict[str, str]:
-    answer = person.get("/api/conversion/jobs")
-    assert answer.status_code == 200, answer.text
-    return {job["job_id"]: job["status"] for job in answer.json()["jobs"]}
+    response = person.get("/api/conversion/jobs")
+    assert response.status_code == 200, response.text
+    return {job["job_id"]: job["status"] for job in response.json()["jobs"]}
 
 
 def test_reading_the_list_refreshes_the_first_five_stale_rows(stack: ScaledStack) -> None:

@@ -54,9 +54,9 @@ def test_job_that_ended_while_postgresql_was_away_is_its_owners_once_it_is_back(
     """201, an alarm with the job's id, and a whole record in every worker's history as soon as PostgreSQL is back."""
     user_id = f"late-{how}"
     person = stack.person(user_id)
-    with upload_meeting_an_absent_database(stack, person, user_id, away(postgresql, how)) as answer:
-        assert answer.status_code == 201, answer.text
-        job_id = answer.json()["job_id"]
+    with upload_meeting_an_absent_database(stack, person, user_id, away(postgresql, how)) as response:
+        assert response.status_code == 201, response.text
+        job_id = response.json()["job_id"]
         stack.sandbox.complete(job_id)
         [alarm] = [
             line for line in stack.log_path.read_text(encoding="utf-8").splitlines() if '"ledger.job_not_noted"' in line
@@ -81,8 +81,8 @@ def test_worker_that_is_told_to_stop_writes_its_notes_first(stack: ScaledStack, 
     """SIGTERM while PostgreSQL is away: the worker waits for it for a while."""
     user_id = "stopping"
     person = stack.person(user_id)
-    with upload_meeting_an_absent_database(stack, person, user_id, postgresql.stopped()) as answer:
-        job_id = answer.json()["job_id"]
+    with upload_meeting_an_absent_database(stack, person, user_id, postgresql.stopped()) as response:
+        job_id = response.json()["job_id"]
         stack.sandbox.complete(job_id)
         assert stack.gateway is not None
         os.kill(stack.gateway.pid, signal.SIGTERM)
@@ -98,11 +98,11 @@ def test_worker_that_is_told_to_stop_writes_its_notes_first(stack: ScaledStack, 
 def test_job_of_a_worker_that_was_killed_with_its_note_is_found_by_its_id(
     stack: ScaledStack, postgresql: PostgreSQL
 ) -> None:
-    """SIGKILL while PostgreSQL is away: the owner knows the id from the answer, and the converter names the owner."""
+    """SIGKILL while PostgreSQL is away: the owner knows the id from the response, and the converter names the owner."""
     user_id = "killed"
     person, stranger = stack.person(user_id), stack.person("stranger")
-    with upload_meeting_an_absent_database(stack, person, user_id, postgresql.stopped()) as answer:
-        job_id = answer.json()["job_id"]
+    with upload_meeting_an_absent_database(stack, person, user_id, postgresql.stopped()) as response:
+        job_id = response.json()["job_id"]
         stack.sandbox.complete(job_id)
         stack.kill_gateway()
     stack.start_gateway()

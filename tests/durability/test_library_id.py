@@ -148,8 +148,8 @@ class JudgedStack(Stack):
 
     def _is_ready(self, url: str) -> bool:
         try:
-            answer = requests.get(f"{url}/readyz", timeout=5)
-            return bool(answer.json()["checks"]["storage"] == self.expected)
+            response = requests.get(f"{url}/readyz", timeout=5)
+            return bool(response.json()["checks"]["storage"] == self.expected)
         except requests.RequestException:
             return False
 
@@ -290,9 +290,9 @@ def test_replicas_that_start_at_once_agree_on_one_id(place: Place) -> None:
         assert replica.stdin is not None
         replica.stdin.write("go\n")
         replica.stdin.flush()
-    answers = [replica.communicate(timeout=60)[0].splitlines()[-1].split() for replica in replicas]
-    assert {answer[0] for answer in answers} == {"paired"}
-    assert len({id_ for answer in answers for id_ in answer[1:]}) == 1
+    responses = [replica.communicate(timeout=60)[0].splitlines()[-1].split() for replica in replicas]
+    assert {response[0] for response in responses} == {"paired"}
+    assert len({id_ for response in responses for id_ in response[1:]}) == 1
 
 
 @pytest.mark.parametrize("turn", range(3))

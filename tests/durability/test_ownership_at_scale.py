@@ -66,21 +66,21 @@ def test_guessing_1000_ids_costs_the_converter_one_list_call_in_five_seconds(sta
 
 @pytest.mark.parametrize("turn", range(3))
 def test_all_requests_of_a_user_for_active_cost_one_list_call_in_each_worker(stack: ScaledStack, turn: int) -> None:
-    """As many requests as one user may have at once wait for the first one's call, and all get its answer."""
+    """As many requests as one user may have at once wait for the first one's call, and all get its response."""
     user_id = f"crowd-{turn}"
     person = stack.person(user_id)
     job_id = stack.upload(person)
     before = list_calls(stack, user_id)
     stack.sandbox.fault(CONVERTER, call="list_jobs", when="after", delay_seconds=0.6, user=user_id)
     with Spread(stack, each=MAX_REQUESTS_PER_USER) as spread:
-        answers = all_at_once(
+        responses = all_at_once(
             [
                 lambda connection=connection: ask(connection, person, "GET", "/api/conversion/active")  # type: ignore[misc]
                 for connection in spread.all
             ]
         )
 
-    assert {answer.json()["active_job"]["job_id"] for answer in answers} == {job_id}
+    assert {response.json()["active_job"]["job_id"] for response in responses} == {job_id}
     assert list_calls(stack, user_id) - before == 2
 
 
@@ -169,12 +169,12 @@ def lost_database(stack: ScaledStack) -> Iterator[None]:
         execute("ALTER TABLE jobs_elsewhere RENAME TO jobs")
 
 
-def answers_of(client: Client, job_ids: list[str]) -> list[tuple[int, bytes, list[str]]]:
+def responses_of(client: Client, job_ids: list[str]) -> list[tuple[int, bytes, list[str]]]:
     found = []
     for job_id in job_ids:
         for tail in ("", "/download?check=1"):
-            answer = client.get(f"/api/conversion/{job_id}{tail}", headers={"X-Request-ID": "the-same"})
-            found.append((answer.status_code, answer.content, sorted(answer.headers)))
+            response = client.get(f"/api/conversion/{job_id}{tail}", headers={"X-Request-ID": "the-same"})
+            found.append((response.status_code, response.content, sorted(response.headers)))
     return found
 
 
@@ -185,11 +185,11 @@ def test_foreign_and_absent_ids_are_alike_when_nobody_can_say(stack: ScaledStack
     foreign = stack.upload(owner)
     if lost == "converter":
         stack.sandbox.stop(CONVERTER)
-        both = answers_of(stranger, [foreign, token_hex(16)])
+        both = responses_of(stranger, [foreign, token_hex(16)])
         expected = (502, "converter_unavailable")
     else:
         with lost_database(stack):
-            both = answers_of(stranger, [foreign, token_hex(16)])
+            both = responses_of(stranger, [foreign, token_hex(16)])
         expected = (500, "model_store_unavailable")
 
     assert both[:2] == both[2:]

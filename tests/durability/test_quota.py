@@ -46,9 +46,9 @@ def test_a_result_that_is_announced_as_too_large_is_not_pulled(stack: ScaledStac
     person = stack.person("announced")
     job_id = stack.completed_job(person, LazyBytes(QUOTA))  # the result is a little larger than the model
 
-    answer = person.post(promote_path(job_id))
+    response = person.post(promote_path(job_id))
 
-    assert (answer.status_code, answer.json()["code"]) == (409, "library_full")
+    assert (response.status_code, response.json()["code"]) == (409, "library_full")
     assert stack.sandbox.calls(FILE_ACCESS, "get_file") == []
     verify_nothing_is_kept(stack, person, job_id)
 
@@ -62,10 +62,10 @@ def test_a_result_of_unknown_size_is_stopped_at_the_quota_by_the_gateway(stack: 
     stack.sandbox.fault(CONVERTER, call="promote", status=200, body_json=promotion)
     stack.sandbox.fault(FILE_ACCESS, call="get_file", status=200, body_size=200_000_000, headers={"ETag": '"x"'})
 
-    answer = person.post(promote_path(job_id))
+    response = person.post(promote_path(job_id))
 
-    assert (answer.status_code, answer.json()["code"]) == (409, "library_full")
-    assert answer.elapsed.total_seconds() < 20
+    assert (response.status_code, response.json()["code"]) == (409, "library_full")
+    assert response.elapsed.total_seconds() < 20
     verify_nothing_is_kept(stack, person, job_id)
 
 
@@ -90,11 +90,11 @@ def test_of_two_concurrent_promotes_that_fit_only_alone_one_is_stored(stack: Sca
         def promote(index: int) -> Any:
             return ask(spread.all[index], person, "POST", promote_path(jobs[index]))
 
-        answers = all_at_once([lambda: promote(0), lambda: promote(1)])
+        responses = all_at_once([lambda: promote(0), lambda: promote(1)])
 
-    assert sorted(answer.status for answer in answers) == [201, 409], [answer.body for answer in answers]
-    refused = next(index for index, answer in enumerate(answers) if answer.status == 409)
-    assert answers[refused].json()["code"] == "library_full"
+    assert sorted(response.status for response in responses) == [201, 409], [response.body for response in responses]
+    refused = next(index for index, response in enumerate(responses) if response.status == 409)
+    assert responses[refused].json()["code"] == "library_full"
     aftermath = Aftermath(stack)
     [row] = aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"greedy-{turn}")
     assert [key for key in aftermath.stored() if job_of_storage_key(key) in jobs] == [row["storage_key"]]

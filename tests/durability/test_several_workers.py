@@ -28,15 +28,15 @@ def test_of_20_uploads_at_once_over_all_workers_one_starts_a_job(stack: ScaledSt
     """One 201, 19 times 409, and one upload at the converter; all workers have served."""
     person = stack.person(f"twenty-{turn}")
     with Spread(stack, each=UPLOADS // len(stack.worker_pids())) as spread:
-        answers = all_at_once(
+        responses = all_at_once(
             [
                 partial(upload, connection, person, model_upload(LazyBytes(100_000, seed=number)))
                 for number, connection in enumerate(spread.all)
             ]
         )
 
-    codes = Counter(answer.json().get("code", "started") for answer in answers)
-    assert [answer.status for answer in answers if answer.status != 409] == [201]
+    codes = Counter(response.json().get("code", "started") for response in responses)
+    assert [response.status for response in responses if response.status != 409] == [201]
     assert codes["started"] == 1
     assert set(codes) <= {"started", "upload_in_progress", "active_job_conflict"}
     assert len(Aftermath(stack).jobs_at_the_converter(f"twenty-{turn}")) == 1
@@ -54,10 +54,10 @@ def test_promotes_at_once_in_all_processes_make_one_model(stack: ScaledStack, tu
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", drip={"bytes": 100_000, "interval_seconds": 0.05})
     with Spread(stack, each=1) as spread:
         path = f"/api/conversion/{job_id}/promote-to-models"
-        answers = all_at_once([partial(ask, connection, person, "POST", path) for connection in spread.all])
+        responses = all_at_once([partial(ask, connection, person, "POST", path) for connection in spread.all])
 
-    assert sorted(answer.status for answer in answers) == [*[200] * (len(answers) - 1), 201]
-    assert all(answer.json() == answers[0].json() for answer in answers)
+    assert sorted(response.status for response in responses) == [*[200] * (len(responses) - 1), 201]
+    assert all(response.json() == responses[0].json() for response in responses)
     aftermath = Aftermath(stack)
     kept = [row["storage_key"] for row in aftermath.rows("SELECT * FROM models WHERE user_id = ?", f"twice-{turn}")]
     assert len(kept) == 1

@@ -267,23 +267,23 @@ def test_a_converter_that_is_down_does_not_delay_the_sweep(library: Library, use
     assert all(stores.ledger.pending_uploads(f"user-{number}") for number in range(users))
 
 
-@pytest.mark.parametrize("answer", ["runs", "does not run", "no answer", "nobody to ask"])
-def test_an_old_upload_is_forgotten_only_if_the_converter_runs_no_job_of_it(library: Library, answer: str) -> None:
+@pytest.mark.parametrize("response", ["runs", "does not run", "no response", "nobody to ask"])
+def test_an_old_upload_is_forgotten_only_if_the_converter_runs_no_job_of_it(library: Library, response: str) -> None:
     """A converter that is down for a day must not make us forget the owners of its jobs."""
     stores = library.stores
     stores.ledger.open_upload(uuid4().hex, "alice", library.clock())
     converter = FakeConverter()
-    if answer == "runs":
+    if response == "runs":
         job: Job = a_job("job-1", created_at=library.clock())
         converter.jobs["job-1"], converter.owners["job-1"] = job, "alice"
-    elif answer == "no answer":
+    elif response == "no response":
         converter.failing = ConverterUnavailableError("down")
-    sweep = library.gateway.sweep if answer == "nobody to ask" else sweep_with(library, converter)
+    sweep = library.gateway.sweep if response == "nobody to ask" else sweep_with(library, converter)
     library.clock.advance(25 * HOUR)
 
-    assert removed_by(sweep)["forgotten_uploads"] == (1 if answer == "does not run" else 0)
-    assert (stores.ledger.find_job("alice", "job-1") is not None) == (answer == "runs")
-    assert len(stores.ledger.pending_uploads("alice")) == (1 if answer in {"no answer", "nobody to ask"} else 0)
+    assert removed_by(sweep)["forgotten_uploads"] == (1 if response == "does not run" else 0)
+    assert (stores.ledger.find_job("alice", "job-1") is not None) == (response == "runs")
+    assert len(stores.ledger.pending_uploads("alice")) == (1 if response in {"no response", "nobody to ask"} else 0)
 
 
 def test_a_bug_in_a_sweep_does_not_stop_later_ones() -> None:

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from sandbox.settings import FILE_ACCESS
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.fleet import Spread, ask
 from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.processes import wait_until
@@ -36,9 +36,9 @@ def begin_download(connection: RawConnection, client: Client, path: str) -> None
     assert connection.socket.recv(12) == b"HTTP/1.1 200"
 
 
-def assert_refused(answer: RawAnswer) -> None:
-    assert (answer.status, answer.json()["code"]) == (429, "too_many_requests")
-    assert int(answer.header("Retry-After") or 0) > 0
+def assert_refused(response: RawResponse) -> None:
+    assert (response.status, response.json()["code"]) == (429, "too_many_requests")
+    assert int(response.header("Retry-After") or 0) > 0
 
 
 def test_a_user_has_two_library_downloads_across_both_workers(stack: ScaledStack) -> None:
@@ -107,12 +107,12 @@ def test_unread_downloads_of_one_user_do_not_stop_uploads_of_others(stack: Scale
             connection.send_head("GET", path, {"Cookie": hoarder.cookie_header})
         statuses = sorted(int(connection.socket.recv(12)[9:]) for connection in connections)
         assert statuses == [200] * 2 + [429] * slots
-        answers: list[requests.Response] = []
+        responses: list[requests.Response] = []
         for _ in range(10):
-            answers.append(stack.send(uploader, model_upload()))
-            if answers[-1].status_code == 201:
-                stack.sandbox.complete(answers[-1].json()["job_id"])
-        assert [answer.status_code for answer in answers] == [201] * 10
+            responses.append(stack.send(uploader, model_upload()))
+            if responses[-1].status_code == 201:
+                stack.sandbox.complete(responses[-1].json()["job_id"])
+        assert [response.status_code for response in responses] == [201] * 10
     finally:
         for connection in connections:
             connection.close()

@@ -17,7 +17,7 @@ from tests.support.slow_uploads import SlowUpload
 
 pytestmark = [ON_BOTH_ENGINES, pytest.mark.timeout(60)]
 
-#: The job is made, and its answer does not arrive as one.
+#: The job is made, and its response does not arrive as one.
 LOST = [
     pytest.param({"cut": "before_headers"}, id="cut after the last byte"),
     pytest.param({"cut": "reset"}, id="reset after the last byte"),
@@ -31,11 +31,11 @@ LOST = [
 
 @pytest.fixture(scope="module")
 def application() -> str:
-    """Nobody has to wait 60 s for an answer that does not come."""
+    """Nobody has to wait 60 s for a response that does not come."""
     return SCALED
 
 
-def lose_the_answer(stack: ScaledStack, fault: dict[str, Any]) -> None:
+def lose_the_response(stack: ScaledStack, fault: dict[str, Any]) -> None:
     stack.sandbox.fault(CONVERTER, call="create_job", when="after", times=1, **fault)
 
 
@@ -48,15 +48,15 @@ def empty_lists(stack: ScaledStack) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_lost_answer_is_made_good_by_the_converters_list(stack: ScaledStack, fault: dict[str, Any]) -> None:
+def test_lost_response_is_made_good_by_the_converters_list(stack: ScaledStack, fault: dict[str, Any]) -> None:
     """201 with the job that the upload has started, and its file name and size."""
     person = stack.person(f"found-{sorted(fault.items())}")
-    lose_the_answer(stack, fault)
+    lose_the_response(stack, fault)
 
-    answer = stack.send(person, model_upload(LazyBytes(50_000), "net.onnx"))
+    response = stack.send(person, model_upload(LazyBytes(50_000), "net.onnx"))
 
-    assert answer.status_code == 201, answer.text
-    job = answer.json()
+    assert response.status_code == 201, response.text
+    job = response.json()
     assert (job["filename"], job["size"]) == ("net.onnx", 50_000)
     assert [job["job_id"]] == Aftermath(stack).jobs_at_the_converter(f"found-{sorted(fault.items())}")
     assert [upload["outcome"] for upload in stack.sandbox.uploads()] == ["created"]
@@ -69,10 +69,10 @@ def test_job_that_is_not_listed_yet_is_shown_once_it_is(stack: ScaledStack, faul
     """502 upload_outcome_unknown first; then `/active` shows the job to its owner, and nobody else finds it."""
     user_id = f"later-{sorted(fault.items())}"
     person, stranger = stack.person(user_id), stack.person("stranger")
-    lose_the_answer(stack, fault)
+    lose_the_response(stack, fault)
     with empty_lists(stack):
-        answer = stack.send(person, model_upload())
-        assert (answer.status_code, answer.json()["code"]) == (502, "upload_outcome_unknown")
+        response = stack.send(person, model_upload())
+        assert (response.status_code, response.json()["code"]) == (502, "upload_outcome_unknown")
         assert person.get("/api/conversion/active").json() == {"active_job": None}
 
     [job_id] = Aftermath(stack).jobs_at_the_converter(user_id)
@@ -83,8 +83,8 @@ def test_job_that_is_not_listed_yet_is_shown_once_it_is(stack: ScaledStack, faul
     assert not Aftermath(stack).rows("SELECT * FROM jobs WHERE job_id IS NULL AND user_id = ?", user_id)
 
 
-def test_upload_whose_answer_a_crash_lost_is_matched_by_the_sweep_at_start(stack: ScaledStack) -> None:
-    """The gateway dies between the converter's making the job and its answer; the next one matches the two, unasked."""
+def test_upload_whose_response_was_lost_in_a_crash_is_matched_by_the_sweep_at_start(stack: ScaledStack) -> None:
+    """The gateway dies after the converter made the job and before its response: the next gateway matches the two."""
     user_id = "crashed"
     person = stack.person(user_id)
     stack.sandbox.fault(CONVERTER, call="create_job", when="after", delay_seconds=10)
@@ -109,7 +109,7 @@ def test_upload_whose_answer_a_crash_lost_is_matched_by_the_sweep_at_start(stack
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_look_at_the_active_job_while_its_answer_is_late_spoils_nothing(stack: ScaledStack, turn: int) -> None:
+def test_look_at_the_active_job_while_its_response_is_late_spoils_nothing(stack: ScaledStack, turn: int) -> None:
     """Another tab finds the job first, through either worker; the upload's file name and size still become its."""
     user_id = f"two-tabs-{turn}"
     person, tab = stack.person(user_id), stack.person(user_id)
@@ -124,10 +124,10 @@ def test_look_at_the_active_job_while_its_answer_is_late_spoils_nothing(stack: S
                 seen.append(fresh.get("/api/conversion/active").json()["active_job"]["job_id"])
         return seen
 
-    answer, seen = all_at_once([lambda: stack.send(person, model_upload(b"x" * 77, "net.onnx")), look])
+    response, seen = all_at_once([lambda: stack.send(person, model_upload(b"x" * 77, "net.onnx")), look])
 
-    assert answer.status_code == 201, answer.text
-    job_id = answer.json()["job_id"]
+    assert response.status_code == 201, response.text
+    job_id = response.json()["job_id"]
     assert seen == [job_id] * 6
     wait_until(
         lambda: aftermath.rows("SELECT filename FROM jobs WHERE user_id = ?", user_id) == [{"filename": "net.onnx"}],

@@ -19,7 +19,7 @@ import requests
 from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.errors import LANGUAGES, catalogue
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
-from tests.support.clients import Client, RawAnswer
+from tests.support.clients import Client, RawResponse
 from tests.support.fault_cells import RETRY_AFTER
 from tests.support.multipart_bodies import model_upload
 from tests.support.processes import wait_until
@@ -58,7 +58,7 @@ EXTENSIONS: Mapping[str, set[str]] = {
 }
 MEMBERS = {"type", "title", "status", "detail", "code", "i18n_key", "retryable", "blame", "request_id"}
 
-Answer = requests.Response | RawAnswer
+AnyResponse = requests.Response | RawResponse
 
 
 @dataclass
@@ -122,13 +122,13 @@ class Scene:
         return client.post(f"/api/conversion/{job_id}/promote-to-models")
 
 
-Provoke = Callable[[Scene], Answer]
+Provoke = Callable[[Scene], AnyResponse]
 
 
-def _while(service: str, what: Callable[[Scene, Client, str], Answer], **rule: Any) -> Provoke:
+def _while(service: str, what: Callable[[Scene, Client, str], AnyResponse], **rule: Any) -> Provoke:
     """Call an operation on a completed job while an upstream fails."""
 
-    def provoke(scene: Scene) -> Answer:
+    def provoke(scene: Scene) -> AnyResponse:
         client = scene.person()
         job_id = scene.completed_job(client)
         with scene.fault(service, **rule):
@@ -137,63 +137,63 @@ def _while(service: str, what: Callable[[Scene, Client, str], Answer], **rule: A
     return provoke
 
 
-def _promote(scene: Scene, client: Client, job_id: str) -> Answer:
+def _promote(scene: Scene, client: Client, job_id: str) -> AnyResponse:
     return scene.promote(client, job_id)
 
 
-def _download(_: Scene, client: Client, job_id: str) -> Answer:
+def _download(_: Scene, client: Client, job_id: str) -> AnyResponse:
     return client.get(f"/api/conversion/{job_id}/download")
 
 
-def _poll(_: Scene, client: Client, job_id: str) -> Answer:
+def _poll(_: Scene, client: Client, job_id: str) -> AnyResponse:
     return client.get(f"/api/conversion/{job_id}")
 
 
-def _upload(scene: Scene, client: Client, _: str) -> Answer:
+def _upload(scene: Scene, client: Client, _: str) -> AnyResponse:
     return scene.init(client)
 
 
-def _active_job_conflict(scene: Scene) -> Answer:
+def _active_job_conflict(scene: Scene) -> AnyResponse:
     client = scene.person()
     scene.stack.upload(client)
-    answer = scene.init(client)
-    assert answer.json()["active_job"]["status"] in {"queued", "running"}
-    return answer
+    response = scene.init(client)
+    assert response.json()["active_job"]["status"] in {"queued", "running"}
+    return response
 
 
-def _upload_in_progress(scene: Scene) -> Answer:
+def _upload_in_progress(scene: Scene) -> AnyResponse:
     with scene.half_upload(scene.user_id):
         return scene.init(scene.person())
 
 
-def _upload_capacity(scene: Scene) -> Answer:
+def _upload_capacity(scene: Scene) -> AnyResponse:
     with ExitStack() as held:
         for number in range(UPLOAD_SLOTS):
             held.enter_context(scene.half_upload(f"{scene.user_id}-{number}"))
         return scene.init(scene.person())
 
 
-def _too_many_requests(scene: Scene) -> Answer:
+def _too_many_requests(scene: Scene) -> AnyResponse:
     client = scene.person()
     job_id = scene.completed_job(client)
     with scene.fault(CONVERTER, call="get_job", stall_seconds=600), ThreadPoolExecutor(MAX_REQUESTS_PER_USER) as pool:
         asked = [pool.submit(_poll, scene, scene.person(), job_id) for _ in range(MAX_REQUESTS_PER_USER)]
 
         def refusals() -> list[requests.Response]:
-            answer = client.get("/api/me")
-            return [answer] if answer.status_code == 429 else []
+            response = client.get("/api/me")
+            return [response] if response.status_code == 429 else []
 
         refused = wait_until(refusals, "the user has too many requests in progress")[0]
         assert {one.result().status_code for one in asked} <= {502, 504}
     return refused
 
 
-def _upload_timeout(scene: Scene) -> Answer:
+def _upload_timeout(scene: Scene) -> AnyResponse:
     with scene.half_upload(scene.user_id) as connection:
-        return connection.answer("POST")
+        return connection.read_response("POST")
 
 
-def _payload_too_large(scene: Scene) -> Answer:
+def _payload_too_large(scene: Scene) -> AnyResponse:
     headers = {
         "Cookie": scene.person().cookie_header,
         "Content-Type": "multipart/form-data; boundary=b",
@@ -201,44 +201,44 @@ def _payload_too_large(scene: Scene) -> Answer:
         "Accept-Language": scene.language,
     }
     with scene.stack.connect() as connection:
-        return connection.send_head("POST", "/api/conversion/init", headers).answer("POST")
+        return connection.send_head("POST", "/api/conversion/init", headers).read_response("POST")
 
 
-def _job_not_completed(scene: Scene) -> Answer:
+def _job_not_completed(scene: Scene) -> AnyResponse:
     client = scene.person()
     return scene.promote(client, scene.stack.upload(client))
 
 
-def _job_failed(scene: Scene) -> Answer:
+def _job_failed(scene: Scene) -> AnyResponse:
     client = scene.person()
     job_id = scene.stack.upload(client)
     scene.stack.sandbox.fail(job_id)
-    answer = scene.promote(client, job_id)
-    assert answer.json()["job_error"]["code"] == "undefined_cpu_op"
-    return answer
+    response = scene.promote(client, job_id)
+    assert response.json()["job_error"]["code"] == "undefined_cpu_op"
+    return response
 
 
-def _range_not_satisfiable(scene: Scene) -> Answer:
+def _range_not_satisfiable(scene: Scene) -> AnyResponse:
     client = scene.person()
     model = scene.promote(client, scene.completed_job(client)).json()
     return client.get(f"/api/models/{model['id']}/file", headers={"Range": "bytes=999999999-"})
 
 
-def _storage_unavailable(scene: Scene) -> Answer:
+def _storage_unavailable(scene: Scene) -> AnyResponse:
     client = scene.person()
     job_id = scene.completed_job(client)
     # A file where a folder should be: the tests may run as root, who may write to any folder.
     folder = scene.stack.storage_path / ".tmp"
     moved = folder.rename(folder.with_name(".moved"))
     folder.touch()
-    answer = scene.promote(client, job_id)
+    response = scene.promote(client, job_id)
     folder.unlink()
     moved.rename(folder)
     assert scene.promote(client, job_id).status_code == 201
-    return answer
+    return response
 
 
-def _model_store_unavailable(scene: Scene) -> Answer:
+def _model_store_unavailable(scene: Scene) -> AnyResponse:
     client = scene.person()
     with closing(sqlite3.connect(scene.stack.database_path, isolation_level=None)) as database:
         database.execute("ALTER TABLE models RENAME TO models_elsewhere")
@@ -248,14 +248,14 @@ def _model_store_unavailable(scene: Scene) -> Answer:
             database.execute("ALTER TABLE models_elsewhere RENAME TO models")
 
 
-def _draining(scene: Scene) -> Answer:
+def _draining(scene: Scene) -> AnyResponse:
     client = scene.person()
     assert scene.stack.gateway is not None
     os.kill(scene.stack.gateway.pid, signal.SIGTERM)
 
     def refusals() -> list[requests.Response]:
-        answer = scene.init(client)
-        return [answer] if answer.status_code == 503 else []
+        response = scene.init(client)
+        return [response] if response.status_code == 503 else []
 
     return wait_until(refusals, "the gateway says that it is about to stop")[0]
 
@@ -356,10 +356,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Seen
 
 def _see(provoke: Provoke, scene: Scene) -> Seen:
     try:
-        answer = provoke(scene)
-        status = answer.status if isinstance(answer, RawAnswer) else answer.status_code
-        headers = answer.headers if isinstance(answer.headers, list) else answer.headers.items()
-        return Seen(status, {name.lower(): value for name, value in headers}, answer.json())
+        response = provoke(scene)
+        status = response.status if isinstance(response, RawResponse) else response.status_code
+        headers = response.headers if isinstance(response.headers, list) else response.headers.items()
+        return Seen(status, {name.lower(): value for name, value in headers}, response.json())
     except Exception as error:
         return Seen(error=error)
 
@@ -369,12 +369,12 @@ def _see(provoke: Provoke, scene: Scene) -> Seen:
 def test_a_code_reaches_the_caller_as_the_catalogue_describes_it(
     code: str, language: str, seen: dict[tuple[str, str], Seen]
 ) -> None:
-    answer, entry = seen[code, language], catalogue()[code]
-    if answer.error is not None:
-        raise answer.error
-    headers, document = answer.headers or {}, answer.document or {}
+    response, entry = seen[code, language], catalogue()[code]
+    if response.error is not None:
+        raise response.error
+    headers, document = response.headers or {}, response.document or {}
 
-    assert (document["code"], answer.status, document["status"]) == (code, entry.status, entry.status)
+    assert (document["code"], response.status, document["status"]) == (code, entry.status, entry.status)
     assert (document["i18n_key"], document["blame"]) == (entry.i18n_key, entry.blame.value)
     assert document["retryable"] is entry.retryable
     assert document["type"] == f"urn:visiona:problem:{code}"

@@ -56,14 +56,14 @@ def test_a_sign_in_that_fails_at_member_center_is_reported_in_time(
 ) -> None:
     # Discovery and keys are kept once they are had, and failures never are.
     stack.restart_gateway(kill=True)
-    answers = {name: sign_in_while(stack, {**condition, **rule}) for name, (rule, _) in faults.items()}
+    responses = {name: sign_in_while(stack, {**condition, **rule}) for name, (rule, _) in faults.items()}
 
-    codes = {name: answer.json()["code"] for name, answer in answers.items()}
+    codes = {name: response.json()["code"] for name, response in responses.items()}
     assert codes == {name: code for name, (_, code) in faults.items()}
-    for name, answer in answers.items():
-        assert answer.status_code == catalogue()[codes[name]].status
-        assert answer.elapsed.total_seconds() < DEFAULT_TRY_SECONDS + SLACK_SECONDS, name
-        verify_problem(answer, answer.headers["X-Request-ID"])
+    for name, response in responses.items():
+        assert response.status_code == catalogue()[codes[name]].status
+        assert response.elapsed.total_seconds() < DEFAULT_TRY_SECONDS + SLACK_SECONDS, name
+        verify_problem(response, response.headers["X-Request-ID"])
     assert stack.client().sign_in("bob").get("/api/me").status_code == 200
 
 
@@ -96,16 +96,16 @@ def test_outsiders_with_invented_codes_do_not_slow_polls_while_member_center_is_
         begun = [outsider.get("/auth/login").headers["Location"] for outsider in outsiders]
         states = [parse_qs(urlsplit(location).query)["state"][0] for location in begun]
         address = stack.add_fault(MEMBER_CENTER, {"call": "token", "grant": "authorization_code", "stall_seconds": 600})
-        answers = [
+        responses = [
             pool.submit(outsider.get, f"/auth/authorize?code=invented&state={state}")
             for outsider, state in zip(outsiders, states, strict=True)
         ]
         polls = []
-        while not all(answer.done() for answer in answers):
+        while not all(response.done() for response in responses):
             polls.append(alice.get("/api/conversion/active"))
-            wait(answers, timeout=0.1)
+            wait(responses, timeout=0.1)
         remove_fault(address)
-        assert {answer.result().json()["code"] for answer in answers} == {"idp_unavailable"}
+        assert {response.result().json()["code"] for response in responses} == {"idp_unavailable"}
         assert {poll.status_code for poll in polls} == {200}
         slowest = max(poll.elapsed.total_seconds() for poll in polls)
         print(f"slowest of {len(polls)} polls beside {OUTSIDERS} callbacks: {slowest:.2f} s")

@@ -55,8 +55,8 @@ def test_the_failure_of_a_shared_call_is_the_failure_of_the_operation(
     job_id = stack.completed_job(client)
     address = stack.add_fault(CONVERTER, fault | {"user": user_id})
     try:
-        answer = ask(stack, client, job_id)
+        response = ask(stack, client, job_id)
     finally:
         remove_fault(address)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert (response.status_code, response.json()["code"]) == (status, code)
     assert ask(stack, client, job_id).ok

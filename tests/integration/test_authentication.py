@@ -77,9 +77,9 @@ def test_upload_without_a_session_is_401(stack: Stack) -> None:
     """The refusal does not wait for the body, and no upstream is called."""
     with stack.connect() as connection:
         headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "1000000000"}
-        answer = connection.send_head("POST", "/api/conversion/init", headers).send(b"--b\r\n").answer()
+        response = connection.send_head("POST", "/api/conversion/init", headers).send(b"--b\r\n").read_response()
 
-    assert (answer.status, answer.json()["code"]) == (401, "unauthenticated")
+    assert (response.status, response.json()["code"]) == (401, "unauthenticated")
     assert stack.sandbox.uploads() == []
 
 
@@ -92,7 +92,7 @@ def test_session_ends_with_the_logout_in_every_worker(stack: Stack) -> None:
     def refused_by_all() -> bool:
         connections = stack.connect_to_all_workers().values()
         try:
-            return all(c.send_head("GET", "/api/me", copied).answer().status == 401 for c in connections)
+            return all(c.send_head("GET", "/api/me", copied).read_response().status == 401 for c in connections)
         finally:
             for connection in connections:
                 connection.close()
@@ -108,20 +108,20 @@ def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alic
     connections = stack.connect_to_all_workers().values()
     try:
         for connection in connections:
-            assert connection.send_head("GET", f"/api/conversion/{job_id}", cookie).answer().status == 200
+            assert connection.send_head("GET", f"/api/conversion/{job_id}", cookie).read_response().status == 200
         stack.sandbox.stop(MEMBER_CENTER)
         stack.sandbox.force(job_id, status="running", progress=77)
 
         for connection in connections:
 
             def has_news(connection=connection) -> bool:  # type: ignore[no-untyped-def]
-                answer = connection.send_head("GET", f"/api/conversion/{job_id}", cookie).answer()
-                assert answer.status == 200, answer.body
-                return bool(answer.json()["progress"] == 77)
+                response = connection.send_head("GET", f"/api/conversion/{job_id}", cookie).read_response()
+                assert response.status == 200, response.body
+                return bool(response.json()["progress"] == 77)
 
             wait_until(has_news, "a poll reaches the converter without Member Center", every=0.1)
             for path in ("/api/me", "/api/conversion/active", "/api/conversion/jobs", "/api/models"):
-                assert connection.send_head("GET", path, cookie).answer().status == 200, path
+                assert connection.send_head("GET", path, cookie).read_response().status == 200, path
     finally:
         for connection in connections:
             connection.close()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.multipart_bodies import LazyBytes, Multipart, model_upload
 from tests.support.processes import wait_until
 from tests.support.stack import Stack
@@ -62,19 +62,21 @@ def assert_nothing_was_whole(stack: Stack, client: Client, *, uploads: int = 1) 
         with connection:
             body = model_upload()
             headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(body))}
-            answer = connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).answer()
-            assert answer.status == 201, answer.body
-            stack.sandbox.complete(answer.json()["job_id"])
+            response = (
+                connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).read_response()
+            )
+            assert response.status == 201, response.body
+            stack.sandbox.complete(response.json()["job_id"])
 
 
-def finish(connection: RawConnection) -> RawAnswer:
-    return connection.finish_sending().answer()
+def finish(connection: RawConnection) -> RawResponse:
+    return connection.finish_sending().read_response()
 
 
-def assert_refused(answer: RawAnswer, status: int = 400, code: str = "invalid_request") -> None:
-    assert answer.status == status, answer.body
-    assert answer.header("Content-Type") == "application/problem+json"
-    assert answer.json()["code"] == code
+def assert_refused(response: RawResponse, status: int = 400, code: str = "invalid_request") -> None:
+    assert response.status == status, response.body
+    assert response.header("Content-Type") == "application/problem+json"
+    assert response.json()["code"] == code
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_client_that_stops_sending_gets_408_after_the_idle_time(stack: Stack, al
     body = body_of(100_000)
     with begin(stack, alice, body, **{"Content-Length": str(len(body) + 1)}) as connection:
         connection.send(body.as_bytes())
-        assert_refused(connection.answer(), 408, "upload_timeout")
+        assert_refused(connection.read_response(), 408, "upload_timeout")
 
     assert_nothing_was_whole(stack, alice)
 
@@ -207,8 +209,8 @@ def test_refusal_before_the_body_was_read_says_whether_the_connection_stays_open
     body = body_of(size)
     for _ in range(5):
         with begin(stack, alice, body, **{"Content-Length": str(len(body))}) as connection:
-            answer = connection.send(body.as_bytes()).answer()
-            assert (answer.status, answer.json()["active_job"]["job_id"]) == (409, job_id)
-            if (answer.header("Connection") or "keep-alive").lower() != "close":
-                next_answer = connection.send_head("GET", "/api/me", {"Cookie": alice.cookie_header}).answer()
-                assert next_answer.status == 200
+            response = connection.send(body.as_bytes()).read_response()
+            assert (response.status, response.json()["active_job"]["job_id"]) == (409, job_id)
+            if (response.header("Connection") or "keep-alive").lower() != "close":
+                next_response = connection.send_head("GET", "/api/me", {"Cookie": alice.cookie_header}).read_response()
+                assert next_response.status == 200

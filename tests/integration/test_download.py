@@ -159,12 +159,12 @@ def test_result_is_available_as_soon_as_any_worker_says_completed(stack: Stack, 
     poll = f"/api/conversion/{job_id}"
     first, second = stack.connect_to_all_workers().values()
     with first, second:
-        assert not second.send_head("GET", poll, cookie).answer().json()["terminal"]
+        assert not second.send_head("GET", poll, cookie).read_response().json()["terminal"]
         stack.sandbox.complete(job_id)
-        assert first.send_head("GET", poll, cookie).answer().json()["status"] == "completed"
+        assert first.send_head("GET", poll, cookie).read_response().json()["status"] == "completed"
 
-        answer = second.send_head("POST" if "promote" in tail else "GET", poll + tail, cookie).answer()
+        response = second.send_head("POST" if "promote" in tail else "GET", poll + tail, cookie).read_response()
 
-    assert answer.status in {200, 201, 302}, answer.body
-    for token in parse_qs(urlsplit(answer.header("Location") or "").query).get("access_token", []):
+    assert response.status in {200, 201, 302}, response.body
+    for token in parse_qs(urlsplit(response.header("Location") or "").query).get("access_token", []):
         stack.note_secret(token)

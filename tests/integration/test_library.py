@@ -93,15 +93,15 @@ def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job
             return promote(client, job_id)
 
     with ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(ask, [alice.clone() for _ in range(6)]))
+        responses = list(threads.map(ask, [alice.clone() for _ in range(6)]))
 
-    statuses = Counter(answer.status_code for answer in answers)
+    statuses = Counter(response.status_code for response in responses)
     assert statuses[201] == 1
     assert statuses.keys() <= {200, 201, 429}, "a user has two pulls at once on a host, those that wait included"
-    repeated = [promote(alice, job_id) for _ in answers]
-    assert {answer.status_code for answer in repeated} == {200}
-    kept = [answer for answer in [*answers, *repeated] if answer.status_code != 429]
-    assert len({answer.json()["id"] for answer in kept}) == 1
+    repeated = [promote(alice, job_id) for _ in responses]
+    assert {response.status_code for response in repeated} == {200}
+    kept = [response for response in [*responses, *repeated] if response.status_code != 429]
+    assert len({response.json()["id"] for response in kept}) == 1
     assert len(stack.sandbox.calls(FILE_ACCESS, "get_file")) == 1
 
 

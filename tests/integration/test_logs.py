@@ -48,7 +48,7 @@ def failed_sign_ins(stack: Stack) -> None:
     location = stranger.get("/auth/login").headers["Location"]
     state = location.partition("state=")[2].partition("&")[0]
     stack.note_secret("a-code-that-was-never-issued")
-    answers = [
+    responses = [
         stranger.get(f"/auth/authorize?state={state}&code=a-code-that-was-never-issued"),
         stranger.get("/auth/authorize?state=a-state-of-somebody-else&code=a-code-that-was-never-issued"),
         stranger.get(f"/auth/authorize?state={state}&error=access_denied&error_description={CANARY}"),
@@ -58,8 +58,8 @@ def failed_sign_ins(stack: Stack) -> None:
     )
     page = stranger.get("/auth/login", allow_redirects=True)
     form = {"username": "alice", "password": "alice"}
-    answers.append(stranger.post(page.url, data=form, allow_redirects=True))
-    assert [answer.status_code for answer in answers] == [400] * 4
+    responses.append(stranger.post(page.url, data=form, allow_redirects=True))
+    assert [response.status_code for response in responses] == [400] * 4
 
 
 def a_conversion(stack: Stack, alice: Client, bob: Client) -> str:
@@ -99,18 +99,18 @@ def failing_upstreams(stack: Stack, alice: Client, job_id: str) -> None:
     for service, rule, method, path, statuses in failures:
         body = {} if "body_json" in rule else {"body": f"<html>{CANARY} Bearer {CANARY}</html>"}
         stack.sandbox.fault(service, **rule, **body)
-        [answer] = wait_until(
+        [response] = wait_until(
             lambda ask=(method, path): refusal_of(alice, *ask), f"{path} shows the failure", every=0.2
         )
-        assert answer.status_code in statuses, (rule, answer.text)
-        assert CANARY not in answer.text
+        assert response.status_code in statuses, (rule, response.text)
+        assert CANARY not in response.text
         stack.sandbox.clear_faults()
 
 
 def refusal_of(client: Client, method: str, path: str) -> list[requests.Response]:
     """Return the response in a list if it is a failure. A poll may come from the cache for a second."""
-    answer = client.request(method, path)
-    return [] if answer.ok else [answer]
+    response = client.request(method, path)
+    return [] if response.ok else [response]
 
 
 def lost_member_center(stack: Stack, alice: Client, job_id: str) -> None:
@@ -121,9 +121,9 @@ def lost_member_center(stack: Stack, alice: Client, job_id: str) -> None:
         {"status": 200, "body_json": {"access_token": CANARY, "expires_in": "soon"}},
     ):
         stack.sandbox.fault(MEMBER_CENTER, call="token", **rule)
-        answer = alice.get(f"/api/conversion/{job_id}")
-        assert answer.status_code in {500, 503}, answer.text
-        assert CANARY not in answer.text
+        response = alice.get(f"/api/conversion/{job_id}")
+        assert response.status_code in {500, 503}, response.text
+        assert CANARY not in response.text
         stack.sandbox.clear_faults()
 
 

@@ -41,16 +41,16 @@ def stack(own_stack: Stack) -> Stack:
 
 
 def scrape(stack: Stack) -> Counts:
-    answer = requests.get(f"{stack.direct_url}/metrics", timeout=10)
-    assert answer.status_code == 200, answer.text
-    return Counts.of(answer.text)
+    response = requests.get(f"{stack.direct_url}/metrics", timeout=10)
+    assert response.status_code == 200, response.text
+    return Counts.of(response.text)
 
 
 def ask_each(stack: Stack, times: int) -> None:
     for connection in stack.connect_to_all_workers().values():
         with connection:
             for _ in range(times):
-                assert connection.send_head("GET", "/healthz").answer().status == 200
+                assert connection.send_head("GET", "/healthz").read_response().status == 200
 
 
 def grown(stack: Stack, name: str, **labels: str) -> Callable[[], float]:
@@ -65,10 +65,10 @@ def test_each_worker_returns_the_sum_of_both(stack: Stack) -> None:
     before = scrape(stack).sum("visiona_requests_total", **PROBED)
     for count, connection in zip((3, 4), connections.values(), strict=True):
         for _ in range(count):
-            connection.send_head("GET", "/healthz").answer()
+            connection.send_head("GET", "/healthz").read_response()
     for connection in connections.values():
         with connection:
-            told = Counts.of(connection.send_head("GET", "/metrics").answer().body.decode())
+            told = Counts.of(connection.send_head("GET", "/metrics").read_response().body.decode())
             assert told.sum("visiona_requests_total", **PROBED) == before + 7
             assert told.sum("visiona_workers") == 2
             assert told.sum("visiona_worker_threads") == 64
@@ -262,9 +262,9 @@ def test_the_shipped_nginx_does_not_serve_metrics(stack: Stack) -> None:
     for path in ("/metrics", "/metrics?x=1", "/%6detrics", "/./metrics", "//metrics", "/metrics/", "/x/../metrics"):
         prepared = world.prepare_request(requests.Request("GET", f"{stack.url}/"))
         prepared.url = f"{stack.url}{path}"
-        answer = world.send(prepared, allow_redirects=False, timeout=10)
-        assert answer.status_code == 404, path
-        assert "visiona_" not in answer.text
+        response = world.send(prepared, allow_redirects=False, timeout=10)
+        assert response.status_code == 404, path
+        assert "visiona_" not in response.text
     assert world.request("POST", "/metrics").status_code == 404
     world.close()
 

@@ -36,8 +36,8 @@ def ask(stack: Stack, bob: Client) -> Iterator[Callable[..., Facts]]:
             body = b'{"name":"taken over"}' if verb in {"POST", "PUT", "PATCH"} else b""
             headers = {"Cookie": bob.cookie_header, "X-Request-ID": "the-same", **headers}
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
-            answer = connection.send_head(verb, path, headers).send(body).answer(verb)
-            return answer.status, [header for header in answer.headers if header[0] != "Date"], answer.body
+            response = connection.send_head(verb, path, headers).send(body).read_response(verb)
+            return response.status, [header for header in response.headers if header[0] != "Date"], response.body
 
         yield ask_raw
 
@@ -90,10 +90,10 @@ def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
     stack.sandbox.reset()
     pairs = [(verb, tail) for verb in VERBS for tail in JOB_PATHS]
 
-    answers = {pair: ask(pair[0], f"/api/conversion/{malformed}{pair[1]}") for pair in pairs}
+    responses = {pair: ask(pair[0], f"/api/conversion/{malformed}{pair[1]}") for pair in pairs}
 
     assert stack.sandbox.calls(CONVERTER) == []
-    assert answers == {pair: ask(pair[0], f"/api/conversion/{ABSENT}{pair[1]}") for pair in pairs}
+    assert responses == {pair: ask(pair[0], f"/api/conversion/{ABSENT}{pair[1]}") for pair in pairs}
 
 
 def test_id_with_an_encoded_slash_is_an_absent_one(ask: Callable[..., Facts]) -> None:
@@ -117,8 +117,8 @@ def test_foreign_and_malformed_models_are_absent_ones(
     absent = ask(verb, f"/api/models/{ABSENT}{tail}", Range="bytes=0-3", **{"If-None-Match": etag})
 
     for other in (model["id"], *MALFORMED):
-        answer = ask(verb, f"/api/models/{other}{tail}", Range="bytes=0-3", **{"If-None-Match": etag})
-        assert answer == absent, other
+        response = ask(verb, f"/api/models/{other}{tail}", Range="bytes=0-3", **{"If-None-Match": etag})
+        assert response == absent, other
     assert alice.get(f"/api/models/{model['id']}").json() == model
     assert alice.get(f"/api/models/{model['id']}/file").status_code == 200
 
@@ -136,7 +136,7 @@ def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, 
             threads.submit(client.get, f"/api/conversion/{wanted}", headers=headers)
             for client, wanted in ((first, job_id), (second, ABSENT))
         ]
-        foreign, absent = (answer.result() for answer in asked)
+        foreign, absent = (response.result() for response in asked)
 
     assert (foreign.status_code, foreign.json()["code"]) == (502, "converter_unavailable")
     assert (foreign.status_code, foreign.content) == (absent.status_code, absent.content)
@@ -161,9 +161,9 @@ def test_owner_that_the_converter_names_decides(stack: Stack, alice: Client, bob
     theirs = {"job_id": job_id, "user_id": "u-bob-c81e", "status": "completed", "stage": "nef", "progress": 100}
     stack.sandbox.fault(CONVERTER, call="get_job", status=200, body_json=theirs)
 
-    answers = [alice.get(f"/api/conversion/{job_id}{tail}") for tail in ("", "/download", "/download?check=1")]
+    responses = [alice.get(f"/api/conversion/{job_id}{tail}") for tail in ("", "/download", "/download?check=1")]
 
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "job_not_found")] * 3
+    assert [(response.status_code, response.json()["code"]) for response in responses] == [(404, "job_not_found")] * 3
     assert stack.sandbox.minted() == 0
 
 
@@ -174,8 +174,8 @@ def unnamed(job_id: str, status: str = "running") -> dict[str, str]:
     return {"job_id": job_id, "status": status, "stage": "onnx", "created_at": datetime.now(UTC).isoformat()}
 
 
-def refused(answer: requests.Response) -> tuple[int, object]:
-    return answer.status_code, answer.json()["code"]
+def refused(response: requests.Response) -> tuple[int, object]:
+    return response.status_code, response.json()["code"]
 
 
 @pytest.mark.parametrize("has_pending_upload", [False, True])
@@ -209,11 +209,11 @@ def test_conflict_with_somebody_elses_job_shows_nothing_of_it(stack: Stack, alic
     conflict = {"error": {"code": "busy", "message": "one at a time"}, "active_job": unnamed(job_id)}
     stack.sandbox.fault(CONVERTER, call="create_job", status=409, body_json=conflict)
 
-    answer = stack.send(bob, model_upload())
+    response = stack.send(bob, model_upload())
 
-    assert refused(answer) == (409, "active_job_conflict")
-    assert answer.json()["active_job"] is None
-    assert job_id not in answer.text
+    assert refused(response) == (409, "active_job_conflict")
+    assert response.json()["active_job"] is None
+    assert job_id not in response.text
 
 
 def test_upload_that_is_answered_with_somebody_elses_job_does_not_get_it(

@@ -27,9 +27,9 @@ def test_id_and_trace_reach_every_upstream_and_every_log_line(stack: Stack) -> N
     size = stack.log_path.stat().st_size
     headers = {"X-Request-ID": "trace-1.a_B", "traceparent": TRACEPARENT}
 
-    answer = alice.get(f"/api/conversion/{job_id}/download", headers=headers)
+    response = alice.get(f"/api/conversion/{job_id}/download", headers=headers)
 
-    assert (answer.status_code, answer.headers["X-Request-ID"]) == (302, "trace-1.a_B")
+    assert (response.status_code, response.headers["X-Request-ID"]) == (302, "trace-1.a_B")
     calls = [*stack.sandbox.calls(CONVERTER, "promote"), *stack.sandbox.calls(MEMBER_CENTER, "download_tokens")]
     assert len(calls) == 2
     for call in calls:
@@ -70,9 +70,9 @@ def test_a_thread_that_served_one_request_shows_nothing_of_it_in_the_next(stack:
     with stack.connect() as connection:
         first = {"Cookie": alice.cookie_header, "X-Request-ID": "first", "traceparent": TRACEPARENT}
         for _ in range(40):  # more than there are threads
-            assert connection.send_head("GET", "/api/me", first).answer().status == 200
-        made = [connection.send_head("GET", "/api/me").answer() for _ in range(40)]
-    assert {answer.status for answer in made} == {401}
+            assert connection.send_head("GET", "/api/me", first).read_response().status == 200
+        made = [connection.send_head("GET", "/api/me").read_response() for _ in range(40)]
+    assert {response.status for response in made} == {401}
     lines = [line for line in lines_since(stack, size) if line["event"] == "request"]
     strangers = [line for line in lines if line["status"] == 401]
     assert len(strangers) == 40

@@ -87,5 +87,5 @@ def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key
 
 
 def who(client: Client) -> str | None:
-    answer = client.get("/api/me")
-    return str(answer.json()["user_id"]) if answer.status_code == 200 else None
+    response = client.get("/api/me")
+    return str(response.json()["user_id"]) if response.status_code == 200 else None

@@ -61,8 +61,8 @@ def rotate_keys(stack: Stack) -> None:
 def test_after_mc_has_changed_its_keys_everything_goes_on(stack: Stack, method: str, path: str, status: int) -> None:
     alice, job_id = stack.signed_in("alice"), cache_all_tokens(stack)
     rotate_keys(stack)
-    answer = ask(alice, method, path.format(job_id))
-    assert answer.status_code == status, answer.text
+    response = ask(alice, method, path.format(job_id))
+    assert response.status_code == status, response.text
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_a_cached_token_that_only_one_call_refuses_is_not_a_misconfiguration(
     assert (refused.status_code, refused.json()["code"]) == (503, "idp_unavailable"), refused.text
     assert (refused.json()["retryable"], refused.headers["Retry-After"]) == (True, "5")
 
-    answer = ask(alice, method, path.format(job_id))
-    assert answer.status_code == status, answer.text
+    response = ask(alice, method, path.format(job_id))
+    assert response.status_code == status, response.text
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_fresh_tokens_that_are_refused_are_a_misconfiguration(
     # A new process has no tokens.
     stack.restart_gateway()
     stack.sandbox.fault(service, call=call, status=401)
-    answer = ask(alice, method, path.format(job_id))
-    assert (answer.status_code, answer.json()["code"]) == (500, "idp_misconfigured"), answer.text
-    assert answer.json()["retryable"] is False
+    response = ask(alice, method, path.format(job_id))
+    assert (response.status_code, response.json()["code"]) == (500, "idp_misconfigured"), response.text
+    assert response.json()["retryable"] is False

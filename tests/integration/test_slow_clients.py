@@ -39,8 +39,8 @@ def test_chunked_upload_that_is_too_slow_is_ended_and_releases_its_slot_and_leas
             if select.select([connection.socket], [], [], 0.25)[0] or time.monotonic() > ends_at:
                 break
             connection.send_chunk(data[sent : sent + 1])
-        answer = connection.answer("POST")
-    assert (answer.status, answer.json()["code"]) == (408, "upload_timeout")
+        response = connection.read_response("POST")
+    assert (response.status, response.json()["code"]) == (408, "upload_timeout")
     assert stack.upload(client)
 
 
@@ -55,4 +55,4 @@ def test_small_body_that_never_arrives_times_out(stack: Stack) -> None:
     with stack.connect() as connection:
         connection.send_head("POST", "/api/conversion/check", head)
         assert select.select([connection.socket], [], [], 45)[0], "the gateway still waits"
-        assert connection.answer("POST").json()["code"] == "invalid_request"
+        assert connection.read_response("POST").json()["code"] == "invalid_request"

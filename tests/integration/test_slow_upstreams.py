@@ -49,4 +49,4 @@ def test_polls_of_others_are_answered_while_ten_callers_wait_for_a_slow_upstream
 
     assert len(polls) >= 20
     assert {poll.status_code for poll in polls} == {200}, [poll.text for poll in polls if not poll.ok][-1]
-    assert [answer.result().status_code for answer in asked] == [status] * CALLERS
+    assert [response.result().status_code for response in asked] == [status] * CALLERS

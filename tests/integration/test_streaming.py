@@ -60,7 +60,7 @@ def test_upload_of_300_mb_passes_a_gateway_that_could_not_hold_it(stack: Stack, 
 def test_the_limits_of_this_file_hold_in_the_workers(stack: Stack) -> None:
     """The limits of this file's other test apply to the workers that handle uploads."""
     with stack.connect() as connection:
-        assert connection.send_head("GET", "/healthz").answer().status == 200
+        assert connection.send_head("GET", "/healthz").read_response().status == 200
         worker = stack.worker_of(connection)
     with open(f"/proc/{worker}/limits", encoding="ascii") as lines:  # noqa: PTH123 - procfs
         limits = {line[:26].strip(): line[26:].split()[0] for line in lines}

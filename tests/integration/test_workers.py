@@ -21,10 +21,10 @@ def test_both_workers_serve_the_same_session_and_jobs(stack: Stack) -> None:
     for connection in connections.values():
         with connection:
             cookie = {"Cookie": alice.cookie_header}
-            assert connection.send_head("GET", "/api/me", cookie).answer().json()["user_id"] == "u-alice-7f3a"
-            active = connection.send_head("GET", "/api/conversion/active", cookie).answer()
+            assert connection.send_head("GET", "/api/me", cookie).read_response().json()["user_id"] == "u-alice-7f3a"
+            active = connection.send_head("GET", "/api/conversion/active", cookie).read_response()
             assert active.json()["active_job"]["job_id"] == job_id
-            assert connection.send_head("GET", f"/api/conversion/{job_id}", cookie).answer().status == 200
+            assert connection.send_head("GET", f"/api/conversion/{job_id}", cookie).read_response().status == 200
 
 
 def test_killed_worker_is_replaced(stack: Stack) -> None:
@@ -38,7 +38,7 @@ def test_killed_worker_is_replaced(stack: Stack) -> None:
 
     for connection in stack.connect_to_all_workers().values():
         with connection:
-            assert connection.send_head("GET", "/readyz").answer().status == 200
+            assert connection.send_head("GET", "/readyz").read_response().status == 200
 
 
 @pytest.mark.timeout(60)

@@ -236,7 +236,7 @@ class Wire:
         lines = [f"{method} {path} HTTP/1.1", "Host: sandbox", *(f"{name}: {value}" for name, value in headers.items())]
         self.send("\r\n".join(lines) + "\r\n\r\n", body)
 
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
+    def read_response(self) -> tuple[int, dict[str, str], bytes]:
         response = http.client.HTTPResponse(self.socket)
         response.begin()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()

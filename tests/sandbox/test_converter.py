@@ -154,9 +154,9 @@ def test_second_upload_is_409_with_the_active_job_before_its_body_ends(caller: C
     with Wire(caller.sandbox.urls.converter) as wire:
         headers = caller.bearer("converter:job.write") | {"Content-Type": usual_form("").content_type}
         wire.request("POST", "/api/v1/jobs", headers | {"Content-Length": "1000000000"}, usual_form(user_id).body[:300])
-        status, answer_headers, body = wire.answer()
+        status, response_headers, body = wire.read_response()
     assert status == 409
-    assert answer_headers["connection"] == "close"
+    assert response_headers["connection"] == "close"
     assert b'"active_job_exists"' in body
     assert job["job_id"].encode() in body
     assert caller.attempts()[-1]["outcome"] == "active_job_exists"
@@ -172,7 +172,7 @@ def test_simultaneous_uploads_of_one_user_make_one_job(caller: Caller, user_id: 
             wire.request("POST", "/api/v1/jobs", headers | {"Content-Length": str(len(form.body))}, form.body[:-1])
             gate.wait(10)
             wire.send(form.body[-1:])
-            return wire.answer()[0]
+            return wire.read_response()[0]
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(upload, range(8))) == [201] + [409] * 7
@@ -318,8 +318,8 @@ def test_result_is_a_header_and_the_model_under_a_repeating_key() -> None:
 def test_promote_is_repeatable_and_made_once_under_concurrency(caller: Caller, user_id: str) -> None:
     job = caller.completed_job(user_id, MODEL)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: caller.promote(job["job_id"], user_id).json(), range(16)))
-    assert all(answer == answers[0] for answer in answers)
+        responses = list(pool.map(lambda _: caller.promote(job["job_id"], user_id).json(), range(16)))
+    assert all(response == responses[0] for response in responses)
     directory = caller.sandbox.data.jobs / job["job_id"]
     assert sorted(path.name for path in directory.iterdir()) == ["model", "result"]
 

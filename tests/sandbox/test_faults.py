@@ -29,7 +29,7 @@ def _rules(caller: Caller, service: str = CONVERTER) -> list[dict[str, Any]]:
     return list(caller.session.get(f"{caller.sandbox.urls.of(service)}/_sandbox/faults", timeout=10).json()["faults"])
 
 
-def _bytes_of_answer(caller: Caller) -> bytes:
+def _response_bytes(caller: Caller) -> bytes:
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("GET", PAGE, {})
         return wire.rest()
@@ -145,7 +145,7 @@ def test_after_handles_the_request_first(caller: Caller, user_id: str) -> None:
     assert caller.attempts()[-1]["outcome"] == "created"
 
 
-def test_after_keeps_the_true_answer_but_for_what_the_rule_changes(caller: Caller) -> None:
+def test_after_keeps_the_true_response_but_for_what_the_rule_changes(caller: Caller) -> None:
     object_key = caller.put_file(CONTENT)
     _order(caller, FILE_ACCESS, call="get_file", when="after", headers={"ETag": '"changed"'}, times=1)
     spoilt = caller.get_file(object_key)
@@ -158,12 +158,12 @@ def test_instead_can_answer_without_reading_the_body(caller: Caller) -> None:
     _order(caller, call="create_job", status=503, read_body=False)
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", {"Content-Length": "1000000000"})
-        assert wire.answer()[0] == 503
+        assert wire.read_response()[0] == 503
 
 
 def test_cut_before_headers_sends_nothing(caller: Caller) -> None:
     _order(caller, cut="before_headers")
-    assert _bytes_of_answer(caller) == b""
+    assert _response_bytes(caller) == b""
 
 
 def test_reset_is_a_reset(caller: Caller) -> None:
@@ -176,12 +176,12 @@ def test_reset_is_a_reset(caller: Caller) -> None:
 
 def test_cut_after_status_line(caller: Caller) -> None:
     _order(caller, status=200, cut="after_status_line")
-    assert _bytes_of_answer(caller) == b"HTTP/1.1 200 OK\r\n"
+    assert _response_bytes(caller) == b"HTTP/1.1 200 OK\r\n"
 
 
 def test_cut_after_headers(caller: Caller) -> None:
     _order(caller, body="12345", cut="after_headers")
-    head, _, body = _bytes_of_answer(caller).partition(b"\r\n\r\n")
+    head, _, body = _response_bytes(caller).partition(b"\r\n\r\n")
     assert b"Content-Length: 5" in head
     assert body == b""
 
@@ -197,7 +197,7 @@ def test_cut_in_the_middle_of_a_true_body(caller: Caller, cut_at: int) -> None:
     assert body == CONTENT[:cut_at]
 
 
-def test_delay_comes_before_the_answer(caller: Caller) -> None:
+def test_delay_comes_before_the_response(caller: Caller) -> None:
     _order(caller, status=500, delay_seconds=0.2)
     started = time.monotonic()
     assert caller.session.get(f"{caller.jobs_url}/x", timeout=10).status_code == 500
@@ -238,7 +238,7 @@ def test_drip_sends_piece_by_piece(caller: Caller) -> None:
 @pytest.mark.parametrize("length", [2, 20])
 def test_wrong_content_length_ends_the_connection(caller: Caller, length: int) -> None:
     _order(caller, body="x" * 10, content_length=length)
-    head, _, body = _bytes_of_answer(caller).partition(b"\r\n\r\n")
+    head, _, body = _response_bytes(caller).partition(b"\r\n\r\n")
     assert f"Content-Length: {length}\r\n".encode() in head
     assert body == b"x" * 10
 

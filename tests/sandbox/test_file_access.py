@@ -15,7 +15,7 @@ CONTENT = bytes(range(256)) * 1000
 def _get_raw(caller: Caller, target: str) -> int:
     with Wire(caller.sandbox.urls.file_access) as wire:
         wire.request("GET", target, caller.bearer("files:download.read"))
-        return wire.answer()[0]
+        return wire.read_response()[0]
 
 
 def test_whole_file_is_served_with_its_metadata(caller: Caller) -> None:

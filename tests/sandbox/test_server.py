@@ -1,4 +1,4 @@
-"""The server beneath the stand-ins: connections that last, framing, early answers, an orderly end."""
+"""The server beneath the stand-ins: connections that last, framing, early responses, an orderly end."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ def test_connection_serves_many_requests(caller: Caller) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         for _ in range(3):
             wire.request("GET", "/", {})
-            assert wire.answer()[0] == 200
+            assert wire.read_response()[0] == 200
     ports = {call["client_port"] for call in caller.calls(CONVERTER)[-3:]}
     assert len(ports) == 1
 
@@ -24,9 +24,9 @@ def test_connection_serves_many_requests(caller: Caller) -> None:
 def test_unread_small_body_does_not_confuse_the_next_request(caller: Caller) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", {"Content-Length": "30"}, b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n")
-        assert wire.answer()[0] == 401
+        assert wire.read_response()[0] == 401
         wire.request("GET", "/", {})
-        assert wire.answer()[0] == 200
+        assert wire.read_response()[0] == 200
 
 
 def test_permission_to_continue_comes_only_when_the_body_is_wanted(caller: Caller, user_id: str) -> None:
@@ -36,18 +36,18 @@ def test_permission_to_continue_comes_only_when_the_body_is_wanted(caller: Calle
         wire.request("POST", "/api/v1/jobs", expecting | caller.bearer("converter:job.write"))
         assert wire.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         wire.send(form.body)
-        assert wire.answer()[0] == 201
+        assert wire.read_response()[0] == 201
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", expecting | {"Content-Length": "99999999"})
-        assert wire.answer()[0] == 401
+        assert wire.read_response()[0] == 401
 
 
-def test_early_answer_arrives_although_the_sender_goes_on(caller: Caller) -> None:
+def test_early_response_arrives_although_the_sender_goes_on(caller: Caller) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", {"Content-Length": str(4 * 1024**2)})
         for _ in range(64):
             wire.send(b"x" * 65536)
-        status, headers, _ = wire.answer()
+        status, headers, _ = wire.read_response()
         assert (status, headers["connection"]) == (401, "close")
         assert wire.rest() == b""
 
@@ -64,7 +64,7 @@ def test_early_answer_arrives_although_the_sender_goes_on(caller: Caller) -> Non
 def test_ambiguous_framing_is_refused(caller: Caller, headers: dict[str, str]) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", headers)
-        assert wire.answer()[0] == 400
+        assert wire.read_response()[0] == 400
         assert wire.rest() == b""
 
 
@@ -73,8 +73,8 @@ def test_broken_chunks_end_the_connection(caller: Caller, framing: bytes) -> Non
     with Wire(caller.sandbox.urls.converter) as wire:
         headers = caller.bearer("converter:job.write") | {"Content-Type": "multipart/form-data; boundary=b"}
         wire.request("POST", "/api/v1/jobs", headers | {"Transfer-Encoding": "chunked"}, framing)
-        status, answer_headers, _ = wire.answer()
-        assert (status, answer_headers["connection"]) == (400, "close")
+        status, response_headers, _ = wire.read_response()
+        assert (status, response_headers["connection"]) == (400, "close")
         assert wire.rest() == b""
 
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.stack import Stack
 
 #: nginx's port for other TLS terminators, and gunicorn's own.
@@ -24,7 +24,7 @@ class Door:
     def connect(self) -> RawConnection:
         return RawConnection(self._url)
 
-    def ask(self, method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> RawAnswer:
+    def ask(self, method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> RawResponse:
         """Send one raw request on its own connection; the Host is ours unless one is given."""
         given = list(headers)
         if not any(name.lower() == "host" for name, _ in given):
@@ -32,7 +32,7 @@ class Door:
         if body:
             given.append(("Content-Length", str(len(body))))
         with self.connect() as connection:
-            return connection.send_head(method, path, given).send(body).answer(method)
+            return connection.send_head(method, path, given).send(body).read_response(method)
 
     def talk(self, data: bytes) -> bytes:
         """Send these bytes and return all that arrives until the server closes the connection.

@@ -46,20 +46,20 @@ def test_nothing_of_a_person_may_be_kept_by_a_shared_cache(
     edge: Edge, method: str, path: str, user_id: str | None
 ) -> None:
     """Responses and refusals have `no-store` or `private`, and vary by cookie."""
-    answer = edge.client(user_id).open(path, method=method)
+    response = edge.client(user_id).open(path, method=method)
 
-    assert {"no-store", "private"} & set(str(answer.cache_control).split(", ")), str(answer.cache_control)
-    assert "Cookie" in answer.vary
+    assert {"no-store", "private"} & set(str(response.cache_control).split(", ")), str(response.cache_control)
+    assert "Cookie" in response.vary
 
 
 @pytest.mark.parametrize("path", LIKE_FILES)
 def test_an_address_that_looks_like_a_file_shows_nothing_of_a_person(edge: Edge, path: str) -> None:
     """Cache deception: `/api/me/photo.css` returns nothing that a cache could store."""
-    answer = edge.client().get(path)
+    response = edge.client().get(path)
 
-    assert answer.status_code == 404
-    assert "no-store" in str(answer.cache_control)
-    assert b"alice" not in answer.data
+    assert response.status_code == 404
+    assert "no-store" in str(response.cache_control)
+    assert b"alice" not in response.data
 
 
 def test_what_all_may_keep_is_the_same_for_all(edge: Edge) -> None:
@@ -67,23 +67,23 @@ def test_what_all_may_keep_is_the_same_for_all(edge: Edge) -> None:
     page = edge.client(None).get("/").get_data(as_text=True)
     script = next(part for part in page.split('"') if part.startswith("/console/") and part.endswith(".css"))
     for path in ("/console/errors.json", script):
-        answers = [edge.client(user).get(path, headers={"Origin": FRONTEND}) for user in ("alice", None)]
-        assert all("public" in str(answer.cache_control) for answer in answers), path
-        assert answers[0].data == answers[1].data
-        assert not any("Set-Cookie" in answer.headers for answer in answers)
-        assert not any("Access-Control-Allow-Origin" in answer.headers for answer in answers)
+        responses = [edge.client(user).get(path, headers={"Origin": FRONTEND}) for user in ("alice", None)]
+        assert all("public" in str(response.cache_control) for response in responses), path
+        assert responses[0].data == responses[1].data
+        assert not any("Set-Cookie" in response.headers for response in responses)
+        assert not any("Access-Control-Allow-Origin" in response.headers for response in responses)
 
 
 @pytest.mark.parametrize("origin", [FRONTEND, "https://evil.example", None])
 @pytest.mark.parametrize(("method", "path"), [pair for pair in OF_A_PERSON if pair[1] != "/"])
-def test_answers_are_told_apart_by_origin_also_where_none_was_sent(
+def test_responses_vary_by_origin_even_where_none_was_sent(
     edge: Edge, method: str, path: str, origin: str | None
 ) -> None:
     """Otherwise a cache could give one site a response for another."""
-    answer = edge.client().open(path, method=method, headers={} if origin is None else {"Origin": origin})
+    response = edge.client().open(path, method=method, headers={} if origin is None else {"Origin": origin})
 
-    assert "Origin" in answer.vary
-    allowed = answer.headers.get("Access-Control-Allow-Origin")
+    assert "Origin" in response.vary
+    allowed = response.headers.get("Access-Control-Allow-Origin")
     assert allowed == (FRONTEND if origin == FRONTEND else None)
 
 
@@ -104,8 +104,8 @@ def test_a_preflight_of_another_site_is_granted_nothing(edge: Edge) -> None:
     for path in ("/api/conversion/init", "/api/models/m", "/auth/logout", "/", "/healthz"):
         for origin in ("https://evil.example", "null", f"{FRONTEND}.evil.example", f"{FRONTEND}:8443"):
             headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-            answer = edge.client(None).options(path, headers=headers)
-            assert not [name for name, _ in answer.headers if name.startswith("Access-Control-Allow")], (path, origin)
+            response = edge.client(None).options(path, headers=headers)
+            assert not [name for name, _ in response.headers if name.startswith("Access-Control-Allow")], (path, origin)
 
 
 @pytest.mark.parametrize("metadata", [{"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "cross-site"}, {}])
@@ -114,8 +114,8 @@ def test_an_allowed_frontend_still_cannot_read_a_download_address(edge: Edge, me
     edge.conversions.calls.clear()
     headers = {"Origin": FRONTEND, **metadata}
 
-    answer = edge.client().get("/api/conversion/job-1/download", headers=headers)
+    response = edge.client().get("/api/conversion/job-1/download", headers=headers)
 
-    assert (answer.status_code, answer.get_json()["code"]) == (403, "navigation_required")
-    assert "Location" not in (answer.headers.get("Access-Control-Expose-Headers") or "")
+    assert (response.status_code, response.get_json()["code"]) == (403, "navigation_required")
+    assert "Location" not in (response.headers.get("Access-Control-Expose-Headers") or "")
     assert edge.conversions.calls == []

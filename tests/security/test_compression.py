@@ -17,7 +17,7 @@ OF_A_PERSON = [
     "/api/conversion/active",
     "/auth/authorize?state=x",
 ]
-#: A secret could be guessed from the size of an answer that shows these words, too.
+#: A secret could be guessed from the size of a response that shows these words, too.
 CHOSEN = "gu3ssed-w0rds"
 
 
@@ -26,29 +26,29 @@ def test_public_responses_are_compressed(stack: Stack, path: str) -> None:
     """Less than half of the bytes, with the same content; a current copy is not sent again."""
     client = stack.client()
     plain = client.get(path, headers={"Accept-Encoding": "identity"})
-    answer = client.get(path, headers={"Accept-Encoding": "gzip"}, stream=True)
-    sent = answer.raw.read(decode_content=False)
+    response = client.get(path, headers={"Accept-Encoding": "gzip"}, stream=True)
+    sent = response.raw.read(decode_content=False)
     assert "Content-Encoding" not in plain.headers
-    assert answer.headers["Content-Encoding"] == "gzip"
-    assert "Accept-Encoding" in answer.headers["Vary"]
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in response.headers["Vary"]
     assert gzip.decompress(sent) == plain.content
     assert len(sent) < len(plain.content) / 2
     if path != "/docs":
-        again = client.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": answer.headers["ETag"]})
+        again = client.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": response.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
 
 
 @pytest.mark.parametrize("path", OF_A_PERSON)
 def test_personal_responses_are_not_compressed(alice: Client, path: str) -> None:
-    answer = alice.get(path, headers={"Accept-Encoding": "gzip, br, deflate, zstd"})
-    assert "Content-Encoding" not in answer.headers
+    response = alice.get(path, headers={"Accept-Encoding": "gzip, br, deflate, zstd"})
+    assert "Content-Encoding" not in response.headers
 
 
 @pytest.mark.parametrize("path", PUBLIC)
 def test_compressed_responses_repeat_nothing_of_the_request(alice: Client, path: str) -> None:
-    answer = alice.get(
+    response = alice.get(
         f"{path}?lang={CHOSEN}&next={CHOSEN}&{CHOSEN}",
         headers={"User-Agent": CHOSEN, "Referer": f"https://x.example/{CHOSEN}", "Accept-Language": CHOSEN},
     )
-    assert answer.status_code == 200
-    assert CHOSEN not in answer.text
+    assert response.status_code == 200
+    assert CHOSEN not in response.text

@@ -123,10 +123,10 @@ def prepared(edge: Edge, asked: Request) -> Callable[[], str]:
 
     def act() -> str:
         statuses: list[str] = []
-        answer = edge.app({**environ, "wsgi.input": BytesIO(asked.body)}, lambda status, *_: statuses.append(status))
-        for _ in answer:
+        response = edge.app({**environ, "wsgi.input": BytesIO(asked.body)}, lambda status, *_: statuses.append(status))
+        for _ in response:
             pass
-        getattr(answer, "close", lambda: None)()
+        getattr(response, "close", lambda: None)()
         assert not statuses[0].startswith("500"), asked
         return statuses[0]
 

@@ -52,11 +52,11 @@ def test_a_host_that_is_not_ours_is_refused(door: Door, alice: Client, headers: 
     """400 from nginx or from the gateway, also with a session."""
     given = [(name, value.replace("{ours}", door.host)) for name, value in headers]
 
-    answer = door.ask("GET", "/api/me", *given, ("Cookie", alice.cookie_header))
+    response = door.ask("GET", "/api/me", *given, ("Cookie", alice.cookie_header))
 
-    assert answer.status == 400
-    assert b"u-alice" not in answer.body
-    assert EVIL not in str(answer.headers)
+    assert response.status == 400
+    assert b"u-alice" not in response.body
+    assert EVIL not in str(response.headers)
 
 
 def test_a_request_without_any_host_is_refused(door: Door) -> None:
@@ -92,9 +92,9 @@ def test_no_header_says_where_the_gateway_is(door: Door, alice: Client, header: 
 
 def test_all_of_them_together_say_nothing_either(door: Door, alice: Client) -> None:
     """Contradicting headers are ignored as well; gunicorn would refuse them if it trusted any."""
-    answer = door.ask("GET", "/api/me", *FORWARDING, ("Cookie", alice.cookie_header))
+    response = door.ask("GET", "/api/me", *FORWARDING, ("Cookie", alice.cookie_header))
 
-    assert (answer.status, answer.json()["user_id"]) == (200, "u-alice-7f3a")
+    assert (response.status, response.json()["user_id"]) == (200, "u-alice-7f3a")
 
 
 def test_no_header_lends_somebody_an_identity(door: Door) -> None:
@@ -102,9 +102,9 @@ def test_no_header_lends_somebody_an_identity(door: Door) -> None:
     names = ("X-User-Id", "X-User", "X-Forwarded-User", "Remote-User", "REMOTE_USER", "X-Remote-User", "X-Auth-User")
     claims = [(name, "u-alice-7f3a") for name in names]
 
-    answer = door.ask("GET", "/api/me", *claims, ("Authorization", "Bearer u-alice-7f3a"))
+    response = door.ask("GET", "/api/me", *claims, ("Authorization", "Bearer u-alice-7f3a"))
 
-    assert (answer.status, answer.json()["code"]) == (401, "unauthenticated")
+    assert (response.status, response.json()["code"]) == (401, "unauthenticated")
 
 
 def test_a_redirect_after_signing_in_stays_here_whatever_was_forwarded(stack: Stack) -> None:

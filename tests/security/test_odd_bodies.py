@@ -44,10 +44,10 @@ def test_json_that_would_hurt_a_parser_is_malformed(alice: Client, model_id: str
     """Deep, huge or invalid JSON gets 400 at once; the model is unchanged, and the worker survives."""
     before = alice.get(f"/api/models/{model_id}").json()
     for what, body in {**JSON, **NAMES}.items():
-        answer = alice.patch(f"/api/models/{model_id}", data=body, headers={"Content-Type": "application/json"})
+        response = alice.patch(f"/api/models/{model_id}", data=body, headers={"Content-Type": "application/json"})
         expected = (400, "invalid_request") if len(body) <= MAX_SMALL_BODY_BYTES else (413, "payload_too_large")
-        assert (answer.status_code, answer.json()["code"]) == expected, what
-        assert answer.elapsed.total_seconds() < 15, what
+        assert (response.status_code, response.json()["code"]) == expected, what
+        assert response.elapsed.total_seconds() < 15, what
     assert alice.get(f"/api/models/{model_id}").json() == before
 
 
@@ -55,9 +55,9 @@ def test_a_body_is_never_unpacked(alice: Client, model_id: str) -> None:
     """Ten megabytes of blanks stay ten kilobytes."""
     bomb = gzip.compress(b" " * 10_000_000 + b'{"name":"unpacked"}')
 
-    answer = alice.patch(f"/api/models/{model_id}", data=bomb, headers={"Content-Encoding": "gzip"})
+    response = alice.patch(f"/api/models/{model_id}", data=bomb, headers={"Content-Encoding": "gzip"})
 
-    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
 def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
@@ -68,9 +68,9 @@ def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
         (fields, "application/x-www-form-urlencoded"),
         (parts + "--b--\r\n", "multipart/form-data; boundary=b"),
     ):
-        answer = alice.post("/api/conversion/check", data=body, headers={"Content-Type": kind})
-        assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large"), kind
-        assert answer.elapsed.total_seconds() < 15
+        response = alice.post("/api/conversion/check", data=body, headers={"Content-Type": kind})
+        assert (response.status_code, response.json()["code"]) == (413, "payload_too_large"), kind
+        assert response.elapsed.total_seconds() < 15
 
 
 def test_a_body_with_a_method_that_has_none_changes_nothing(door: Door, alice: Client, model_id: str) -> None:
@@ -99,9 +99,9 @@ def test_a_small_body_without_end_is_refused(door: Door, alice: Client) -> None:
             connection.send_chunk(b'{"name":"cut off"}')
             for _ in range(6):
                 connection.send_chunk(b" " * 1024**2)
-        answer = connection.answer("PATCH")
+        response = connection.read_response("PATCH")
 
-    assert (answer.status, answer.json()["code"]) == (413, "payload_too_large")
+    assert (response.status, response.json()["code"]) == (413, "payload_too_large")
 
 
 def test_a_small_body_of_exactly_the_limit_is_taken(door: Door, alice: Client) -> None:
@@ -112,5 +112,5 @@ def test_a_small_body_of_exactly_the_limit_is_taken(door: Door, alice: Client) -
         with door.connect() as connection:
             head = {"Host": door.host, "Cookie": alice.cookie_header, "Transfer-Encoding": "chunked"}
             connection.send_head("PATCH", "/api/models/some-model", head).send_chunk(body).send_chunk(b"")
-            chunked = connection.answer("PATCH")
+            chunked = connection.read_response("PATCH")
         assert (counted.status, chunked.status) == (status, status)

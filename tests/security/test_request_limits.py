@@ -102,11 +102,11 @@ def ask(nginx: Nginx, address: str, requests: Sequence[bytes]) -> list[bytes]:
             piece = connection.recv(1 << 20)
             assert piece, received[-500:]
             received += piece
-    return [b"HTTP/1.1 " + answer for answer in received.split(b"HTTP/1.1 ")[1:]]
+    return [b"HTTP/1.1 " + response for response in received.split(b"HTTP/1.1 ")[1:]]
 
 
-def statuses(answers: Iterable[bytes]) -> Counter[int]:
-    return Counter(int(answer[9:12]) for answer in answers)
+def statuses(responses: Iterable[bytes]) -> Counter[int]:
+    return Counter(int(response[9:12]) for response in responses)
 
 
 def flood(nginx: Nginx, address: str, requests: Iterator[bytes], number: int) -> tuple[Counter[int], float]:
@@ -131,7 +131,7 @@ def test_two_hundred_users_of_one_address_sign_in_and_load_the_page_at_once(ngin
 def test_a_browser_that_reopens_ten_tabs_is_not_limited(nginx: Nginx, address: str) -> None:
     """Also if every request of the page were an API request."""
     tabs = [ask(nginx, address, [head("/api/me", session("tabs"))] * len(PAGE)) for _ in range(10)]
-    assert statuses(answer for answers in tabs for answer in answers) == {200: 10 * len(PAGE)}
+    assert statuses(response for responses in tabs for response in responses) == {200: 10 * len(PAGE)}
 
 
 def test_five_hundred_uploads_of_one_address_are_under_way_at_once(nginx: Nginx, address: str) -> None:
@@ -206,7 +206,7 @@ def test_the_refusal_is_a_problem_in_the_readers_language(nginx: Nginx, address:
     entry = TooManyRequestsError("").entry
     asked = head("/auth/login", {"Accept-Language": language})
     flood(nginx, address, iter(lambda: asked, None), 700)
-    refused = next(answer for answer in ask(nginx, address, [asked] * 100) if answer.startswith(b"HTTP/1.1 429"))
+    refused = next(response for response in ask(nginx, address, [asked] * 100) if response.startswith(b"HTTP/1.1 429"))
     fields, _, body = refused.partition(b"\r\n\r\n")
     headers = dict(line.lower().split(": ", 1) for line in fields.decode().split("\r\n")[1:])
     assert (headers["content-type"], headers["retry-after"]) == ("application/problem+json", "5")

@@ -127,9 +127,9 @@ def test_what_another_site_asks_for_is_not_done(stack: Stack, alice: Client, hea
     """Every route that changes something returns 403 despite the victim's cookie, and the session remains."""
     given = {name: value.replace("{ours}", stack.url) for name, value in headers.items()}
 
-    answers = [alice.request(method, path, headers=given) for method, path in CHANGES]
+    responses = [alice.request(method, path, headers=given) for method, path in CHANGES]
 
-    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(403, "cross_site_request")}
+    assert {(response.status_code, response.json()["code"]) for response in responses} == {(403, "cross_site_request")}
     assert alice.get("/api/me").status_code == 200
 
 
@@ -147,9 +147,9 @@ def test_a_method_cannot_be_smuggled_past_the_guard(alice: Client) -> None:
     """A GET stays a GET, whatever method headers, fields or queries name."""
     headers = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE", "Sec-Fetch-Site": "cross-site"}
 
-    answer = alice.get("/api/models/some-model?_method=DELETE", headers=headers)
+    response = alice.get("/api/models/some-model?_method=DELETE", headers=headers)
 
-    assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
 
 
 # --- where a sign-in leads
@@ -200,8 +200,8 @@ def test_an_id_that_could_mean_something_else_is_an_absent_one(
     """404, or 400 from nginx, and no upstream is called."""
     cookie = ("Cookie", alice.cookie_header)
 
-    answers = [door.ask(method, f"/api/{folder}/{given}", cookie) for method in ("GET", "DELETE")]
+    responses = [door.ask(method, f"/api/{folder}/{given}", cookie) for method in ("GET", "DELETE")]
 
-    assert {answer.status for answer in answers} <= {404, 405, 400}
-    assert not any(b"u-alice" in answer.body for answer in answers)
+    assert {response.status for response in responses} <= {404, 405, 400}
+    assert not any(b"u-alice" in response.body for response in responses)
     assert stack.sandbox.calls("converter") == []

@@ -37,7 +37,7 @@ AMBIGUOUS = {
     "chunk size with a prefix": (b"Transfer-Encoding: chunked", b"0x2\r\na=\r\n" + LAST),
     "line feed in a chunk extension": (b"Transfer-Encoding: chunked", b"2;a\nb\r\na=\r\n" + LAST),
 }
-#: What is plain, or made plain by nginx: two requests, and two answers.
+#: What is plain, or made plain by nginx: two requests, and two responses.
 PLAIN = {
     "length": (b"Content-Length: 2", b"a="),
     "chunked": (b"Transfer-Encoding: chunked", b"2\r\na=\r\n" + LAST),

@@ -74,7 +74,7 @@ class Client(requests.Session):
 
 
 @dataclass(frozen=True)
-class RawAnswer:
+class RawResponse:
     """A response as received: the headers in their order, names as sent."""
 
     status: int
@@ -136,11 +136,11 @@ class RawConnection:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def answer(self, method: str = "GET") -> RawAnswer:
+    def read_response(self, method: str = "GET") -> RawResponse:
         """Read one response."""
         response = http.client.HTTPResponse(self.socket, method=method)
         try:
             response.begin()
-            return RawAnswer(response.status, response.getheaders(), response.read())
+            return RawResponse(response.status, response.getheaders(), response.read())
         finally:
             response.close()

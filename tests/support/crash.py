@@ -103,9 +103,9 @@ class Round:
         for name in ("promote", "delete"):
             kept[name].job_id = stack.completed_job(kept[name].client, LazyBytes(RESULT_BYTES, seed=self.seed))
         deleted = kept["delete"]
-        answer = deleted.client.post(f"/api/conversion/{deleted.job_id}/promote-to-models")
-        assert answer.status_code == 201, answer.text
-        deleted.model_id = answer.json()["id"]
+        response = deleted.client.post(f"/api/conversion/{deleted.job_id}/promote-to-models")
+        assert response.status_code == 201, response.text
+        deleted.model_id = response.json()["id"]
         self.actions = list(kept.values())
         kept["init"].run = self._upload_slowly
         kept["quick"].run = lambda action: stack.send(action.client, model_upload(b"small"))
@@ -239,19 +239,19 @@ class Round:
     # After the leases have expired, everything can be done again
 
     def _repeat_init(self, action: Action) -> None:
-        answer = self.stack.send(action.client, model_upload(b"again"))
-        had_job = bool(len(self._jobs_of(action)) - (answer.status_code == 201))
-        assert answer.status_code == (409 if had_job else 201), answer.text
-        assert not had_job or answer.json()["code"] == "active_job_conflict"
+        response = self.stack.send(action.client, model_upload(b"again"))
+        had_job = bool(len(self._jobs_of(action)) - (response.status_code == 201))
+        assert response.status_code == (409 if had_job else 201), response.text
+        assert not had_job or response.json()["code"] == "active_job_conflict"
 
     _repeat_quick = _repeat_init
 
     def _repeat_promote(self, action: Action) -> None:
-        answers = [action.client.post(f"/api/conversion/{action.job_id}/promote-to-models") for _ in range(2)]
-        assert answers[0].status_code in {200, 201}, answers[0].text
-        assert answers[1].status_code == 200
-        assert answers[0].json() == answers[1].json()
-        assert action.client.get(f"/api/models/{answers[0].json()['id']}/file").status_code == 200
+        responses = [action.client.post(f"/api/conversion/{action.job_id}/promote-to-models") for _ in range(2)]
+        assert responses[0].status_code in {200, 201}, responses[0].text
+        assert responses[1].status_code == 200
+        assert responses[0].json() == responses[1].json()
+        assert action.client.get(f"/api/models/{responses[0].json()['id']}/file").status_code == 200
 
     def _repeat_delete(self, action: Action) -> None:
         assert action.client.delete(f"/api/models/{action.model_id}").status_code in {204, 404}

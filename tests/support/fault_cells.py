@@ -91,13 +91,13 @@ class Stage:
 
     def access_token(self) -> str:
         """A token as Member Center really issues it."""
-        answer = requests.post(
+        response = requests.post(
             f"{self.stack.sandbox.urls.member_center}/oauth/token",
             data={"grant_type": "client_credentials", "scope": "converter:job.read"},
             auth=(SERVICE_CLIENT_ID, SERVICE_CLIENT_SECRET),
             timeout=10,
         )
-        return str(answer.json()["access_token"])
+        return str(response.json()["access_token"])
 
 
 @dataclass(frozen=True)

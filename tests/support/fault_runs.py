@@ -145,7 +145,7 @@ def set_up(stack: ScaledStack, cell: Cell, number: int) -> Stage:
     name = f"{cell}-{number}".replace(".", "-")
     stage = Stage(stack, stack.person(f"u-{name}"), f"u-{name}", f"r-{name}")
     if cell.fault.is_early:
-        # More than the buffers of all sockets on the way hold, so that it can't be whole before the answer.
+        # More than the buffers of all sockets on the way hold, so that it can't be whole before the response.
         return replace(stage, model_bytes=20_000_000)
     if WAYS[cell.call].needs == "nothing":
         return stage
@@ -283,10 +283,10 @@ def _verify_slots(stack: ScaledStack) -> None:
                     lambda wanted=wanted: len(stack.sandbox.calls(CONVERTER, "create_job")) == wanted,
                     f"upload {number + 1} of {SLOTS} has a slot",
                 )
-        assert connections[-1].answer("POST").json()["code"] == "upload_capacity"
+        assert connections[-1].read_response("POST").json()["code"] == "upload_capacity"
         for connection in connections[:-1]:
             connection.send(body[300:])
-            assert connection.answer("POST").json()["code"] == "converter_rejected"
+            assert connection.read_response("POST").json()["code"] == "converter_rejected"
     finally:
         for connection in connections:
             connection.close()

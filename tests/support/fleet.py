@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
 
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.multipart_bodies import Multipart
 from tests.support.processes import wait_until
 from tests.support.stack import Stack
@@ -39,7 +39,7 @@ class Spread:
 
         def is_full() -> bool:
             connection = stack.connect(next(replicas))
-            connection.send_head("GET", "/healthz").answer()
+            connection.send_head("GET", "/healthz").read_response()
             here = self.by_worker.get(stack.worker_of(connection) or 0)
             if here is None or len(here) == each:
                 connection.close()
@@ -65,15 +65,15 @@ class Spread:
         return [connection for turn in zip(*self.by_worker.values(), strict=True) for connection in turn]
 
 
-def ask(connection: RawConnection, client: Client, method: str, path: str) -> RawAnswer:
+def ask(connection: RawConnection, client: Client, method: str, path: str) -> RawResponse:
     """Send one request without a body over a kept-alive connection."""
     headers = {"Cookie": client.cookie_header}
     if method not in {"GET", "HEAD"}:
         headers["Content-Length"] = "0"
-    return connection.send_head(method, path, headers).answer(method)
+    return connection.send_head(method, path, headers).read_response(method)
 
 
-def upload(connection: RawConnection, client: Client, body: Multipart) -> RawAnswer:
+def upload(connection: RawConnection, client: Client, body: Multipart) -> RawResponse:
     """Send one upload over a kept-alive connection."""
     headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(body))}
-    return connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).answer()
+    return connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes()).read_response()

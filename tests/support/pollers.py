@@ -101,12 +101,12 @@ class Pollers:
                 connection = http.client.HTTPConnection(*self._address, timeout=_SECONDS)
                 connection.connect()
             connection.request("GET", path, headers={"Cookie": cookie})
-            answer = connection.getresponse()
-            answer.read()
-            if answer.will_close:
+            response = connection.getresponse()
+            response.read()
+            if response.will_close:
                 connection.close()
-                return str(answer.status), None
-            return str(answer.status), connection
+                return str(response.status), None
+            return str(response.status), connection
         except ConnectionRefusedError:
             outcome = "refused"
         except http.client.RemoteDisconnected:

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Self
 
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.multipart_bodies import LazyBytes, model_upload
 
 _PIECES = 40
@@ -31,7 +31,7 @@ class SlowUpload:
         self._hurry = threading.Event()
         self.connection = RawConnection(base_url, host=host)
         self.connection.send_head("POST", "/api/conversion/init", headers)
-        self.answer: RawAnswer | None = None
+        self.response: RawResponse | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
 
@@ -44,18 +44,18 @@ class SlowUpload:
         self._thread.join()
         self.connection.close()
 
-    def finish(self) -> RawAnswer:
+    def finish(self) -> RawResponse:
         """Send the rest at once, and return the response."""
         self._hurry.set()
         return self.result()
 
-    def result(self) -> RawAnswer:
+    def result(self) -> RawResponse:
         """Wait for the end, and return the response."""
         self._thread.join()
         if self.error is not None:
             raise self.error
-        assert self.answer is not None
-        return self.answer
+        assert self.response is not None
+        return self.response
 
     def _run(self) -> None:
         try:
@@ -65,6 +65,6 @@ class SlowUpload:
                 self.connection.send(self._body[number * size : (number + 1) * size])
                 due = began + self._seconds * (number + 1) / _PIECES
                 self._hurry.wait(max(0.0, min(due - time.monotonic(), 0.2 if number < 2 else self._seconds)))
-            self.answer = self.connection.answer()
+            self.response = self.connection.read_response()
         except BaseException as error:
             self.error = error

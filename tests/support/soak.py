@@ -53,7 +53,7 @@ class Report:
     users: int = 0
     seconds: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     faults_played: int = 0
     upstream_calls: int = 0
@@ -74,10 +74,10 @@ class Report:
 
     def describe(self) -> str:
         sizes = [size for _, sizes in self.memory for size in sizes]
-        requests_made = sum(self.answers.values())
+        requests_made = sum(self.statuses.values())
         lines = [
             f"{self.jobs} jobs of {self.users} users in {self.seconds:.1f} s: {dict(self.outcomes)}",
-            f"{requests_made} requests: {dict(sorted(self.answers.items()))}",
+            f"{requests_made} requests: {dict(sorted(self.statuses.items()))}",
             f"{self.faults_played} faults in {self.upstream_calls} upstream calls",
             "worker RSS in MB over the run: " + ", ".join(self._course()),
             f"from {min(sizes) / 2**20:.0f} to {max(sizes) / 2**20:.0f} MB, growth in the second half "
@@ -193,17 +193,17 @@ class Soak:
         """Upload until a job runs, as a person who sees failures would. A job that runs already is this upload's."""
         for _ in range(_TRIES):
             body = model_upload(model, filename)
-            answer = self._ask(person, "POST", "/api/conversion/init", data=body, headers=body.headers)
-            if answer.status_code == 201:
-                return str(answer.json()["job_id"])
-            if answer.json().get("code") == "active_job_conflict":
-                return str(answer.json()["active_job"]["job_id"])
-            if answer.json()["code"] == "upload_outcome_unknown":
+            response = self._ask(person, "POST", "/api/conversion/init", data=body, headers=body.headers)
+            if response.status_code == 201:
+                return str(response.json()["job_id"])
+            if response.json().get("code") == "active_job_conflict":
+                return str(response.json()["active_job"]["job_id"])
+            if response.json()["code"] == "upload_outcome_unknown":
                 active = self._until(person, "GET", "/api/conversion/active", {200}).json()["active_job"]
                 if active:
                     return str(active["job_id"])
             time.sleep(_POLL_SECONDS)
-        raise AssertionError(f"no job in {_TRIES} tries: {answer.text}")
+        raise AssertionError(f"no job in {_TRIES} tries: {response.text}")
 
     def _wait(self, person: Client, job_id: str) -> dict[str, Any]:
         etag: str | None = None
@@ -211,35 +211,35 @@ class Soak:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             headers = {"If-None-Match": etag} if etag else {}
-            answer = self._ask(person, "GET", f"/api/conversion/{job_id}", headers=headers)
-            if answer.status_code == 200:
-                job, etag = answer.json(), answer.headers["ETag"]
+            response = self._ask(person, "GET", f"/api/conversion/{job_id}", headers=headers)
+            if response.status_code == 200:
+                job, etag = response.json(), response.headers["ETag"]
                 if job["terminal"]:
                     return job
-            elif answer.status_code < 500 and answer.status_code != 304:
-                raise AssertionError(f"a poll of an own job: {answer.status_code} {answer.text}")
+            elif response.status_code < 500 and response.status_code != 304:
+                raise AssertionError(f"a poll of an own job: {response.status_code} {response.text}")
             time.sleep(_POLL_SECONDS)
         raise AssertionError(f"job {job_id} never ended: {job}")
 
     def _until(self, person: Client, method: str, path: str, statuses: set[int]) -> requests.Response:
         for _ in range(_TRIES):
-            answer = self._ask(person, method, path)
-            if answer.status_code in statuses:
-                return answer
+            response = self._ask(person, method, path)
+            if response.status_code in statuses:
+                return response
             # The other worker may have the job's last state a second later.
-            if answer.status_code < 500 and answer.json().get("code") != "job_not_completed":
-                raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
+            if response.status_code < 500 and response.json().get("code") != "job_not_completed":
+                raise AssertionError(f"{method} {path}: {response.status_code} {response.text}")
             time.sleep(_POLL_SECONDS)
-        raise AssertionError(f"{method} {path} in {_TRIES} tries: {answer.text}")
+        raise AssertionError(f"{method} {path} in {_TRIES} tries: {response.text}")
 
     def _ask(self, person: Client, method: str, path: str, **options: Any) -> requests.Response:
-        answer = person.request(method, path, **options)
-        code = "" if answer.status_code < 400 else str(answer.json()["code"])
+        response = person.request(method, path, **options)
+        code = "" if response.status_code < 400 else str(response.json()["code"])
         with self._guard:
-            self.report.answers[f"{answer.status_code} {code}".strip()] += 1
-        if answer.status_code >= 500 and code not in EXPECTED_5XX:
-            self._problem(f"{method} {path}: {answer.status_code} {code}")
-        return answer
+            self.report.statuses[f"{response.status_code} {code}".strip()] += 1
+        if response.status_code >= 500 and code not in EXPECTED_5XX:
+            self._problem(f"{method} {path}: {response.status_code} {code}")
+        return response
 
     def _problem(self, sentence: str) -> None:
         with self._guard:

@@ -207,7 +207,7 @@ class Stack:
 
         def has_all() -> bool:
             connection = RawConnection(self.direct_url)
-            connection.send_head("GET", "/healthz").answer()
+            connection.send_head("GET", "/healthz").read_response()
             pid = self.worker_of(connection)
             if pid is None or pid in found:
                 connection.close()
@@ -225,8 +225,8 @@ class Stack:
 
     def _is_ready(self, url: str) -> bool:
         try:
-            answer = requests.get(f"{url}/readyz", timeout=10, verify=self._trusted)
-            return answer.status_code == 200
+            response = requests.get(f"{url}/readyz", timeout=10, verify=self._trusted)
+            return response.status_code == 200
         except requests.RequestException:
             return False
 

@@ -1,4 +1,4 @@
-"""gunicorn's own answers in our form. That they leave a real gateway so: tests/security/test_answers.py."""
+"""gunicorn's own responses in our form. That they leave a real gateway so: tests/security/test_responses.py."""
 
 import json
 
@@ -20,7 +20,7 @@ HEADERS = security_headers(is_https=True)
         (500, "internal_error", "gateway"),
     ],
 )
-def test_a_refusal_is_a_whole_answer_with_a_problem_document(status: int, code: str, blame: str) -> None:
+def test_a_refusal_is_a_whole_response_with_a_problem_document(status: int, code: str, blame: str) -> None:
     """Gunicorn's status, the catalogue's code and words, all headers, and the length that it has."""
     head, _, body = refusal(status, "A Reason", HEADERS).partition(b"\r\n\r\n")
 

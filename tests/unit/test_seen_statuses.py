@@ -18,7 +18,7 @@ def test_a_status_that_is_not_documented_is_told() -> None:
     assert found == ["GET /a: 500 was seen, and is not documented"]
 
 
-def test_what_a_fake_made_an_application_answer_needs_no_documentation() -> None:
+def test_the_responses_of_a_fake_application_need_no_documentation() -> None:
     assert (
         differences([("GET", "/a", 200, False), ("GET", "/a", 404, False), ("GET", "/a", 418, False)], DOCUMENTED) == []
     )
@@ -42,7 +42,7 @@ def test_head_is_held_against_get_where_it_has_no_operation_of_its_own() -> None
 
 
 def test_what_a_script_answers_is_not_seen() -> None:
-    """In process: an answer counts, unless the test has made it up."""
+    """In process: a response counts, unless the test has made it up."""
     watch_applications()
     app = Flask(__name__)
 

@@ -106,10 +106,10 @@ def p99_of_polls(base_url: str, path: str, headers: Mapping[str, str]) -> float:
             for _ in range(POLLS):
                 began = time.monotonic()
                 connection.request("GET", path, headers=dict(headers))
-                answer = connection.getresponse()
-                answer.read()
+                response = connection.getresponse()
+                response.read()
                 times.append(time.monotonic() - began)
-                assert answer.status == 200, answer.status
+                assert response.status == 200, response.status
             rounds.append(statistics.quantiles(times, n=100)[98])
     finally:
         connection.close()

@@ -63,14 +63,14 @@ def test_two_hundred_that_linger_delay_no_poll(stack: ScaledStack) -> None:
     with SlowSockets(stack.direct_url) as slow:
         slow.bodies(200, "/api/conversion/init", {**host, **MULTIPART}, b"x" * 1_000_000)
         for connection in slow.connections:
-            answer = connection.answer("POST")
-            assert (answer.status, answer.header("Connection")) == (401, "close")
+            response = connection.read_response("POST")
+            assert (response.status, response.header("Connection")) == (401, "close")
         p99 = p99_of_polls(stack.direct_url, "/healthz", {})
         slow.connections[0].send(b"x" * 500_000)
     assert p99 < LIMIT_SECONDS
 
 
-def test_clients_that_stay_after_their_last_answer_delay_no_poll(stack: ScaledStack) -> None:
+def test_clients_that_stay_after_their_last_response_delay_no_poll(stack: ScaledStack) -> None:
     """A plain worker closes each of them for two seconds on the thread that accepts: eight cost the next one ten."""
     pids = stack.worker_pids()
     delays = []
@@ -78,11 +78,11 @@ def test_clients_that_stay_after_their_last_answer_delay_no_poll(stack: ScaledSt
         with SlowSockets(stack.direct_url) as staying:
             staying.silent(8)
             for connection in staying.connections:
-                assert connection.send_head("GET", "/healthz", {"Connection": "close"}).answer().status == 200
+                assert connection.send_head("GET", "/healthz", {"Connection": "close"}).read_response().status == 200
             with SlowSockets(stack.direct_url) as polling:
                 began = time.monotonic()
                 polling.silent(1)
-                assert polling.connections[0].send_head("GET", "/healthz").answer().status == 200
+                assert polling.connections[0].send_head("GET", "/healthz").read_response().status == 200
                 delays.append(time.monotonic() - began)
     assert sorted(delays)[1] < 0.05, delays
     assert stack.worker_pids() == pids, "a worker was replaced"

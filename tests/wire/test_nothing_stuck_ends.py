@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.processes import wait_until
 from tests.support.sandbox_processes import CONVERTER, FILE_ACCESS
@@ -82,8 +82,8 @@ def test_upload_that_stalls_ends_with_upload_timeout(stack: ScaledStack, way: st
     client = stack.person("stalls")
     with begin_upload(stack, way, client, 1_000_000) as connection:
         connection.send(BEGUN + b"x" * 3_000)
-        answer = connection.answer("POST")
-        assert (answer.status, answer.json()["code"]) == (408, "upload_timeout")
+        response = connection.read_response("POST")
+        assert (response.status, response.json()["code"]) == (408, "upload_timeout")
         assert_all_is_free(stack, client)
 
 
@@ -95,8 +95,8 @@ def test_upload_that_drips_ends_with_upload_timeout(stack: ScaledStack, way: str
         ends_at = time.monotonic() + 30
         while not select.select([connection.socket], [], [], 0.2)[0] and time.monotonic() < ends_at:
             connection.send(b"x")
-        answer = connection.answer("POST")
-        assert (answer.status, answer.json()["code"]) == (408, "upload_timeout")
+        response = connection.read_response("POST")
+        assert (response.status, response.json()["code"]) == (408, "upload_timeout")
         assert_all_is_free(stack, client)
 
 
@@ -155,21 +155,21 @@ def test_download_that_is_read_too_slowly_ends_and_resumes_by_range(stack: Scale
 
 
 def test_small_body_that_was_not_read_keeps_its_connection(stack: ScaledStack) -> None:
-    """An answer that keeps the connection may come before the end of a small body; the next request follows it."""
+    """A response that keeps the connection may come before the end of a small body; the next request follows it."""
     headers = {**host(stack), "Content-Type": "application/json", "Content-Length": "1000"}
     with connect(stack, "direct") as connection:
-        answer = connection.send_head("POST", "/api/conversion/check", headers).answer("POST")
-        assert (answer.status, answer.header("Connection")) == (401, "keep-alive")
+        response = connection.send_head("POST", "/api/conversion/check", headers).read_response("POST")
+        assert (response.status, response.header("Connection")) == (401, "keep-alive")
         connection.send(b"x" * 600)
         connection.send(b"x" * 400)
-        assert connection.send_head("GET", "/healthz").answer().status == 200
+        assert connection.send_head("GET", "/healthz").read_response().status == 200
         # And with all of it in one piece, the next request included.
         connection.send_head("POST", "/api/conversion/check", headers)
         connection.send(b"x" * 1_000 + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert connection.answer("POST").status == 401
+        assert connection.read_response("POST").status == 401
     with connect(stack, "direct") as connection:
         connection.send_head("POST", "/api/conversion/check", headers).send(b"x" * 999)
-        assert connection.answer("POST").status == 401
+        assert connection.read_response("POST").status == 401
         assert connection.socket.recv(1) == b"", "a rest that never comes is not waited for without end"
 
 
@@ -178,11 +178,11 @@ def test_an_unread_body_ends_its_connection_only_as_announced(stack: ScaledStack
     """gunicorn reads on for less than 64 KB; a client that was promised the connection would lose its next request."""
     headers = {**host(stack), "Content-Type": "application/json", "Content-Length": str(size)}
     with connect(stack, "direct") as connection:
-        answer = connection.send_head("POST", "/api/conversion/check", headers).answer("POST")
-        assert (answer.status, answer.header("Connection")) == (401, "close" if size == 64 * 1024 else "keep-alive")
+        response = connection.send_head("POST", "/api/conversion/check", headers).read_response("POST")
+        assert (response.status, response.header("Connection")) == (401, "close" if size == 64 * 1024 else "keep-alive")
         connection.send(b"x" * size)
-        if answer.header("Connection") == "keep-alive":
-            assert connection.send_head("GET", "/healthz").answer().status == 200
+        if response.header("Connection") == "keep-alive":
+            assert connection.send_head("GET", "/healthz").read_response().status == 200
 
 
 def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None:
@@ -191,13 +191,13 @@ def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None
     length = {"Content-Length": str(len(body)), "Expect": "100-continue"}
     with connect(stack, "direct") as connection:
         connection.send_head("POST", "/api/conversion/init", {**host(stack), **body.headers, **length})
-        assert connection.answer("POST").status == 401
+        assert connection.read_response("POST").status == 401
         assert connection.socket.recv(1) == b""
     cookie = {"Cookie": stack.person("asks first").cookie_header}
     with connect(stack, "direct") as connection:
         connection.send_head("POST", "/api/conversion/init", {**host(stack), **body.headers, **length, **cookie})
         assert connection.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        assert connection.send(body.as_bytes()).answer("POST").status == 201
+        assert connection.send(body.as_bytes()).read_response("POST").status == 201
 
 
 def test_all_long_transfers_share_their_slots(stack: ScaledStack) -> None:
@@ -210,7 +210,7 @@ def test_all_long_transfers_share_their_slots(stack: ScaledStack) -> None:
     before = len(stack.sandbox.uploads())
     with SlowUpload(stack.url, stack.person("uploader"), size=4_000_000) as upload:
         wait_until(lambda: stack.sandbox.uploads()[before:], "the upload holds the slot")
-        refused: list[requests.Response | RawAnswer] = [
+        refused: list[requests.Response | RawResponse] = [
             stack.send(stack.person("another"), model_upload()),
             promoter.post(f"/api/conversion/{job_id}/promote-to-models"),
             reader.get(file),

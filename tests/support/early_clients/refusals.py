@@ -39,7 +39,7 @@ Arrange = Callable[[Stack], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Refusal:
-    """An upload, what has to be so that it is refused, and the answer that has to arrive."""
+    """An upload, what has to be so that it is refused, and the response that has to arrive."""
 
     name: str
     status: int
@@ -129,13 +129,13 @@ def _converter(ending: str, status: int, *, after: int = 0) -> Arrange:
 
     @contextmanager
     def arranged(stack: Stack) -> Iterator[None]:
-        answer = {"error": {"code": "refused_early", "message": "Refused before the body had come."}}
+        response = {"error": {"code": "refused_early", "message": "Refused before the body had come."}}
         if status in {401, 403}:
             # A cached token that is refused would be another failure. The list's refusal has all of them fetched again.
             assert stack.signed_in("alice").post("/api/conversion/check").status_code == 200
             stack.sandbox.fault(CONVERTER, call="list_jobs", status=401, times=1)
         stack.sandbox.fault(
-            CONVERTER, call="create_job", status=status, body_json=answer, early=ending, early_after=after
+            CONVERTER, call="create_job", status=status, body_json=response, early=ending, early_after=after
         )
         yield
         stack.sandbox.clear_faults()

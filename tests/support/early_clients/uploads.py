@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-# More than all buffers on the way hold: a client is still sending when the answer comes.
+# More than all buffers on the way hold: a client is still sending when the response comes.
 MODEL_BYTES = 40_000_000
 #: Above the limit of tests that have one, by another `MODEL_BYTES`.
 TOO_MANY_BYTES = 2 * MODEL_BYTES
@@ -53,7 +53,7 @@ class Outcome:
 
     @classmethod
     def of(cls, status: int, body: str | bytes, error: str, next_status: int) -> "Outcome":
-        """From an answer's body, whatever that is."""
+        """From a response's body, whatever that is."""
         try:
             code = str(json.loads(body)["code"])
         except (ValueError, KeyError, TypeError):

@@ -100,11 +100,11 @@ class ChromiumClient:
             if event["request"]["url"] == base_url + INIT:
                 ours.add(event["requestId"])
 
-        def note_answer(event: dict[str, Any]) -> None:
+        def note_response(event: dict[str, Any]) -> None:
             statuses[event["requestId"]] = int(event["statusCode"])
 
         log.on("Network.requestWillBeSent", note_request)
-        log.on("Network.responseReceivedExtraInfo", note_answer)
+        log.on("Network.responseReceivedExtraInfo", note_response)
         log.send("Network.enable")
         page.evaluate(_SEND_ELSEWHERE, {"url": base_url + INIT, "size": MODEL_BYTES, "times": times})
         # Its network is a process of its own, so the last events may come behind the page's answer.

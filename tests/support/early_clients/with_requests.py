@@ -50,8 +50,8 @@ def _sent(session: requests.Session, base_url: str, headers: dict[str, str], bod
     data = body if len(body) else iter(body)
     status, text, error = 0, b"", ""
     try:
-        answer = session.post(base_url + INIT, data=data, headers=headers, timeout=SECONDS, allow_redirects=False)
-        status, text = answer.status_code, answer.content
+        response = session.post(base_url + INIT, data=data, headers=headers, timeout=SECONDS, allow_redirects=False)
+        status, text = response.status_code, response.content
     except requests.RequestException as failure:
         error = repr(failure)
     try:

@@ -149,5 +149,5 @@ def test_of_ten_threads_in_each_of_two_processes_exactly_one_acquires(
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    answers = [process.communicate("\n")[0] for process in processes]
-    assert sorted(answers) == ["0\n", "1\n"]
+    responses = [process.communicate("\n")[0] for process in processes]
+    assert sorted(responses) == ["0\n", "1\n"]

@@ -50,10 +50,10 @@ class Bucket:
 
 def refuse(status: int, code: str) -> Callable[[], AWSResponse]:
     body = f"<Error><Code>{code}</Code><Message>no, at https://bucket.example/secret-key</Message></Error>".encode()
-    return lambda: answer(status, body)
+    return lambda: response(status, body)
 
 
-def answer(status: int, body: bytes) -> AWSResponse:
+def response(status: int, body: bytes) -> AWSResponse:
     raw: Any = BytesIO(body)
     raw.stream = lambda **_: iter([body])
     return AWSResponse("https://bucket.example/secret-key", status, {}, raw)
@@ -167,7 +167,7 @@ def test_a_file_that_is_replaced_between_head_and_get_is_a_failure(storage: S3St
 
 def test_a_body_that_ends_early_is_a_failure_and_not_a_short_read(storage: S3Storage, bucket: Bucket) -> None:
     put(storage, KEY, b"abc")
-    bucket.fail("GetObject", lambda: answer(206, b"ab"))
+    bucket.fail("GetObject", lambda: response(206, b"ab"))
     with pytest.raises(StorageUnavailableError, match="early"):
         read(storage, KEY)
 

@@ -61,7 +61,7 @@ def test_a_foreign_job_is_not_found_and_neither_fetched_nor_promoted(bench: Benc
 
 
 @pytest.mark.parametrize("operation", BY_ID)
-def test_an_answer_that_names_another_owner_denies_and_changes_nothing(bench: Bench, operation: str) -> None:
+def test_a_response_that_names_another_owner_denies_and_changes_nothing(bench: Bench, operation: str) -> None:
     bench.knows_job("job-1", "alice", "completed", user_id="bob")
     with pytest.raises(OwnershipMismatchError):
         BY_ID[operation](bench, "alice", "job-1")

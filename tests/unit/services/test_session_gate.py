@@ -42,7 +42,7 @@ def test_not_signed_out_is_cached_for_a_second(
 
 
 def test_the_cached_second_begins_before_the_query(clock: FakeClock) -> None:
-    """The answer may be as old as the query, however long that takes."""
+    """The response may be as old as the query, however long that takes."""
 
     class Slow(FakeRevokedSessions):
         def is_revoked(self, sid: str) -> bool:
@@ -79,7 +79,7 @@ def test_signing_out_takes_effect_at_once_in_its_own_process(gate: SessionGate, 
 
 
 def test_a_query_in_progress_does_not_undo_a_sign_out(clock: FakeClock) -> None:
-    """One thread queries the database; another signs out before the answer "not signed out" arrives."""
+    """One thread queries the database; another signs out before the response "not signed out" arrives."""
     asking, answered = threading.Event(), threading.Event()
 
     class Slow(FakeRevokedSessions):

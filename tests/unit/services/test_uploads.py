@@ -141,11 +141,11 @@ def test_a_bug_leaves_the_row_to_be_matched_and_everything_else_at_rest(bench: B
     assert bench.is_at_rest()
 
 
-# --- the answer was lost
+# --- the response was lost
 
 
-def losing_the_answer(bench: Bench, *, job_id: str | None) -> None:
-    """The converter starts the job, or does not, and its answer never comes."""
+def losing_the_response(bench: Bench, *, job_id: str | None) -> None:
+    """The converter starts the job, or does not, and its response never comes."""
 
     def create(message: UploadMessage) -> Job:
         for _ in message:
@@ -157,16 +157,16 @@ def losing_the_answer(bench: Bench, *, job_id: str | None) -> None:
     bench.converter.create = create
 
 
-def test_a_lost_answer_is_looked_for_in_the_converters_list(bench: Bench) -> None:
-    losing_the_answer(bench, job_id="job-7")
+def test_a_lost_response_is_looked_for_in_the_converters_list(bench: Bench) -> None:
+    losing_the_response(bench, job_id="job-7")
     assert upload(bench) == "job-7"
     (row,) = bench.ledger.rows.values()
     assert (row.job_id, row.filename) == ("job-7", "net.onnx")
     assert bench.is_at_rest()
 
 
-def test_a_lost_answer_that_the_list_does_not_explain_stays_unknown_and_pending(bench: Bench) -> None:
-    losing_the_answer(bench, job_id=None)
+def test_a_lost_response_that_the_list_does_not_explain_stays_unknown_and_pending(bench: Bench) -> None:
+    losing_the_response(bench, job_id=None)
     with pytest.raises(UploadOutcomeUnknownError):
         upload(bench)
     assert row_of(bench) == PENDING
@@ -184,7 +184,7 @@ def test_a_list_that_fails_too_leaves_it_unknown(bench: Bench) -> None:
     assert row_of(bench) == PENDING
 
 
-def test_the_look_for_a_lost_answer_has_time_of_its_own(bench: Bench) -> None:
+def test_the_look_for_a_lost_response_has_time_of_its_own(bench: Bench) -> None:
     """The request's own deadline has passed while the body was sent."""
 
     def create(message: UploadMessage) -> Job:
@@ -196,8 +196,8 @@ def test_the_look_for_a_lost_answer_has_time_of_its_own(bench: Bench) -> None:
     assert upload(bench) == "job-7"
 
 
-def test_the_pending_row_of_a_lost_answer_is_matched_when_the_job_shows(bench: Bench) -> None:
-    losing_the_answer(bench, job_id=None)
+def test_the_pending_row_of_a_lost_response_is_matched_when_the_job_shows(bench: Bench) -> None:
+    losing_the_response(bench, job_id=None)
     with pytest.raises(UploadOutcomeUnknownError):
         upload(bench)
     bench.has_job("job-9", "alice", created_at=bench.clock() + timedelta(seconds=5))
@@ -270,7 +270,7 @@ def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
 # --- while it streams
 
 
-def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_answer(bench: Bench) -> None:
+def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_response(bench: Bench) -> None:
     def chunks() -> Iterator[bytes]:
         for start in range(0, len(BODY), 20):
             bench.monotonic.advance(10)
@@ -419,7 +419,7 @@ def test_a_job_that_the_ledger_has_as_another_users_is_not_given_out(bench: Benc
     assert bench.is_at_rest()
 
 
-def test_the_job_that_the_list_shows_counts_where_the_answer_has_another_users(bench: Bench) -> None:
+def test_the_job_that_the_list_shows_counts_where_the_response_has_another_users(bench: Bench) -> None:
     def start(message: UploadMessage) -> Job:
         b"".join(message)
         bench.knows_job("job-1", "bob")

@@ -1,4 +1,4 @@
-"""Answers that come while the body is still on its way, and the four ways in which they end."""
+"""Responses that come while the body is still on its way, and the four ways in which they end."""
 
 import select
 import socket
@@ -25,11 +25,11 @@ def wire(caller: Caller) -> Iterator[Wire]:
 
 
 def _refused(caller: Caller, wire: Wire, ending: str, *, after: int = 0) -> dict[str, str]:
-    """Begin an upload that is refused with 418 before its body has come; the answer's headers."""
+    """Begin an upload that is refused with 418 before its body has come; the response's headers."""
     rule = {"call": "create_job", "status": 418, "body_json": {"no": "coffee"}, "early": ending, "early_after": after}
     assert caller.fault(CONVERTER, **rule).status_code == 201
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * after)
-    status, headers, body = wire.answer()
+    status, headers, body = wire.read_response()
     assert (status, body) == (418, b'{"no": "coffee"}')
     return headers
 
@@ -62,11 +62,11 @@ def test_close_closes_at_once_and_resets_who_sends_on(caller: Caller, wire: Wire
         wire.send(MUCH)
 
 
-def test_close_with_unread_bytes_still_leaves_the_answer_to_be_read(caller: Caller, wire: Wire) -> None:
+def test_close_with_unread_bytes_still_leaves_the_response_to_be_read(caller: Caller, wire: Wire) -> None:
     caller.fault(CONVERTER, call="create_job", status=418, early="close", early_after=1000)
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * 500_000)
     wait_until(lambda: _is_reset_or_ended(wire), "the connection has ended")
-    assert wire.answer()[0] == 418
+    assert wire.read_response()[0] == 418
 
 
 def test_linger_ends_its_direction_and_reads_on_for_a_while(caller: Caller, wire: Wire) -> None:
@@ -86,7 +86,7 @@ def test_read_on_takes_the_whole_body_and_then_the_next_request(caller: Caller, 
     assert "connection" not in headers
     wire.send(MUCH, MUCH)
     wire.request("GET", "/", {})
-    assert wire.answer()[0] == 200
+    assert wire.read_response()[0] == 200
 
 
 def test_stop_reading_takes_nothing_more_and_keeps_the_connection(caller: Caller, wire: Wire) -> None:
@@ -106,12 +106,12 @@ def test_stop_reading_ends_when_the_sender_leaves(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("ending", EARLY_ENDINGS)
-def test_the_answer_comes_when_that_many_bytes_have(caller: Caller, wire: Wire, ending: str) -> None:
+def test_the_response_comes_when_that_many_bytes_have(caller: Caller, wire: Wire, ending: str) -> None:
     caller.fault(CONVERTER, call="create_job", status=418, early=ending, early_after=100_000)
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * 99_999)
     assert not select.select([wire.socket], [], [], 0.2)[0], "it has answered before"
     wire.send(b"x")
-    assert wire.answer()[0] == 418
+    assert wire.read_response()[0] == 418
 
 
 @pytest.mark.parametrize("ending", EARLY_ENDINGS)
@@ -119,4 +119,4 @@ def test_a_body_that_is_whole_is_an_ordinary_request(caller: Caller, wire: Wire,
     caller.fault(CONVERTER, call="create_job", status=418, early=ending, early_after=5)
     for _ in range(2):
         wire.request("POST", "/api/v1/jobs", {"Content-Length": "5"}, b"whole")
-        assert wire.answer()[0] == 418
+        assert wire.read_response()[0] == 418

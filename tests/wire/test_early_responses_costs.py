@@ -56,7 +56,7 @@ def test_a_client_that_asks_first_is_told_to_go_on_when_its_body_is_wanted(stack
     with RawConnection(stack.url) as connection:
         connection.send_head("POST", INIT, _head(stack, len(body), body.content_type, Expect="100-continue"))
         assert connection.socket.recv(100) == CONTINUE
-        assert connection.send(body.as_bytes()).answer("POST").status == 201
+        assert connection.send(body.as_bytes()).read_response("POST").status == 201
 
 
 def test_a_client_that_asks_first_and_is_refused_is_not_told_to_go_on(stack: Stack) -> None:
@@ -64,8 +64,8 @@ def test_a_client_that_asks_first_and_is_refused_is_not_told_to_go_on(stack: Sta
         headers = _head(stack, content_type="text/plain", Expect="100-continue")
         connection.send_head("POST", INIT, headers)
         # Its first line is the refusal's, or this would not be 415; what the client then sends, nobody could tell.
-        answer = connection.answer("POST")
-        assert (answer.status, answer.header("Connection")) == (415, "close")
+        response = connection.read_response("POST")
+        assert (response.status, response.header("Connection")) == (415, "close")
         assert connection.socket.recv(100) == b""
 
 
@@ -76,13 +76,13 @@ def test_a_client_that_pauses_hears_at_once_that_the_converter_has_refused(stack
         connection.send_head("POST", INIT, _head(stack)).send(FORM_PREFIX + bytes(3_000_000))
         # And nothing more: nothing that arrives lets the gateway look at the converter by the way.
         begun = time.monotonic()
-        answer = connection.answer("POST")
-        assert (answer.status, answer.json()["code"]) == (413, "payload_too_large")
+        response = connection.read_response("POST")
+        assert (response.status, response.json()["code"]) == (413, "payload_too_large")
         assert time.monotonic() - begun < PROMPT_SECONDS
 
 
 @pytest.mark.parametrize("ending", EARLY_ENDINGS)
-def test_an_early_answer_of_the_converters_ends_the_upload_at_once(stack: Stack, tmp_path: Path, ending: str) -> None:
+def test_an_early_response_of_the_converters_ends_the_upload_at_once(stack: Stack, tmp_path: Path, ending: str) -> None:
     stack.sandbox.fault(CONVERTER, call="create_job", status=413, early=ending, early_after=1_000_000)
     cookie = stack.signed_in("alice").cookie_header
     begun = time.monotonic()

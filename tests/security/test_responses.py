@@ -17,7 +17,7 @@ import requests
 from app.domain.security_headers import security_headers
 from app.errors import LANGUAGES, PayloadTooLargeError, catalogue
 from tests.security.conftest import WAYS, Door
-from tests.support.clients import Client, RawAnswer, RawConnection
+from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.nginx import Nginx
 from tests.support.processes import free_port, wait_until
 from tests.support.stack import Stack
@@ -71,22 +71,23 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_every_answer_has_each_security_header_once(any_door: Door, name: str) -> None:
+def test_every_response_has_each_security_header_once(any_door: Door, name: str) -> None:
     """Also those of nginx and gunicorn; Strict-Transport-Security wherever a browser sees https."""
     method, path, headers, statuses = ANSWERS[name]
 
-    answer = any_door.ask(method, path, *headers)
+    response = any_door.ask(method, path, *headers)
 
-    assert answer.status in statuses
+    assert response.status in statuses
     for header, value in security_headers(is_https=True).items():
-        found = [given for given_name, given in answer.headers if given_name.lower() == header.lower()]
+        found = [given for given_name, given in response.headers if given_name.lower() == header.lower()]
         if header == "Strict-Transport-Security" and not isinstance(any_door, TLSDoor) and not found:
             continue  # without TLS of its own, nginx cannot know of any
         if header == "Referrer-Policy" and path.startswith("/auth/"):
             value = "no-referrer"  # noqa: PLW2901
         assert found == [value], header
     assert (
-        "text/html" not in (answer.header("Content-Type") or "") or b"<script" not in answer.body.split(b"</head>")[-1]
+        "text/html" not in (response.header("Content-Type") or "")
+        or b"<script" not in response.body.split(b"</head>")[-1]
     )
 
 
@@ -95,11 +96,11 @@ def test_what_gunicorn_refuses_is_a_problem_that_repeats_nothing_of_the_request(
     around = Door(stack, WAYS[1])
     for name, status in (("a header that is too long", 431), ("an address that is too long", 414), ("two hosts", 400)):
         method, path, headers, _ = ANSWERS[name]
-        answer = around.ask(method, path, *headers)
-        assert (answer.status, answer.header("Content-Type")) == (status, "application/problem+json")
-        assert answer.header("Cache-Control") == "no-store"
-        assert answer.json()["status"] == status
-        assert set(answer.json()) == MEMBERS - {"request_id"}
+        response = around.ask(method, path, *headers)
+        assert (response.status, response.header("Content-Type")) == (status, "application/problem+json")
+        assert response.header("Cache-Control") == "no-store"
+        assert response.json()["status"] == status
+        assert set(response.json()) == MEMBERS - {"request_id"}
     marked = around.talk(b"GET /<marker> HTTP/7.7\r\nHost: x\r\n\r\n")
     assert marked.startswith(b"HTTP/1.1 400 ")
     assert b"marker" not in marked
@@ -123,17 +124,17 @@ def test_a_malformed_small_body_is_the_senders_mistake(stack: Stack, alice: Clie
                     "Content-Type": "application/x-www-form-urlencoded",
                     "Transfer-Encoding": "chunked",
                 }
-                answer = connection.send_head(method, path, head).send(body).finish_sending().answer(method)
-            assert (answer.status, answer.json()["code"]) == (400, "invalid_request"), (body, path)
+                response = connection.send_head(method, path, head).send(body).finish_sending().read_response(method)
+            assert (response.status, response.json()["code"]) == (400, "invalid_request"), (body, path)
 
 
 def test_no_head_that_nginx_passes_on_is_too_large_for_gunicorn(stack: Stack) -> None:
     """For sizes around nginx's limit, it is always nginx that refuses."""
     through = Door(stack, WAYS[0])
-    answers = [through.ask("GET", "/healthz", ("X", "y" * length)).status for length in range(8_180, 8_194)]
+    responses = [through.ask("GET", "/healthz", ("X", "y" * length)).status for length in range(8_180, 8_194)]
     lines = [through.ask("GET", "/healthz?" + "y" * length).status for length in range(8_160, 8_184)]
 
-    assert sorted(set(answers)) == [200, 400]
+    assert sorted(set(responses)) == [200, 400]
     assert sorted(set(lines)) == [200, 414]
 
 
@@ -209,35 +210,37 @@ def test_without_a_gateway_nginx_answers_with_a_problem_in_the_readers_language(
     lonely: Nginx, accepts: str, language: str, title: str
 ) -> None:
     """502 with Retry-After, an id that is in nginx's log, and no-store."""
-    answer = get(lonely.url, "/api/me", **{"Accept-Language": accepts})
+    response = get(lonely.url, "/api/me", **{"Accept-Language": accepts})
 
-    document = json.loads(answer.content)
-    assert answer.status_code == document["status"] == 502
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.headers["Retry-After"] == "5"
-    assert answer.headers["Cache-Control"] == "no-store"
+    document = json.loads(response.content)
+    assert response.status_code == document["status"] == 502
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Retry-After"] == "5"
+    assert response.headers["Cache-Control"] == "no-store"
     assert set(document) == MEMBERS
     assert (document["title"], document["code"]) == (title, "gateway_unavailable")
     assert (document["i18n_key"], document["blame"], document["retryable"]) == ("busy", "gateway", True)
-    assert document["request_id"] == answer.headers["X-Request-ID"]
-    # nginx writes its line after the answer.
+    assert document["request_id"] == response.headers["X-Request-ID"]
+    # nginx writes its line after the response.
     wait_until(lambda: document["request_id"] in lonely.access_log.read_text(encoding="utf-8"), "the line is there")
 
 
 def test_an_upload_without_a_gateway_gets_the_same_problem(lonely: Nginx) -> None:
     with RawConnection(lonely.url) as connection:
-        answer = connection.send_head("POST", "/api/conversion/init", {"Content-Length": "2"}).send(b"ab").answer()
-    assert (answer.status, answer.json()["code"]) == (502, "gateway_unavailable")
+        response = (
+            connection.send_head("POST", "/api/conversion/init", {"Content-Length": "2"}).send(b"ab").read_response()
+        )
+    assert (response.status, response.json()["code"]) == (502, "gateway_unavailable")
 
 
 def test_a_gateway_that_does_not_answer_in_time_is_a_504(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         patience = {"proxy_read_timeout 90s;": "proxy_read_timeout 1s;"}
         with Nginx(tmp_path, silent.getsockname()[1], replacements=patience) as nginx:
-            answer = get(nginx.url, "/api/me")
-    document = answer.json()
-    assert answer.status_code == document["status"] == 504
-    assert (document["code"], answer.headers["Retry-After"]) == ("gateway_unavailable", "5")
+            response = get(nginx.url, "/api/me")
+    document = response.json()
+    assert response.status_code == document["status"] == 504
+    assert (document["code"], response.headers["Retry-After"]) == ("gateway_unavailable", "5")
 
 
 def test_a_body_that_is_far_too_large_is_refused_by_nginx_in_the_gateways_words(lonely: Nginx) -> None:
@@ -246,9 +249,9 @@ def test_a_body_that_is_far_too_large_is_refused_by_nginx_in_the_gateways_words(
     for language in LANGUAGES:
         headers = {"Content-Length": str(6 * 1024**2), "Accept-Language": language}
         with RawConnection(lonely.url) as connection:
-            answer = connection.send_head("PATCH", "/api/models/m", headers).answer()
-        document = answer.json()
-        assert answer.status == document["status"] == entry.status
+            response = connection.send_head("PATCH", "/api/models/m", headers).read_response()
+        document = response.json()
+        assert response.status == document["status"] == entry.status
         assert (document["code"], document["i18n_key"], document["title"]) == (
             entry.code,
             entry.i18n_key,
@@ -256,7 +259,7 @@ def test_a_body_that_is_far_too_large_is_refused_by_nginx_in_the_gateways_words(
         )
         assert (document["blame"], document["retryable"]) == (entry.blame.value, entry.retryable)
         assert document["detail"].startswith(entry.detail[language].split("{")[0])
-        assert answer.header("Retry-After") is None
+        assert response.header("Retry-After") is None
 
 
 HEAD = "HTTP/1.1\r\nHost: localhost\r\nAccept-Language: {language}\r\n"
@@ -279,10 +282,10 @@ REFUSED: dict[str, tuple[str, int, str]] = {
 def test_what_nginx_refuses_is_a_problem_in_the_catalogues_words(lonely: Nginx, name: str, language: str) -> None:
     """Neither scripts nor readers of Chinese can use nginx's own page."""
     sent, status, code = REFUSED[name]
-    answer = ask_raw(lonely.port, sent.replace("{language}", language))
-    document, entry = answer.json(), catalogue()[code]
-    assert answer.status == document["status"] == status
-    assert answer.header("Content-Type") == "application/problem+json"
+    response = ask_raw(lonely.port, sent.replace("{language}", language))
+    document, entry = response.json(), catalogue()[code]
+    assert response.status == document["status"] == status
+    assert response.header("Content-Type") == "application/problem+json"
     assert set(document) == MEMBERS
     assert (document["code"], document["type"]) == (code, f"urn:visiona:problem:{code}")
     assert (document["i18n_key"], document["retryable"]) == (entry.i18n_key, entry.retryable)
@@ -291,44 +294,44 @@ def test_what_nginx_refuses_is_a_problem_in_the_catalogues_words(lonely: Nginx, 
     spoken = language if "{language}" in sent else "en"
     assert document["title"] == entry.title[spoken]
     assert document["detail"].startswith(entry.detail[spoken].split("{")[0])
-    assert document["request_id"] == answer.header("X-Request-ID")
-    assert b"marker" not in answer.body
+    assert document["request_id"] == response.header("X-Request-ID")
+    assert b"marker" not in response.body
 
 
 def test_plain_http_where_tls_is_spoken_is_a_problem_too(lonely: Nginx) -> None:
-    answer = ask_raw(lonely.tls_port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert (answer.status, answer.json()["code"]) == (400, "invalid_request")
+    response = ask_raw(lonely.tls_port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (response.status, response.json()["code"]) == (400, "invalid_request")
 
 
-def test_an_answer_of_the_gateways_passes_unchanged(nginx: Nginx) -> None:
+def test_a_response_of_the_gateways_passes_unchanged(nginx: Nginx) -> None:
     """A 502 of the gateway is not one of nginx: nothing is added, repeated or replaced."""
-    answer = get(nginx.url, "/api/me")
+    response = get(nginx.url, "/api/me")
 
-    assert (answer.status_code, answer.json()) == (502, {"code": "converter_unavailable"})
-    names = [name.lower() for name in answer.headers]
+    assert (response.status_code, response.json()) == (502, {"code": "converter_unavailable"})
+    names = [name.lower() for name in response.headers]
     assert sorted(set(names) & {"retry-after", "cache-control"}) == []
-    assert answer.headers["X-Request-ID"] == "the-gateways"
+    assert response.headers["X-Request-ID"] == "the-gateways"
     for name, value in security_headers(is_https=True).items():
-        assert answer.raw.headers.getlist(name) == [value]
+        assert response.raw.headers.getlist(name) == [value]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost:1", "evil.example\\", "localhost@evil.example"])
 def test_the_way_to_tls_leads_to_our_own_name(lonely: Nginx, host: str) -> None:
     """For any Host or address: a cache in between could store the redirect for others."""
-    answers = [
+    responses = [
         ask_raw(lonely.redirect_port, f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
         for target in ("/a?b=c", "http://evil.example/a?b=c", "//evil.example/a")
     ]
-    for answer in answers:
-        if answer.status != 400:
-            location = urlsplit(answer.header("Location") or "")
-            assert (answer.status, location.scheme, location.netloc) == (308, "https", "localhost")
-            assert answer.header("X-Content-Type-Options") == "nosniff"
+    for response in responses:
+        if response.status != 400:
+            location = urlsplit(response.header("Location") or "")
+            assert (response.status, location.scheme, location.netloc) == (308, "https", "localhost")
+            assert response.header("X-Content-Type-Options") == "nosniff"
 
 
-def ask_raw(port: int, head: str) -> RawAnswer:
+def ask_raw(port: int, head: str) -> RawResponse:
     with RawConnection(f"http://127.0.0.1:{port}") as connection:
-        return connection.send(head.encode()).answer()
+        return connection.send(head.encode()).read_response()
 
 
 def test_the_gateway_hears_of_the_way_from_nginx_alone(nginx: Nginx, upstream: Upstream) -> None:
@@ -373,13 +376,13 @@ def test_no_spelling_of_a_closed_path_passes(nginx: Nginx, upstream: Upstream, n
     spellings += [f"http://localhost//{name}", f"/{name}%23"]
     upstream.requests.clear()
 
-    answers = [
+    responses = [
         ask_raw(nginx.port, f"GET {spelling} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").status
         for spelling in spellings
     ]
 
-    assert answers[0] == 404
-    assert set(answers) <= {404, 400, 502}
+    assert responses[0] == 404
+    assert set(responses) <= {404, 400, 502}
     passed = [path for path, _ in upstream.requests]
     assert passed, "the spellings that are other paths do pass"
     assert not [path for path in passed if unquote(urlsplit(path).path) == f"/{name}" or path.startswith("http")]

@@ -27,7 +27,7 @@ A_DRAIN = 25
 MANY = int(os.environ.get("VISIONA_TEST_ARRIVALS", "100"))
 
 
-class EarlyAnswers:
+class EarlyResponses:
     """All responses that are sent while a client sends 40 MB arrive, and nothing is left behind."""
 
     #: Options of tests.support.nginx.Nginx; None goes past it.
@@ -57,7 +57,7 @@ class EarlyAnswers:
             yield {kind: opened.enter_context(upload_client(kind, directory / kind)) for kind in CLIENTS}
 
     @pytest.mark.parametrize("kind", CLIENTS)
-    def test_the_gateways_own_answers_arrive(self, stack: Stack, clients: dict[str, UploadClient], kind: str) -> None:
+    def test_the_gateways_own_responses_arrive(self, stack: Stack, clients: dict[str, UploadClient], kind: str) -> None:
         arrivals = Arrivals(stack, clients[kind])
         for refusal in OWN:
             if can_send(clients[kind], refusal):
@@ -66,7 +66,7 @@ class EarlyAnswers:
         _assert_nothing_is_left(stack)
 
     @pytest.mark.parametrize("kind", CLIENTS)
-    def test_the_converters_answers_arrive_however_they_end(
+    def test_the_converters_responses_arrive_however_they_end(
         self, stack: Stack, clients: dict[str, UploadClient], kind: str
     ) -> None:
         arrivals = Arrivals(stack, clients[kind])
@@ -76,7 +76,9 @@ class EarlyAnswers:
         assert not arrivals.lost, arrivals.report()
         _assert_nothing_is_left(stack)
 
-    def test_the_answer_of_a_gateway_that_drains_arrives(self, stack: Stack, clients: dict[str, UploadClient]) -> None:
+    def test_the_response_of_a_gateway_that_drains_arrives(
+        self, stack: Stack, clients: dict[str, UploadClient]
+    ) -> None:
         with draining(stack):
             lost = _sent_while_draining(stack, clients, FEW)
         assert not lost, lost
