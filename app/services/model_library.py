@@ -1,5 +1,6 @@
 """The model library: list, read, rename and delete the models of a user."""
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -94,11 +95,13 @@ class ModelLibrary:
             try:
                 reader = self._storage.open_reader(model.storage_key, start=start, length=length)
                 chunks = resources.enter_context(reader)
+                # Before the response begins, so that a storage that fails here is an error with a code.
+                first = iter(list(itertools.islice(chunks, 1)))
             except FileNotFoundError as error:
                 raise StorageUnavailableError("the model's file is missing") from error
             # The outcome unless the client reads to the end.
             transfer.lost_client()
-            return OpenFile(_counted(chunks, transfer), resources.pop_all().close)
+            return OpenFile(_counted(itertools.chain(first, chunks), transfer), resources.pop_all().close)
 
 
 def _counted(chunks: Iterator[bytes], transfer: Transfer) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from app.services.leases import TTL_SECONDS
 from app.services.sweep import SweepReport
 from sandbox.converter.jobs import Jobs
 from sandbox.data_directory import DataDirectory
+from tests.support.processes import wait_until
 from tests.support.scaled_gateway import scaled
 from tests.support.stack import Stack
 
@@ -84,12 +85,13 @@ class Aftermath:
         return [job.job_id for job in Jobs(DataDirectory(self._stack.sandbox.data)).of_user(user_id)]
 
     def sweep(self, *, later: timedelta = LATER) -> SweepReport:
-        """Sweep in this process, on the gateway's own database and files, as if it were that much later."""
+        """Sweep in this process, on the gateway's own database and files, as if it were that much later.
+
+        Wait for a worker that sweeps: each does so when it has started.
+        """
         self._stack.stores.age_temporaries(time.time() - later.total_seconds())
         with opened_gateway(self._stack, later=later) as gateway:
-            report = gateway.sweep.run()
-        assert report is not None, "the sweep did not run"
-        return report
+            return wait_until(gateway.sweep.run, "no worker sweeps")
 
 
 @contextmanager
