@@ -1,4 +1,4 @@
-"""Migrations: several at once, killed at any moment, and equal to the tables of the code."""
+"""Migrations: killed at any moment, and equal to the tables of the code."""
 
 import os
 import signal
@@ -23,8 +23,6 @@ from app.library.migrating import migrate, pending_migrations
 from app.library.models import SQLModelStore
 from app.library.tables import metadata, models
 from tests.support.forking import run_module
-
-MIGRATE = "import sys; from app.library.migrating import migrate; migrate(sys.argv[1])"
 
 
 def test_a_migrated_database_has_the_tables_that_the_code_expects(database: Database) -> None:
@@ -52,15 +50,6 @@ def test_a_database_of_a_newer_version_is_refused_with_its_revision(database: Da
     for refused in (migrate, pending_migrations):
         with pytest.raises(ModelStoreUnavailableError, match="9999"):
             refused(database_url)
-
-
-def test_four_processes_that_migrate_at_once_all_succeed(empty_database_url: str, repository_root: Path) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", MIGRATE, empty_database_url], cwd=repository_root)
-        for _ in range(4)
-    ]
-    assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    assert pending_migrations(empty_database_url) == []
 
 
 KILLED = """
