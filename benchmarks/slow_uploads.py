@@ -58,7 +58,7 @@ class Load:
 
 
 FULL_LOADS = (Load(500, 2, 400, has_other_polls=True), Load(1_000, 4, 400))
-SMOKE_LOADS = (Load(60, 2, 80),)
+SMOKE_LOADS = (Load(40, 2, 40),)
 
 
 @dataclass(frozen=True)
