@@ -24,7 +24,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415
 
     from app import console, metrics  # noqa: PLC0415
-    from app.api import conversion, guard, models, operations, problem, requests, session, signin, tracing  # noqa: PLC0415
+    from app.api import conversion, hooks, models, operations, problem, session, signin  # noqa: PLC0415
     from app.api.context import EXTENSION  # noqa: PLC0415
     from app.api.openapi import views as openapi  # noqa: PLC0415
     from app.api.requests import GatewayRequest  # noqa: PLC0415
@@ -51,9 +51,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = gateway or build_gateway(settings)
     session.register(app, settings)
-    tracing.register(app, settings)
-    requests.register(app)
-    guard.register(app)
+    hooks.register(app, settings)
     problem.register(app)
     signin.register(app, settings)
     openapi.register(app, settings)

@@ -1,13 +1,34 @@
-"""Access for views: the gateway that the composition root built, and the context of the request's upstream calls."""
+"""Access for views: the gateway that the composition root built, and the request's id and context of upstream calls."""
 
+from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app, g, request
+from flask import current_app, g
 
 from app.bootstrap import Gateway
 from app.domain.call import CallContext, Deadline
 
 EXTENSION = "visiona"
+
+
+@dataclass(slots=True)
+class Trace:
+    """What identifies the current request to upstreams and in the log, and what its log line reports."""
+
+    method: str
+    path: str
+    started: float
+    request_id: str
+    traceparent: str | None = None
+    problem_code: str | None = None
+    #: The received bytes of an upload. For other requests, Content-Length says it.
+    bytes_in: int | None = None
+
+    @property
+    def correlation(self) -> dict[str, str]:
+        """The headers with which upstreams can find the request."""
+        ids = {"X-Request-ID": self.request_id}
+        return ids | {"traceparent": self.traceparent} if self.traceparent else ids
 
 
 def gateway() -> Gateway:
@@ -17,16 +38,14 @@ def gateway() -> Gateway:
 
 def call_context() -> CallContext:
     """Return this request's deadline and correlation headers; the deadline runs from the first time it is asked for."""
-    if "call_context" not in g:
+    context: CallContext | None = g.get("call_context")
+    if context is None:
         here = gateway()
-        correlation = {"X-Request-ID": g.request_id}
-        if g.get("traceparent"):
-            correlation["traceparent"] = g.traceparent
         deadline = Deadline(here.settings.request_deadline_seconds, here.monotonic)
-        g.call_context = CallContext(deadline, correlation)
-    return cast(CallContext, g.call_context)
+        context = g.call_context = CallContext(deadline, trace().correlation)
+    return context
 
 
-def is_api_path() -> bool:
-    """Return whether this request is for the API, where callers are programs, whatever their Accept header says."""
-    return request.path == "/api" or request.path.startswith("/api/")
+def trace() -> Trace:
+    """Return the trace of this request."""
+    return cast(Trace, g.trace)

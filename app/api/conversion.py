@@ -6,7 +6,7 @@ from datetime import datetime
 from flask import Blueprint, Response, g, jsonify, request
 
 from app.api.announcement import require_within_limits
-from app.api.context import call_context, gateway
+from app.api.context import call_context, gateway, trace
 from app.api.documents import job_document, model_document, timestamp
 from app.api.navigation import require_navigation
 from app.api.preconditions import conditional
@@ -48,7 +48,7 @@ def init() -> Response:
     try:
         view = service().init_job(g.user_id, boundary, body, call_context())
     finally:
-        g.bytes_in = body.progress.received_bytes
+        trace().bytes_in = body.progress.received_bytes
     response = jsonify(job_document(view))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"

@@ -2,17 +2,17 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request
+from flask import Response
 from werkzeug.wsgi import ClosingIterator
 
 from app.errors import TooManyRequestsError
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: More than a browser's six connections to one host, for a few browsers or programs at once.
 MAX_REQUESTS_PER_USER = 16
@@ -27,8 +27,26 @@ class RequestsInProgress:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
-    def enter(self, user_id: str, at_end: ExitStack) -> None:
-        """Count one more request until `at_end` is closed.
+    def until_complete(self, wsgi_app: "WSGIApplication") -> "WSGIApplication":
+        """Return the application with requests that count until their response is complete.
+
+        A streamed response is complete once it is closed.
+        """
+
+        def handle(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            with ExitStack() as at_end:
+                environ[_AT_END] = at_end
+                body = wsgi_app(environ, start_response)
+                return ClosingIterator(body, [at_end.pop_all().close]) if environ.get(_IS_STREAMED) else body
+
+        return handle
+
+    def note(self, environ: "WSGIEnvironment", response: Response) -> None:
+        """Note whether the response to a request is streamed."""
+        environ[_IS_STREAMED] = response.is_streamed
+
+    def enter(self, user_id: str, environ: "WSGIEnvironment") -> None:
+        """Count one more request until it is complete.
 
         Raises TooManyRequestsError if `max_per_user` requests of the user are in progress.
         """
@@ -36,32 +54,10 @@ class RequestsInProgress:
             if self._counts[user_id] >= self._max_per_user:
                 raise TooManyRequestsError(f"{self._max_per_user} requests of this user are in progress")
             self._counts[user_id] += 1
-        at_end.callback(self._leave, user_id)
+        environ[_AT_END].callback(self._leave, user_id)
 
     def _leave(self, user_id: str) -> None:
         with self._lock:
             self._counts[user_id] -= 1
             if not self._counts[user_id]:
                 del self._counts[user_id]
-
-
-def register(app: Flask) -> Callable[[str], None]:
-    """Limit the requests of each user to `app`. Return the function that counts the current request for a user.
-
-    A request is in progress until its response is complete. A streamed response is complete once it is closed.
-    """
-    in_progress, handle = RequestsInProgress(), app.wsgi_app
-
-    def handle_counted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        with ExitStack() as at_end:
-            environ[_AT_END] = at_end
-            body = handle(environ, start_response)
-            return ClosingIterator(body, [at_end.pop_all().close]) if environ.get(_IS_STREAMED) else body
-
-    @app.after_request
-    def _note_whether_it_is_streamed(response: Response) -> Response:
-        request.environ[_IS_STREAMED] = response.is_streamed
-        return response
-
-    app.wsgi_app = handle_counted  # type: ignore[method-assign]
-    return lambda user_id: in_progress.enter(user_id, request.environ[_AT_END])

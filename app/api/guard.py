@@ -5,14 +5,22 @@ site (POST, PATCH and DELETE are accepted from our own pages and from clients th
 not enabled, and an encoded body.
 """
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
+from flask import Response, g, request
 
-from app.api import conversion, fair_share
-from app.api.context import gateway, is_api_path
+from app.api import conversion
+from app.api.context import Trace
+from app.api.fair_share import RequestsInProgress
 from app.api.session import current_session
+from app.bootstrap import Gateway
+from app.config import Settings
 from app.errors import BadHostError, CrossSiteRequestError, UnsupportedContentEncodingError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 #: Accepted with any Host header: probes and scrapers use an address.
 HOSTLESS_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -24,59 +32,56 @@ _CORS_EXPOSED_HEADERS = "Retry-After, ETag, X-Request-ID, Content-Disposition, C
 _PREFLIGHT_SECONDS = "600"
 
 
-def register(app: Flask) -> None:
-    """Guard every request of `app`."""
-    count_for_user = fair_share.register(app)
-
-    @app.before_request
-    def _guard() -> Response | None:
-        if request.path not in HOSTLESS_PATHS:
-            _require_our_host()
-        if request.method == "OPTIONS" and _is_preflight():
-            return _preflight()
-        if is_api_path():
-            # Also for OPTIONS: its response names the methods of a route.
-            g.user_id = current_session().identity.user_id
-            count_for_user(g.user_id)
-        if request.method not in SAFE_METHODS:
-            _require_same_site()
-        if request.blueprint == conversion.blueprint.name:
-            conversion.service()
-        _require_no_encoding(request.headers.get("Content-Encoding", ""))
-        return None
-
-    @app.after_request
-    def _share_with_allowed_origins(response: Response) -> Response:
-        if is_api_path() or request.path.startswith("/auth/"):
-            response.vary.add("Cookie")
-            _add_cors(response)
-        return response
-
-    @app.after_request
-    def _forbid_caching(response: Response) -> Response:
-        """Say that the response must not be stored, unless the view has said otherwise."""
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+def check(here: Gateway, trace: Trace, environ: "WSGIEnvironment", in_progress: RequestsInProgress) -> Response | None:
+    """Return the response to a preflight, and None to other requests. Raises a GatewayError if it is refused."""
+    settings = here.settings
+    if trace.path not in HOSTLESS_PATHS:
+        _require_our_host(environ, settings)
+    if trace.method == "OPTIONS" and _is_preflight(environ, settings):
+        return _preflight()
+    if _is_api(trace.path):
+        # Also for OPTIONS: its response names the methods of a route.
+        g.user_id = user_id = current_session().identity.user_id
+        in_progress.enter(user_id, environ)
+    if trace.method not in SAFE_METHODS:
+        _require_same_site(environ, settings)
+    if request.blueprint == conversion.blueprint.name:
+        conversion.service()
+    if "HTTP_CONTENT_ENCODING" in environ:
+        _require_no_encoding(environ["HTTP_CONTENT_ENCODING"])
+    return None
 
 
-def _require_our_host() -> None:
-    settings = gateway().settings
-    host = _without_default_port(request.headers.get("Host", ""), "https" if settings.is_https else "http")
+def add_headers(response: Response, trace: Trace, environ: Mapping[str, Any], settings: Settings) -> None:
+    """Share the response with pages of the allowed origins, and forbid caching unless the view allows it."""
+    if _is_api(trace.path) or trace.path.startswith("/auth/"):
+        response.vary.add("Cookie")
+        if settings.allowed_origins:
+            _add_cors(response, environ, settings)
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _is_api(path: str) -> bool:
+    return path == "/api" or path.startswith("/api/")
+
+
+def _require_our_host(environ: Mapping[str, Any], settings: Settings) -> None:
+    host = _without_default_port(environ.get("HTTP_HOST", ""), "https" if settings.is_https else "http")
     if host != settings.public_host:
         raise BadHostError("the Host header is not ours")
 
 
-def _require_same_site() -> None:
+def _require_same_site(environ: Mapping[str, Any], settings: Settings) -> None:
     """Refuse unsafe requests from pages of other sites, by Fetch Metadata, or by Origin for older browsers."""
-    origin = _origin()
-    if origin in gateway().settings.allowed_origins:
+    origin = _origin(environ)
+    if origin in settings.allowed_origins:
         return
-    site = request.headers.get("Sec-Fetch-Site")
+    site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         if site not in {"same-origin", "none"}:
             raise CrossSiteRequestError("Sec-Fetch-Site is neither same-origin nor none")
         return
-    if origin is not None and origin != _our_origin():
+    if origin is not None and origin != _our_origin(settings):
         raise CrossSiteRequestError("the Origin is not ours")
 
 
@@ -86,14 +91,14 @@ def _require_no_encoding(header: str) -> None:
         raise UnsupportedContentEncodingError("the request has a Content-Encoding")
 
 
-def _our_origin() -> str:
-    parts = urlsplit(gateway().settings.public_base_url)
+def _our_origin(settings: Settings) -> str:
+    parts = urlsplit(settings.public_base_url)
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-def _origin() -> str | None:
+def _origin(environ: Mapping[str, Any]) -> str | None:
     """Return the Origin header in normal form, or None without one. An empty header is not our origin."""
-    given = request.headers.get("Origin")
+    given: str | None = environ.get("HTTP_ORIGIN")
     if given is None:
         return None
     scheme, separator, host = given.lower().partition("://")
@@ -107,9 +112,9 @@ def _without_default_port(host: str, scheme: str) -> str:
     return name if colon and port in {"", _DEFAULT_PORTS.get(scheme)} else host
 
 
-def _is_preflight() -> bool:
+def _is_preflight(environ: Mapping[str, Any], settings: Settings) -> bool:
     """Return whether this OPTIONS request is a browser's CORS preflight for a page of an allowed origin."""
-    return "Access-Control-Request-Method" in request.headers and _origin() in gateway().settings.allowed_origins
+    return "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ and _origin(environ) in settings.allowed_origins
 
 
 def _preflight() -> Response:
@@ -121,13 +126,10 @@ def _preflight() -> Response:
     return response
 
 
-def _add_cors(response: Response) -> None:
-    allowed = gateway().settings.allowed_origins
-    if not allowed:
-        return
+def _add_cors(response: Response, environ: Mapping[str, Any], settings: Settings) -> None:
     response.vary.add("Origin")
-    if _origin() in allowed:
-        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+    if _origin(environ) in settings.allowed_origins:
+        response.headers["Access-Control-Allow-Origin"] = environ["HTTP_ORIGIN"]
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED_HEADERS
         # With `same-origin`, the frontend's page could not read what CORS allows it to read.

@@ -7,11 +7,12 @@ import math
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, json, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app import metrics
+from app.api.context import trace
 from app.api.documents import as_document
 from app.api.requests import MAX_HEADER_BYTES
 from app.errors import (
@@ -54,7 +55,7 @@ def language() -> str:
 
 def request_id() -> str:
     """Return the id that this request has in the logs."""
-    return str(g.get("request_id", ""))
+    return trace().request_id
 
 
 def problem_document(error: GatewayError) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def problem_document(error: GatewayError) -> dict[str, Any]:
 
 def problem_response(error: GatewayError) -> Response:
     """Return the response with the problem document for `error`, and log the failure."""
-    g.problem_code = error.code
+    trace().problem_code = error.code
     metrics.FAILURES(error.code, error.entry.blame.value).inc()
     _log(error)
     document = problem_document(error)

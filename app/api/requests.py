@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import IO, Any, cast
 
-from flask import Flask, Request, json, request
+from flask import Request, json, request
 from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.utils import cached_property
 from werkzeug.wsgi import get_input_stream
@@ -29,15 +29,11 @@ _BOUNDED_HEADERS = {
 }
 
 
-def register(app: Flask) -> None:
-    """Refuse requests to `app` that have too long a value in a header that is parsed."""
-
-    @app.before_request
-    def _require_short_headers() -> None:
-        environ = request.environ
-        for key in _BOUNDED_HEADERS.keys() & environ.keys():
-            if len(environ[key]) > MAX_HEADER_BYTES:
-                raise InvalidRequestError(f"{_BOUNDED_HEADERS[key]} may have at most {MAX_HEADER_BYTES} bytes")
+def require_short_headers(environ: Mapping[str, Any]) -> None:
+    """Raise InvalidRequestError for too long a value in a header that is parsed."""
+    for key in _BOUNDED_HEADERS.keys() & environ.keys():
+        if len(environ[key]) > MAX_HEADER_BYTES:
+            raise InvalidRequestError(f"{_BOUNDED_HEADERS[key]} may have at most {MAX_HEADER_BYTES} bytes")
 
 
 class GatewayRequest(Request):

@@ -29,7 +29,7 @@ from werkzeug.test import TestResponse
 from werkzeug.wrappers import Request, Response
 
 from app.api import problem, session, signin
-from app.api.context import EXTENSION
+from app.api.context import EXTENSION, Trace
 from app.api.session import current_session
 from app.bootstrap import build_identity_provider, build_member_center
 from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
@@ -388,7 +388,7 @@ def make_world(
 
     @app.before_request
     def guard() -> None:
-        g.request_id = "request-1"
+        g.trace = Trace("GET", request.path, 0.0, "request-1")
         if request.path.startswith("/api/"):
             current_session()
 
