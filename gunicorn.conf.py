@@ -3,13 +3,14 @@
 import faulthandler
 import itertools
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
 
 from gunicorn.glogging import Logger
 
-from app.config import WORKER_THREADS, ConfigurationError, load_settings
+from app.config import ConfigurationError, load_settings
 from app.domain.security_headers import security_headers
 from app.errors import GatewayError
 from app.library.migrating import migrate, pending_migrations
@@ -18,6 +19,7 @@ from app.metrics import worker_started
 from app.metrics_files import count_as, forget_gauges, prepare_directory, restore_directory
 from app.server.worker import GatewayWorker
 from app.services.sweep import SweepSchedule
+from app.services.transfers import TransferKind
 
 try:
     _settings = load_settings()
@@ -54,7 +56,12 @@ workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 if workers < 1:  # also if it is not a number (deploy/web_concurrency.pth)
     sys.stderr.write("WEB_CONCURRENCY must be a whole number of workers, at least 1.\n")
     sys.exit(1)
-threads = WORKER_THREADS
+threads = _settings.worker_threads
+# Idle connections wait without a thread, so there may be as many of them as there would be with few threads.
+worker_connections = threads + 1000
+# An upload needs two descriptors, and many systems allow a process no more than 1024 unless it asks for more.
+_files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(_files, min(_most_files, 65_536)), _most_files))
 
 # Connections must be made after the fork, so each worker loads the application itself.
 preload_app = False
@@ -123,7 +130,8 @@ def post_fork(_server, worker):
 
 
 def child_exit(_server, worker):
-    """Remove the gauges of a worker that has ended. Its counters stay. Runs in the master."""
+    """Remove the gauges and the load of a worker that has ended. Its counters stay. Runs in the master."""
+    GatewayWorker.loads.forget(worker.number)
     forget_gauges(worker.number)
 
 
@@ -133,8 +141,9 @@ def post_worker_init(worker):
     `kill -RTMIN <worker>` makes the worker write the stack of each thread to stderr.
     """
     faulthandler.register(signal.SIGRTMIN, all_threads=True)
-    worker_started(WORKER_THREADS)
+    worker_started(threads)
     gateway = worker.wsgi.extensions["visiona"]
+    worker.is_full = lambda: not gateway.slots.free[TransferKind.UPLOAD]
     gateway.deferred_writes.start()
     SweepSchedule(gateway.sweep).start()
 

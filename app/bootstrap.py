@@ -20,7 +20,7 @@ from app.clients.retry import Retrier
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
-from app.config import WORKER_THREADS, Settings
+from app.config import LIBRARY_DOWNLOAD_SLOTS, PULL_SLOTS, Settings
 from app.domain.basic_credentials import basic_authorization
 from app.domain.call import Deadline
 from app.library.database import Database
@@ -48,11 +48,14 @@ from app.services.readiness import Readiness
 from app.services.results import ResultKeeper
 from app.services.session_gate import SessionGate
 from app.services.sweep import Sweep
-from app.services.transfers import TransferSlots
+from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
 
 #: The background threads that use the database: sweep, deferred writes, readiness, and the probe of a silent server.
 _BACKGROUND_THREADS = 4
+#: The database connections of a worker's requests. A request holds one for a transaction of milliseconds, and none
+#: while it transfers a file or waits for an upstream.
+_REQUEST_CONNECTIONS = 8
 
 #: The scopes of the service tokens.
 _SCOPES = (SCOPE_WRITE, SCOPE_READ, SCOPE_READ_FILES, SCOPE_DELEGATE_DOWNLOADS)
@@ -102,7 +105,7 @@ class Stores:
 
 def open_stores(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Stores:
     """Return the stores that the settings name, without connecting to them."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=WORKER_THREADS + _BACKGROUND_THREADS)
+    database = Database(settings.database_url.get_secret_value(), pool_size=_REQUEST_CONNECTIONS + _BACKGROUND_THREADS)
     storage = open_storage(settings.storage_url, deadline_seconds=settings.request_deadline_seconds)
     models = SQLModelStore(database)
     pair = LibraryPair(database, storage, models, clock=clock)
@@ -138,7 +141,14 @@ def build_gateway(
 ) -> Gateway:
     """Assemble the gateway. Tests hand in stores, a retrier that does not sleep, and clocks."""
     stores = stores or open_stores(settings, clock)
-    slots = TransferSlots(settings.upload_slots or max(1, WORKER_THREADS * 3 // 4), HostSlots(shared_directory()))
+    slots = TransferSlots(
+        {
+            TransferKind.UPLOAD: settings.max_uploads,
+            TransferKind.PULL: PULL_SLOTS,
+            TransferKind.LIBRARY_DOWNLOAD: LIBRARY_DOWNLOAD_SLOTS,
+        },
+        HostSlots(shared_directory()),
+    )
     deferred_writes = DeferredWrites(monotonic=monotonic)
     leases = LeaseKeeper(stores.leases, deferred_writes, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)
@@ -189,7 +199,7 @@ def build_member_center(
             settings.service_client_id, secret.get_secret_value(), settings.basic_credentials
         )
     return MemberCenterClient(
-        Upstream("", pool_size=WORKER_THREADS, watchdog=Watchdog(), ca_file=settings.ca_file),
+        Upstream("", watchdog=Watchdog(), ca_file=settings.ca_file),
         retrier,
         issuer=settings.oidc_issuer,
         service_authorization=authorization,
@@ -233,13 +243,13 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     tokens = member_center.tokens
     tokens.begin_to_count(_SCOPES)
     converter = ConverterClient(
-        Upstream(converter_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
+        Upstream(converter_url, watchdog=watchdog, ca_file=settings.ca_file),
         UploadTransport(converter_url, watchdog, settings.ca_file),
         tokens,
         retrier,
     )
     files = FileAccessClient(
-        Upstream(faa_url, pool_size=WORKER_THREADS, watchdog=watchdog, ca_file=settings.ca_file),
+        Upstream(faa_url, watchdog=watchdog, ca_file=settings.ca_file),
         settings.faa_public_base_url or faa_url,
         tokens,
         retrier,

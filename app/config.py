@@ -33,8 +33,10 @@ from app.domain.job import is_job_id
 PREFIX = "VISIONA_"
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Threads a gunicorn worker has; pools and the default of the transfer slots are sized by it.
-WORKER_THREADS = 32
+#: How a worker's threads are shared. Uploads may use what the others leave.
+RESERVED_THREADS = 32  # for polls and all other short requests
+PULL_SLOTS = 16
+LIBRARY_DOWNLOAD_SLOTS = 32
 
 _MIN_SECRET_CHARACTERS = 32
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -166,8 +168,10 @@ class Settings(BaseModel):
     request_deadline_seconds: float = Field(default=60, gt=0, le=3_600)
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
     max_parts: int = Field(default=2_000, ge=2, le=100_000)
-    #: Concurrent long transfers per worker; None means three quarters of the worker's threads.
-    upload_slots: int | None = Field(default=None, ge=1, le=WORKER_THREADS)
+    #: Threads of each worker. The smallest number leaves as many upload slots as could ever be set with fixed threads.
+    worker_threads: int = Field(default=336, ge=112, le=1_024)
+    #: Concurrent uploads per worker; None means as many as possible. `max_uploads` is the number that holds.
+    upload_slots: int | None = Field(default=None, ge=1)
     #: Well below the upload lease's lifetime (150 s), which is renewed as bytes arrive.
     upload_idle_seconds: float = Field(default=60, gt=0, le=120)
     upload_min_bytes_per_second: int = Field(default=1_024, ge=0)
@@ -268,6 +272,12 @@ class Settings(BaseModel):
         return self.converter_base_url is not None and self.faa_base_url is not None
 
     @property
+    def max_uploads(self) -> int:
+        """The number of concurrent uploads per worker, which leaves enough threads for everything else."""
+        most = self.worker_threads - RESERVED_THREADS - PULL_SLOTS - LIBRARY_DOWNLOAD_SLOTS
+        return most if self.upload_slots is None else min(self.upload_slots, most)
+
+    @property
     def is_https(self) -> bool:
         """Whether browsers connect by https."""
         return self.public_base_url.startswith("https://")
@@ -316,6 +326,11 @@ class Settings(BaseModel):
             found.append(
                 f"{', '.join(differing)} would be sent differently with {PREFIX}BASIC_CREDENTIALS={other} "
                 f"(it is {self.basic_credentials}). If Member Center refuses the client, try {other}."
+            )
+        if self.upload_slots is not None and self.upload_slots > self.max_uploads:
+            found.append(
+                f"{PREFIX}UPLOAD_SLOTS is larger than {PREFIX}WORKER_THREADS allows. Each worker accepts "
+                f"{self.max_uploads} uploads at once, because the other threads are for other requests."
             )
         known = {PREFIX + name.upper() for name in type(self).model_fields}
         for name in sorted(set(environ) - known):

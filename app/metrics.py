@@ -212,7 +212,9 @@ TRANSFERS_IN_FLIGHT = _gauge(
     "kind",
     known=[(kind,) for kind in _KINDS],
 )
-TRANSFER_SLOTS = _gauge("visiona_transfer_slots", "Number of slots for long transfers of all workers, free or not.")
+TRANSFER_SLOTS = _gauge(
+    "visiona_transfer_slots", "Number of slots for long transfers of all workers, free or not.", "kind"
+)
 TRANSFER_BYTES = _counter(
     "visiona_transfer_bytes_total",
     "Bytes of long transfers, counted while they are transferred.",

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from app.config import ROOT, WORKER_THREADS
+from app.config import ROOT, Settings
 from sandbox.settings import CONVERTER, FILE_ACCESS, MEMBER_CENTER
 from tests.support.clients import Client, RawConnection
 from tests.support.processes import wait_until
@@ -98,7 +98,7 @@ def main() -> None:
     report = {
         "cores": os.cpu_count(),
         "workers": WORKERS,
-        "threads_a_worker": WORKER_THREADS,
+        "threads_a_worker": Settings.model_fields["worker_threads"].default,
         "seconds": round(time.monotonic() - started, 1),
         "figures": [asdict(row) for row in figures],
     }

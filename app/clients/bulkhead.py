@@ -4,8 +4,8 @@ A control call to a stalled upstream holds its thread for half a minute, and so 
 call. So each upstream has a number of slots in a worker, and each kind of call has a few of them reserved: a slow kind
 cannot take the slots of the others. How long a call may take before it counts as hanging depends on its own time limit.
 
-A call without a free slot waits for a moment. It is refused at once if most calls of its kind hang, and those that hang
-are then not retried. No failures are counted and nothing is probed: the refusals end when the calls do
+A call without a free slot waits for a few seconds. It is refused at once if most calls of its kind hang, and those
+that hang are then not retried. No failures are counted and nothing is probed: the refusals end when the calls do
 (docs/adr/0008-a-bulkhead-and-no-circuit-breaker.md).
 """
 
@@ -41,7 +41,7 @@ class Bulkhead:
         slots: int,
         limits_seconds: Mapping[str, float],
         *,
-        patience_seconds: float = 1.0,
+        patience_seconds: float = 4.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -64,7 +64,8 @@ class Bulkhead:
                 left = until - self._monotonic()
                 if left <= 0 or self._hangs(kind):
                     raise self._failure()
-                self._changed.wait(left)
+                # No longer, so that it notices when the calls of its kind begin to hang.
+                self._changed.wait(min(left, self._hanging_seconds[kind] / 4))
             self._calls[kind] += 1
             self._inside[ticket] = kind, self._monotonic()
         try:

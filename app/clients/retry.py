@@ -28,7 +28,6 @@ from app.clients.transport import (
     UnusableResponseFailure,
     UpstreamFailure,
 )
-from app.config import WORKER_THREADS
 from app.domain.call import Deadline
 from app.errors import DeadlineExceededError, GatewayError
 
@@ -111,10 +110,11 @@ MATRIX: Mapping[Call, RetryPolicy] = {
     Call.GET_FILE: RetryPolicy(_TRANSIENT, _WAITS, _STREAM),
 }
 
-#: How many threads of a worker may wait for one upstream's control calls. The others are for all other requests.
-SLOTS = WORKER_THREADS * 5 // 8
+#: How many control calls a worker makes to one upstream at once, however many threads it has. Fewer than the threads
+#: that are reserved for short requests (`app.config.RESERVED_THREADS`), so a stalled upstream leaves some for others.
+SLOTS = 20
 #: The same for sign-ins.
-SIGN_IN_SLOTS = WORKER_THREADS // 4
+SIGN_IN_SLOTS = 8
 
 
 class Retrier:

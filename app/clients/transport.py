@@ -32,6 +32,8 @@ from app.connecting import ConnectsInTime
 
 #: The largest response to a control call; real ones are small.
 MAX_RESPONSE_BYTES = 1024 * 1024
+#: Idle connections that a worker keeps open to one upstream: as many as its bulkheads and pulls use at once.
+POOL_CONNECTIONS = 32
 _READ_BYTES = 64 * 1024
 _MAX_RETRY_AFTER_SECONDS = 3_600.0
 
@@ -164,8 +166,8 @@ class Upstream:
         self,
         base_url: str,
         *,
-        pool_size: int,
         watchdog: Watchdog,
+        pool_size: int = POOL_CONNECTIONS,
         ca_file: Path | None = None,
     ) -> None:
         """`ca_file` replaces the public certification authorities.

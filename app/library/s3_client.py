@@ -29,7 +29,7 @@ _MAX_PAUSE_SECONDS = 1.0  # botocore's
 _MAX_TRY_SECONDS, _MIN_TRY_SECONDS = 14.0, 0.5
 #: The share of a try for connecting. The rest is the timeout between bytes.
 _CONNECTING_SHARE = 2 / 7
-_POOL_CONNECTIONS = 32
+_POOL_CONNECTIONS = 64
 
 
 class _Connection(ConnectsInTime, AWSHTTPConnection):  # type: ignore[misc]

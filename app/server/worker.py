@@ -11,8 +11,10 @@ heads and small bodies; slow clients of gunicorn's own port are not this worker'
 """
 
 import contextlib
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +22,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
 from app import metrics
+from app.server.balance import TOLERATED_DIFFERENCE, Loads
 from app.server.body import SERVER_READS_ON_BYTES
 from app.server.draining import begin_draining
 from app.server.lingering import LingeringConnections
@@ -29,6 +32,8 @@ from app.server.refusals import PageCatcher, refusal
 #: nginx takes the next piece of a download when a third of its send buffer is free, so behind it a client that reads
 #: 20 KB/s seems idle for most of a minute. A piece of 128 KB in a minute is the slowest download.
 STALL_SECONDS = 60.0
+#: The largest stack of a thread. glibc reserves 8 MB for each by default.
+_STACK_BYTES = 1024 * 1024
 
 
 class GatewayWorker(ThreadWorker):  # type: ignore[misc]
@@ -37,16 +42,29 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
     drain_seconds = 2.0
     #: The headers of the responses that gunicorn makes by itself.
     security_headers: Mapping[str, str] = {}
+    #: The loads of all workers of this master.
+    loads = Loads()
+    number = 0
     alive: bool  # gunicorn's: the loop runs while it is true
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._drain_until: float | None = None
         self._requests = 0
+        #: Until when this worker leaves new connections to others.
+        self._pauses_until: float | None = None
+        #: Whether this worker would refuse a new upload.
+        self.is_full: Callable[[], bool] = lambda: False
+
+    def get_thread_pool(self) -> Any:
+        """Return the pool, whose threads have small stacks. It starts a thread only if all others are busy."""
+        threading.stack_size(_STACK_BYTES)
+        return super().get_thread_pool()
 
     def run(self) -> None:
         """Run the event loop until the worker's end."""
         self._lingering = LingeringConnections(self.poller, self._close)
+        self._note_load()
         super().run()
 
     # On the event loop's thread
@@ -65,16 +83,48 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         """End what has waited too long, and the drain when it is over. gunicorn calls this in each turn of its loop."""
         super().murder_pending()
         self._lingering.expire()
+        self._note_load()
+        self._end_pause()
         if self._drain_until is not None and time.monotonic() >= self._drain_until:
             self.alive = False
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, unless another worker is less busy: then leave it to that one for a moment."""
+        self._note_load()
+        seconds = self.loads.pause_seconds(self.number) if self.alive else 0.0
+        if seconds:
+            self._pauses_until = time.monotonic() + seconds
+            self.set_accept_enabled(False)
+        else:
+            super().accept(listener)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, at most until the end of a pause."""
+        if self._pauses_until is not None:
+            timeout = min(timeout, max(0.0, self._pauses_until - time.monotonic()))
+        super().wait_for_and_dispatch_events(timeout)
+
+    def _end_pause(self) -> None:
+        """Accept what no other worker has accepted during a pause that is over."""
+        if self._pauses_until is not None and time.monotonic() >= self._pauses_until:
+            self._pauses_until = None
+            for listener in self.sockets:
+                self._accept_all(listener, TOLERATED_DIFFERENCE)
+
+    def _note_load(self) -> None:
+        if self.alive and self._drain_until is None:
+            self.loads.note(self.number, self._requests, is_full=self.is_full())
+        else:
+            self.loads.forget(self.number)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Start or stop accepting; at the worker's end also accept what has queued, and close the listener.
 
         A client whose connection has queued would otherwise meet a reset.
         """
-        super().set_accept_enabled(enabled)
+        super().set_accept_enabled(enabled and self._pauses_until is None)
         if not enabled and not self.alive:
+            self._pauses_until = None
             for listener in self.sockets:
                 self._accept_all(listener)
                 listener.close()
@@ -115,12 +165,13 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
 
-    def _accept_all(self, listener: Any) -> None:
+    def _accept_all(self, listener: Any, most: int = sys.maxsize) -> None:
         before = -1
-        while self.nr_conns != before:
+        while self.nr_conns != before and most:
             before = self.nr_conns
+            most -= 1
             with contextlib.suppress(OSError):
-                self.accept(listener)
+                super().accept(listener)
 
     def _count(self, difference: int) -> None:
         self._requests += difference

@@ -110,7 +110,7 @@ class ConversionService:
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
         """Raise what an upload that begins now would raise before its body is read. Starts nothing."""
-        self.uploads.require_room(user_id)
+        self.uploads.require_slot(user_id)
         try:
             self.uploads.require_no_running_job(user_id, context)
         except ConverterConflictError as conflict:

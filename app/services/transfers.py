@@ -1,12 +1,13 @@
-"""Slots for long transfers: the uploads, pulls and library downloads of a worker share a bounded number of them.
+"""Slots for long transfers: a worker has a number of them for uploads, for pulls and for library downloads.
 
-The other threads of the worker are for polls and other short requests, so these always find an idle one. One user has
-at most a share of the transfers of a kind on the whole host, so no user takes all slots.
+No kind can take the slots of another one. The other threads of the worker are for polls and other short requests, so
+these always find an idle one. One user has at most a share of the transfers of a kind on the whole host, so no user
+takes all slots.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 
@@ -89,33 +90,37 @@ class Transfer:
 
 
 class TransferSlots:
-    """A fixed number of slots, acquired without waiting. Thread-safe.
+    """A fixed number of slots for each kind of transfer, acquired without waiting. Thread-safe.
 
     `host` holds the users' shares of the whole host; without it they are shares of this object.
     """
 
     def __init__(
-        self, total: int, host: HostSlots | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        slots: Mapping[TransferKind, int],
+        host: HostSlots | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total = total
-        #: How many slots are free now.
-        self.free = total
+        #: How many slots of each kind are free now.
+        self.free = dict(slots)
         self._host = host or HostSlots(None)
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        metrics.TRANSFER_SLOTS().set(total)
+        for kind, number in slots.items():
+            metrics.TRANSFER_SLOTS(kind).set(number)
 
     @contextmanager
     def transfer(self, kind: TransferKind, user_id: str) -> Iterator[Transfer]:
         """Hold a slot for a transfer of this user, and count the transfer.
 
-        Raises TooManyRequestsError if the user's share of this kind is in use, and UploadCapacityError if no slot is
-        free.
+        Raises TooManyRequestsError if the user's share of this kind is in use, and UploadCapacityError if no slot of
+        this kind is free.
         """
         with ExitStack() as held:
             try:
                 self._acquire_share(kind, user_id, held)
-                held.enter_context(self.taken())
+                held.enter_context(self.slot(kind))
             except (TooManyRequestsError, UploadCapacityError) as refusal:
                 metrics.TRANSFERS(kind, "refused", refusal.code).inc()
                 raise
@@ -147,14 +152,14 @@ class TransferSlots:
         held.callback(release)
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a slot for the length of the block. Raises UploadCapacityError if none is free."""
+    def slot(self, kind: TransferKind) -> Iterator[None]:
+        """Hold a slot of this kind for the length of the block. Raises UploadCapacityError if none is free."""
         with self._lock:
-            if not self.free:
-                raise UploadCapacityError(f"all {self.total} slots are in use")
-            self.free -= 1
+            if not self.free[kind]:
+                raise UploadCapacityError(f"all slots of this worker for {kind} are in use")
+            self.free[kind] -= 1
         try:
             yield
         finally:
             with self._lock:
-                self.free += 1
+                self.free[kind] += 1

@@ -127,9 +127,9 @@ class UploadRunner:
         if running:
             raise ConverterConflictError(running[0])
 
-    def require_room(self, user_id: str) -> None:
+    def require_slot(self, user_id: str) -> None:
         """Raise UploadCapacityError or UploadInProgressError if an upload that begins now would."""
-        with self._slots.taken():
+        with self._slots.slot(TransferKind.UPLOAD):
             pass
         if self._leases.is_held(lease_name(user_id)):
             raise UploadInProgressError("the user's upload lease is held")

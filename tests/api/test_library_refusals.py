@@ -1,9 +1,12 @@
 """Refusals of the library: a lease that is held, no free slot, a body that is too large."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from app.api.requests import MAX_SMALL_BODY_BYTES
+from app.config import LIBRARY_DOWNLOAD_SLOTS
 from app.services.results import lease_name
+from app.services.transfers import TransferKind
 from tests.api.edge import Edge, make_edge
 from tests.api.test_models import keep
 
@@ -19,12 +22,13 @@ def test_deleting_waits_for_a_promote_of_the_same_job_until_the_deadline(tmp_pat
 
 
 def test_a_file_needs_a_free_slot(tmp_path: Path) -> None:
-    """With every slot in use by other transfers the response is 503 with Retry-After."""
-    with make_edge(tmp_path, VISIONA_UPLOAD_SLOTS="1") as edge:
+    """With every slot in use by other downloads the response is 503 with Retry-After."""
+    with make_edge(tmp_path) as edge, ExitStack() as held:
         model = keep(edge)
-        reading = edge.client().get(f"/api/models/{model.id}/file", buffered=False)
+        slots = edge.app.extensions["visiona"].slots
+        for _ in range(LIBRARY_DOWNLOAD_SLOTS):
+            held.enter_context(slots.slot(TransferKind.LIBRARY_DOWNLOAD))
         refused = edge.client().get(f"/api/models/{model.id}/file")
-        reading.close()
         assert (refused.status_code, refused.get_json()["code"]) == (503, "upload_capacity")
         assert refused.headers["Retry-After"] == "5"
 

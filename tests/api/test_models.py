@@ -9,7 +9,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.api.models import content_disposition
+from app.config import LIBRARY_DOWNLOAD_SLOTS
 from app.domain.model import Model
+from app.services.transfers import TransferKind
 from tests.api.edge import NOW, Edge
 
 CONTENT = bytes(range(256)) * 40
@@ -171,9 +173,9 @@ def test_every_download_releases_its_slot(edge: Edge) -> None:
         get_file(edge.client(), Range=asked).close()
     abandoned = edge.client().get("/api/models/model-1/file", buffered=False)
     next(iter(abandoned.response))
-    assert slots.free == slots.total - 1
+    assert slots.free[TransferKind.LIBRARY_DOWNLOAD] == LIBRARY_DOWNLOAD_SLOTS - 1
     abandoned.close()
-    assert slots.free == slots.total
+    assert slots.free[TransferKind.LIBRARY_DOWNLOAD] == LIBRARY_DOWNLOAD_SLOTS
 
 
 def test_a_missing_file_is_a_failure_of_the_gateway(edge: Edge) -> None:

@@ -9,7 +9,7 @@ import pytest
 from app.clients.bulkhead import Bulkhead, BulkheadFullFailure
 from app.clients.retry import MATRIX, SIGN_IN_SLOTS, SLOTS, Call, Retrier
 from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts
-from app.config import WORKER_THREADS
+from app.config import RESERVED_THREADS
 from app.domain.call import Deadline
 
 CONTROL_CALLS = [call for call in Call if not MATRIX[call].is_streamed]
@@ -247,7 +247,6 @@ def test_there_are_never_more_calls_inside_than_slots(_turn: int) -> None:
 
 
 def test_a_stalled_upstream_leaves_threads_for_others() -> None:
-    assert SLOTS < WORKER_THREADS
     assert set(Retrier().bulkheads) == {"mc", "converter", "mc.sign_in"}
 
 
@@ -256,7 +255,7 @@ def test_sign_ins_that_hang_take_no_slots_of_the_other_calls_to_mc(inside: ExitS
     for _ in range(SIGN_IN_SLOTS):
         inside.enter_context(retrier.bulkheads[Call.SIGN_IN.bulkhead].entered(Call.SIGN_IN))
     assert retrier.run(Call.TOKEN, Deadline(60), lambda _timeouts: "token") == "token"
-    assert SIGN_IN_SLOTS + SLOTS < WORKER_THREADS
+    assert SIGN_IN_SLOTS + SLOTS < RESERVED_THREADS
 
 
 def test_a_call_of_a_sign_in_is_made_once() -> None:

@@ -21,6 +21,8 @@ from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(90)
 
+#: Of two workers with default settings.
+SLOTS = {"upload": 512, "pull": 32, "library_download": 64}
 PROBED = {"route": "/healthz", "method": "GET", "status": "200", "code": "none"}
 
 
@@ -44,6 +46,10 @@ def scrape(stack: Stack) -> Counts:
     response = requests.get(f"{stack.direct_url}/metrics", timeout=10)
     assert response.status_code == 200, response.text
     return Counts.of(response.text)
+
+
+def slots_by_kind(counts: Counts) -> dict[str, float]:
+    return {kind: counts.sum("visiona_transfer_slots", kind=kind) for kind in SLOTS}
 
 
 def ask_each(stack: Stack, times: int) -> None:
@@ -71,8 +77,8 @@ def test_each_worker_returns_the_sum_of_both(stack: Stack) -> None:
             told = Counts.of(connection.send_head("GET", "/metrics").read_response().body.decode())
             assert told.sum("visiona_requests_total", **PROBED) == before + 7
             assert told.sum("visiona_workers") == 2
-            assert told.sum("visiona_worker_threads") == 64
-            assert told.sum("visiona_transfer_slots") == 48
+            assert told.sum("visiona_worker_threads") == 672
+            assert slots_by_kind(told) == SLOTS
 
 
 def test_nothing_is_lost_or_counted_twice_when_a_worker_is_killed(stack: Stack) -> None:
@@ -95,7 +101,7 @@ def test_nothing_is_lost_or_counted_twice_when_a_worker_is_killed(stack: Stack) 
         "visiona_request_seconds_count", route="/healthz"
     )
     assert after.sum("visiona_worker_starts_total") == before.sum("visiona_worker_starts_total") + 1
-    assert after.sum("visiona_transfer_slots") == 48
+    assert slots_by_kind(after) == SLOTS
     assert count_files(stack) == before_files
 
 
@@ -131,7 +137,7 @@ def test_a_reload_keeps_all_counts_and_the_second_one_makes_no_more_files(stack:
     after = scrape(stack)
     assert after.sum("visiona_requests_total", **PROBED) == before.sum("visiona_requests_total", **PROBED)
     assert after.sum("visiona_worker_starts_total") == before.sum("visiona_worker_starts_total") + 4
-    assert after.sum("visiona_worker_threads") == 64
+    assert after.sum("visiona_worker_threads") == 672
     assert {name.rpartition("_")[2] for name in files | count_files(stack)} <= {f"{n}.db" for n in range(1, 5)}
     assert {name for name in count_files(stack) if not name.startswith("gauge")} == {
         name for name in files if not name.startswith("gauge")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.config import WORKER_THREADS
+from app.config import LIBRARY_DOWNLOAD_SLOTS, PULL_SLOTS
 from app.errors import StorageUnavailableError
 from app.library.s3 import PART_BYTES, PROBE_EVERY_SECONDS, PROBE_NAME, S3Storage
 from app.library.s3_client import make_client
@@ -121,7 +121,7 @@ def test_the_waits_fit_into_the_deadline(s3_bucket: str, deadline_seconds: float
     config = client_of(open_storage(f"s3://{s3_bucket}/prefix", deadline_seconds=deadline_seconds)).meta.config
     assert (config.connect_timeout, config.read_timeout) == (pytest.approx(connect), pytest.approx(idle))
     assert config.retries["total_max_attempts"] == 2
-    assert config.max_pool_connections >= WORKER_THREADS
+    assert config.max_pool_connections >= PULL_SLOTS + LIBRARY_DOWNLOAD_SLOTS
 
 
 def test_no_request_uses_checksums_that_many_stores_lack(s3_bucket: str) -> None:

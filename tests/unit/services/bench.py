@@ -18,7 +18,7 @@ from app.services.ownership import JobOwnership
 from app.services.polls import polled_jobs
 from app.services.quota import LibraryQuota
 from app.services.results import ResultKeeper
-from app.services.transfers import TransferSlots
+from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
 from app.streaming.progress import UploadProgress
 from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
@@ -33,6 +33,8 @@ from tests.support.fakes import (
     a_job,
 )
 
+#: How many slots there are of each kind.
+SLOTS = 4
 BODY = (
     b'--b\r\nContent-Disposition: form-data; name="platform"\r\n\r\n730\r\n'
     b'--b\r\nContent-Disposition: form-data; name="model"; filename="net.onnx"\r\n\r\nmodel bytes\r\n--b--\r\n'
@@ -95,7 +97,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.sleep = FakeSleep(self.monotonic)
-        self.slots = TransferSlots(4)
+        self.slots = TransferSlots(dict.fromkeys(TransferKind, SLOTS))
         self._taken_slots = ExitStack()
         self.writes = DeferredWrites(monotonic=self.monotonic, sleep=self.sleep)
         self.keeper = LeaseKeeper(self.leases, self.writes, monotonic=self.monotonic, sleep=self.sleep)
@@ -182,8 +184,9 @@ class Bench:
 
     def take_all_slots(self) -> None:
         """Hold every free slot until the test ends."""
-        while self.slots.free:
-            self._taken_slots.enter_context(self.slots.taken())
+        for kind, number in self.slots.free.items():
+            for _ in range(number):
+                self._taken_slots.enter_context(self.slots.slot(kind))
 
     def wait_for_callers(self, count: int) -> Callable[[], None]:
         """Make the converter wait for `count` callers. Each of them calls the function that this returns."""
@@ -198,4 +201,4 @@ class Bench:
 
     def is_at_rest(self) -> bool:
         """Return whether nothing holds a slot, a lease or an open file any more."""
-        return self.slots.free == self.slots.total and not self.leases.holders and not self.storage.open_readers
+        return set(self.slots.free.values()) == {SLOTS} and not self.leases.holders and not self.storage.open_readers

@@ -12,8 +12,9 @@ from app.errors import (
     StorageUnavailableError,
     UploadCapacityError,
 )
+from app.services.transfers import TransferKind
 from tests.support.fakes import MemoryModels, call_context
-from tests.unit.services.bench import Bench
+from tests.unit.services.bench import SLOTS, Bench
 
 NOT_MINE = ["foreign", "absent", "", "../x", "a/b", "x" * 129, "模"]
 
@@ -99,13 +100,13 @@ def test_a_file_is_read_in_part_or_whole_and_holds_a_slot_until_it_is_closed(
     bench: Bench, start: int, length: int | None, data: bytes
 ) -> None:
     file = bench.library.open_file(bench.library.get("alice", "mine"), start=start, length=length)
-    assert bench.slots.free == bench.slots.total - 1
+    assert bench.slots.free[TransferKind.LIBRARY_DOWNLOAD] == SLOTS - 1
     assert b"".join(file.chunks) == data
-    assert bench.slots.free == bench.slots.total - 1
+    assert bench.slots.free[TransferKind.LIBRARY_DOWNLOAD] == SLOTS - 1
     file.close()
     assert bench.is_at_rest()
     file.close()
-    assert bench.slots.free == bench.slots.total
+    assert bench.slots.free[TransferKind.LIBRARY_DOWNLOAD] == SLOTS
 
 
 def test_without_a_free_slot_no_file_is_opened(bench: Bench) -> None:
@@ -114,7 +115,7 @@ def test_without_a_free_slot_no_file_is_opened(bench: Bench) -> None:
     with pytest.raises(UploadCapacityError):
         bench.library.open_file(model)
     assert bench.storage.calls == []
-    assert bench.slots.free == 0
+    assert bench.slots.free[TransferKind.LIBRARY_DOWNLOAD] == 0
 
 
 @pytest.mark.parametrize("cause", ["missing", "down"])

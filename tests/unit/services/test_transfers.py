@@ -1,5 +1,6 @@
 """Slots for long transfers: a fixed number, always released."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 
@@ -21,39 +22,63 @@ from tests.support.clocks import FakeMonotonic
 from tests.support.counts import Counts, increase
 from tests.unit.services.bench import Bench, in_parallel
 
+UPLOAD = TransferKind.UPLOAD
+
+
+def slots_of(
+    number: int, host: HostSlots | None = None, *, monotonic: Callable[[], float] = time.monotonic
+) -> TransferSlots:
+    """Return this number of slots of each kind."""
+    return TransferSlots(dict.fromkeys(TransferKind, number), host, monotonic=monotonic)
+
 
 def fail_inside(slots: TransferSlots) -> None:
-    with slots.taken():
+    with slots.slot(UPLOAD):
         raise ValueError("a bug")
 
 
 def test_a_slot_is_released_also_after_an_exception() -> None:
-    slots = TransferSlots(1)
-    with slots.taken():
-        assert slots.free == 0
+    slots = slots_of(1)
+    with slots.slot(UPLOAD):
+        assert slots.free[UPLOAD] == 0
     with pytest.raises(ValueError, match="a bug"):
         fail_inside(slots)
-    assert slots.free == 1
+    assert slots.free[UPLOAD] == 1
 
 
 def test_without_a_free_slot_the_refusal_is_immediate_and_says_when_to_retry() -> None:
-    slots = TransferSlots(2)
-    with slots.taken():
-        with slots.taken(), pytest.raises(UploadCapacityError) as caught, slots.taken():
+    slots = slots_of(2)
+    with slots.slot(UPLOAD):
+        with (
+            slots.slot(UPLOAD),
+            pytest.raises(UploadCapacityError) as caught,
+            slots.slot(UPLOAD),
+        ):
             pytest.fail("a third slot of two")
         assert caught.value.retry_after_seconds == 5
-        with slots.taken():
-            assert slots.free == 0
+        with slots.slot(UPLOAD):
+            assert slots.free[UPLOAD] == 0
 
 
 @pytest.mark.parametrize("round_", range(3))
 def test_a_hundred_threads_get_exactly_as_many_slots_as_there_are(round_: int) -> None:
-    slots = TransferSlots(7)
+    slots = slots_of(7)
     with ExitStack() as held:
-        outcomes = in_parallel(100, lambda _: held.enter_context(slots.taken()))
+        outcomes = in_parallel(100, lambda _: held.enter_context(slots.slot(UPLOAD)))
         assert outcomes.count(None) == 7
-        assert slots.free == 0
-    assert slots.free == 7
+        assert slots.free[UPLOAD] == 0
+    assert slots.free[UPLOAD] == 7
+
+
+@pytest.mark.parametrize("kind", TransferKind)
+def test_the_slots_of_a_kind_are_for_that_kind_only(kind: TransferKind) -> None:
+    slots = slots_of(1)
+    with slots.slot(kind), ExitStack() as held:
+        for other in set(TransferKind) - {kind}:
+            held.enter_context(slots.slot(other))
+        with pytest.raises(UploadCapacityError, match=kind):
+            held.enter_context(slots.slot(kind))
+    assert set(slots.free.values()) == {1}
 
 
 ENDS: list[tuple[Exception, str, str]] = [
@@ -75,18 +100,18 @@ def end_with(failure: Exception, slots: TransferSlots, kind: TransferKind) -> No
 @pytest.mark.parametrize(("failure", "outcome", "reason"), ENDS, ids=str)
 def test_how_a_transfer_ended_is_counted(failure: Exception, outcome: str, reason: str) -> None:
     """A client that leaves, a refusal and a failure are counted apart. In each case the slot is free again."""
-    slots = TransferSlots(1)
+    slots = slots_of(1)
     counted = increase("visiona_transfers_total", kind="upload", outcome=outcome, reason=reason)
     all_ends = increase("visiona_transfers_total")
     with pytest.raises(type(failure)):
         end_with(failure, slots, TransferKind.UPLOAD)
     assert (counted(), all_ends()) == (1, 1)
-    assert slots.free == 1
+    assert slots.free[UPLOAD] == 1
     assert Counts.here().sum("visiona_transfers_in_flight", kind="upload") == 0
 
 
 def test_a_transfer_without_a_free_slot_is_counted_as_refused_and_never_in_flight() -> None:
-    slots = TransferSlots(0)
+    slots = slots_of(0)
     refused = increase("visiona_transfers_total", kind="pull", outcome="refused", reason="upload_capacity")
     timed = increase("visiona_transfer_seconds_count", kind="pull")
     with pytest.raises(UploadCapacityError):
@@ -98,7 +123,7 @@ def test_a_transfer_without_a_free_slot_is_counted_as_refused_and_never_in_fligh
 def test_a_user_has_two_transfers_of_a_kind_on_a_host(kind: TransferKind) -> None:
     """In whatever worker. Other users and kinds have shares of their own, and an ended transfer gives its back."""
     host = HostSlots(None)
-    workers = TransferSlots(9, host), TransferSlots(9, host)
+    workers = slots_of(9, host), slots_of(9, host)
     refused = increase("visiona_transfers_total", kind=kind, outcome="refused", reason="too_many_requests")
     with ExitStack() as held:
         held.enter_context(workers[0].transfer(kind, "alice"))
@@ -112,22 +137,22 @@ def test_a_user_has_two_transfers_of_a_kind_on_a_host(kind: TransferKind) -> Non
                 held.enter_context(workers[0].transfer(other, "alice"))
             held.enter_context(workers[0].transfer(kind, "bob"))
         held.enter_context(workers[0].transfer(kind, "alice"))
-    assert [worker.free for worker in workers] == [9, 9]
+    assert [set(worker.free.values()) for worker in workers] == [{9}, {9}]
 
 
 def test_without_a_free_slot_no_share_is_held() -> None:
     host = HostSlots(None)
     for _ in range(3):
         with pytest.raises(UploadCapacityError):
-            end_with(ValueError("not reached"), TransferSlots(0, host), TransferKind.PULL)
-    with TransferSlots(1, host).transfer(TransferKind.PULL, "alice") as transfer:
+            end_with(ValueError("not reached"), slots_of(0, host), TransferKind.PULL)
+    with slots_of(1, host).transfer(TransferKind.PULL, "alice") as transfer:
         assert transfer.bytes == 0
 
 
 def test_bytes_are_counted_while_they_pass_and_exactly() -> None:
     """A graph of a long upload is no single peak at its end."""
     clock = FakeMonotonic()
-    slots = TransferSlots(1, monotonic=clock)
+    slots = slots_of(1, monotonic=clock)
     passed = increase("visiona_transfer_bytes_total", kind="upload")
     seconds = increase("visiona_transfer_seconds_sum", kind="upload")
     with slots.transfer(TransferKind.UPLOAD, "alice") as transfer:
@@ -144,7 +169,7 @@ def test_bytes_are_counted_while_they_pass_and_exactly() -> None:
 @pytest.mark.parametrize("note", [Transfer.was_not_needed, Transfer.lost_client])
 def test_what_is_noted_of_a_transfer_is_what_counts(note: Callable[[Transfer], None]) -> None:
     completed = increase("visiona_transfers_total", outcome="completed")
-    with TransferSlots(1).transfer(TransferKind.PULL, "alice") as transfer:
+    with slots_of(1).transfer(TransferKind.PULL, "alice") as transfer:
         note(transfer)
     assert completed() == 0
 

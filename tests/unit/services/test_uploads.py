@@ -25,11 +25,12 @@ from app.errors import (
     UploadOutcomeUnknownError,
     UploadTimeoutError,
 )
+from app.services.transfers import TransferKind
 from app.streaming.inbound import IncompleteBodyError
 from app.streaming.multipart import UploadMessage
 from app.streaming.progress import UploadProgress
 from tests.support.fakes import a_job, call_context
-from tests.unit.services.bench import BODY, Bench, FakeBody, a_body
+from tests.unit.services.bench import BODY, SLOTS, Bench, FakeBody, a_body
 
 PENDING, ASSIGNED, GONE = "pending", "assigned", "gone"
 
@@ -60,7 +61,7 @@ def test_the_row_is_written_before_the_body_is_sent_and_the_lease_is_held(bench:
     def look(message: UploadMessage) -> Job:
         assert row_of(bench) == PENDING
         assert list(bench.leases.holders) == ["upload:alice"]
-        assert bench.slots.free == bench.slots.total - 1
+        assert bench.slots.free[TransferKind.UPLOAD] == SLOTS - 1
         return a_job("new-job")
 
     bench.converter.create = look
@@ -264,7 +265,7 @@ def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
     with pytest.raises(ModelStoreUnavailableError):
         upload(bench)
     assert "create" not in bench.converter.calls
-    assert bench.slots.free == bench.slots.total
+    assert bench.slots.free[TransferKind.UPLOAD] == SLOTS
 
 
 # --- while it streams
@@ -379,16 +380,16 @@ def test_a_row_of_which_nobody_knows_whether_it_was_written_is_discarded_later(b
 # --- looking before
 
 
-def test_looking_whether_there_is_room_takes_none(bench: Bench) -> None:
-    bench.uploads.require_room("alice")
+def test_checking_for_a_free_slot_takes_none(bench: Bench) -> None:
+    bench.uploads.require_slot("alice")
     assert bench.is_at_rest()
     bench.leases.holders["upload:alice"] = "another"
     with pytest.raises(UploadInProgressError):
-        bench.uploads.require_room("alice")
-    bench.uploads.require_room("bob")
+        bench.uploads.require_slot("alice")
+    bench.uploads.require_slot("bob")
     bench.take_all_slots()
     with pytest.raises(UploadCapacityError):
-        bench.uploads.require_room("bob")
+        bench.uploads.require_slot("bob")
 
 
 def test_a_job_that_the_converter_attributes_to_another_user_is_not_returned(bench: Bench) -> None:
