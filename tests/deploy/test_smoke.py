@@ -179,7 +179,7 @@ def test_conversion_without_end_is_given_up(stack: Stack) -> None:
     """The script stops after POLL_SECONDS."""
     run = smoke(stack, alice(stack), POLL_SECONDS="0")
 
-    assert re.match(r"conversion: not ended within 0 s: (queued|running) \(request ", failed_step(run))
+    assert re.match(r"conversion: still not complete after 0 s: (queued|running) \(request ", failed_step(run))
 
 
 def test_refused_download_token_fails_at_the_download(stack: Stack) -> None:
@@ -229,7 +229,7 @@ def test_no_secret_is_on_a_command_line(stack: Stack, tmp_path: Path) -> None:
     ("environment", "sentence"),
     [
         ({"BASE": "visiona.example.com"}, "BASE must be an http or https address"),
-        ({"BASE": "https://user:password@visiona.example.com"}, "BASE must not hold credentials"),
+        ({"BASE": "https://user:password@visiona.example.com"}, "BASE must not contain credentials"),
         ({"COOKIE": "a-value-alone"}, "COOKIE must be name=value"),
         ({"POLL_SECONDS": "soon"}, "POLL_SECONDS must be a number"),
         ({"MODEL": "/no/such/file"}, "MODEL must be a file"),

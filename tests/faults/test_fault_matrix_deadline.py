@@ -46,7 +46,7 @@ def expected_at_the_deadline(cell: Cell) -> Expected:
 
 def is_bound_by_the_deadline(cell: Cell) -> bool:
     if cell.call is Call.GET_FILE:
-        return cell.fault.name == "stall_before_answer"  # a body that has begun is no control call any more
+        return cell.fault.name == "stall_before_response"  # a body that has begun is no control call any more
     return MATRIX[cell.call].timeouts.total_seconds is not None
 
 

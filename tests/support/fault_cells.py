@@ -174,8 +174,8 @@ COMMON = (
     Fault("cut_after_status_line", Kind.LOST, {"status": 200, "cut": "after_status_line"}),
     Fault("cut_after_headers", Kind.LOST, {**_CUT, "cut": "after_headers"}),
     Fault("cut_mid_body", Kind.LOST, _CUT_MID_BODY),
-    Fault("stall_before_answer", Kind.LOST, {"stall_seconds": _LONG_SECONDS}, is_slow=True),
-    Fault("stall_mid_answer", Kind.LOST, {**_CUT, "stall_at": 1_000, "stall_seconds": _LONG_SECONDS}, is_slow=True),
+    Fault("stall_before_response", Kind.LOST, {"stall_seconds": _LONG_SECONDS}, is_slow=True),
+    Fault("stall_mid_response", Kind.LOST, {**_CUT, "stall_at": 1_000, "stall_seconds": _LONG_SECONDS}, is_slow=True),
     Fault("drip", Kind.LOST, {**_CUT, "drip": {"bytes": 1, "interval_seconds": 0.05}}, is_slow=True),
     *(_status_fault(status) for status in STATUSES),
     _body("empty_body", Kind.UNUSABLE, ""),
@@ -253,16 +253,16 @@ ONLY_FOR: Mapping[Call, tuple[Fault, ...]] = {
     ),
     Call.CREATE_JOB: (
         # The job exists, and only the response went wrong: the converter's list shows the job.
-        Fault("answer_lost_job_done", Kind.LOST, {"when": "after", "cut": "before_headers"}, is_done=True),
-        Fault("answer_reset_job_done", Kind.LOST, {"when": "after", "cut": "reset"}, is_done=True),
+        Fault("response_lost_job_done", Kind.LOST, {"when": "after", "cut": "before_headers"}, is_done=True),
+        Fault("response_reset_job_done", Kind.LOST, {"when": "after", "cut": "reset"}, is_done=True),
         Fault(
-            "answer_stalled_job_done",
+            "response_stalled_job_done",
             Kind.LOST,
             {"when": "after", "stall_seconds": _LONG_SECONDS},
             is_done=True,
             is_slow=True,
         ),
-        Fault("answer_unusable_job_done", Kind.UNUSABLE, {"when": "after", "body": "<html>"}, is_done=True),
+        Fault("response_unusable_job_done", Kind.UNUSABLE, {"when": "after", "body": "<html>"}, is_done=True),
         *(
             Fault(f"status_{status}_job_done", Kind.STATUS, {"when": "after", "status": status}, status, is_done=True)
             for status in (302, 404, 408, 500, 502, 503, 504)

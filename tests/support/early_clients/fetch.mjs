@@ -56,9 +56,9 @@ async function sent(wish) {
   const outcome = { status: 0, body: '', error: '', next_status: 0 };
   const { headers, ...rest } = bodyOf(wish);
   try {
-    const answer = await fetch(wish.base + wish.init, { method: 'POST', headers: { ...headers, ...cookies }, ...rest });
-    outcome.status = answer.status;
-    outcome.body = await answer.text();
+    const response = await fetch(wish.base + wish.init, { method: 'POST', headers: { ...headers, ...cookies }, ...rest });
+    outcome.status = response.status;
+    outcome.body = await response.text();
   } catch (error) {
     outcome.error = told(error);
   }

@@ -107,7 +107,7 @@ class ChromiumClient:
         log.on("Network.responseReceivedExtraInfo", note_response)
         log.send("Network.enable")
         page.evaluate(_SEND_ELSEWHERE, {"url": base_url + INIT, "size": MODEL_BYTES, "times": times})
-        # Its network is a process of its own, so the last events may come behind the page's answer.
+        # Its network is a process of its own, so the last events may arrive after the page's response.
         ends_at = time.monotonic() + EVENTS_SECONDS
         while not (len(ours) == times and ours <= statuses.keys()) and time.monotonic() < ends_at:
             page.wait_for_timeout(20)
