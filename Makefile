@@ -61,7 +61,7 @@ soak: $(STAMP) ## Run the long tests and print their figures: 200 crashes, 500 j
 	$(BIN)/python -m pytest -m soak -s tests
 
 .PHONY: bench
-bench: $(STAMP) ## Compare the speed with nginx and others, in under five minutes; writes var/bench.json
+bench: $(STAMP) ## Compare the speed with nginx and others, in about eight minutes; writes var/bench.json
 	@scripts/ensure-commands nginx curl cc >&2
 	@$(BIN)/python -m benchmarks
 

@@ -8,7 +8,15 @@ import argparse
 import sys
 import time
 
-from benchmarks import hostile_bodies, many_uploads, polls_under_load, results, single_upload, small_requests
+from benchmarks import (
+    hostile_bodies,
+    many_uploads,
+    polls_under_load,
+    results,
+    single_upload,
+    slow_uploads,
+    small_requests,
+)
 from benchmarks.measures import FULL, SMOKE, Report, print_report, print_table, write_json
 from benchmarks.running import Part
 from benchmarks.world import World
@@ -19,6 +27,7 @@ PARTS: tuple[Part, ...] = (
     polls_under_load.measure,
     small_requests.measure,
     hostile_bodies.measure,
+    slow_uploads.measure,
     # Last, because the disk goes on writing for a while.
     results.measure,
 )

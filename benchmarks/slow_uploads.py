@@ -48,16 +48,17 @@ _RESULT_BYTES = 16 * MEBIBYTE
 
 @dataclass(frozen=True)
 class Load:
-    """A number of slow uploads, the workers of the gateway, and the number of jobs that are polled."""
+    """A number of slow uploads, the workers of the gateway, and the number of jobs that are polled meanwhile."""
 
     uploads: int
     workers: int
     jobs: int
-    #: Whether polls are also measured without uploads, of a quarter of the jobs and of all (for simulate_fleet.py).
-    has_other_polls: bool = False
+    #: How many jobs are polled when there are no uploads, for benchmarks/simulate_fleet.py; 0 to leave that out.
+    jobs_alone: int = 0
 
 
-FULL_LOADS = (Load(500, 2, 400, has_other_polls=True), Load(1_000, 4, 400))
+# An upload of a large model at this rate takes several times as long as its conversion.
+FULL_LOADS = (Load(500, 2, 100, jobs_alone=400), Load(1_000, 4, 100))
 SMOKE_LOADS = (Load(40, 2, 40),)
 
 
@@ -92,9 +93,9 @@ def _compare(world: World, scale: Scale, load: Load, report: Report) -> None:
     try:
         gateway = _gateway(world, load, name, slow, fast)
         ours = _measure(world, scale, load, slow, gateway)
-        if load.has_other_polls:
-            ours |= _poll(world, scale, gateway, gateway.polls[: len(gateway.polls) // 4], "few polls")
-            ours |= _poll(world, scale, gateway, gateway.polls, "polls alone")
+        if load.jobs_alone:
+            ours |= _poll(world, scale, gateway, gateway.polls[: load.jobs], "polls alone")
+            ours |= _poll(world, scale, gateway, gateway.polls, "many polls alone")
     finally:
         world.end_gateway(name)
     for server, measured in (("nginx", nginx), ("gateway", ours)):
@@ -132,7 +133,7 @@ def _gateway(world: World, load: Load, name: str, slow: BodyFiles, fast: BodyFil
     gateway = world.gateway(name, environment, sink_port=sink_port, workers=load.workers)
     running, completed = [], {}
     with ThreadPoolExecutor(4) as threads:
-        users = [f"u-job-{number}" for number in range(load.jobs)]
+        users = [f"u-job-{number}" for number in range(max(load.jobs, load.jobs_alone))]
         for user, job in zip(users, threads.map(partial(start_job, world, gateway), users), strict=True):
             path = f"/api/conversion/{job['job_id']}"
             if job["status"] == "running":
@@ -179,7 +180,7 @@ def _measure(world: World, scale: Scale, load: Load, slow: BodyFiles, server: Se
         seconds = time.monotonic() - began
         upload_cpu, all_cpu = (cpu_seconds(server.pids) - used) / seconds, (busy_seconds() - busy) / seconds
         grown = sum(peak_bytes(pid) - size for pid, size in idle.items())
-        polled = _poll(world, scale, server, server.polls, "polls", upload_cpu)
+        polled = _poll(world, scale, server, server.polls[: load.jobs], "polls", upload_cpu)
         meanwhile = [server.upload_fast() for _ in range(_FAST_UPLOADS)]
         others = server.ask_others()
         if time.monotonic() - started > _UPLOAD_SECONDS:
@@ -213,7 +214,7 @@ def _poll(
         *polls,
         threads=_POLLERS,
         pause_microseconds=int(_POLL_EVERY_SECONDS * _POLLERS / len(polls) * 1e6),
-        seconds=2 * scale.window_seconds if scale.is_full else 1,
+        seconds=3 * scale.window_seconds if scale.is_full else 1,
     )
     used = cpu_seconds(server.pids) - used
     return {

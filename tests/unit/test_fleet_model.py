@@ -43,6 +43,6 @@ def test_the_predictions_agree_with_both_measured_loads(capsys: pytest.CaptureFi
     assert capsys.readouterr().out.count("ok") == 2
 
 
-@pytest.mark.parametrize(("name", "factor"), [("measured_p99", 5), ("measured_p99_alone", 0.2), ("poll_cpu", 8)])
+@pytest.mark.parametrize(("name", "factor"), [("polls_p99", 5), ("many_polls_p99", 0.2), ("poll_cpu", 8)])
 def test_a_wrong_figure_fails_the_check(name: str, factor: float) -> None:
     assert not check({**VALUES, name: VALUES[name] * factor})
