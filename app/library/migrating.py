@@ -130,6 +130,7 @@ def _take_advisory_lock(connection: Connection, timeout_seconds: float) -> None:
     # The settings and the lock last for this transaction. A change of the schema may take longer than the limits that
     # protect requests from each other.
     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(timeout_seconds * 1000)}"))
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 

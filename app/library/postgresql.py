@@ -26,6 +26,8 @@ ANSWER_SECONDS = 4.5
 #: Limits that the server enforces. They are shorter, so a busy server is not mistaken for a silent one.
 _STATEMENT_SECONDS = 4.0
 _LOCK_SECONDS = 3.0
+#: How long a transaction may wait for its next statement. A process that has been frozen must not commit later.
+_IDLE_SECONDS = 10.0
 
 _CONNECT_SECONDS = 4
 _MIN_CONNECT_SECONDS = 2  # psycopg's minimum
@@ -132,6 +134,7 @@ def begin_statement(*, is_read_only: bool, lock_seconds: float) -> str:
             # UTC, so that no server's zone can push a time near year 1 or 9999 out of Python's range.
             "SET LOCAL TIME ZONE 'UTC'",
             f"SET LOCAL statement_timeout = {_STATEMENT_SECONDS * 1000:.0f}",
+            f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_SECONDS * 1000:.0f}",
             f"SET LOCAL lock_timeout = {min(lock_seconds, _LOCK_SECONDS) * 1000:.0f}",
         ]
     )

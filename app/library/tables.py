@@ -12,6 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 
@@ -40,6 +43,24 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class DatabaseTime(FunctionElement[datetime]):
+    """The present time of the database's clock, not of its transaction's beginning."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(DatabaseTime, "postgresql")
+def _postgresql_time(_element: DatabaseTime, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(DatabaseTime, "sqlite")
+def _sqlite_time(_element: DatabaseTime, _compiler: SQLCompiler, **_options: Any) -> str:
+    # In the format of UTCDateTime. SQLite's clock has milliseconds.
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
 metadata = sa.MetaData()
@@ -125,7 +146,10 @@ revoked_sessions = sa.Table(
     metadata,
     sa.Column("sid", sa.Text, primary_key=True),
     sa.Column("expires_at", UTCDateTime, nullable=False),
+    # By the database's clock, also for an earlier version of the gateway, which does not know this column.
+    sa.Column("revoked_at", UTCDateTime, nullable=False, server_default=DatabaseTime()),
     sa.Index("ix_revoked_sessions_expires_at", "expires_at"),
+    sa.Index("ix_revoked_sessions_revoked_at", "revoked_at"),
 )
 
 

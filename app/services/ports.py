@@ -83,6 +83,12 @@ class RevokedSessions(Protocol):
     def is_revoked(self, sid: str) -> bool:
         """Return whether this session was signed out."""
 
+    def revoked_since(self, moment: datetime | None) -> tuple[datetime, Sequence[str]]:
+        """Return the present time of the database, and the sessions that were signed out since `moment`.
+
+        `moment` is the time that the reading before has returned; None for the first one, which returns no sessions.
+        """
+
 
 class ModelStore(Protocol):
     """The records of the model library. Only its owner sees a model."""

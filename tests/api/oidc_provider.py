@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -68,23 +68,38 @@ class FakeClock:
 
 
 class FakeRevokedSessions:
-    """RevokedSessions in memory; `is_down` makes the database fail, `asked` counts the questions."""
+    """RevokedSessions in memory.
+
+    `is_down` makes the database fail. `asked` counts the queries for one session, `feeds` those for the newest ones.
+    """
+
+    _FIRST_MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
     def __init__(self) -> None:
         self.revoked: dict[str, datetime] = {}
         self.is_down = False
         self.asked = 0
+        self.feeds = 0
 
     def revoke(self, sid: str, expires_at: datetime) -> None:
-        if self.is_down:
-            raise ModelStoreUnavailableError("the fake database is down")
+        self._require_up()
         self.revoked[sid] = expires_at
 
     def is_revoked(self, sid: str) -> bool:
         self.asked += 1
+        self._require_up()
+        return sid in self.revoked
+
+    def revoked_since(self, moment: datetime | None) -> tuple[datetime, Sequence[str]]:
+        self.feeds += 1
+        self._require_up()
+        # One session is revoked each second of this database's clock.
+        now = self._FIRST_MOMENT + timedelta(seconds=len(self.revoked))
+        return now, list(self.revoked)[(moment - self._FIRST_MOMENT).seconds :] if moment else []
+
+    def _require_up(self) -> None:
         if self.is_down:
             raise ModelStoreUnavailableError("the fake database is down")
-        return sid in self.revoked
 
 
 @cache

@@ -59,6 +59,7 @@ def test_many_clients_run_every_statement_of_the_requests(databases: list[Databa
             ledger.assign_job(user, upload, Job(job, JobStatus.RUNNING), filename="m.onnx", size=1)
             ledger.record_job(user, Job(job, JobStatus.COMPLETED))
             assert not sessions.is_revoked(upload)
+            assert sessions.revoked_since(now())[1] == []
             record = ledger.find_job(user, job)
             assert record is not None
             assert record.started_at.tzinfo is UTC
@@ -73,7 +74,8 @@ def test_many_clients_run_every_statement_of_the_requests(databases: list[Databa
 
 def test_a_transaction_leaves_the_session_to_the_next_as_it_found_it(databases: list[Database]) -> None:
     """Settings of one transaction must not reach another client that gets the same server session."""
-    names = ("lock_timeout", "statement_timeout", "TimeZone", "default_transaction_read_only")
+    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    names = (*limits, "TimeZone", "default_transaction_read_only")
 
     def shown(connection: sa.Connection) -> dict[str, str]:
         return {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names}
@@ -82,7 +84,7 @@ def test_a_transaction_leaves_the_session_to_the_next_as_it_found_it(databases: 
         with database.read() as connection:
             inside = shown(connection)
     assert inside["TimeZone"] == "UTC"
-    assert (inside["statement_timeout"], inside["lock_timeout"]) == ("4s", "3s")
+    assert [inside[name] for name in limits] == ["4s", "3s", "10s"]
     plain = sa.create_engine(databases[0]._url, poolclass=sa.NullPool)
     seen = set()
     for _ in range(4):
@@ -90,7 +92,7 @@ def test_a_transaction_leaves_the_session_to_the_next_as_it_found_it(databases: 
             seen.add(tuple(shown(connection).items()))
     assert len(seen) == 1
     outside = dict(seen.pop())
-    assert (outside["statement_timeout"], outside["lock_timeout"]) == ("0", "0")
+    assert [outside[name] for name in limits] == ["0", "0", "0"]
     assert outside["default_transaction_read_only"] == "off"
 
 

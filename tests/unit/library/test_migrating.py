@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from app.library import migrating
 from app.library.database import Database
 from app.library.migrating import migrate, pending_migrations
 from app.library.models import SQLModelStore
+from app.library.sessions import SQLRevokedSessions
 from app.library.tables import metadata, models
 from tests.support.forking import run_module
 
@@ -120,6 +122,25 @@ def test_existing_models_stay_when_their_jobs_become_unique_per_user(
     assert store.add(a_model(source_job_id="job-1")) == existing[1]
     with before.read() as connection:
         assert {index["name"] for index in sa.inspect(connection).get_indexes("models")} >= {"ix_models_page"}
+
+
+def test_sessions_revoked_before_the_feed_stay_revoked_and_are_not_news(
+    empty_database_url: str, request: pytest.FixtureRequest
+) -> None:
+    database = Database(empty_database_url)
+    request.addfinalizer(database.dispose)
+    database.ensure_file()
+    upgrade_to(database, "0004")
+    with database.write() as connection:
+        statement = sa.text("INSERT INTO revoked_sessions (sid, expires_at) VALUES ('sid', '2032-01-01 00:00:00+00')")
+        connection.execute(statement)
+
+    migrate(empty_database_url)
+
+    sessions = SQLRevokedSessions(database, clock=lambda: datetime.now(UTC))
+    moment, _ = sessions.revoked_since(None)
+    assert sessions.is_revoked("sid")
+    assert sessions.revoked_since(moment)[1] == []
 
 
 HOLDS_THE_LOCK = """
