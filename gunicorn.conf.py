@@ -70,8 +70,8 @@ preload_app = False
 timeout = 60
 # How long a worker that ends retries deferred writes. It does not wait if there are none.
 _LAST_WRITES_SECONDS = 20.0
-# How long running uploads may go on after SIGTERM, including the drain.
-graceful_timeout = 120
+# How long running requests may go on after SIGTERM, including the drain.
+graceful_timeout = _settings.grace_seconds
 # Longer than nginx's 60 s, so that nginx closes idle connections first. Otherwise its next request could be lost.
 keepalive = 75
 

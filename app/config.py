@@ -177,8 +177,10 @@ class Settings(BaseModel):
     upload_min_bytes_per_second: int = Field(default=1_024, ge=0)
     #: Hash each model while it streams; the digest goes into the response to the upload and into the log.
     upload_digest: Literal["none", "sha256"] = "none"
-    #: How many seconds a worker that is shutting down still accepts connections, to announce that it is draining.
+    #: How many seconds a worker that is shutting down still accepts connections.
     drain_seconds: float = Field(default=2, ge=0, le=60)
+    #: How many seconds running requests have after SIGTERM, including the drain. gunicorn's graceful_timeout.
+    grace_seconds: int = Field(default=120, ge=5, le=86_400)
     #: Quota of each user's models in the library, in bytes; None means no limit.
     library_bytes_per_user: int | None = Field(default=None, ge=0)
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()

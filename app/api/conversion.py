@@ -11,9 +11,9 @@ from app.api.documents import job_document, model_document, timestamp
 from app.api.navigation import require_navigation
 from app.api.preconditions import conditional
 from app.api.session import current_session
-from app.errors import ConversionDisabledError, DrainingError
+from app.errors import ConversionDisabledError
 from app.server.body import open_reader
-from app.server.draining import is_draining
+from app.server.draining import must_end_uploads
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
 from app.streaming.inbound import InboundLimits, RequestBody
@@ -43,8 +43,7 @@ def init() -> Response:
     limits = InboundLimits(
         settings.max_upload_bytes, settings.upload_idle_seconds, settings.upload_min_bytes_per_second
     )
-    body = RequestBody(request.environ, limits, open_reader, monotonic=gateway().monotonic)
-    _require_not_draining()
+    body = RequestBody(request.environ, limits, open_reader, must_end=must_end_uploads, monotonic=gateway().monotonic)
     try:
         view = service().init_job(g.user_id, boundary, body, call_context())
     finally:
@@ -59,7 +58,6 @@ def init() -> Response:
 def check() -> Response:
     """Check that an upload would be accepted now, with the same refusals as init. Starts nothing."""
     require_within_limits(gateway().settings)
-    _require_not_draining()
     service().check_upload(g.user_id, call_context())
     return jsonify(
         ok=True,
@@ -121,11 +119,6 @@ def download(job_id: str) -> Response:
     response.headers["Location"] = url
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
-
-
-def _require_not_draining() -> None:
-    if is_draining():
-        raise DrainingError("the server is about to stop")
 
 
 def _retry_after(view: JobView, now: datetime) -> int:

@@ -246,7 +246,7 @@ class UploadCapacityError(GatewayError):
 
 
 class DrainingError(GatewayError):
-    """The server is shutting down and accepts no new uploads."""
+    """The server is shutting down, and the upload was not complete when it had to end."""
 
     code = "draining"
 

@@ -1,19 +1,29 @@
-"""Whether this process is about to stop. The worker sets it, and the views ask for it.
+"""Whether this process is about to stop, and how long uploads may still take. The worker sets it, and the views ask.
 
-It is set when the server is told to stop, a moment before the listener closes, so that load balancers and clients
-learn of it from a response.
+A worker that drains serves every request: load balancers learn of the drain from `/readyz`, before the listener closes.
 """
+
+import time
 
 # A plain attribute and no threading.Event: a signal handler sets it, and a second signal may arrive within the first
 # one's handler. An Event's lock, which that handler would hold, cannot be taken twice: the process would hang.
-_state = {"is_draining": False}
+_state: dict[str, float | None] = {"uploads_end_at": None}
 
 
-def begin_draining() -> None:
-    """Note that this process is about to stop. May be called from a signal handler, and again within itself."""
-    _state["is_draining"] = True
+def begin_draining(seconds: float) -> None:
+    """Note that this process is about to stop, and that uploads must be done in so many seconds.
+
+    May be called from a signal handler, and again within itself.
+    """
+    _state["uploads_end_at"] = time.monotonic() + seconds
 
 
 def is_draining() -> bool:
     """Return whether this process has been told to stop."""
-    return _state["is_draining"]
+    return _state["uploads_end_at"] is not None
+
+
+def must_end_uploads() -> bool:
+    """Return whether this process stops so soon that uploads which are not done cannot complete."""
+    ends_at = _state["uploads_end_at"]
+    return ends_at is not None and time.monotonic() >= ends_at

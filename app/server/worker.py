@@ -2,8 +2,8 @@
 
 gunicorn's own worker, told to stop, keeps its listener open without accepting while it waits for running uploads, and
 the connections that queue there are reset when it exits. This one goes on accepting for `drain_seconds`, marked as
-draining, so that probes and new uploads are told; then it takes what has queued, closes the listener, and waits for
-its requests within gunicorn's `graceful_timeout`.
+draining, so that probes are told; then it takes what has queued, closes the listener, and waits for its requests
+within gunicorn's `graceful_timeout`.
 
 It overrides methods of gunicorn's ThreadWorker that have no stable interface: gunicorn's version is pinned, and
 tests/durability and tests/wire fail where an upgrade changes them. The gateway belongs behind nginx, which collects
@@ -11,6 +11,8 @@ heads and small bodies; slow clients of gunicorn's own port are not this worker'
 """
 
 import contextlib
+import socket
+import struct
 import sys
 import threading
 import time
@@ -32,6 +34,9 @@ from app.server.refusals import PageCatcher, refusal
 #: nginx takes the next piece of a download when a third of its send buffer is free, so behind it a client that reads
 #: 20 KB/s seems idle for most of a minute. A piece of 128 KB in a minute is the slowest download.
 STALL_SECONDS = 60.0
+#: How long before the end of gunicorn's `graceful_timeout` the gateway ends the last uploads, in seconds. So they
+#: release their leases, and their clients get a response.
+_LAST_SECONDS = 3.0
 #: The largest stack of a thread. glibc reserves 8 MB for each by default.
 _STACK_BYTES = 1024 * 1024
 
@@ -76,7 +81,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         """
         if self._drain_until is None:
             self._drain_until = time.monotonic() + self.drain_seconds
-            begin_draining()
+            begin_draining(self.cfg.graceful_timeout - _LAST_SECONDS)
             self.method_queue.defer(lambda: None)  # wakes the loop
 
     def murder_pending(self) -> None:
@@ -136,7 +141,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         """
         if super().is_parent_alive():
             return True
-        begin_draining()
+        begin_draining(self.cfg.graceful_timeout - _LAST_SECONDS)
         self.alive = False
         return False
 
@@ -166,11 +171,14 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             conn.timeout = min(conn.timeout, deadline)
 
     def _accept_all(self, listener: Any, most: int = sys.maxsize) -> None:
-        before = -1
-        while self.nr_conns != before and most:
-            before = self.nr_conns
-            most -= 1
-            with contextlib.suppress(OSError):
+        """Accept until no connection waits, or so many.
+
+        A connection that queues between the last look and `close` is reset. `accept` is no such look: it lets other
+        threads run, and can take milliseconds to say that there is none.
+        """
+        with contextlib.suppress(OSError):
+            while most and _queued_connections(listener):
+                most -= 1
                 super().accept(listener)
 
     def _count(self, difference: int) -> None:
@@ -215,6 +223,12 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
         super().handle_error(req, page, addr, exc)
         with contextlib.suppress(OSError):
             util.write_nonblock(client, refusal(page.status, page.reason, self.security_headers))
+
+
+def _queued_connections(listener: Any) -> int:
+    """Return how many connections wait to be accepted: `tcpi_unacked` of a listening socket in Linux's tcp_info."""
+    (count,) = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
+    return int(count)
 
 
 def _may_stay_unread(req: Any) -> bool:

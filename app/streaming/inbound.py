@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
+from app.errors import DrainingError, InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
 from app.streaming import Chunk
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
 from app.streaming.rate import RateFloor
@@ -56,7 +56,7 @@ class RequestBody:
     growing; one buffer does not.
 
     Making it raises PayloadTooLargeError for an announced length over the limit. Iterating raises that,
-    IncompleteBodyError, UploadTimeoutError, and UpstreamSpokeError.
+    IncompleteBodyError, UploadTimeoutError, UpstreamSpokeError, and DrainingError once `must_end` returns True.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class RequestBody:
         limits: InboundLimits,
         open_reader: OpenReader = open_plain_reader,
         *,
+        must_end: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.progress = UploadProgress(announced_length(environ))
         self._environ = environ
         self._limits = limits
         self._open_reader = open_reader
+        self._must_end = must_end
         self._monotonic = monotonic
         if (self.progress.announced_bytes or 0) > limits.max_bytes:
             raise too_large(limits.max_bytes)
@@ -81,6 +83,8 @@ class RequestBody:
         floor = RateFloor(limits.min_bytes_per_second)
         with self._open_reader(self._environ, progress, limits.idle_seconds) as read:
             while announced_bytes is None or progress.received_bytes < announced_bytes:
+                if self._must_end():
+                    raise DrainingError(f"only {progress.received_bytes} bytes came before the server's end")
                 left = CHUNK_BYTES if announced_bytes is None else announced_bytes - progress.received_bytes
                 asked_at = self._monotonic()
                 try:

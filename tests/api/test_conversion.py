@@ -3,7 +3,6 @@
 import json
 from datetime import timedelta
 from io import BytesIO
-from typing import Any
 
 import pytest
 from werkzeug.datastructures import FileStorage
@@ -104,14 +103,6 @@ def test_check_ignores_identity_claims_and_refuses_other_names_that_init_refuses
     assert client.post("/api/conversion/check", data=claim).status_code == 200
     response = client.post("/api/conversion/check", data={'a"b': "1"})
     assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
-
-
-def test_check_reports_a_limit_even_while_the_server_drains(edge: Edge, monkeypatch: Any) -> None:
-    """413 comes before 503, because a retry would not help."""
-    monkeypatch.setattr("app.api.conversion.is_draining", lambda: True)
-    response = edge.client().post("/api/conversion/check", data={"parts": str(edge.settings.max_parts + 1)})
-    assert response.status_code == 413
-    assert edge.client().post("/api/conversion/check", data={"parts": "4"}).status_code == 503
 
 
 @pytest.mark.parametrize("name", ["size", "parts"])

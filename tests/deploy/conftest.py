@@ -29,10 +29,9 @@ def gunicorn_definitions() -> dict[str, ast.stmt]:
 
 @pytest.fixture(scope="session")
 def graceful_seconds(gunicorn_definitions: dict[str, ast.stmt]) -> int:
-    """Return how long running uploads may continue after SIGTERM, in seconds."""
-    statement = gunicorn_definitions["graceful_timeout"]
-    assert isinstance(statement, ast.Assign)
-    return int(ast.literal_eval(statement.value))
+    """Return how long running uploads may continue after SIGTERM by default, in seconds."""
+    assert ast.unparse(gunicorn_definitions["graceful_timeout"]) == "graceful_timeout = _settings.grace_seconds"
+    return int(Settings.model_fields["grace_seconds"].default)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ The test of a code fails if its provocation does not produce it, and if there is
 
 import os
 import re
+import select
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,8 @@ ENVIRONMENT = {
     "VISIONA_REQUEST_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
     "SCALED_TRY_SECONDS": "4",
 }
+#: Uploads have 2 seconds after SIGTERM.
+SOON_OVER = {"VISIONA_GRACE_SECONDS": "5"}
 #: "Retry-After passed on", or ours; the others leave the moment to the caller.
 WITH_RETRY_AFTER = {
     "active_job_conflict",
@@ -249,15 +252,18 @@ def _model_store_unavailable(scene: Scene) -> AnyResponse:
 
 
 def _draining(scene: Scene) -> AnyResponse:
-    client = scene.person()
-    assert scene.stack.gateway is not None
-    os.kill(scene.stack.gateway.pid, signal.SIGTERM)
+    # The one of the last language is about to end.
+    scene.stack.restart_gateway(kill=True, environment=SOON_OVER)
+    with scene.half_upload(scene.user_id) as connection:
+        assert scene.stack.gateway is not None
+        os.kill(scene.stack.gateway.pid, signal.SIGTERM)
 
-    def refusals() -> list[requests.Response]:
-        response = scene.init(client)
-        return [response] if response.status_code == 503 else []
+        def has_response() -> bool:
+            connection.send(b"x")
+            return bool(select.select([connection.socket], [], [], 0.1)[0])
 
-    return wait_until(refusals, "the gateway says that it is about to stop")[0]
+        wait_until(has_response, "the grace is nearly over")
+        return connection.read_response()
 
 
 MAIN: Mapping[str, Provoke] = {
@@ -322,7 +328,7 @@ GATEWAYS: tuple[tuple[Mapping[str, str], Mapping[str, Provoke]], ...] = (
             "library_full": lambda scene: scene.promote(client := scene.person(), scene.completed_job(client)),
         },
     ),
-    ({"VISIONA_DRAIN_SECONDS": "8"}, {"draining": _draining}),
+    (SOON_OVER, {"draining": _draining}),
 )
 PROVOKED = {code for _, provocations in GATEWAYS for code in provocations}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import GatewayError, PayloadTooLargeError, UploadTimeoutError
+from app.errors import DrainingError, GatewayError, PayloadTooLargeError, UploadTimeoutError
 from app.streaming.inbound import (
     InboundLimits,
     IncompleteBodyError,
@@ -106,6 +106,16 @@ def test_a_time_out_of_the_socket_is_a_stalled_upload() -> None:
     with pytest.raises(UploadTimeoutError) as caught:
         list(RequestBody(environ(Input(b"x", TimeoutError("timed out")), 100), ROOMY))
     assert not isinstance(caught.value, OSError)
+
+
+def test_an_upload_that_is_not_complete_ends_with_the_server() -> None:
+    """One that is complete goes on."""
+    endings = iter([False, True])
+    with pytest.raises(DrainingError):
+        list(RequestBody(environ(Input(b"x", b"y", b"z"), 3), ROOMY, must_end=lambda: next(endings)))
+    endings = iter([False, False, True])
+    body = RequestBody(environ(Input(b"x", b"y"), 2), ROOMY, must_end=lambda: next(endings))
+    assert b"".join(body) == b"xy"
 
 
 class SlowInput:

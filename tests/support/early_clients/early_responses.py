@@ -14,7 +14,7 @@ import pytest
 
 from sandbox.fault_rules import EARLY_ENDINGS
 from tests.support.early_clients.arrivals import CLIENTS, Arrivals, can_send, upload_client
-from tests.support.early_clients.refusals import CONVERTERS, DRAINING, ENVIRONMENT, OWN, Refusal, draining
+from tests.support.early_clients.refusals import CONVERTERS, ENVIRONMENT, OWN, Refusal
 from tests.support.early_clients.uploads import UploadClient
 from tests.support.early_clients.with_chromium import ChromiumClient
 from tests.support.processes import sockets_of, wait_until
@@ -22,8 +22,6 @@ from tests.support.stack import Stack
 
 #: Of each refusal and kind of client in the whole suite; three ways of reaching the gateway make over a hundred a kind.
 FEW = 2
-#: Of each kind of client in one drain.
-A_DRAIN = 25
 MANY = int(os.environ.get("VISIONA_TEST_ARRIVALS", "100"))
 
 
@@ -76,14 +74,6 @@ class EarlyResponses:
         assert not arrivals.lost, arrivals.report()
         _assert_nothing_is_left(stack)
 
-    def test_the_response_of_a_gateway_that_drains_arrives(
-        self, stack: Stack, clients: dict[str, UploadClient]
-    ) -> None:
-        with draining(stack):
-            lost = _sent_while_draining(stack, clients, FEW)
-        assert not lost, lost
-        _assert_nothing_is_left(stack)
-
     @pytest.mark.parametrize("times", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
     def test_a_page_of_another_site_is_refused(
         self, stack: Stack, clients: dict[str, UploadClient], times: int
@@ -115,30 +105,6 @@ class EarlyResponses:
             lost += arrivals.sent - arrivals.arrived
         assert not lost, "\n".join(reports)
         _assert_nothing_is_left(stack)
-
-    @pytest.mark.soak
-    @pytest.mark.timeout(600)
-    def test_all_of_a_hundred_arrive_while_draining(self, stack: Stack, clients: dict[str, UploadClient]) -> None:
-        lost = []
-        for kind in CLIENTS:
-            # A drain lasts a minute at most.
-            for times in _shares(MANY, -(-MANY // A_DRAIN)):
-                with draining(stack):
-                    lost += _sent_while_draining(stack, {kind: clients[kind]}, times)
-        assert not lost, lost
-
-
-def _sent_while_draining(stack: Stack, clients: Mapping[str, UploadClient], times: int) -> list[str]:
-    """Return the reports of the kinds of clients that have lost a response."""
-    lost = []
-    for kind, client in clients.items():
-        arrivals = Arrivals(stack, client)
-        arrivals.add(DRAINING, times)
-        if times > FEW:
-            print(f"\ndraining, {kind}: {arrivals.report()}", flush=True)
-        if arrivals.lost:
-            lost.append(f"{kind}: {arrivals.report()}")
-    return lost
 
 
 def _shares(total: int, count: int) -> list[int]:

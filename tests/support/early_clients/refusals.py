@@ -1,14 +1,10 @@
 """Every way in which an upload is refused before its body has come, by the gateway itself and by the converter."""
 
-import os
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-
-import requests
 
 from app.library.database import Database
 from app.library.leases import SQLLeases
@@ -32,7 +28,6 @@ from tests.support.stack import Stack
 #: The gateway's settings: each refusal can happen, and a lost slot shows.
 ENVIRONMENT = {"VISIONA_MAX_UPLOAD_BYTES": str(MODEL_BYTES + 1_000_000), "VISIONA_UPLOAD_SLOTS": "2"}
 LEASE_SECONDS = 3_600
-DRAIN_SECONDS = 60
 
 Arrange = Callable[[Stack], AbstractContextManager[object]]
 
@@ -107,23 +102,6 @@ def _slots_taken(stack: Stack) -> Iterator[None]:
         )
 
 
-@contextmanager
-def draining(stack: Stack) -> Iterator[None]:
-    """Have the gateway drain during the block, and start another one afterwards."""
-    stack.restart_gateway(kill=True, environment={"VISIONA_DRAIN_SECONDS": str(DRAIN_SECONDS)})
-    assert stack.gateway is not None
-    os.kill(stack.gateway.pid, signal.SIGTERM)
-
-    def is_draining() -> bool:
-        return requests.get(f"{stack.direct_url}/readyz", timeout=5).status_code == 503
-
-    wait_until(is_draining, "the gateway drains")
-    try:
-        yield
-    finally:
-        stack.restart_gateway(kill=True)
-
-
 def _converter(ending: str, status: int, *, after: int = 0) -> Arrange:
     """Make the converter respond after that many bytes, and end the connection like this."""
 
@@ -164,8 +142,6 @@ OWN = [
     Refusal("400 malformed part", 400, "invalid_request", Upload(prefix=_BAD_PART, content_type=FORM_TYPE)),
     Refusal("503 slots taken", 503, "upload_capacity", Upload(), _slots_taken),
 ]
-
-DRAINING = Refusal("503 draining", 503, "draining", Upload())
 
 #: The code for each status of the converter (docs/upstreams.md).
 _CONVERTER_STATUSES = {

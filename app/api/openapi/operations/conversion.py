@@ -11,7 +11,6 @@ _RESULT = ("job_not_found", "job_not_completed", "job_failed", "promote_failed")
 _UPLOAD = (
     "invalid_request",
     "payload_too_large",
-    "draining",
     "upload_capacity",
     "upload_in_progress",
     "active_job_conflict",
@@ -53,7 +52,7 @@ CONVERSION = (
                 }
             },
         ),
-        failures=(*_UPLOAD, "upload_timeout", "converter_rejected", "upload_outcome_unknown", *_CONVERTER),
+        failures=(*_UPLOAD, "draining", "upload_timeout", "converter_rejected", "upload_outcome_unknown", *_CONVERTER),
     ),
     Operation(
         "POST",
