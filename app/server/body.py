@@ -3,6 +3,7 @@
 import contextlib
 import io
 import mmap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from app.streaming.progress import UploadProgress
 
 #: If at least so many bytes of a body are unread, gunicorn closes the connection; it reads and discards fewer.
 SERVER_READS_ON_BYTES = 64 * 1024
+#: After a pause of this length an upload holds no memory for large chunks. If it were much shorter, getting the memory
+#: again would cost fast uploads time.
+PAUSE_SECONDS = 0.5
 # The size of a cache line.
 _PAST_PAGE_BYTES = 64
 
@@ -86,14 +90,22 @@ class _ClientSocket:
             else:
                 return data
 
-    def recv_into(self, buffer: memoryview, size: int) -> int:
+    def recv_into(self, buffer: "_Buffer", size: int) -> int:
         while True:
             try:
-                count: int = self._sock.recv_into(buffer, size)
+                count: int = self._sock.recv_into(buffer.view, size)
             except BlockingIOError:
-                self._progress.wait_for(self._sock, self._idle_seconds)
+                self._wait(buffer)
             else:
                 return count
+
+    def _wait(self, buffer: "_Buffer") -> None:
+        pause_seconds = min(PAUSE_SECONDS, self._idle_seconds)
+        try:
+            self._progress.wait_for(self._sock, pause_seconds)
+        except TimeoutError:
+            buffer.free()
+            self._progress.wait_for(self._sock, self._idle_seconds - pause_seconds)
 
 
 def _chunked_reader(reader: Any) -> Read:
@@ -125,7 +137,7 @@ def _length_reader(reader: LengthReader, client: _ClientSocket) -> Read:
 
     if client.is_tls or reader.length < LENT_FROM_BYTES:
         return read
-    buffer = _map_buffer(min(CHUNK_BYTES, reader.length))
+    buffer = _Buffer(min(CHUNK_BYTES, reader.length))
 
     def read_into_buffer(size: int) -> Chunk:
         # What came with the head is in gunicorn's buffer, and the first read may have to answer `Expect` (the worker).
@@ -133,17 +145,37 @@ def _length_reader(reader: LengthReader, client: _ClientSocket) -> Read:
             return read(size)
         count = client.recv_into(buffer, min(size, reader.length))
         reader.length -= count
-        return buffer[:count] if count >= LENT_FROM_BYTES else bytes(buffer[:count])
+        return buffer.take(count)
 
     return read_into_buffer
 
 
-def _map_buffer(size: int) -> memoryview:
-    """Return memory that is freed with the last view of it.
+class _Buffer:
+    """Memory for one upload's large chunks. It takes some only while large chunks arrive.
 
     Not from the heap: it has an arena for each thread, and each arena would hold such a buffer for the next upload.
     And not at the start of a page: the kernel's own pages start there, and on some processors a copy between addresses
     that differ only in the page takes 1.5 times as long.
     """
-    mapped = mmap.mmap(-1, _PAST_PAGE_BYTES + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return memoryview(mapped)[_PAST_PAGE_BYTES:]
+
+    def __init__(self, size: int) -> None:
+        self._mapped = mmap.mmap(-1, _PAST_PAGE_BYTES + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.view = memoryview(self._mapped)[_PAST_PAGE_BYTES:]
+        #: When the last large chunk came; None if none has since the memory was freed.
+        self._used_at: float | None = None
+
+    def take(self, count: int) -> Chunk:
+        """Return the first `count` bytes: lent if they are many, else a copy."""
+        if count >= LENT_FROM_BYTES:
+            self._used_at = time.monotonic()
+            return self.view[:count]
+        chunk = bytes(self.view[:count])
+        if self._used_at is not None and time.monotonic() - self._used_at > PAUSE_SECONDS:
+            self.free()
+        return chunk
+
+    def free(self) -> None:
+        """Give the memory back to the system. The next chunk takes what it needs."""
+        if self._used_at is not None:
+            self._used_at = None
+            self._mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,10 +1,12 @@
 """Reading request bodies from gunicorn: each arrival at once, and while waiting an ear for the upstream."""
 
+import contextlib
 import io
 import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import PayloadTooLargeError, UploadTimeoutError
-from app.server.body import _ClientSocket, end_connection, open_reader
-from app.streaming import LENT_FROM_BYTES
+from app.server.body import PAUSE_SECONDS, _ClientSocket, end_connection, open_reader
+from app.streaming import LENT_FROM_BYTES, Chunk
 from app.streaming.inbound import CHUNK_BYTES, InboundLimits, IncompleteBodyError, RequestBody
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
+from tests.support.processes import wait_until
 
 ROOMY = InboundLimits(max_bytes=10_000_000, idle_seconds=5, min_bytes_per_second=0)
 
@@ -106,6 +109,46 @@ def test_large_chunks_are_lent_and_small_ones_given(wire: tuple[socket.socket, s
     assert len({id(view.obj) for view in views}) == 1
     assert all(len(view) >= LENT_FROM_BYTES for view in views)
     assert all(len(chunk) < LENT_FROM_BYTES for chunk in chunks if isinstance(chunk, bytes))
+
+
+@contextlib.contextmanager
+def lent(wire: tuple[socket.socket, socket.socket]) -> Iterator[tuple[memoryview, Generator[Chunk, None, None]]]:
+    """Give a large chunk, which is lent, and the chunks of the same body that follow it."""
+    client, server = wire
+    # All of it waits in the kernel before it is read.
+    client.sendall(post(b"x" * 150_000, 500_000))
+    with contextlib.closing(iter(body_of(server))) as chunks:
+        large, received = None, 0
+        while received < 150_000:
+            chunk = next(chunks)
+            received += len(chunk)
+            large = chunk if isinstance(chunk, memoryview) else large
+        assert large is not None
+        assert large[-1:] == b"x"
+        yield large, chunks
+
+
+def test_an_upload_that_pauses_holds_no_memory_for_its_chunks(wire: tuple[socket.socket, socket.socket]) -> None:
+    """Memory that the system has taken back shows zeros."""
+    with lent(wire) as (chunk, chunks), ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, chunks)
+        wait_until(lambda: chunk[-1:] == b"\0", "the memory is free")
+        assert not following.done()
+        wire[0].sendall(b"rest")
+        assert following.result() == b"rest"
+
+
+def test_an_upload_that_has_become_slow_holds_no_memory_for_large_chunks(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    """Although it never pauses for long."""
+    with lent(wire) as (chunk, chunks):
+
+        def is_free_after_a_small_chunk() -> bool:
+            wire[0].sendall(b"y")
+            return next(chunks) == b"y" and chunk[-1:] == b"\0"
+
+        wait_until(is_free_after_a_small_chunk, "the memory is free", every=PAUSE_SECONDS / 5)
 
 
 def test_the_server_goes_on_after_a_lent_body_as_after_any_other(wire: tuple[socket.socket, socket.socket]) -> None:
