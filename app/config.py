@@ -168,7 +168,7 @@ class Settings(BaseModel):
     request_deadline_seconds: float = Field(default=60, gt=0, le=3_600)
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
     max_parts: int = Field(default=2_000, ge=2, le=100_000)
-    #: Threads of each worker. The smallest number leaves as many upload slots as could ever be set with fixed threads.
+    #: Threads of each worker. The smallest number leaves 32 upload slots.
     worker_threads: int = Field(default=336, ge=112, le=1_024)
     #: Concurrent uploads per worker; None means as many as possible. `max_uploads` is the number that holds.
     upload_slots: int | None = Field(default=None, ge=1)

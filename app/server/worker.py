@@ -37,8 +37,9 @@ STALL_SECONDS = 60.0
 #: How long before the end of gunicorn's `graceful_timeout` the gateway ends the last uploads, in seconds. So they
 #: release their leases, and their clients get a response.
 _LAST_SECONDS = 3.0
-#: The largest stack of a thread. glibc reserves 8 MB for each by default.
-_STACK_BYTES = 1024 * 1024
+#: The largest stack of a thread, in address space; a thread uses about 0.1 MB. The default is the limit of the shell
+#: that started the process. Python's recursion limit is reached within 2 MB, and a full stack would end the process.
+_STACK_BYTES = 4 * 1024 * 1024
 
 
 class GatewayWorker(ThreadWorker):  # type: ignore[misc]

@@ -5,7 +5,9 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
@@ -20,15 +22,13 @@ pytestmark = pytest.mark.timeout(120)
 
 WORKERS, SLOTS_PER_WORKER = 2, 8
 SLOTS = WORKERS * SLOTS_PER_WORKER
+#: The uploads pause until their test ends.
+ENVIRONMENT = {"VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "0"}
 
 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
-    environment = {
-        "VISIONA_UPLOAD_SLOTS": str(SLOTS_PER_WORKER),
-        # The uploads pause until their test ends.
-        "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "0",
-    }
+    environment = {**ENVIRONMENT, "VISIONA_UPLOAD_SLOTS": str(SLOTS_PER_WORKER)}
     directory = tmp_path_factory.mktemp("stack")
     with ScaledStack(directory, application="wsgi:app", workers=WORKERS, environment=environment) as stack:
         yield stack
@@ -52,6 +52,13 @@ def uploads_in_flight(stack: ScaledStack) -> float:
     """Return the sum of both workers."""
     text = requests.get(f"{stack.direct_url}/metrics", timeout=10).text
     return Counts.of(text).sum("visiona_transfers_in_flight", kind="upload")
+
+
+def connection_states(database_url: str) -> list[str]:
+    """Return the state of each of the gateway's connections to its database."""
+    query = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        return [str(state) for (state,) in connection.execute(query)]
 
 
 def begin_upload(stack: ScaledStack, user_id: str) -> RawConnection:
@@ -113,6 +120,25 @@ def test_uploads_in_all_their_slots_leave_everything_else_answered(stack: Scaled
         downloaded = ask("GET", f"/api/models/{promoted.json()['id']}/file")
         assert (downloaded.status, bool(downloaded.body)) == (200, True)
     assert uploads_in_flight(stack) == SLOTS
+
+
+def test_uploads_hold_no_connection_to_the_database(tmp_path: Path, postgresql_url: str, opened: ExitStack) -> None:
+    """More uploads stream than the pool has connections. Polls and the history are answered meanwhile."""
+    uploads = 16
+    environment = {**ENVIRONMENT, "VISIONA_UPLOAD_SLOTS": str(uploads), "VISIONA_DATABASE_URL": postgresql_url}
+    with ScaledStack(tmp_path, application="wsgi:app", environment=environment) as stack:
+        alice = stack.person("alice")
+        job_id = stack.completed_job(alice)
+        for number in range(uploads):
+            before = len(stack.sandbox.calls(CONVERTER, "create_job"))
+            opened.enter_context(begin_upload(stack, f"u-{number}"))
+            wait_until(lambda before=before: len(stack.sandbox.calls(CONVERTER, "create_job")) > before, "it has begun")
+        wait_until(lambda: set(connection_states(postgresql_url)) == {"idle"}, "no connection is in a transaction")
+        assert len(connection_states(postgresql_url)) <= 12 < uploads
+        assert alice.get(f"/api/conversion/{job_id}").json()["status"] == "completed"
+        assert alice.get("/api/conversion/jobs").status_code == 200
+        assert uploads_in_flight(stack) == uploads
+        opened.close()
 
 
 def test_the_slots_of_a_killed_worker_and_of_ended_uploads_come_back(stack: ScaledStack, opened: ExitStack) -> None:

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from app.config import PREFIX, ConfigurationError, Settings, load_settings
+from app.config import (
+    LIBRARY_DOWNLOAD_SLOTS,
+    PREFIX,
+    PULL_SLOTS,
+    RESERVED_THREADS,
+    ConfigurationError,
+    Settings,
+    load_settings,
+)
 from tests.support.certificates import write_certificate
 
 SECRET = "s3cr3t-" * 6
@@ -38,7 +46,7 @@ def test_required_settings_alone_give_the_documented_defaults() -> None:
     assert settings.request_deadline_seconds == 60
     assert settings.max_upload_bytes == 5 * 1024**3
     assert settings.max_parts == 2_000
-    assert settings.upload_slots is None
+    assert (settings.worker_threads, settings.max_uploads) == (336, 256)
     assert settings.upload_idle_seconds == 60
     assert settings.upload_min_bytes_per_second == 1_024
     assert settings.allowed_origins == ()
@@ -80,6 +88,29 @@ def test_with_one_base_url_conversion_is_disabled_and_a_warning_names_the_other(
     assert other in warning
 
 
+@pytest.mark.parametrize("threads", ["", "112"])
+@pytest.mark.parametrize("slots", [1, 24, 32])
+def test_every_number_of_upload_slots_that_fits_holds(threads: str, slots: int) -> None:
+    settings = load_settings(
+        REQUIRED | {"VISIONA_WORKER_THREADS": threads, "VISIONA_UPLOAD_SLOTS": str(slots)},
+    )
+    assert settings.max_uploads == slots
+    assert settings.warnings({}) == []
+
+
+@pytest.mark.parametrize(("threads", "slots", "uploads"), [("112", "33", 32), ("", "257", 256), ("400", "9999", 320)])
+def test_more_upload_slots_than_the_threads_allow_are_lowered_with_a_warning(
+    threads: str, slots: str, uploads: int
+) -> None:
+    """Polls, pulls and library downloads have threads that no setting takes from them."""
+    settings = load_settings(REQUIRED | {"VISIONA_WORKER_THREADS": threads, "VISIONA_UPLOAD_SLOTS": slots})
+    assert settings.max_uploads == uploads
+    assert uploads + PULL_SLOTS + LIBRARY_DOWNLOAD_SLOTS + RESERVED_THREADS == settings.worker_threads
+    (warning,) = settings.warnings({})
+    assert "VISIONA_UPLOAD_SLOTS" in warning
+    assert f"{uploads} uploads" in warning
+
+
 WRONG = {
     "VISIONA_OIDC_ISSUER": "mc.s3cr3t",
     "VISIONA_PUBLIC_BASE_URL": "http://visiona.s3cr3t",
@@ -96,6 +127,7 @@ WRONG = {
     "VISIONA_MAX_UPLOAD_BYTES": "0",
     "VISIONA_MAX_PARTS": "1",
     "VISIONA_UPLOAD_SLOTS": "0",
+    "VISIONA_WORKER_THREADS": "111",
     "VISIONA_UPLOAD_IDLE_SECONDS": "nan-s3cr3t",
     "VISIONA_UPLOAD_MIN_BYTES_PER_SECOND": "-1",
     "VISIONA_ALLOWED_ORIGINS": "https://a.example/path-s3cr3t",
