@@ -9,9 +9,10 @@ import pytest
 
 from app.clients.single_flight import SingleFlightCache
 from app.domain.call import CallContext, Deadline
-from app.errors import DeadlineExceededError, GatewayError, IDPUnavailableError
+from app.errors import DeadlineExceededError, IDPUnavailableError
 from tests.support.clocks import FakeMonotonic
 from tests.support.fakes import call_context
+from tests.support.parallel import in_parallel
 from tests.support.waiting import CountedWait
 
 THREE_TIMES = pytest.mark.parametrize("round_", range(3))
@@ -37,21 +38,6 @@ class Source:
 
     def get(self, key: str = "a", context: CallContext | None = None) -> str:
         return self.cache.get(key, context or call_context())
-
-
-def in_parallel(count: int, work: Callable[[], object]) -> list[object]:
-    """What `count` threads that begin together return or raise."""
-    together = threading.Barrier(count)
-
-    def run(_: int) -> object:
-        together.wait()
-        try:
-            return work()
-        except GatewayError as failure:
-            return failure
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 # --- values
@@ -128,14 +114,14 @@ def test_a_value_that_expires_while_it_is_forgotten_is_no_failure() -> None:
 def test_a_hundred_threads_make_one_fetch(seconds: float, round_: int) -> None:
     source = Source(seconds=seconds)
     source.before = lambda _key: source.waiting.until(99)
-    assert in_parallel(100, source.get) == ["a-1"] * 100
+    assert in_parallel(100, lambda _: source.get()) == ["a-1"] * 100
     assert source.keys == ["a"]
 
 
 def test_threads_that_come_one_after_another_never_fetch_what_is_cached() -> None:
     """A thread looks into the cache and for a running fetch under one lock: no fetch can end between the two looks."""
     source = Source()
-    values = in_parallel(50, lambda: [source.get() for _ in range(200)])
+    values = in_parallel(50, lambda _: [source.get() for _ in range(200)])
     assert values == [["a-1"] * 200] * 50
     assert source.keys == ["a"]
 
@@ -171,7 +157,7 @@ def test_a_hundred_threads_share_one_failure_and_each_gets_an_exception_of_its_o
         raise IDPUnavailableError("server_error: status 503", retry_after_seconds=7)
 
     source.before = fail
-    failures = in_parallel(100, source.get)
+    failures = in_parallel(100, lambda _: source.get())
     assert source.keys == ["a"]
     assert {type(failure) for failure in failures} == {IDPUnavailableError}
     assert {(f.reason, f.retry_after_seconds) for f in failures} == {("server_error: status 503", 7)}  # type: ignore[attr-defined]
@@ -226,7 +212,7 @@ def test_a_waiting_thread_takes_over_from_one_that_failed_for_reasons_of_its_own
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(fetch_first)
         assert fetching.wait(10)
-        assert in_parallel(9, source.get) == ["a-2"] * 9
+        assert in_parallel(9, lambda _: source.get()) == ["a-2"] * 9
         assert first.result() is failure
     assert source.keys == ["a", "a"]
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,6 +11,7 @@ from app.domain.call import CallContext
 from app.errors import DeadlineExceededError, GatewayError, IDPUnavailableError, ServiceClientUnauthorizedError
 from tests.support.clocks import FakeMonotonic
 from tests.support.fakes import call_context
+from tests.support.parallel import in_parallel
 from tests.support.waiting import CountedWait
 
 THREE_TIMES = pytest.mark.parametrize("round_", range(3))
@@ -53,21 +53,6 @@ def waiting() -> CountedWait:
 @pytest.fixture
 def tokens(source: Source, clock: FakeMonotonic, waiting: CountedWait) -> ServiceTokens:
     return ServiceTokens(source, clock, wait=waiting)
-
-
-def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:
-    """What `count` threads that begin together return or raise."""
-    together = threading.Barrier(count)
-
-    def run(number: int) -> object:
-        together.wait()
-        try:
-            return work(number)
-        except GatewayError as failure:
-            return failure
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 def test_a_token_is_used_again_until_fifteen_seconds_before_it_expires(

@@ -1,11 +1,11 @@
 """One lock for each user: users never wait for each other, and no lock outlives its last holder or waiter."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from app.domain.ownership import UserLocks
+from tests.support.parallel import in_parallel
 from tests.support.processes import wait_until
 
 
@@ -13,18 +13,15 @@ from tests.support.processes import wait_until
 def test_threads_of_one_user_take_turns_and_leave_no_lock(round_: int) -> None:
     locks = UserLocks()
     inside, most = 0, 0
-    together = threading.Barrier(20)
 
     def work(_: int) -> None:
         nonlocal inside, most
-        together.wait()
         with locks.locked("alice"):
             inside += 1
             most = max(most, inside)
             inside -= 1
 
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(work, range(20)))
+    in_parallel(20, work)
     assert most == 1
     assert len(locks) == 0
 
@@ -38,8 +35,7 @@ def test_different_users_do_not_wait_for_each_other(round_: int) -> None:
         with locks.locked(f"user-{number}"):
             all_inside.wait(10)
 
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(work, range(10)))
+    in_parallel(10, work)
     assert len(locks) == 0
 
 

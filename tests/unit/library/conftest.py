@@ -2,8 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,25 +15,13 @@ from app.library.ledger import SQLJobLedger
 from app.library.migrating import migrate
 from app.library.models import SQLModelStore
 from app.library.sessions import SQLRevokedSessions
+from tests.support.clocks import FakeClock
 from tests.support.postgresql import PostgreSQL
-
-
-@dataclass
-class FakeClock:
-    """A clock that stands until it is turned."""
-
-    now: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    return FakeClock(datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

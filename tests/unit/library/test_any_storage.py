@@ -23,7 +23,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @dataclass
-class Place:
+class Backend:
     """A storage, and the names of everything in it, unfinished files included."""
 
     storage: FileStorage
@@ -31,18 +31,18 @@ class Place:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     if request.param == "folder":
         root = tmp_path / "var" / "models"
-        return Place(open_storage(root.as_uri()), lambda: names_below(root))
+        return Backend(open_storage(root.as_uri()), lambda: names_below(root))
     bucket = request.getfixturevalue("s3_bucket")
     client = request.getfixturevalue("s3_server").client
-    return Place(open_storage(f"s3://{bucket}/library"), lambda: names_in(client, bucket))
+    return Backend(open_storage(f"s3://{bucket}/library"), lambda: names_in(client, bucket))
 
 
 @pytest.fixture
-def storage(place: Place) -> FileStorage:
-    return place.storage
+def storage(backend: Backend) -> FileStorage:
+    return backend.storage
 
 
 def names_below(root: Path) -> set[str]:
@@ -68,14 +68,14 @@ def read(storage: FileStorage, key: str, *, start: int = 0, length: int | None =
 
 
 @pytest.mark.parametrize("size", [0, 1, 3 * MAX_CHUNK_BYTES + 17, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 5])
-def test_a_committed_file_is_read_back_in_bounded_chunks(place: Place, size: int) -> None:
+def test_a_committed_file_is_read_back_in_bounded_chunks(backend: Backend, size: int) -> None:
     data = os.urandom(size)
-    put(place.storage, KEY, data)
-    with place.storage.open_reader(KEY) as chunks:
+    put(backend.storage, KEY, data)
+    with backend.storage.open_reader(KEY) as chunks:
         parts = list(chunks)
     assert b"".join(parts) == data
     assert max(map(len, parts), default=0) <= MAX_CHUNK_BYTES
-    assert place.contents() == {KEY}
+    assert backend.contents() == {KEY}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -118,26 +118,26 @@ def test_nothing_is_visible_before_the_commit(storage: FileStorage, size: int) -
 
 
 @pytest.mark.parametrize("size", [3, PART_BYTES])
-def test_leaving_without_commit_leaves_nothing(place: Place, size: int) -> None:
-    with place.storage.open_writer(KEY) as writer:
+def test_leaving_without_commit_leaves_nothing(backend: Backend, size: int) -> None:
+    with backend.storage.open_writer(KEY) as writer:
         writer.write(bytes(size))
-    assert place.contents() == set()
+    assert backend.contents() == set()
 
 
 @pytest.mark.parametrize("size", [3, PART_BYTES])
-def test_an_exception_of_the_caller_leaves_nothing_and_passes_unchanged(place: Place, size: int) -> None:
+def test_an_exception_of_the_caller_leaves_nothing_and_passes_unchanged(backend: Backend, size: int) -> None:
     """The exceptions of `requests` are OSErrors too, and must not become failures of the storage."""
 
     def write_and_fail() -> None:
-        with place.storage.open_writer(KEY) as writer:
+        with backend.storage.open_writer(KEY) as writer:
             writer.write(bytes(size))
             raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
         write_and_fail()
-    assert place.contents() == set()
-    put(place.storage, KEY, b"abc")
-    with pytest.raises(ConnectionResetError), place.storage.open_reader(KEY):
+    assert backend.contents() == set()
+    put(backend.storage, KEY, b"abc")
+    with pytest.raises(ConnectionResetError), backend.storage.open_reader(KEY):
         raise ConnectionResetError
 
 
@@ -195,31 +195,31 @@ def test_a_writer_that_is_committed_or_closed_raises_value_error(storage: FileSt
         "a+b",
     ],
 )
-def test_every_method_refuses_a_key_that_could_lead_elsewhere(place: Place, key: str) -> None:
-    with pytest.raises(ValueError), place.storage.open_writer(key):
+def test_every_method_refuses_a_key_that_could_lead_elsewhere(backend: Backend, key: str) -> None:
+    with pytest.raises(ValueError), backend.storage.open_writer(key):
         pass
-    with pytest.raises(ValueError), place.storage.open_reader(key):
+    with pytest.raises(ValueError), backend.storage.open_reader(key):
         pass
     with pytest.raises(ValueError):
-        place.storage.delete(key)
-    assert place.contents() == set()
+        backend.storage.delete(key)
+    assert backend.contents() == set()
 
 
-def test_deleting_removes_one_file_and_may_be_repeated(place: Place) -> None:
-    put(place.storage, "a/b", b"1")
-    put(place.storage, "a/c", b"2")
-    put(place.storage, "d", b"3")
-    put(place.storage, "e", b"4")
+def test_deleting_removes_one_file_and_may_be_repeated(backend: Backend) -> None:
+    put(backend.storage, "a/b", b"1")
+    put(backend.storage, "a/c", b"2")
+    put(backend.storage, "d", b"3")
+    put(backend.storage, "e", b"4")
     for key in ("a/c", "a/c", "d", "d", "absent", "f/absent"):
-        place.storage.delete(key)
-    assert place.contents() == {"a/b", "e"}
-    assert read(place.storage, "a/b") == b"1"
+        backend.storage.delete(key)
+    assert backend.contents() == {"a/b", "e"}
+    assert read(backend.storage, "a/b") == b"1"
 
 
-def test_ping_leaves_no_file_of_the_library(place: Place) -> None:
-    place.storage.ping()
-    assert list(place.storage.files()) == []
-    assert place.contents() <= {PROBE_NAME}
+def test_ping_leaves_no_file_of_the_library(backend: Backend) -> None:
+    backend.storage.ping()
+    assert list(backend.storage.files()) == []
+    assert backend.contents() <= {PROBE_NAME}
 
 
 def test_files_are_listed_with_key_size_and_time_and_unfinished_ones_are_not(storage: FileStorage) -> None:
@@ -240,8 +240,8 @@ def test_a_storage_that_was_never_used_has_no_files_and_nothing_to_remove(storag
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_quarantined_file_is_no_file_of_the_library_until_it_is_restored(place: Place, key: str) -> None:
-    storage = place.storage
+def test_a_quarantined_file_is_no_file_of_the_library_until_it_is_restored(backend: Backend, key: str) -> None:
+    storage = backend.storage
     put(storage, key, b"abc")
     storage.quarantine(key, AT)
     assert list(storage.files()) == []
@@ -250,14 +250,14 @@ def test_a_quarantined_file_is_no_file_of_the_library_until_it_is_restored(place
     assert (file.key, file.size, file.quarantined_at) == (key, 3, AT)
     assert storage.restore(file)
     assert read(storage, key) == b"abc"
-    assert place.contents() == {key}
+    assert backend.contents() == {key}
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_names_in_quarantine_are_flat_whatever_the_key(place: Place, key: str) -> None:
-    put(place.storage, key, b"abc")
-    place.storage.quarantine(key, AT)
-    assert place.contents() == {".quarantine/20260102T030405Z+" + key.replace("/", "+")}
+def test_names_in_quarantine_are_flat_whatever_the_key(backend: Backend, key: str) -> None:
+    put(backend.storage, key, b"abc")
+    backend.storage.quarantine(key, AT)
+    assert backend.contents() == {".quarantine/20260102T030405Z+" + key.replace("/", "+")}
 
 
 def test_a_quarantined_file_never_replaces_a_file_of_the_library(storage: FileStorage) -> None:

@@ -5,7 +5,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -22,6 +21,7 @@ from app.library.database import MAX_REASON_CHARACTERS, Database, UniqueViolatio
 from app.library.leases import SQLLeases
 from app.library.migrating import migrate
 from app.library.tables import UTCDateTime, jobs, leases, revoked_sessions
+from tests.support.parallel import in_parallel
 
 SECRET = "s3cret-pa55word"
 
@@ -201,17 +201,13 @@ def test_two_transactions_that_read_before_they_write_queue_instead_of_failing(
     """A deferred SQLite transaction would fail here with `database is locked`, with any timeout."""
     with database.write() as connection:
         connection.execute(sa.insert(leases).values(a_lease("a", clock())))
-    together = threading.Barrier(8)
 
-    def bump() -> None:
-        together.wait()
+    def bump(_: int) -> None:
         with database.write() as connection:
             found = connection.execute(sa.select(leases.c.expires_at).with_for_update()).scalar_one()
             connection.execute(sa.update(leases).values(expires_at=found + timedelta(seconds=1)))
 
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(bump) for _ in range(8)]:
-            done.result()
+    assert in_parallel(8, bump) == [None] * 8
     with database.read() as connection:
         assert connection.execute(sa.select(leases.c.expires_at)).scalar_one() == clock() + timedelta(seconds=8)
 

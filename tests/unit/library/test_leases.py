@@ -2,35 +2,27 @@
 
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+
+import pytest
 
 from app.library.database import Database
 from app.library.leases import SQLLeases
-
-
-class Clock(Protocol):
-    def advance(self, seconds: float) -> None: ...
+from tests.support.clocks import FakeClock
+from tests.support.parallel import in_parallel
 
 
 def acquired_by_50_threads(leases: SQLLeases) -> list[int]:
-    together = threading.Barrier(50)
-
-    def acquire(number: int) -> bool:
-        together.wait()
-        return leases.acquire("upload/alice", f"upload-{number}", 150)
-
-    with ThreadPoolExecutor(50) as pool:
-        return [number for number, taken in enumerate(pool.map(acquire, range(50))) if taken]
+    outcomes = in_parallel(50, lambda number: leases.acquire("upload/alice", f"upload-{number}", 150))
+    return [number for number, is_acquired in enumerate(outcomes) if is_acquired is True]
 
 
 def test_of_50_threads_exactly_one_acquires_a_free_lease(leases: SQLLeases) -> None:
     assert len(acquired_by_50_threads(leases)) == 1
 
 
-def test_of_50_threads_exactly_one_takes_over_an_expired_lease(leases: SQLLeases, clock: Clock) -> None:
+def test_of_50_threads_exactly_one_takes_over_an_expired_lease(leases: SQLLeases, clock: FakeClock) -> None:
     assert leases.acquire("upload/alice", "crashed", 150)
     clock.advance(150)
     (winner,) = acquired_by_50_threads(leases)
@@ -38,7 +30,7 @@ def test_of_50_threads_exactly_one_takes_over_an_expired_lease(leases: SQLLeases
     assert leases.renew("upload/alice", f"upload-{winner}", 150)
 
 
-def test_of_50_threads_none_acquires_a_lease_that_is_held(leases: SQLLeases, clock: Clock) -> None:
+def test_of_50_threads_none_acquires_a_lease_that_is_held(leases: SQLLeases, clock: FakeClock) -> None:
     assert leases.acquire("upload/alice", "holder", 150)
     clock.advance(149.999)
     assert not acquired_by_50_threads(leases)
@@ -49,23 +41,18 @@ def test_leases_of_different_names_are_independent(leases: SQLLeases) -> None:
     assert leases.acquire("upload/bob", "two", 150)
 
 
-def test_acquiring_again_extends_the_holders_own_lease(leases: SQLLeases, clock: Clock) -> None:
+@pytest.mark.parametrize("extend", [SQLLeases.acquire, SQLLeases.renew])
+def test_acquiring_again_and_renewing_extend_the_holders_own_lease(
+    leases: SQLLeases, clock: FakeClock, extend: Callable[[SQLLeases, str, str, float], bool]
+) -> None:
     assert leases.acquire("upload/alice", "one", 150)
     clock.advance(100)
-    assert leases.acquire("upload/alice", "one", 150)
+    assert extend(leases, "upload/alice", "one", 150)
     clock.advance(100)
     assert not leases.acquire("upload/alice", "two", 150)
 
 
-def test_renewing_extends_a_lease(leases: SQLLeases, clock: Clock) -> None:
-    assert leases.acquire("upload/alice", "one", 150)
-    clock.advance(100)
-    assert leases.renew("upload/alice", "one", 150)
-    clock.advance(100)
-    assert not leases.acquire("upload/alice", "two", 150)
-
-
-def test_an_expired_lease_that_nobody_acquired_can_be_renewed(leases: SQLLeases, clock: Clock) -> None:
+def test_an_expired_lease_that_nobody_acquired_can_be_renewed(leases: SQLLeases, clock: FakeClock) -> None:
     assert leases.acquire("upload/alice", "one", 150)
     clock.advance(1000)
     assert leases.renew("upload/alice", "one", 150)
@@ -91,7 +78,7 @@ def test_only_the_holder_releases_a_lease(leases: SQLLeases) -> None:
     assert not leases.acquire("upload/alice", "one", 150)
 
 
-def test_a_lease_is_held_until_it_expires_or_is_released(leases: SQLLeases, clock: Clock) -> None:
+def test_a_lease_is_held_until_it_expires_or_is_released(leases: SQLLeases, clock: FakeClock) -> None:
     assert not leases.is_held("upload/alice")
     assert leases.acquire("upload/alice", "one", 150)
     assert leases.is_held("upload/alice")
@@ -105,7 +92,7 @@ def test_a_lease_is_held_until_it_expires_or_is_released(leases: SQLLeases, cloc
     assert not leases.is_held("upload/alice")
 
 
-def test_the_sweep_removes_only_what_expired_long_ago(leases: SQLLeases, clock: Clock) -> None:
+def test_the_sweep_removes_only_what_expired_long_ago(leases: SQLLeases, clock: FakeClock) -> None:
     assert leases.acquire("old", "crashed", 150)
     clock.advance(3000)
     assert leases.acquire("recent", "crashed", 150)

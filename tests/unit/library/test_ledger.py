@@ -1,13 +1,9 @@
 """The ledger: a job's row appears before its upload, never changes its owner, and never goes back in time."""
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Protocol
 
 import pytest
 import sqlalchemy as sa
@@ -18,21 +14,20 @@ from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
 from app.library.ledger import SQLJobLedger
 from app.library.tables import jobs
-
-
-class Clock(Protocol):
-    now: datetime
-
-    def advance(self, seconds: float) -> None: ...
-
-    def __call__(self) -> datetime: ...
-
+from tests.support.clocks import FakeClock
+from tests.support.parallel import in_parallel
 
 RUNNING = Job("job", JobStatus.RUNNING, user_id="alice", stage="bie", progress=41.5)
 COMPLETED = Job("job", JobStatus.COMPLETED, user_id="alice", stage="nef", progress=100.0)
 
 
-def test_an_upload_is_pending_until_it_has_its_job(ledger: SQLJobLedger, clock: Clock) -> None:
+def recorded(ledger: SQLJobLedger, user_id: str = "alice", job_id: str = "job") -> JobRecord:
+    record = ledger.find_job(user_id, job_id)
+    assert record is not None
+    return record
+
+
+def test_an_upload_is_pending_until_it_has_its_job(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     pending = JobRecord("upload", "alice", None, "", None, clock.now, None)
     assert ledger.pending_uploads("alice") == [pending]
@@ -45,7 +40,7 @@ def test_an_upload_is_pending_until_it_has_its_job(ledger: SQLJobLedger, clock: 
     assert ledger.history("alice", limit=10, after=None) == [record]
 
 
-def test_everything_that_the_converter_says_of_a_job_is_stored(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_everything_that_the_converter_says_of_a_job_is_stored(ledger: SQLJobLedger, clock: FakeClock) -> None:
     job = Job(
         "job",
         JobStatus.FAILED,
@@ -58,27 +53,25 @@ def test_everything_that_the_converter_says_of_a_job_is_stored(ledger: SQLJobLed
         error=JobError("E42", "不支援的運算子"),
     )
     ledger.record_job("alice", job)
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == job
-    assert record.started_at == job.created_at
+    record = recorded(ledger)
+    assert (record.job, record.started_at) == (job, job.created_at)
 
 
-def test_opening_an_upload_again_changes_nothing(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_opening_an_upload_again_changes_nothing(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     ledger.open_upload("upload", "bob", clock.now + timedelta(1))
     assert [record.started_at for record in ledger.pending_uploads("alice")] == [clock.now]
     assert ledger.pending_uploads("bob") == []
 
 
-def test_pending_uploads_are_listed_by_user_oldest_first(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_pending_uploads_are_listed_by_user_oldest_first(ledger: SQLJobLedger, clock: FakeClock) -> None:
     for number in (2, 1, 3):
         ledger.open_upload(f"upload-{number}", "alice", clock.now + timedelta(seconds=number))
     ledger.open_upload("bobs", "bob", clock.now)
     assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload-1", "upload-2", "upload-3"]
 
 
-def test_users_with_pending_uploads_are_listed_once(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_users_with_pending_uploads_are_listed_once(ledger: SQLJobLedger, clock: FakeClock) -> None:
     for upload_id, user_id in (("a", "alice"), ("b", "alice"), ("c", "bob"), ("d", "carol")):
         ledger.open_upload(upload_id, user_id, clock.now)
     ledger.open_upload("late", "dave", clock.now + timedelta(seconds=1))
@@ -86,7 +79,7 @@ def test_users_with_pending_uploads_are_listed_once(ledger: SQLJobLedger, clock:
     assert ledger.users_with_pending_uploads(started_before=clock.now + timedelta(seconds=1)) == ["alice", "bob"]
 
 
-def test_a_discarded_upload_is_gone_but_one_with_a_job_stays(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_discarded_upload_is_gone_but_one_with_a_job_stays(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.open_upload("failed", "alice", clock.now)
     ledger.open_upload("upload", "alice", clock.now)
     ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
@@ -96,7 +89,7 @@ def test_a_discarded_upload_is_gone_but_one_with_a_job_stays(ledger: SQLJobLedge
     assert ledger.find_job("alice", "job") is not None
 
 
-def test_assigning_the_same_job_again_changes_nothing(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_assigning_the_same_job_again_changes_nothing(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     ledger.assign_job("alice", "upload", COMPLETED, filename="m.onnx", size=1)
     before = ledger.find_job("alice", "job")
@@ -104,7 +97,7 @@ def test_assigning_the_same_job_again_changes_nothing(ledger: SQLJobLedger, cloc
     assert ledger.find_job("alice", "job") == before
 
 
-def test_a_job_that_a_poll_recorded_first_replaces_the_pending_row(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_job_that_a_poll_recorded_first_replaces_the_pending_row(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     ledger.record_job("alice", COMPLETED)
     ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
@@ -113,7 +106,7 @@ def test_a_job_that_a_poll_recorded_first_replaces_the_pending_row(ledger: SQLJo
     assert (record.filename, record.size, record.job) == ("m.onnx", 1, COMPLETED)
 
 
-def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.record_job("bob", replace(RUNNING, user_id="bob"))
     ledger.open_upload("upload", "alice", clock.now)
     with pytest.raises(OwnershipMismatchError):
@@ -122,27 +115,25 @@ def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: Cl
         ledger.record_job("alice", COMPLETED)
     assert ledger.find_job("alice", "job") is None
     assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload"]
-    record = ledger.find_job("bob", "job")
-    assert record is not None
+    record = recorded(ledger, "bob")
     assert (record.job, record.filename) == (replace(RUNNING, user_id="bob"), "")
 
 
 @pytest.mark.parametrize("named", ["alice", None])
 def test_a_job_whose_pending_row_is_gone_still_gets_its_owner(ledger: SQLJobLedger, named: str | None) -> None:
     ledger.assign_job("alice", "gone", replace(RUNNING, user_id=named), filename="m.onnx", size=1)
-    record = ledger.find_job("alice", "job")
-    assert record is not None
+    record = recorded(ledger)
     assert (record.filename, record.job) == ("m.onnx", RUNNING)
 
 
-def test_a_job_is_not_assigned_to_another_users_upload(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_job_is_not_assigned_to_another_users_upload(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.open_upload("bobs", "bob", clock.now)
     ledger.assign_job("alice", "bobs", RUNNING, filename="m.onnx", size=1)
     assert [record.upload_id for record in ledger.pending_uploads("bob")] == ["bobs"]
     assert ledger.find_job("alice", "job") is not None
 
 
-def test_the_ledger_returns_the_owners_of_jobs(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_the_ledger_returns_the_owners_of_jobs(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.record_job("alice", RUNNING)
     ledger.record_job("bob", replace(RUNNING, job_id="bobs", user_id=None))
     ledger.open_upload("pending", "carol", clock.now)
@@ -150,13 +141,13 @@ def test_the_ledger_returns_the_owners_of_jobs(ledger: SQLJobLedger, clock: Cloc
     assert ledger.owners_of([]) == {}
 
 
-def test_an_upload_that_has_a_job_keeps_it_and_another_job_gets_its_own_row(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_an_upload_that_has_a_job_keeps_it_and_another_job_gets_its_own_row(
+    ledger: SQLJobLedger, clock: FakeClock
+) -> None:
     ledger.open_upload("upload", "alice", clock.now)
     ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1)
     ledger.assign_job("alice", "upload", replace(RUNNING, job_id="second"), filename="n.onnx", size=2)
-    first, second = ledger.find_job("alice", "job"), ledger.find_job("alice", "second")
-    assert first is not None
-    assert second is not None
+    first, second = recorded(ledger), recorded(ledger, job_id="second")
     assert (first.upload_id, first.filename) == ("upload", "m.onnx")
     assert (second.upload_id != "upload", second.filename) == (True, "n.onnx")
 
@@ -164,43 +155,35 @@ def test_an_upload_that_has_a_job_keeps_it_and_another_job_gets_its_own_row(ledg
 @pytest.mark.parametrize("terminal", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
 @pytest.mark.parametrize("late", [JobStatus.QUEUED, JobStatus.RUNNING])
 def test_a_terminal_state_is_never_replaced_by_a_running_one(
-    ledger: SQLJobLedger, clock: Clock, terminal: JobStatus, late: JobStatus
+    ledger: SQLJobLedger, clock: FakeClock, terminal: JobStatus, late: JobStatus
 ) -> None:
     ended = replace(RUNNING, status=terminal, updated_at=clock.now)
     ledger.record_job("alice", ended)
     ledger.record_job("alice", replace(RUNNING, status=late, updated_at=clock.now + timedelta(hours=1)))
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == ended
+    assert recorded(ledger).job == ended
 
 
-def test_a_terminal_state_replaces_a_running_one_whatever_their_times(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_terminal_state_replaces_a_running_one_whatever_their_times(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
     ended = replace(COMPLETED, updated_at=clock.now - timedelta(hours=1))
     ledger.record_job("alice", ended)
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == ended
+    assert recorded(ledger).job == ended
 
 
-def test_an_older_running_state_never_replaces_a_newer_one(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_an_older_running_state_never_replaces_a_newer_one(ledger: SQLJobLedger, clock: FakeClock) -> None:
     newer = replace(RUNNING, updated_at=clock.now)
     ledger.record_job("alice", newer)
     ledger.record_job("alice", replace(RUNNING, progress=1.0, updated_at=clock.now - timedelta(microseconds=1)))
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == newer
+    assert recorded(ledger).job == newer
 
 
-def test_a_state_without_a_time_counts_as_newer(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_state_without_a_time_counts_as_newer(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
     ledger.record_job("alice", replace(RUNNING, progress=50.0))
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == replace(RUNNING, progress=50.0, updated_at=clock.now)
+    assert recorded(ledger).job == replace(RUNNING, progress=50.0, updated_at=clock.now)
 
 
-def test_what_a_later_response_leaves_out_stays(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_what_a_later_response_leaves_out_stays(ledger: SQLJobLedger, clock: FakeClock) -> None:
     full = replace(
         RUNNING,
         status=JobStatus.FAILED,
@@ -210,9 +193,7 @@ def test_what_a_later_response_leaves_out_stays(ledger: SQLJobLedger, clock: Clo
     )
     ledger.record_job("alice", full)
     ledger.record_job("alice", replace(full, created_at=None, parameters={}, error=None))
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == full
+    assert recorded(ledger).job == full
 
 
 def test_a_job_of_another_user_is_left_alone(ledger: SQLJobLedger) -> None:
@@ -220,28 +201,26 @@ def test_a_job_of_another_user_is_left_alone(ledger: SQLJobLedger) -> None:
     with pytest.raises(OwnershipMismatchError):
         ledger.record_job("bob", replace(COMPLETED, user_id="bob"))
     assert ledger.find_job("bob", "job") is None
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == RUNNING
+    assert recorded(ledger).job == RUNNING
 
 
-def test_a_fast_clock_of_the_converter_does_not_date_a_job_into_the_future(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_fast_clock_of_the_converter_does_not_date_a_job_into_the_future(
+    ledger: SQLJobLedger, clock: FakeClock
+) -> None:
     ledger.record_job("alice", replace(RUNNING, created_at=datetime(9999, 1, 1, tzinfo=UTC)))
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.started_at == clock.now
+    assert recorded(ledger).started_at == clock.now
 
 
 def test_a_status_of_a_later_version_reads_as_running(ledger: SQLJobLedger, database: Database) -> None:
     ledger.record_job("alice", RUNNING)
     with database.write() as connection:
         connection.execute(sa.update(jobs).values(status="paused"))
-    record = ledger.find_job("alice", "job")
-    assert record is not None
-    assert record.job == RUNNING
+    assert recorded(ledger).job == RUNNING
 
 
-def test_history_lists_every_job_once_newest_first_even_with_equal_times(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_history_lists_every_job_once_newest_first_even_with_equal_times(
+    ledger: SQLJobLedger, clock: FakeClock
+) -> None:
     for number in range(10):
         upload_id = f"upload-{number}"
         ledger.open_upload(upload_id, "alice", clock.now + timedelta(microseconds=number // 3))
@@ -254,7 +233,7 @@ def test_history_lists_every_job_once_newest_first_even_with_equal_times(ledger:
     assert [record.job_id for record in seen] == [f"job-{number}" for number in reversed(range(10))]
 
 
-def test_the_times_of_stages_are_stored_for_later_requests(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_the_times_of_stages_are_stored_for_later_requests(ledger: SQLJobLedger, clock: FakeClock) -> None:
     """Each poll gets all known times, and so does every later one, of the owner only."""
     began = clock.now
     first = ledger.record_job("alice", replace(RUNNING, stage="onnx"), last_look=clock.now - timedelta(seconds=2))
@@ -266,7 +245,7 @@ def test_the_times_of_stages_are_stored_for_later_requests(ledger: SQLJobLedger,
     assert ledger.stages_of("bob", ["job"]) == ledger.stages_of("alice", []) == {}
 
 
-def test_a_stale_response_does_not_change_the_stages(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_a_stale_response_does_not_change_the_stages(ledger: SQLJobLedger, clock: FakeClock) -> None:
     known = ledger.record_job("alice", replace(RUNNING, updated_at=clock.now))
     late = replace(RUNNING, stage="nef", updated_at=clock.now - timedelta(seconds=1))
     assert ledger.record_job("alice", late) == known
@@ -275,36 +254,25 @@ def test_a_stale_response_does_not_change_the_stages(ledger: SQLJobLedger, clock
     assert ledger.stages_of("alice", ["job"]) == {"job": known}
 
 
-def test_concurrent_observers_of_a_stage_store_one_time(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_concurrent_observers_of_a_stage_store_one_time(ledger: SQLJobLedger, clock: FakeClock) -> None:
     """Workers see the begin of a stage one after the other or at once. All of them return the first one's time."""
     ledger.record_job("alice", replace(RUNNING, stage="onnx"))
     told: list[object] = []
 
-    def look() -> None:
+    def look(_: int = 0) -> None:
         told.append(ledger.record_job("alice", replace(RUNNING, updated_at=clock.now + timedelta(seconds=len(told)))))
 
     clock.advance(60)
-    in_parallel([look] * 6)
+    assert in_parallel(6, look) == [None] * 6
     clock.advance(3)
     look()
     assert all(seen == told[-1] for seen in told)
 
 
-def in_parallel(calls: list[Callable[[], None]]) -> None:
-    together = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], None]) -> None:
-        together.wait()
-        call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        for done in [pool.submit(run, call) for call in calls]:
-            done.result()
-
-
 def test_concurrent_polls_of_a_job_leave_one_row_in_its_final_state(ledger: SQLJobLedger) -> None:
     states = [replace(RUNNING, progress=float(number)) for number in range(19)] + [COMPLETED]
-    in_parallel([lambda state=state: ledger.record_job("alice", state) for state in states])  # type: ignore[misc]
+    outcomes = in_parallel(len(states), lambda number: ledger.record_job("alice", states[number]))
+    assert {type(outcome) for outcome in outcomes} == {tuple}
     (record,) = ledger.history("alice", limit=10, after=None)
     assert record.job == COMPLETED
 
@@ -312,22 +280,25 @@ def test_concurrent_polls_of_a_job_leave_one_row_in_its_final_state(ledger: SQLJ
 def test_one_of_several_concurrent_users_owns_a_job(ledger: SQLJobLedger) -> None:
     users = [f"user-{number}" for number in range(10)]
 
-    def record(user: str) -> None:
-        with suppress(OwnershipMismatchError):
-            ledger.record_job(user, RUNNING)
-
-    in_parallel([partial(record, user) for user in users])
+    outcomes = in_parallel(len(users), lambda number: ledger.record_job(users[number], RUNNING))
+    assert {type(outcome) for outcome in outcomes} == {tuple, OwnershipMismatchError}
     assert sum(ledger.find_job(user, "job") is not None for user in users) == 1
 
 
-def test_concurrent_assigning_and_polling_leave_one_row_with_the_file_name(ledger: SQLJobLedger, clock: Clock) -> None:
+def test_concurrent_assigning_and_polling_leave_one_row_with_the_file_name(
+    ledger: SQLJobLedger, clock: FakeClock
+) -> None:
     for turn in range(10):
         job = replace(RUNNING, job_id=f"job-{turn}")
         ledger.open_upload(f"upload-{turn}", "alice", clock.now)
-        in_parallel(
-            [lambda: ledger.assign_job("alice", f"upload-{turn}", job, filename="m.onnx", size=1)] * 2  # noqa: B023
-            + [lambda: ledger.record_job("alice", job)] * 4  # noqa: B023
-        )
+
+        def assign_or_record(number: int, job: Job = job, upload_id: str = f"upload-{turn}") -> None:
+            if number < 2:
+                ledger.assign_job("alice", upload_id, job, filename="m.onnx", size=1)
+            else:
+                ledger.record_job("alice", job)
+
+        assert in_parallel(6, assign_or_record) == [None] * 6
     records = ledger.history("alice", limit=100, after=None)
     assert [record.filename for record in records] == ["m.onnx"] * 10
     assert ledger.pending_uploads("alice") == []
@@ -350,17 +321,18 @@ class Raced:
                 raise UniqueViolationError("somebody has recorded the job meanwhile")
 
 
-def test_a_conflict_with_a_concurrent_poll_is_retried(ledger: SQLJobLedger, database: Database, clock: Clock) -> None:
+def test_a_conflict_with_a_concurrent_poll_is_retried(
+    ledger: SQLJobLedger, database: Database, clock: FakeClock
+) -> None:
     """The first try leaves nothing, and the second one finds the other row."""
     ledger.open_upload("upload", "alice", clock.now)
     raced = SQLJobLedger(Raced(database, losses=1), clock=clock)  # type: ignore[arg-type]
     raced.assign_job("alice", "upload", RUNNING, filename="net.onnx", size=3)
-    found = ledger.find_job("alice", "job")
-    assert found is not None
+    found = recorded(ledger)
     assert (found.upload_id, found.filename) == ("upload", "net.onnx")
 
 
-def test_a_conflict_on_every_try_is_a_failure(ledger: SQLJobLedger, database: Database, clock: Clock) -> None:
+def test_a_conflict_on_every_try_is_a_failure(ledger: SQLJobLedger, database: Database, clock: FakeClock) -> None:
     """The upload stays pending, so the next poll matches it."""
     ledger.open_upload("upload", "alice", clock.now)
     raced = SQLJobLedger(Raced(database, losses=100), clock=clock)  # type: ignore[arg-type]

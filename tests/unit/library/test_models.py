@@ -1,8 +1,6 @@
 """Model records: one a job, seen by their owner only, listed newest first."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,6 +9,7 @@ import pytest
 from app.domain.model import Model
 from app.errors import ModelStoreUnavailableError
 from app.library.models import SQLModelStore
+from tests.support.parallel import in_parallel
 
 MakeModel = Callable[..., Model]
 
@@ -34,14 +33,7 @@ def test_recording_the_same_model_again_changes_nothing(store: SQLModelStore, a_
 
 
 def test_of_20_threads_that_record_models_of_one_job_all_get_the_same(store: SQLModelStore, a_model: MakeModel) -> None:
-    together = threading.Barrier(20)
-
-    def add(_: int) -> Model:
-        together.wait()
-        return store.add(a_model(source_job_id="job"))
-
-    with ThreadPoolExecutor(20) as pool:
-        assert len(set(pool.map(add, range(20)))) == 1
+    assert len(set(in_parallel(20, lambda _: store.add(a_model(source_job_id="job"))))) == 1
 
 
 def test_another_users_model_of_the_same_job_keeps_nobody_from_having_one(

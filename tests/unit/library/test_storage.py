@@ -5,8 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from app.errors import StorageUnavailableError
 from app.library.local import LocalStorage
 from app.library.storage_urls import open_storage
+from tests.support.parallel import in_parallel
 
 KEY = "model_1-job-1"
 
@@ -66,17 +65,12 @@ def test_a_file_is_directly_in_the_root_and_deleting_it_leaves_nothing(storage: 
 
 
 def test_concurrent_writers_and_deleters_do_not_disturb_each_other(storage: LocalStorage) -> None:
-    together = threading.Barrier(8)
-
     def work(number: int) -> None:
-        together.wait()
         for _ in range(100):
             put(storage, f"{number}", b"x")
             storage.delete(f"{number}")
 
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(work, number) for number in range(8)]:
-            done.result()
+    assert in_parallel(8, work) == [None] * 8
     assert list(storage.files()) == []
 
 

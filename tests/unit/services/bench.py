@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -59,21 +58,6 @@ class FakeBody:
 def a_body(*chunks: bytes | Exception) -> FakeBody:
     """A request body of these chunks, by default a whole one."""
     return FakeBody(chunks or (BODY,))
-
-
-def in_parallel(count: int, work: Callable[[int], object]) -> list[object]:
-    """Start `count` threads together. Return what they return, or the failures that they raise."""
-    together = threading.Barrier(count)
-
-    def run(number: int) -> object:
-        together.wait(10)
-        try:
-            return work(number)
-        except GatewayError as failure:
-            return failure
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 @dataclass

@@ -25,7 +25,8 @@ from app.errors import (
 )
 from tests.support.counts import increase
 from tests.support.fakes import call_context
-from tests.unit.services.bench import Bench, in_parallel
+from tests.support.parallel import in_parallel
+from tests.unit.services.bench import Bench
 
 Operation = Callable[[Bench, str, str], object]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.services.host_slots import HostSlots
+from tests.support.parallel import in_parallel
 from tests.support.processes import ROOT
-from tests.unit.services.bench import in_parallel
 
 _HOLDER = """
 import sys

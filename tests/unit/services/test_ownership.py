@@ -21,7 +21,8 @@ from app.errors import (
 from tests.support.clocks import FakeSleep
 from tests.support.counts import increase
 from tests.support.fakes import a_job, call_context
-from tests.unit.services.bench import Bench, in_parallel
+from tests.support.parallel import in_parallel
+from tests.unit.services.bench import Bench
 
 THREE_TIMES = pytest.mark.parametrize("round_", range(3))
 

@@ -8,7 +8,8 @@ from app.domain.job import JobError, JobStatus
 from app.domain.stages import StageTime
 from app.errors import ConverterUnavailableError, JobNotFoundError, ModelStoreUnavailableError
 from tests.support.fakes import a_job, call_context
-from tests.unit.services.bench import Bench, in_parallel
+from tests.support.parallel import in_parallel
+from tests.unit.services.bench import Bench
 
 
 def test_a_job_is_fetched_at_most_once_a_second(bench: Bench) -> None:

@@ -20,7 +20,8 @@ from app.services.transfers import Transfer, TransferKind, TransferSlots
 from app.streaming.inbound import IncompleteBodyError
 from tests.support.clocks import FakeMonotonic
 from tests.support.counts import Counts, increase
-from tests.unit.services.bench import Bench, in_parallel
+from tests.support.parallel import in_parallel
+from tests.unit.services.bench import Bench
 
 UPLOAD = TransferKind.UPLOAD
 
