@@ -121,7 +121,7 @@ def check(values: Mapping[str, float]) -> bool:
         is_right = is_right and is_close
         verdict = "ok" if is_close else "WRONG"
         print(
-            f"  {uploads:4} uploads: p99 of polls {measured:.1f} ms measured, {predicted:.1f} ms predicted  {verdict}"
+            f"  {uploads:4} uploads, {polls:3.0f} polls/s: p99 {measured:.1f} ms measured, {predicted:.1f} ms predicted  {verdict}"
         )
     return is_right
 
