@@ -31,8 +31,10 @@ def is_unchanged(entity_tag: str, last_modified: datetime | None = None) -> bool
         raise PreconditionFailedError("If-Unmodified-Since")
     if "HTTP_IF_NONE_MATCH" in environ:
         return request.if_none_match.contains_weak(entity_tag)
+    if last_modified is None:
+        return False
     since = request.if_modified_since
-    return last_modified is not None and since is not None and last_modified.replace(microsecond=0) <= since
+    return since is not None and last_modified.replace(microsecond=0) <= since
 
 
 def conditional(response: Response, entity_tag: str) -> Response:

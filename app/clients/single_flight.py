@@ -82,7 +82,10 @@ class SingleFlightCache(Generic[K, V]):
     def find(self, key: K) -> V | None:
         """Return the cached value; None if there is none."""
         with self._lock:
-            return self._cached.get(key)
+            try:
+                return self._cached[key]  # `get` takes twice as long
+            except KeyError:
+                return None
 
     def forget(self, key: K, value: V | None = None) -> bool:
         """Remove the cached value, if it is `value` or that is None. Return whether one was removed."""
