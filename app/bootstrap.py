@@ -36,7 +36,7 @@ from app.metrics_files import shared_directory
 from app.services.conversions import ConversionService
 from app.services.deferred_writes import DeferredWrites
 from app.services.host_slots import HostSlots
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from app.services.library_sweep import LibrarySweep
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
@@ -45,7 +45,7 @@ from app.services.polls import polled_jobs
 from app.services.ports import RevokedSessions
 from app.services.quota import LibraryQuota
 from app.services.readiness import Readiness
-from app.services.results import ResultKeeper
+from app.services.results import ResultPuller
 from app.services.session_gate import SessionGate
 from app.services.sweep import Sweep
 from app.services.transfers import TransferKind, TransferSlots
@@ -150,7 +150,7 @@ def build_gateway(
         HostSlots(shared_directory()),
     )
     deferred_writes = DeferredWrites(monotonic=monotonic)
-    leases = LeaseKeeper(stores.leases, deferred_writes, monotonic=monotonic)
+    leases = LeaseHolder(stores.leases, deferred_writes, monotonic=monotonic)
     retrier = retrier or Retrier(monotonic=monotonic)
     member_center = build_member_center(settings, retrier, clock, monotonic)
     conversions = None
@@ -230,7 +230,7 @@ def build_identity_provider(
 def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
     settings: Settings,
     stores: Stores,
-    leases: LeaseKeeper,
+    leases: LeaseHolder,
     slots: TransferSlots,
     writes: DeferredWrites,
     retrier: Retrier,
@@ -276,7 +276,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
         ownership=ownership,
         polled_jobs=polled_jobs(converter, monotonic=monotonic),
         uploads=uploads,
-        results=ResultKeeper(
+        results=ResultPuller(
             files,
             stores.storage,
             stores.models,

@@ -79,7 +79,7 @@ class Family(Generic[M]):
                 # Counting must not fail a request. The files may be damaged now, so no more series are added to them;
                 # existing series go on.
                 _process["failure"] = error
-                log.warning("metrics.no_room", metric=self.name, cause=type(error).__name__)
+                log.warning("metrics.files_full", metric=self.name, cause=type(error).__name__)
                 return cast(M, _NOTHING)
             self._children[values] = child
             return cast(M, child)

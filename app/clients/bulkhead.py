@@ -25,7 +25,7 @@ HANGING_SHARE = 0.2
 class BulkheadFullFailure(UpstreamFailure):
     """Too many threads wait for this upstream already; nothing was sent. Never retried."""
 
-    kind = "crowded"
+    kind = "bulkhead_full"
 
 
 class Bulkhead:

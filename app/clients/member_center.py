@@ -229,7 +229,7 @@ class _TokenLog:
             event = "body_read_failed"
         else:
             event = "invalid_shape" if isinstance(failure, UnusableResponseFailure) else "network_error"
-        self.warn(event, attempt=self._tries, kind=failure.kind, status=failure.status)
+        self.warn(event, try_number=self._tries, kind=failure.kind, status=failure.status)
 
     @contextmanager
     def failures_as(self, error: type[GatewayError], call: Call) -> Iterator[None]:

@@ -285,7 +285,7 @@ def _log_retry(call: Call, state: RetryCallState) -> None:
     log.info(
         "upstream.retry",
         call=call.value,
-        attempt=state.attempt_number,
+        try_number=state.attempt_number,
         wait_seconds=state.upcoming_sleep,
         kind=getattr(failure, "kind", type(failure).__name__),
         status=getattr(failure, "status", None),

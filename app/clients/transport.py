@@ -62,7 +62,7 @@ class NotConnectedFailure(UpstreamFailure):
 class ResponseLostFailure(UpstreamFailure):
     """The connection failed, stalled or ended before the response was complete."""
 
-    kind = "answer_lost"
+    kind = "response_lost"
 
 
 class BodyCutFailure(ResponseLostFailure):

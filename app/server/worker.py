@@ -86,7 +86,10 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             self.method_queue.defer(lambda: None)  # wakes the loop
 
     def murder_pending(self) -> None:
-        """End what has waited too long, and the drain when it is over. gunicorn calls this in each turn of its loop."""
+        """End what has waited too long, and the drain when it is over. gunicorn calls this in each turn of its loop.
+
+        Without it a client that reads no further would hold its connection, and a stopped worker would never end.
+        """
         super().murder_pending()
         self._lingering.expire()
         self._note_load()

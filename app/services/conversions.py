@@ -29,13 +29,13 @@ from app.errors import (
     JobNotFoundError,
     ModelStoreUnavailableError,
 )
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
 from app.services.paging import decode_cursor, encode_cursor
 from app.services.polls import PolledJobs
 from app.services.ports import JobLedger, ModelStore
-from app.services.results import ResultKeeper, lease_name
+from app.services.results import ResultPuller, lease_name
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import ClientBody, UploadRunner
 
@@ -85,11 +85,11 @@ class ConversionService:
     ownership: JobOwnership
     polled_jobs: PolledJobs
     uploads: UploadRunner
-    results: ResultKeeper
+    results: ResultPuller
     ledger: JobLedger
     notes: JobNotes
     models: ModelStore
-    leases: LeaseKeeper
+    leases: LeaseHolder
     slots: TransferSlots
     tenant_id: str
     clock: Callable[[], datetime]
@@ -207,7 +207,7 @@ class ConversionService:
                 return existing, False
             promotion = self._promotion(user_id, job_id, context)
             filename = self.notes.upload_of(user_id, job_id).filename
-            model = self.results.keep(
+            model = self.results.pull(
                 user_id, job, promotion, source_filename=filename, lease=lease, transfer=transfer, context=context
             )
             return model, True

@@ -60,7 +60,7 @@ class HeldLease:
         self._renewed_at = now
 
 
-class LeaseKeeper:
+class LeaseHolder:
     """Acquires and releases leases. Thread-safe."""
 
     def __init__(

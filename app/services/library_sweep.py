@@ -19,7 +19,7 @@ from app.library.models import SQLModelStore
 from app.library.pairing import LibraryPair, PairState
 from app.library.quarantine import QUARANTINE_TIME, Quarantine
 from app.library.storage import FileStorage
-from app.services.leases import HeldLease, LeaseKeeper
+from app.services.leases import HeldLease, LeaseHolder
 from app.services.results import lease_name
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ class LibrarySweep:
     storage: FileStorage
     pair: LibraryPair
     quarantine: Quarantine
-    leases: LeaseKeeper
+    leases: LeaseHolder
     clock: Callable[[], datetime]
 
     def pair_state(self, lease: HeldLease) -> PairState:

@@ -12,7 +12,7 @@ from app.domain.call import CallContext, Deadline
 from app.domain.job import is_job_id
 from app.domain.model import MAX_NAME_CHARACTERS, Model, clean_name
 from app.errors import GatewayError, InvalidRequestError, ModelNotFoundError, StorageUnavailableError
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from app.services.paging import decode_cursor, encode_cursor
 from app.services.ports import ModelStore, Storage
 from app.services.results import lease_name
@@ -38,7 +38,7 @@ class ModelLibrary:
     Every method raises ModelNotFoundError for a model that is absent or another user's.
     """
 
-    def __init__(self, models: ModelStore, storage: Storage, leases: LeaseKeeper, slots: TransferSlots) -> None:
+    def __init__(self, models: ModelStore, storage: Storage, leases: LeaseHolder, slots: TransferSlots) -> None:
         self._models = models
         self._storage = storage
         self._leases = leases

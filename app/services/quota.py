@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.domain.call import Deadline
 from app.errors import LibraryFullError
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from app.services.ports import ModelStore
 
 #: Recording a model takes moments. A pull may have taken longer than its request's deadline, so this one is separate.
@@ -19,7 +19,7 @@ _TURN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeSpace:
     """The rest of a user's quota, in bytes. If `free_bytes` is None there is no limit."""
 
     free_bytes: int | None
@@ -34,18 +34,18 @@ class Room:
 class LibraryQuota:
     """The quota of every user; None means no limit. Thread-safe."""
 
-    def __init__(self, models: ModelStore, leases: LeaseKeeper, quota_bytes: int | None) -> None:
+    def __init__(self, models: ModelStore, leases: LeaseHolder, quota_bytes: int | None) -> None:
         self._models = models
         self._leases = leases
         self._quota_bytes = quota_bytes
 
-    def require_room(self, user_id: str, size: int) -> Room:
+    def require_space(self, user_id: str, size: int) -> FreeSpace:
         """Return the rest of the user's quota. Raises LibraryFullError if `size` bytes do not fit."""
         if self._quota_bytes is None:
-            return Room(None, 0)
-        room = Room(max(0, self._quota_bytes - self._models.bytes_of(user_id)), self._quota_bytes)
-        room.require(size)
-        return room
+            return FreeSpace(None, 0)
+        free = FreeSpace(max(0, self._quota_bytes - self._models.bytes_of(user_id)), self._quota_bytes)
+        free.require(size)
+        return free
 
     @contextmanager
     def reserved(self, user_id: str, size: int) -> Iterator[None]:
@@ -54,5 +54,5 @@ class LibraryQuota:
             yield
             return
         with self._leases.awaited(f"library:{user_id}", uuid.uuid4().hex, Deadline(_TURN_SECONDS)):
-            self.require_room(user_id, size)
+            self.require_space(user_id, size)
             yield

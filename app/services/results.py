@@ -20,7 +20,7 @@ from app.domain.model import Model, clean_filename, stem_of, storage_key_of
 from app.errors import GatewayError, ModelStoreUnavailableError, ResultCorruptError
 from app.services.leases import HeldLease
 from app.services.ports import ModelStore, Storage, StorageWriter
-from app.services.quota import LibraryQuota, Room
+from app.services.quota import FreeSpace, LibraryQuota
 from app.services.transfers import Transfer
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ def lease_name(job_id: str) -> str:
     return f"job:{job_id}"
 
 
-class ResultKeeper:
+class ResultPuller:
     """Pulls results into the library. Thread-safe; the caller holds the job's lease and a transfer slot."""
 
     def __init__(
@@ -54,7 +54,7 @@ class ResultKeeper:
         self._clock = clock
         self._require_pair = require_pair
 
-    def keep(
+    def pull(
         self,
         user_id: str,
         job: Job,
@@ -72,10 +72,10 @@ class ResultKeeper:
         the record may have been written, so the file stays for the sweep.
         """
         self._require_pair()
-        room = self._quota.require_room(user_id, promotion.size or 0)
+        free = self._quota.require_space(user_id, promotion.size or 0)
         model_id = uuid.uuid4().hex
         storage_key = storage_key_of(job.job_id, model_id)
-        with _StoredResult(self._storage, storage_key, lease, room, transfer) as result:
+        with _StoredResult(self._storage, storage_key, lease, free, transfer) as result:
             size = self._files.pull(promotion.object_key, result, context)
             sha256 = result.sha256
             _check(promotion, size, sha256)
@@ -122,11 +122,11 @@ class ResultKeeper:
 class _StoredResult(AbstractContextManager["_StoredResult"]):
     """Writes a pull to a file that becomes visible at `commit`, and hashes it on the way."""
 
-    def __init__(self, storage: Storage, key: str, lease: HeldLease, room: Room, transfer: Transfer) -> None:
+    def __init__(self, storage: Storage, key: str, lease: HeldLease, free: FreeSpace, transfer: Transfer) -> None:
         self._storage = storage
         self._key = key
         self._lease = lease
-        self._room = room
+        self._free = free
         self._transfer = transfer
         self._open = ExitStack()
         self._begin()
@@ -140,7 +140,7 @@ class _StoredResult(AbstractContextManager["_StoredResult"]):
         self._lease.renew()
         self._size += len(data)
         self._transfer.moved(len(data))
-        self._room.require(self._size)
+        self._free.require(self._size)
         self._hash.update(data)
         self._writer.write(data)
 

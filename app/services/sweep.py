@@ -22,7 +22,7 @@ from app import metrics
 from app.domain.call import CallContext, Deadline
 from app.errors import GatewayError, UploadInProgressError
 from app.library.pairing import PairState
-from app.services.leases import TTL_SECONDS, HeldLease, LeaseKeeper
+from app.services.leases import TTL_SECONDS, HeldLease, LeaseHolder
 from app.services.library_sweep import UNTOUCHED_SECONDS, LibrarySweep
 from app.services.ownership import JobOwnership
 
@@ -73,7 +73,7 @@ class Sweep:
         library: LibrarySweep,
         ledger: SweepableLedger,
         expired_leases: SweepableLeases,
-        leases: LeaseKeeper,
+        leases: LeaseHolder,
         ownership: JobOwnership | None,
         clock: Callable[[], datetime],
     ) -> None:

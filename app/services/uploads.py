@@ -26,7 +26,7 @@ from app.errors import (
     UploadOutcomeUnknownError,
 )
 from app.services.deferred_writes import LEDGER, DeferredWrites
-from app.services.leases import HeldLease, LeaseKeeper
+from app.services.leases import HeldLease, LeaseHolder
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import Transfer, TransferKind, TransferSlots
@@ -68,7 +68,7 @@ class UploadRunner:
         converter: ConverterClient,
         ownership: JobOwnership,
         ledger: JobLedger,
-        leases: LeaseKeeper,
+        leases: LeaseHolder,
         slots: TransferSlots,
         *,
         writes: DeferredWrites,

@@ -449,7 +449,7 @@ def test_every_failure_is_logged_under_its_name_and_without_the_body(
     assert {entry["endpoint"] for entry in failures} == {endpoint}
     assert {entry["scope"] for entry in failures} == {"files:download.delegate"}
     if len(events) > 1:
-        assert [entry["attempt"] for entry in failures[:-1]] == [1, 2, 3]
+        assert [entry["try_number"] for entry in failures[:-1]] == [1, 2, 3]
     assert "s3cret" not in str(logs)
     assert "the-service-client-secret" not in str(logs)
 

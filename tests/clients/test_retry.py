@@ -133,7 +133,7 @@ def test_each_retry_and_the_final_failure_are_logged_once() -> None:
     with capture_logs() as logs:
         run(Call.GET_JOB, seconds=60, takes=0, failure=ServerFailure("status 503", status=503))
     retries = [entry for entry in logs if entry["event"] == "upstream.retry"]
-    assert [(entry["attempt"], entry["wait_seconds"], entry["status"]) for entry in retries] == [
+    assert [(entry["try_number"], entry["wait_seconds"], entry["status"]) for entry in retries] == [
         (1, 1, 503),
         (2, 2, 503),
     ]

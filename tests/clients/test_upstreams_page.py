@@ -6,7 +6,7 @@ from app.clients.retry import MATRIX
 from tests.support.processes import ROOT
 
 PAGE = (ROOT / "docs" / "upstreams.md").read_text(encoding="utf-8")
-CAUSES = {"not_connected": "no connection", "answer_lost": "response lost", "server_error": "5xx"}
+CAUSES = {"not_connected": "no connection", "response_lost": "response lost", "server_error": "5xx"}
 
 
 def test_retry_matrix_of_the_page_is_the_one_in_the_code() -> None:

@@ -15,7 +15,7 @@ from app.bootstrap import build_gateway, open_stores
 from app.domain.job import Job
 from app.errors import ConverterUnavailableError
 from app.services.deferred_writes import DeferredWrites
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from app.services.library_sweep import LibrarySweep
 from app.services.ownership import JobOwnership
 from app.services.sweep import Sweep, SweepReport, SweepSchedule
@@ -61,7 +61,7 @@ def leave_temporary(library: Library, *, age_seconds: float) -> Path:
 
 def sweep_with(library: Library, converter: FakeConverter) -> Sweep:
     """The library's sweep in a gateway with conversion."""
-    stores, leases = library.stores, LeaseKeeper(library.stores.leases, DeferredWrites())
+    stores, leases = library.stores, LeaseHolder(library.stores.leases, DeferredWrites())
     return Sweep(
         library=LibrarySweep(stores.models, stores.storage, stores.pair, stores.quarantine, leases, library.clock),
         ledger=stores.ledger,

@@ -10,13 +10,13 @@ from app.domain.model import Model
 from app.errors import GatewayError
 from app.services.conversions import ConversionService
 from app.services.deferred_writes import DeferredWrites
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
 from app.services.polls import polled_jobs
 from app.services.quota import LibraryQuota
-from app.services.results import ResultKeeper
+from app.services.results import ResultPuller
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
 from app.streaming.progress import UploadProgress
@@ -84,7 +84,7 @@ class Bench:
         self.slots = TransferSlots(dict.fromkeys(TransferKind, SLOTS))
         self._taken_slots = ExitStack()
         self.writes = DeferredWrites(monotonic=self.monotonic, sleep=self.sleep)
-        self.keeper = LeaseKeeper(self.leases, self.writes, monotonic=self.monotonic, sleep=self.sleep)
+        self.keeper = LeaseHolder(self.leases, self.writes, monotonic=self.monotonic, sleep=self.sleep)
         self.ownership = JobOwnership(
             self.converter,  # type: ignore[arg-type]
             self.ledger,
@@ -105,7 +105,7 @@ class Bench:
             clock=self.clock,
             new_deadline=lambda: Deadline(60, self.monotonic),
         )
-        self.results = ResultKeeper(
+        self.results = ResultPuller(
             self.files,  # type: ignore[arg-type]
             self.storage,
             self.models,

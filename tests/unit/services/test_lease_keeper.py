@@ -5,7 +5,7 @@ import pytest
 from app.domain.call import Deadline
 from app.errors import DeadlineExceededError, ModelStoreUnavailableError, UploadInProgressError
 from app.services.deferred_writes import DeferredWrites
-from app.services.leases import LeaseKeeper
+from app.services.leases import LeaseHolder
 from tests.support.clocks import FakeMonotonic, FakeSleep
 from tests.support.fakes import MemoryLeases
 
@@ -31,21 +31,21 @@ def writes() -> DeferredWrites:
 
 
 @pytest.fixture
-def keeper(leases: MemoryLeases, writes: DeferredWrites, clock: FakeMonotonic, sleep: FakeSleep) -> LeaseKeeper:
-    return LeaseKeeper(leases, writes, monotonic=clock, sleep=sleep)
+def keeper(leases: MemoryLeases, writes: DeferredWrites, clock: FakeMonotonic, sleep: FakeSleep) -> LeaseHolder:
+    return LeaseHolder(leases, writes, monotonic=clock, sleep=sleep)
 
 
-def hold(keeper: LeaseKeeper) -> None:
+def hold(keeper: LeaseHolder) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
         pass
 
 
-def fail_inside(keeper: LeaseKeeper) -> None:
+def fail_inside(keeper: LeaseHolder) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
         raise ValueError("a bug")
 
 
-def test_a_lease_is_held_during_the_block_and_released(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_a_lease_is_held_during_the_block_and_released(keeper: LeaseHolder, leases: MemoryLeases) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
         assert leases.holders == {"upload:alice": "one"}
         assert keeper.is_held("upload:alice")
@@ -53,13 +53,13 @@ def test_a_lease_is_held_during_the_block_and_released(keeper: LeaseKeeper, leas
     assert not keeper.is_held("upload:alice")
 
 
-def test_a_lease_is_released_when_the_work_fails(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_a_lease_is_released_when_the_work_fails(keeper: LeaseHolder, leases: MemoryLeases) -> None:
     with pytest.raises(ValueError, match="a bug"):
         fail_inside(keeper)
     assert leases.holders == {}
 
 
-def test_another_holders_lease_is_refused_and_left_alone(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_another_holders_lease_is_refused_and_left_alone(keeper: LeaseHolder, leases: MemoryLeases) -> None:
     leases.holders["upload:alice"] = "another"
     with pytest.raises(UploadInProgressError):
         hold(keeper)
@@ -67,7 +67,7 @@ def test_another_holders_lease_is_refused_and_left_alone(keeper: LeaseKeeper, le
 
 
 def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
-    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+    keeper: LeaseHolder, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         clock.advance(19.999)
@@ -85,7 +85,7 @@ def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
 
 
 def test_a_lost_lease_raises_what_acquiring_it_would_have_raised(
-    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+    keeper: LeaseHolder, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.holders["upload:alice"] = "another"
@@ -98,7 +98,7 @@ def test_a_lost_lease_raises_what_acquiring_it_would_have_raised(
 
 
 def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
-    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+    keeper: LeaseHolder, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         leases.failing = ModelStoreUnavailableError("down")
@@ -111,7 +111,7 @@ def test_while_the_database_is_down_the_lease_is_ours_until_it_expires(
 
 
 def test_a_failed_renewal_is_retried_after_a_pause(
-    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+    keeper: LeaseHolder, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     """A body of many small chunks must not query a database that is down for each of them."""
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
@@ -135,7 +135,7 @@ def test_a_failed_renewal_is_retried_after_a_pause(
 
 
 def test_a_lease_that_cannot_be_released_is_released_in_the_background(
-    keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
+    keeper: LeaseHolder, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
     """The outcome of the work is not hidden, and its user does not have to wait until the lease expires."""
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
@@ -148,7 +148,7 @@ def test_a_lease_that_cannot_be_released_is_released_in_the_background(
 
 
 def test_a_late_release_leaves_the_next_holder_alone(
-    keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
+    keeper: LeaseHolder, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError):
         leases.failing = ModelStoreUnavailableError("down")
@@ -158,14 +158,14 @@ def test_a_late_release_leaves_the_next_holder_alone(
     assert leases.holders == {"upload:alice": "another"}
 
 
-def test_no_lease_is_acquired_while_the_database_is_down(keeper: LeaseKeeper, leases: MemoryLeases) -> None:
+def test_no_lease_is_acquired_while_the_database_is_down(keeper: LeaseHolder, leases: MemoryLeases) -> None:
     leases.failing = ModelStoreUnavailableError("down")
     with pytest.raises(ModelStoreUnavailableError):
         hold(keeper)
 
 
 def test_a_lease_acquired_without_a_reply_is_released_in_the_background(
-    keeper: LeaseKeeper, leases: MemoryLeases, writes: DeferredWrites
+    keeper: LeaseHolder, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
     """The database has committed the lease, but its reply was lost."""
     leases.failing = ModelStoreUnavailableError("the answer was lost")
@@ -187,20 +187,20 @@ def test_a_waiter_gets_the_lease_once_it_is_free(
         if len(sleep.waits) == 3:
             leases.holders.clear()
 
-    keeper = LeaseKeeper(leases, writes, monotonic=clock, sleep=free_after_three)
+    keeper = LeaseHolder(leases, writes, monotonic=clock, sleep=free_after_three)
     with keeper.awaited("job:1", "one", Deadline(60, clock)):
         assert leases.holders == {"job:1": "one"}
     assert sleep.waits == [0.2, 0.2, 0.2]
     assert leases.holders == {}
 
 
-def await_it(keeper: LeaseKeeper, deadline: Deadline) -> None:
+def await_it(keeper: LeaseHolder, deadline: Deadline) -> None:
     with keeper.awaited("job:1", "one", deadline):
         pass
 
 
 def test_waiting_for_a_lease_ends_with_the_deadline(
-    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep
+    keeper: LeaseHolder, leases: MemoryLeases, clock: FakeMonotonic, sleep: FakeSleep
 ) -> None:
     leases.holders["job:1"] = "another"
     with pytest.raises(DeadlineExceededError):

@@ -42,7 +42,7 @@ def keep(bench: Bench, promotion: Promotion | None = None, user_id: str = "alice
         bench.keeper.held("job:job-1", "holder", error=DeadlineExceededError) as lease,
         bench.slots.transfer(TransferKind.PULL, user_id) as transfer,
     ):
-        return bench.results.keep(
+        return bench.results.pull(
             user_id,
             job,
             promotion or a_promotion(),
