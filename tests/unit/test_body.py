@@ -1,4 +1,4 @@
-"""Reading request bodies from gunicorn: each arrival at once, and while waiting an ear for the upstream."""
+"""Reading request bodies from gunicorn: each arrival at once, and listening to the upstream while waiting."""
 
 import contextlib
 import io
@@ -55,6 +55,15 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
 
 
+@contextlib.contextmanager
+def sending(client: socket.socket, data: bytes) -> Iterator[None]:
+    """Send from another thread, because the data exceeds the sockets' buffers."""
+    sender = threading.Thread(target=client.sendall, args=[data])
+    sender.start()
+    yield
+    sender.join()
+
+
 def body_of(server: socket.socket, limits: InboundLimits = ROOMY) -> RequestBody:
     """The body of the request that arrives on this socket."""
     return RequestBody(gunicorn_environ(server), limits, open_reader)
@@ -99,10 +108,8 @@ def test_large_chunks_are_lent_and_small_ones_given(wire: tuple[socket.socket, s
     """A view is of the one buffer, so it shows the next chunk when that has come; bytes stay what they were."""
     client, server = wire
     data = bytes(range(256)) * 8_000
-    sender = threading.Thread(target=lambda: client.sendall(post(data)))
-    sender.start()
-    chunks = list(body_of(server))
-    sender.join()
+    with sending(client, post(data)):
+        chunks = list(body_of(server))
     assert sum(len(chunk) for chunk in chunks) == len(data)
     views = [chunk for chunk in chunks if isinstance(chunk, memoryview)]
     assert views
@@ -151,31 +158,17 @@ def test_an_upload_that_has_become_slow_holds_no_memory_for_large_chunks(
         wait_until(is_free_after_a_small_chunk, "the memory is free", every=PAUSE_SECONDS / 5)
 
 
-def test_the_server_goes_on_after_a_lent_body_as_after_any_other(wire: tuple[socket.socket, socket.socket]) -> None:
+@pytest.mark.parametrize("first", [b"first", b"x" * 400_000], ids=["small", "lent"])
+def test_a_pipelined_request_is_left_for_its_own_turn(first: bytes, wire: tuple[socket.socket, socket.socket]) -> None:
     client, server = wire
-    data = b"x" * 400_000
-    sender = threading.Thread(target=lambda: client.sendall(post(data) + post(b"second")))
-    sender.start()
     parser = RequestParser(Config(), server, ("127.0.0.1", 1))
     read = []
-    for _ in range(2):
-        request = next(parser)
-        found = {"wsgi.input": request.body, "CONTENT_LENGTH": dict(request.headers)["CONTENT-LENGTH"]}
-        read.append(b"".join(bytes(chunk) for chunk in RequestBody(found, ROOMY, open_reader)))
-    sender.join()
-    assert read == [data, b"second"]
-
-
-def test_a_pipelined_request_is_left_for_its_own_turn(wire: tuple[socket.socket, socket.socket]) -> None:
-    client, server = wire
-    client.sendall(post(b"first") + post(b"second!"))
-    parser = RequestParser(Config(), server, ("127.0.0.1", 1))
-    read = []
-    for _ in range(2):
-        request = next(parser)
-        length = dict(request.headers)["CONTENT-LENGTH"]
-        read.append(b"".join(RequestBody({"wsgi.input": request.body, "CONTENT_LENGTH": length}, ROOMY, open_reader)))
-    assert read == [b"first", b"second!"]
+    with sending(client, post(first) + post(b"second!")):
+        for _ in range(2):
+            request = next(parser)
+            found = {"wsgi.input": request.body, "CONTENT_LENGTH": dict(request.headers)["CONTENT-LENGTH"]}
+            read.append(b"".join(bytes(chunk) for chunk in RequestBody(found, ROOMY, open_reader)))
+    assert read == [first, b"second!"]
 
 
 def test_gunicorn_knows_that_the_body_was_read(wire: tuple[socket.socket, socket.socket]) -> None:
@@ -253,10 +246,8 @@ def test_a_body_that_somebody_has_begun_to_read_is_read_on_the_ordinary_way(
 def test_a_chunk_is_never_larger_than_announced(wire: tuple[socket.socket, socket.socket]) -> None:
     client, server = wire
     data = b"x" * 3_000_000
-    sender = threading.Thread(target=lambda: client.sendall(post(data)))
-    sender.start()
-    sizes = [len(chunk) for chunk in body_of(server)]
-    sender.join()
+    with sending(client, post(data)):
+        sizes = [len(chunk) for chunk in body_of(server)]
     assert sum(sizes) == len(data)
     assert max(sizes) <= CHUNK_BYTES + 8_192
 
@@ -351,46 +342,32 @@ def test_bytes_that_are_there_are_read_without_waiting_for_anything(client: Pair
             _ClientSocket(client[0], progress, 10).recv(10)
 
 
+class TLSSocket:
+    """As an SSLSocket that has these bytes of a record at hand. The rest is read from the socket below."""
+
+    def __init__(self, below: socket.socket, decrypted: bytes = b"") -> None:
+        self._decrypted = decrypted
+        self._below = below
+        self.settimeout, self.fileno = below.settimeout, below.fileno
+
+    def pending(self) -> int:
+        return len(self._decrypted)
+
+    def recv(self, size: int) -> bytes:
+        return self._decrypted[:size] or self._below.recv(size)
+
+
 def test_bytes_that_are_decrypted_already_are_not_waited_for(client: Pair) -> None:
-    class Decrypted:
-        """As an SSLSocket that has the rest of a record at hand; its descriptor has nothing."""
-
-        def pending(self) -> int:
-            return 3
-
-        def recv(self, size: int) -> bytes:
-            return b"abc"[:size]
-
-        def settimeout(self, seconds: float) -> None:
-            client[0].settimeout(seconds)
-
-        def fileno(self) -> int:
-            return client[0].fileno()
-
-    assert _ClientSocket(Decrypted(), UploadProgress(), 0.05).recv(10) == b"abc"  # type: ignore[arg-type]
+    reader = _ClientSocket(TLSSocket(client[0], b"abc"), UploadProgress(), 0.05)  # type: ignore[arg-type]
+    assert reader.recv(10) == b"abc"
 
 
-def test_what_tls_has_not_decrypted_yet_is_waited_for(client: Pair, upstream: Pair) -> None:
-    """By the descriptor, and with an ear for the upstream."""
-
-    class Empty:
-        """As an SSLSocket that has nothing at hand."""
-
-        def pending(self) -> int:
-            return 0
-
-        def recv(self, size: int) -> bytes:
-            return client[0].recv(size)
-
-        def settimeout(self, seconds: float) -> None:
-            client[0].settimeout(seconds)
-
-        def fileno(self) -> int:
-            return client[0].fileno()
-
+def test_bytes_that_tls_has_not_decrypted_yet_are_waited_for(client: Pair, upstream: Pair) -> None:
+    """By the descriptor, while the upstream is listened to."""
     progress = UploadProgress()
+    reader = _ClientSocket(TLSSocket(client[0]), progress, 10)  # type: ignore[arg-type]
     threading.Timer(0.05, client[1].sendall, [b"abc"]).start()
-    assert _ClientSocket(Empty(), progress, 10).recv(10) == b"abc"  # type: ignore[arg-type]
+    assert reader.recv(10) == b"abc"
     upstream[1].sendall(b"HTTP/1.1 413")
     with progress.listening_to(upstream[0], refuse), pytest.raises(UpstreamSpokeError):
-        _ClientSocket(Empty(), progress, 10).recv(10)  # type: ignore[arg-type]
+        reader.recv(10)

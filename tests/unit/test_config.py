@@ -164,21 +164,37 @@ def test_each_problem_is_found_alone_and_the_exception_has_no_value(name: str) -
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "visiona.example",
-        "//x",
+INVALID = {
+    "OIDC_ISSUER": [
+        "s3cr3t.example",
+        "//s3cr3t",
         "http://",
-        "https://x/?q=1",
-        "https://x/#f",
-        "https://a b",
-        "https://x\\y",
-        "https://x\n",
+        "https://s3cr3t/?q=1",
+        "https://s3cr3t/#f",
+        "https://s3cr3t b",
+        "https://s3cr3t\\y",
+        "https://s3cr3t\n",
+        # The standard library's message about unbalanced brackets would contain the value.
+        "https://[s3cr3t]/",
     ],
-)
-def test_invalid_base_urls_are_refused(url: str) -> None:
-    assert problems(REQUIRED | {"VISIONA_OIDC_ISSUER": url})[0].startswith("VISIONA_OIDC_ISSUER ")
+    "STORAGE_URL": ["s3://[s3cr3t]/x"],
+    "DATABASE_URL": [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "postgresql://u:s3cr3t@db:port/x",
+        "postgresql://u:s3cr3t@[db/x",
+    ],
+    "ALLOWED_ORIGINS": [f"https://{'s3cr3t' * 11}.example"],
+    "BASIC_CREDENTIALS": ["s3cr3t"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in INVALID.items() for value in values])
+def test_an_invalid_value_is_one_problem_that_does_not_show_it(name: str, value: str) -> None:
+    (problem,) = problems(REQUIRED | {f"VISIONA_{name}": value})
+    assert problem.startswith(f"VISIONA_{name} ")
+    assert "s3cr3t" not in problem
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8000", "http://127.0.0.1", "http://[::1]:8000", "https://x.example"])
@@ -239,21 +255,6 @@ def test_the_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.tenant_id is None
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("VISIONA_OIDC_ISSUER", "https://[s3cr3t]/"),
-        ("VISIONA_STORAGE_URL", "s3://[s3cr3t]/x"),
-        ("VISIONA_DATABASE_URL", "postgresql://u:p@[s3cr3t/x"),
-    ],
-)
-def test_a_url_with_unbalanced_brackets_is_reported_without_its_value(name: str, value: str) -> None:
-    """The standard library's message would contain the value."""
-    (problem,) = problems(REQUIRED | {name: value})
-    assert problem.startswith(name)
-    assert "s3cr3t" not in problem
-
-
 def test_a_database_password_is_known_to_the_redactor_in_both_spellings() -> None:
     settings = load_settings(REQUIRED | {"VISIONA_DATABASE_URL": "postgresql://u:p%40ss@db/x"})
     assert {"p%40ss", "p@ss"} <= set(settings.secrets)
@@ -277,13 +278,6 @@ def test_origins_are_normalized_to_what_browsers_send(given: str, origin: str, h
     assert settings.allowed_origins == (origin,)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "postgresql://u:p@db:port/x"])
-def test_an_invalid_database_url_is_reported(url: str) -> None:
-    (problem,) = problems(REQUIRED | {"VISIONA_DATABASE_URL": url})
-    assert problem.startswith("VISIONA_DATABASE_URL")
-    assert "u:p" not in problem
-
-
 def test_the_ca_file_must_contain_certificates(tmp_path: Path) -> None:
     """Without certificates, every https call would fail, and only at the first call."""
     empty, good = tmp_path / "empty.pem", tmp_path / "good.pem"
@@ -297,11 +291,6 @@ def test_the_ca_file_must_contain_certificates(tmp_path: Path) -> None:
 
 def test_the_storage_may_be_a_bucket() -> None:
     assert load_settings(REQUIRED | {"VISIONA_STORAGE_URL": "s3://bucket/some/prefix"}).storage_url.startswith("s3://")
-
-
-def test_an_origin_with_an_invalid_host_name_is_reported() -> None:
-    (problem,) = problems(REQUIRED | {"VISIONA_ALLOWED_ORIGINS": f"https://{'a' * 64}.example"})
-    assert problem.startswith("VISIONA_ALLOWED_ORIGINS")
 
 
 @pytest.mark.parametrize("name", ["OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "SERVICE_CLIENT_ID", "SERVICE_CLIENT_SECRET"])
@@ -332,11 +321,6 @@ def test_one_warning_names_the_credentials_whose_encoding_matters(encoding: str)
     assert warning.startswith("VISIONA_OIDC_CLIENT_SECRET, VISIONA_SERVICE_CLIENT_SECRET would be sent differently")
     assert "VISIONA_BASIC_CREDENTIALS" in warning
     assert not any(value in warning for value in odd.values())
-
-
-def test_an_unknown_encoding_of_credentials_is_reported() -> None:
-    (problem,) = problems(REQUIRED | {"VISIONA_BASIC_CREDENTIALS": "base64"})
-    assert problem.startswith("VISIONA_BASIC_CREDENTIALS ")
 
 
 #: Characters that shells, editors and secret stores leave around a value.

@@ -178,7 +178,7 @@ class Bench:
 
         def hold_up(_call: str) -> None:
             for _ in range(count):
-                assert asked.acquire(timeout=10)
+                assert asked.acquire(timeout=60)
 
         self.converter.before = hold_up
         return asked.release

@@ -173,9 +173,14 @@ def note_started(bench: Bench, user_id: str, job: Job) -> None:
     bench.ownership.note_started(upload, job, filename="m.onnx", size=1)
 
 
-def test_a_started_job_is_its_owners_also_if_it_cannot_be_recorded(bench: Bench) -> None:
+def note_without_database(bench: Bench, user_id: str) -> None:
+    """Note a started job while the database is down, which stays down."""
     bench.database_failure = ModelStoreUnavailableError("down")
-    note_started(bench, "alice", a_job("job-1"))
+    note_started(bench, user_id, a_job("job-1"))
+
+
+def test_a_started_job_is_its_owners_also_if_it_cannot_be_recorded(bench: Bench) -> None:
+    note_without_database(bench, "alice")
     assert is_owner(bench, "alice", "job-1")
 
 
@@ -186,7 +191,7 @@ def test_a_job_that_cannot_be_recorded_is_an_alert_and_is_recorded_later(bench: 
         note_started(bench, "alice", a_job("job-1", "queued"))
     alarms = [entry for entry in logs if entry["event"] == "ledger.job_not_noted"]
     assert [(entry["log_level"], entry["job_id"]) for entry in alarms] == [("error", "job-1")]
-    assert bench.monotonic() - 1_000 <= 2, "the answer waits for a moment only"
+    assert bench.monotonic() - 1_000 <= 2, "the response waits for a moment only"
     assert not bench.writes.flush()
 
     bench.ledger.failing = None
@@ -202,8 +207,7 @@ def test_a_job_that_cannot_be_recorded_is_an_alert_and_is_recorded_later(bench: 
 
 @pytest.mark.parametrize("failure", [ConverterUnavailableError("down"), JobNotFoundError("forgotten")])
 def test_a_late_record_does_not_depend_on_the_converter(bench: Bench, failure: GatewayError) -> None:
-    bench.database_failure = ModelStoreUnavailableError("down")
-    note_started(bench, "alice", a_job("job-1"))
+    note_without_database(bench, "alice")
     bench.ledger.failing, bench.converter.failing = None, failure
     bench.writes.flush()
     assert bench.writes.flush()
@@ -236,8 +240,7 @@ def test_a_job_that_the_ledger_has_as_another_users_is_not_reassigned(bench: Ben
 def test_a_job_that_this_process_knows_as_another_users_is_not_reassigned_while_the_database_is_away(
     bench: Bench,
 ) -> None:
-    bench.database_failure = ModelStoreUnavailableError("down")
-    note_started(bench, "bob", a_job("job-1"))
+    note_without_database(bench, "bob")
     bench.ledger.failing = bench.database_failure = None
     with pytest.raises(OwnershipMismatchError):
         note_started(bench, "alice", a_job("job-1"))
@@ -245,8 +248,7 @@ def test_a_job_that_this_process_knows_as_another_users_is_not_reassigned_while_
 
 
 def test_a_late_record_that_the_ledger_contradicts_is_dropped(bench: Bench) -> None:
-    bench.database_failure = ModelStoreUnavailableError("down")
-    note_started(bench, "alice", a_job("job-1"))
+    note_without_database(bench, "alice")
     bench.ledger.failing = None
     bench.knows_job("job-1", "bob", user_id=None)
     assert bench.writes.flush()
@@ -326,8 +328,7 @@ def test_a_listed_job_that_the_ledger_has_as_another_users_is_not_the_callers(be
 
 
 def test_what_this_process_remembers_counts_until_it_is_in_the_ledger(bench: Bench) -> None:
-    bench.database_failure = ModelStoreUnavailableError("down")
-    note_started(bench, "bob", a_job("job-1"))
+    note_without_database(bench, "bob")
     bench.ledger.failing = None
     unnamed(bench, "job-1", listed_for="alice", created_minutes_ago=0)
     bench.ledger.open_upload("pending", "alice", bench.clock())
@@ -374,7 +375,7 @@ def test_a_job_that_is_recorded_for_another_user_meanwhile_is_not_shown(bench: B
     assert bench.ledger.owners_of(["job-1"]) == {"job-1": "bob"}
 
 
-# --- uploads whose answer was lost
+# --- uploads whose response was lost
 
 
 def test_a_pending_upload_is_matched_with_the_job_that_nobody_accounts_for(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Every outcome of an upload, and what it does to the upload's row, lease and slot."""
 
+import itertools
 from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -88,21 +89,16 @@ REFUSALS: list[GatewayError] = [
 ]
 
 
-@pytest.mark.parametrize("after_body", [False, True])
-@pytest.mark.parametrize("failure", REFUSALS, ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize(
+    ("failure", "after_body"),
+    [*itertools.product(REFUSALS, [False, True]), (ConverterUnavailableError("503"), False)],
+    ids=lambda value: type(value).__name__ if isinstance(value, GatewayError) else str(value),
+)
 def test_a_certain_refusal_leaves_no_row(bench: Bench, failure: GatewayError, after_body: bool) -> None:
     bench.converter.create = raising(failure, after_body=after_body)
     with pytest.raises(type(failure)) as caught:
         upload(bench)
     assert caught.value is failure
-    assert row_of(bench) == GONE
-    assert bench.is_at_rest()
-
-
-def test_a_converter_that_fails_before_the_whole_body_leaves_no_row(bench: Bench) -> None:
-    bench.converter.create = raising(ConverterUnavailableError("503"), after_body=False)
-    with pytest.raises(ConverterUnavailableError):
-        upload(bench)
     assert row_of(bench) == GONE
     assert bench.is_at_rest()
 
