@@ -62,7 +62,6 @@ def _subclasses(root: type[GatewayError]) -> list[type[GatewayError]]:
 
 @pytest.mark.parametrize(("operation_id", "code"), FAILURES)
 def test_each_failure_of_the_service_has_the_described_response(edge: Edge, operation_id: str, code: str) -> None:
-    """Status, media type and members are those described for this operation and status."""
     method, path, how = CALLS[operation_id]
     edge.conversions.failure = failure_of(code)
     response = edge.client().open(path, method=method, **how)

@@ -22,7 +22,6 @@ def test_deleting_waits_for_a_promote_of_the_same_job_until_the_deadline(tmp_pat
 
 
 def test_a_file_needs_a_free_slot(tmp_path: Path) -> None:
-    """With every slot in use by other downloads the response is 503 with Retry-After."""
     with make_edge(tmp_path) as edge, ExitStack() as held:
         model = keep(edge)
         slots = edge.app.extensions["visiona"].slots
@@ -34,7 +33,6 @@ def test_a_file_needs_a_free_slot(tmp_path: Path) -> None:
 
 
 def test_a_large_body_with_a_new_name_is_refused(edge: Edge) -> None:
-    """A body over the limit of small requests is not read: 413."""
     model = keep(edge)
     body = b'{"name": "' + b"x" * MAX_SMALL_BODY_BYTES + b'"}'
     refused = edge.client().patch(f"/api/models/{model.id}", data=body)

@@ -57,13 +57,11 @@ def routes(app: Flask) -> set[tuple[str, str]]:
 
 
 def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
-    """openapi-spec-validator finds no errors."""
     assert document["openapi"].startswith("3.1.")
     assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
 def test_the_routes_and_the_described_operations_are_the_same(edge: Edge) -> None:
-    """The URL map and the operations have the same methods and rules."""
     described = {(operation.method, operation.rule) for operation in OPERATIONS if operation.method not in GENERIC}
     assert described == routes(edge.app)
     assert len(OPERATIONS) == len({(operation.method, operation.rule) for operation in OPERATIONS})
@@ -71,7 +69,6 @@ def test_the_routes_and_the_described_operations_are_the_same(edge: Edge) -> Non
 
 
 def test_head_is_described_where_it_is_refused(edge: Edge) -> None:
-    """HEAD has its own operation exactly where the application refuses it."""
     described = {operation.rule for operation in OPERATIONS if operation.method == "HEAD"}
     refused = set()
     for operation in OPERATIONS:
@@ -101,7 +98,6 @@ def test_every_code_of_the_catalog_belongs_to_an_operation(document: dict[str, A
 
 
 def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
-    """Each example in a request or response is valid against its schema."""
     checked = 0
     for _, path, operation in operations_of(document):
         contents = [operation.get("requestBody", {}), *operation["responses"].values()]
@@ -117,7 +113,6 @@ def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None
 
 
 def test_every_component_is_used_and_every_reference_resolves(document: dict[str, Any]) -> None:
-    """Every component and tag is used, and every reference resolves."""
     written = json.dumps(document)
     for kind in ("schemas", "headers", "parameters"):
         for name in document["components"][kind]:
@@ -256,7 +251,6 @@ def test_the_guard_refuses_requests_as_described(shared_edge: Edge, operation: O
 
 @each_operation
 def test_a_content_encoding_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
-    """Every operation returns 415 for a Content-Encoding."""
     response = ask(shared_edge, operation, **{"Content-Encoding": "gzip"})
     assert (response.status_code, code_of(response, operation)) in {(415, "unsupported_media_type"), (415, None)}
     assert 415 in documented_statuses()[operation.method, operation.rule]
@@ -264,7 +258,6 @@ def test_a_content_encoding_is_refused_as_described(shared_edge: Edge, operation
 
 @each_operation
 def test_a_header_that_is_too_long_is_refused_as_described(shared_edge: Edge, operation: Operation) -> None:
-    """Every operation returns 400 if a header that it parses is too long."""
     for name in ("Accept", "Accept-Language", "If-None-Match", "Range"):
         refused = ask(shared_edge, operation, **{name: "a" * (MAX_HEADER_BYTES + 1)})
         assert (refused.status_code, code_of(refused, operation)) in {(400, "invalid_request"), (400, None)}
@@ -282,7 +275,6 @@ def test_too_many_requests_are_refused_as_described(busy_edge: Edge, operation: 
 
 @each_operation
 def test_operations_that_are_not_configured_respond_as_described(disabled_edge: Edge, operation: Operation) -> None:
-    """Without converter and FAA, exactly the conversion operations return 501."""
     # A different user each time, because one of the operations signs out.
     response = ask(disabled_edge, operation, operation.operation_id)
     assert (response.status_code == 501) == (501 in documented_statuses()[operation.method, operation.rule])

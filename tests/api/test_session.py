@@ -68,7 +68,6 @@ def test_a_session_is_accepted_until_it_expires(world: World, clock: FakeClock) 
 
 
 def test_using_a_session_does_not_extend_it(world: World) -> None:
-    """So the cookie is not sent again."""
     browser = signed_in(world)
     assert "Set-Cookie" not in browser.me().headers
     assert "Set-Cookie" not in browser.post("/api/change").headers
@@ -82,7 +81,6 @@ def test_the_cookie_lives_as_long_as_the_session(clock: FakeClock) -> None:
 
 
 def test_every_session_has_a_new_random_id(world: World) -> None:
-    """It is long, and differs from the one before."""
     browser = world.browser()
     sids = {browser.post("/test/start").json["sid"] for _ in range(5)}
     assert len(sids) == 5
@@ -116,7 +114,6 @@ def test_an_ordinary_name_is_not_cut(world: World) -> None:
 
 @pytest.mark.parametrize("value", ["", "garbage", "a.b.c", ".eJw", "\u00e9", "x" * 4000])
 def test_a_garbled_cookie_is_no_session(world: World, value: str) -> None:
-    """The response is 401, and the application does not crash."""
     browser = world.browser()
     browser.keep_cookies({"__Host-visiona_session": value})
     assert browser.me().status_code == 401
@@ -201,7 +198,7 @@ def test_each_request_checks_the_session_once(world: World) -> None:
 
 
 def test_only_our_own_host_gets_the_cookie(world: World) -> None:
-    """No Domain attribute, so that no sibling host sees it."""
+    """Without a Domain attribute, browsers send the cookie to no other host."""
     line = world.browser().post("/test/start").headers["Set-Cookie"]
     assert "Domain" not in line
     assert urlsplit(world.origin).hostname not in line
@@ -242,7 +239,6 @@ def test_with_the_database_down_an_unknown_session_is_not_accepted(world: World)
 
 
 def test_an_identity_without_a_user_id_is_not_signed_in(world: World) -> None:
-    """It would be a bug in the gateway."""
     world.next_identity = Identity(user_id="", name="Nobody", email="")
     browser = world.browser()
     assert browser.post("/test/start").status_code == 500

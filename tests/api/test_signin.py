@@ -79,13 +79,11 @@ def test_the_host_header_does_not_reach_the_redirect_uri(world: World, host: str
 
 
 def test_an_unsafe_next_leads_home(world: World) -> None:
-    """The check itself has its own tests; this one says that it is in the way."""
     response = world.browser().sign_in("//evil.example/")
     assert response.headers["Location"] == "/"
 
 
 def test_two_tabs_sign_in_at_the_same_time(world: World) -> None:
-    """Each tab ends where it wanted to go, in either order."""
     browser = world.browser()
     first, second = browser.begin("/first"), browser.begin("/second")
     assert browser.get(browser.at_provider(second)).headers["Location"] == "/second"
@@ -94,7 +92,7 @@ def test_two_tabs_sign_in_at_the_same_time(world: World) -> None:
 
 
 def test_tabs_that_begin_at_the_same_moment_do_not_overwrite_each_other(world: World) -> None:
-    """Answers to requests that left with the same cookies, as when a browser restores its tabs."""
+    """The requests carry the same cookies, as when a browser restores its tabs."""
     browser, other = world.browser(), world.browser()
     first, second = browser.begin("/first"), other.begin("/second")
     browser.keep_cookies(other.cookies())
@@ -103,7 +101,7 @@ def test_tabs_that_begin_at_the_same_moment_do_not_overwrite_each_other(world: W
 
 
 def test_anonymous_visits_do_not_grow_the_cookies(world: World, clock: FakeClock) -> None:
-    """At most three sign-ins are kept, the newest ones, whatever `next` says."""
+    """A browser has at most three sign-ins under way, the newest ones, whatever `next` is."""
     browser = world.browser()
     urls = []
     for visit in range(12):
@@ -135,7 +133,7 @@ def test_a_callback_of_another_persons_sign_in_fails(world: World) -> None:
 
 
 def test_a_callback_works_once(world: World) -> None:
-    """Not without a session, and not with the cookies of before (the code is used up)."""
+    """Neither without a session nor with the earlier cookies: the code is used up."""
     browser, thief = world.browser(), world.browser()
     callback = browser.at_provider(browser.begin())
     thief.keep_cookies(browser.cookies())
@@ -146,7 +144,7 @@ def test_a_callback_works_once(world: World) -> None:
 
 
 def test_signing_in_makes_a_new_session_and_ends_the_old_one(world: World) -> None:
-    """Session fixation: no id from before the sign-in is worth anything after it."""
+    """Session fixation: an id from before the sign-in is not accepted after it."""
     browser, thief = world.browser().signed_in(), world.browser()
     thief.keep_cookies(browser.cookies())
     assert thief.me().status_code == 200
@@ -186,7 +184,7 @@ def test_head_is_refused(world: World, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/oidc_callback", "/login", "/authorize", "/logout"])
 def test_the_routes_of_flask_oidc_do_not_exist(world: World, path: str) -> None:
-    """Its callback and its sign-out on GET stay away."""
+    """Neither its callback nor its sign-out by GET."""
     assert world.browser().get(path).status_code == 404
     endpoints = {rule.endpoint for rule in world.app.url_map.iter_rules()}
     assert not {endpoint for endpoint in endpoints if "oidc" in endpoint}
@@ -200,7 +198,7 @@ def test_signing_out_takes_a_post(world: World) -> None:
 
 
 def test_signing_out_ends_the_session_everywhere(world: World) -> None:
-    """The cookie goes, and a copy of it is worth nothing."""
+    """The cookie is deleted, and a copy of it is not accepted."""
     browser, copy = world.browser().signed_in(), world.browser()
     copy.keep_cookies(browser.cookies())
     browser.begin()
@@ -213,7 +211,6 @@ def test_signing_out_ends_the_session_everywhere(world: World) -> None:
 
 
 def test_signing_out_without_a_session_succeeds_without_a_request_to_mc(world: World, provider: OIDCProvider) -> None:
-    """A user who is signed out stays signed out."""
     response = world.browser().post("/auth/logout")
     assert response.status_code == 204
     assert provider.calls == []
@@ -243,7 +240,7 @@ def test_an_end_session_endpoint_must_be_a_web_address(world: World, provider: O
 
 
 def test_signing_out_works_while_the_provider_is_down(world: World, provider: OIDCProvider) -> None:
-    """In a process that knows discovery, and in one that never could load it."""
+    """Whether the process has discovery or could never load it."""
     browser = world.browser().signed_in()
     cookies = browser.cookies()
     provider.stop()
@@ -255,7 +252,7 @@ def test_signing_out_works_while_the_provider_is_down(world: World, provider: OI
 
 
 def test_signing_out_does_not_claim_success_when_the_database_is_down(world: World) -> None:
-    """The cookie goes all the same, and this process knows."""
+    """The cookie is deleted all the same, and this process refuses a copy."""
     browser, copy = world.browser().signed_in(), world.browser()
     copy.keep_cookies(browser.cookies())
     assert copy.me().status_code == 200
@@ -267,7 +264,6 @@ def test_signing_out_does_not_claim_success_when_the_database_is_down(world: Wor
 
 
 def test_people_who_are_signed_in_do_not_need_the_provider(world: World, provider: OIDCProvider) -> None:
-    """No call goes to MC for a session, hours after the sign-in."""
     browser = world.browser().signed_in()
     provider.stop()
     provider.calls.clear()
@@ -320,7 +316,7 @@ def test_name_and_email_may_come_from_userinfo(world: World, provider: OIDCProvi
 
 @pytest.mark.parametrize("status", [200, 204, 401, 500])
 def test_userinfo_about_another_subject_is_ignored(world: World, provider: OIDCProvider, status: int) -> None:
-    """The ID token alone says who it is; names are only shown."""
+    """Only the ID token identifies the user. Names are for display."""
     provider.user = {"sub": "user-bob"}
     provider.handlers["/userinfo"] = lambda request: as_json({"sub": "user-eve", "name": "Eve"}, status)
     document = world.browser().signed_in().me().json
@@ -328,7 +324,6 @@ def test_userinfo_about_another_subject_is_ignored(world: World, provider: OIDCP
 
 
 def test_discovery_is_fetched_once_an_hour(world: World, provider: OIDCProvider, clock: FakeClock) -> None:
-    """And the keys too."""
     for _ in range(3):
         world.browser().signed_in()
     assert (provider.count(DISCOVERY), provider.count("/keys")) == (1, 1)
@@ -341,7 +336,6 @@ def test_discovery_is_fetched_once_an_hour(world: World, provider: OIDCProvider,
 
 
 def test_a_failed_discovery_is_not_remembered(world: World, provider: OIDCProvider) -> None:
-    """MC comes back, and so does the sign-in, without a restart."""
     provider.handlers[DISCOVERY] = responding(503)
     assert world.browser().get("/auth/login").status_code == 503
     del provider.handlers[DISCOVERY]
@@ -350,7 +344,7 @@ def test_a_failed_discovery_is_not_remembered(world: World, provider: OIDCProvid
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_many_threads_that_need_discovery_cause_one_request(world: World, provider: OIDCProvider, status: int) -> None:
-    """32 visitors at once after a start, also when the one request fails: all share its outcome."""
+    """32 visitors at once after a start share the outcome of one request, also if it fails."""
     arrived, everybody = threading.Semaphore(0), 32
     usual = provider._discovery
 
@@ -419,7 +413,7 @@ def test_environment_proxies_are_not_used(
 
 
 def test_the_calls_of_a_sign_in_are_counted(world: World, provider: OIDCProvider) -> None:
-    """Every call with how it ended, as for the gateway's own; and readiness can show how MC did."""
+    """By call and outcome, like other calls to upstreams. Readiness reports MC's last failure."""
     health = world.app.extensions["visiona"].upstream_health
     tries = increase("visiona_upstream_tries_total", upstream="mc", call="mc.sign_in")
     failures = increase("visiona_upstream_failures_total", upstream="mc", call="mc.sign_in", kind="server_error")
@@ -437,7 +431,7 @@ def test_the_calls_of_a_sign_in_are_counted(world: World, provider: OIDCProvider
 def test_an_access_token_that_fits_into_no_header_is_not_sent(
     world: World, provider: OIDCProvider, token: object
 ) -> None:
-    """The names are left out then; who it is, the ID token has said."""
+    """Name and email stay empty. The ID token has named the subject."""
     provider.user = {"sub": "user-bob"}
     provider.token_response = {"access_token": token}
     assert world.browser().signed_in().me().json["name"] == ""

@@ -57,7 +57,7 @@ def test_a_stale_callback_leads_to_next_while_the_session_lives(world: World, cl
 
 
 def test_a_code_that_is_used_up_leads_to_next_while_the_session_lives(world: World) -> None:
-    """The same callback with the cookies of before, as a browser sends it that was quicker than our answer."""
+    """A browser sends the callback twice if it is faster than the first response."""
     browser = world.browser()
     callback = browser.at_provider(browser.begin("/models"))
     before = browser.cookies()
@@ -94,7 +94,6 @@ def test_a_failure_that_is_not_staleness_is_shown_although_a_session_lives(
 
 
 def test_a_late_callback_can_begin_again_with_the_same_next(world: World, clock: FakeClock) -> None:
-    """Somebody who looked for a password for twenty minutes."""
     browser = world.browser()
     callback = browser.at_provider(browser.begin("/models?page=2"))
     clock.advance(1_200)
@@ -121,7 +120,7 @@ def test_of_five_tabs_in_the_same_instant_the_newest_three_sign_in(world: World)
 
 
 def test_of_five_tabs_whose_requests_cross_the_newest_three_sign_in(world: World) -> None:
-    """Answers come in any order, each to a request that left with fewer cookies: none takes away a newer one."""
+    """Responses arrive in any order, each to a request with fewer cookies. None deletes a newer cookie."""
     browser = world.browser()
     urls = [browser.begin("/0"), browser.begin("/1")]
     seen = browser.cookies()
@@ -151,7 +150,7 @@ def test_a_tab_of_a_worker_whose_clock_is_behind_is_still_the_newest(world: Worl
 
 
 def test_a_callback_of_no_sign_in_of_this_browser_asks_mc_nothing(world: World, provider: OIDCProvider) -> None:
-    """Not even where MC is: outsiders cannot make us call."""
+    """Not even discovery is fetched, so outsiders cannot make the gateway call MC."""
     for query in ({"code": "c"}, {"code": "c", "state": "invented"}, {"error": "server_error", "state": "invented"}):
         assert world.browser().get("/auth/authorize", query_string=query).status_code == 400
     assert provider.calls == []
@@ -180,7 +179,7 @@ def test_callbacks_with_invented_codes_hold_few_threads_while_mc_is_silent(
 
 
 def test_the_threads_that_wait_for_discovery_are_bounded(provider: OIDCProvider, clock: FakeClock) -> None:
-    """One asks, the others wait for its response; once enough have waited for two seconds, the rest are let go."""
+    """One thread asks and others wait for it. Once enough have waited for two seconds, the rest are refused."""
     world = make_world(provider.issuer, clock, provider=provider, seconds=6.0)
     provider.handlers["/.well-known/openid-configuration"] = provider.hang
     ended: list[float] = []

@@ -74,7 +74,6 @@ def refused(browser: Browser, status: int, code: str) -> TestResponse:
     ],
 )
 def test_a_callback_that_cannot_succeed_is_refused(world: World, query: dict[str, str], status: int) -> None:
-    """The state that it names is used up."""
     browser = world.browser()
     state = query_of(browser.begin())["state"]
     filled = {name: value.replace("{state}", state) for name, value in query.items()}
@@ -102,7 +101,7 @@ def test_a_state_cookie_that_was_tampered_with_is_ignored(world: World, value: s
 
 
 def test_a_state_cookie_of_another_sign_in_counts_for_nothing(world: World) -> None:
-    """The name of the cookie is not what binds; the attacker's code is not even tried."""
+    """The signed contents bind a browser to a sign-in, and not the cookie's name. The code is not redeemed."""
     attacker, victim = world.browser(), world.browser()
     prepared = attacker.at_provider(attacker.begin())
     (foreign_name,) = attacker.pending()
@@ -152,7 +151,7 @@ def test_a_provider_that_announces_the_issuer_in_callbacks_must_send_it(world: W
 def test_a_token_response_without_a_sign_in_is_refused(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
-    """A whole response: trying the same again would not help."""
+    """The response is complete, so a retry would not help."""
     provider.handlers["/token"] = responding(status, body, **{"Content-Type": "application/json"})
     refused(world.browser(), 400, "sign_in_failed")
 
@@ -179,7 +178,7 @@ def test_a_token_response_without_a_sign_in_is_refused(
 def test_a_token_endpoint_without_a_usable_response_makes_mc_unavailable(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
-    """MC is ill; a redirect is not followed, because it would carry the code and our secret away."""
+    """A redirect is not followed: it would send the code and our secret elsewhere."""
     provider.handlers["/token"] = responding(status, body, Location=f"{provider.issuer}/elsewhere")
     refused(world.browser(), 503, "idp_unavailable")
     assert provider.count("/elsewhere") == 0
@@ -219,7 +218,6 @@ def test_mcs_retry_after_is_passed_on(world: World, provider: OIDCProvider, path
 def test_discovery_or_keys_without_a_usable_response_make_mc_unavailable(
     world: World, provider: OIDCProvider, path: str, status: int, body: str
 ) -> None:
-    """MC is ill, says the gateway, and says nothing else."""
     provider.handlers[path] = responding(status, body, Location=f"{provider.issuer}/elsewhere")
     refused(world.browser(), 503, "idp_unavailable")
     assert provider.count("/elsewhere") == 0
@@ -231,7 +229,6 @@ def test_discovery_or_keys_without_a_usable_response_make_mc_unavailable(
     [None, 7, "", "/login", "//evil/", "javascript:alert(1)", "http://u:p@evil/", "http://evil:x/", "http://e\nx/"],
 )
 def test_discovery_must_name_usable_endpoints(world: World, provider: OIDCProvider, name: str, value: object) -> None:
-    """Nobody is sent, and nothing is sent, to something that is no web address."""
     provider.document[name] = value
     refused(world.browser(), 503, "idp_unavailable")
 
@@ -296,7 +293,6 @@ def test_the_provider_is_down_before_the_sign_in(world: World, provider: OIDCPro
 
 
 def test_the_provider_goes_down_during_the_sign_in(world: World, provider: OIDCProvider) -> None:
-    """The code cannot be redeemed any more."""
     browser = world.browser()
     callback = browser.at_provider(browser.begin())
     provider.stop()
@@ -350,7 +346,6 @@ def test_the_provider_goes_down_during_the_sign_in(world: World, provider: OIDCP
 def test_an_id_token_with_a_wrong_claim_is_refused(
     world: World, provider: OIDCProvider, claims: dict[str, Any]
 ) -> None:
-    """Signed by MC, and still not for this sign-in."""
     provider.claims = claims
     refused(world.browser(), 400, "sign_in_failed")
 
@@ -362,13 +357,12 @@ def test_an_id_token_with_a_wrong_claim_is_refused(
 def test_an_id_token_with_unusual_but_right_claims_signs_in(
     world: World, provider: OIDCProvider, claims: dict[str, Any]
 ) -> None:
-    """Being strict is no excuse for being wrong."""
     provider.claims = claims
     world.browser().signed_in()
 
 
 def test_clocks_may_differ_by_a_minute(world: World, provider: OIDCProvider, clock: FakeClock) -> None:
-    """A token that expired less than a minute ago is taken, an older one is not."""
+    """A token that expired less than a minute ago is accepted, and an older one is not."""
     now = clock.now().timestamp()
     provider.claims = {"exp": int(now) - 59, "iat": int(now) + 59}
     world.browser().signed_in()
@@ -403,7 +397,6 @@ def test_an_id_token_signed_with_another_key_is_refused(world: World, provider: 
 
 
 def test_a_changed_signature_is_refused(world: World, provider: OIDCProvider) -> None:
-    """One character of the payload."""
     usual = provider._id_token
 
     def tampered(nonce: str) -> str:
@@ -416,7 +409,6 @@ def test_a_changed_signature_is_refused(world: World, provider: OIDCProvider) ->
 
 @pytest.mark.parametrize("kid", ["first", "second"])
 def test_the_provider_may_change_its_keys(world: World, provider: OIDCProvider, kid: str) -> None:
-    """Under a new key id, and under the old one, without a restart of the gateway."""
     world.browser().signed_in()
     provider.signing_key = type(rsa_key("second")).import_key({**rsa_key("second").as_dict(private=True), "kid": kid})
     world.browser().signed_in()
@@ -425,7 +417,6 @@ def test_the_provider_may_change_its_keys(world: World, provider: OIDCProvider, 
 
 
 def test_a_broken_key_beside_a_good_one_does_no_harm(world: World, provider: OIDCProvider) -> None:
-    """Nor does one of an unknown kind."""
     good = rsa_key("first").as_dict(private=False)
     provider.published_keys = [{"kty": "RSA", "n": "!"}, {"kty": "AKP", "kid": "future"}, "odd", good]
     world.browser().signed_in()
@@ -435,7 +426,7 @@ def test_a_broken_key_beside_a_good_one_does_no_harm(world: World, provider: OID
 
 
 def test_people_get_a_page_with_a_way_back(world: World) -> None:
-    """Readable under `default-src 'self'`: no script, no style, nothing from elsewhere."""
+    """It needs no script, style or other file, so `default-src 'self'` does not affect it."""
     response = world.browser().get("/auth/authorize", headers={"Accept": HTML})
     page = response.get_data(as_text=True)
     assert response.status_code == 400
@@ -449,7 +440,6 @@ def test_people_get_a_page_with_a_way_back(world: World) -> None:
 
 @pytest.mark.parametrize("language", ["zh-TW", "zh-Hant-TW,zh;q=0.9,en;q=0.5", "zh"])
 def test_the_page_speaks_chinese(world: World, language: str) -> None:
-    """Traditional Chinese, and it says so."""
     headers = {"Accept": HTML, "Accept-Language": language}
     response = world.browser().get("/auth/authorize", headers=headers)
     page = response.get_data(as_text=True)
@@ -461,7 +451,6 @@ def test_the_page_speaks_chinese(world: World, language: str) -> None:
 
 
 def test_the_page_leads_back_to_where_the_person_wanted_to_go(world: World) -> None:
-    """The second try leads to the same page."""
     browser = world.browser()
     state = query_of(browser.begin("/models?a=1&b=\"'<x>"))["state"]
     response = browser.get(f"/auth/authorize?state={state}&error=access_denied", headers={"Accept": HTML})
@@ -470,7 +459,6 @@ def test_the_page_leads_back_to_where_the_person_wanted_to_go(world: World) -> N
 
 
 def test_a_provider_that_is_down_gets_a_page_too(world: World, provider: OIDCProvider) -> None:
-    """Before MC and after it."""
     provider.stop()
     response = world.browser().get("/auth/login?next=/models", headers={"Accept": HTML})
     page = response.get_data(as_text=True)
@@ -492,7 +480,6 @@ def test_a_provider_that_is_down_gets_a_page_too(world: World, provider: OIDCPro
     ],
 )
 def test_programs_get_a_problem_document(world: World, accept: str | None, is_page: bool) -> None:
-    """A page only for those who like HTML better."""
     headers = {} if accept is None else {"Accept": accept}
     response = world.browser().get("/auth/authorize", headers=headers)
     assert response.status_code == 400
@@ -500,7 +487,7 @@ def test_programs_get_a_problem_document(world: World, accept: str | None, is_pa
 
 
 def test_a_failed_sign_in_leaves_an_existing_session_alone(world: World, provider: OIDCProvider) -> None:
-    """The person stays who they were, and the cookies stay as many as they were."""
+    """The same user stays signed in, and no cookie is added."""
     browser = world.browser().signed_in()
     before = browser.cookies()
     provider.handlers["/token"] = responding(400)
@@ -514,7 +501,7 @@ def test_a_failed_sign_in_leaves_an_existing_session_alone(world: World, provide
 
 @pytest.mark.parametrize("payload", [None, 7, [], [1, 2, 3, 4, 5], ["s", "n", "v", "/", "yesterday"], {"state": "s"}])
 def test_a_state_cookie_that_we_signed_in_another_shape_counts_for_nothing(world: World, payload: object) -> None:
-    """As another version of the gateway may have done, under the same key."""
+    """Another version of the gateway may have signed it with the same key."""
     browser = world.browser()
     callback = browser.at_provider(browser.begin())
     (name,) = browser.pending()
@@ -527,7 +514,7 @@ def test_a_state_cookie_that_we_signed_in_another_shape_counts_for_nothing(world
 def test_a_body_without_an_announced_end_is_cut_off_when_time_runs_out(
     provider: OIDCProvider, clock: FakeClock, path: str
 ) -> None:
-    """It ends with the connection, and we are the ones who end that: what has come may be half of it."""
+    """Its end is the end of the connection, which the gateway closes. So the body may be incomplete."""
     usual: Any = getattr(provider, {DISCOVERY: "_discovery", "/keys": "_keys"}[path])
 
     def hang_behind_a_whole_document(request: Request) -> Response:

@@ -51,7 +51,7 @@ def test_a_provider_that_expects_raw_credentials_can_have_them(
 def test_a_refused_client_is_our_fault_and_not_the_persons(
     world: World, provider: OIDCProvider, status: int, body: str
 ) -> None:
-    """As it is for the service client: signing in again would not help."""
+    """Signing in again would not help."""
     provider.handlers["/token"] = responding(status, body)
     response = world.browser().sign_in("/models")
     assert (response.status_code, response.json["code"]) == (500, "idp_misconfigured")
@@ -144,7 +144,7 @@ def test_a_claim_that_decides_may_not_be_null(world: World, provider: OIDCProvid
 
 @pytest.mark.parametrize("name", ["kid", "use", "alg"])
 def test_a_published_key_may_leave_out_optional_members(world: World, provider: OIDCProvider, name: str) -> None:
-    """Beside another key, so that the choice is not settled by there being only one."""
+    """There is a second key, so the gateway has to choose."""
     usual = rsa_key("first").as_dict(private=False, alg="RS256", use="sig")
     mine = {key: value for key, value in usual.items() if key != name}
     provider.published_keys = [rsa_key("second").as_dict(private=False), mine]
@@ -173,7 +173,7 @@ def test_other_keys_may_share_the_id_of_the_one_that_signs(
 
 
 def test_a_provider_may_change_its_algorithm_with_its_key(world: World, provider: OIDCProvider) -> None:
-    """From RSA to EC, while discovery and keys are still kept: both are fetched again, once."""
+    """From RSA to EC, while discovery and keys are cached: both are fetched again, once."""
     world.browser().signed_in()
     provider.signing_key = ECKey.generate_key("P-256", {"kid": "first"})
     provider.header = {"alg": "ES256"}

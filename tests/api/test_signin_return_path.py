@@ -31,7 +31,7 @@ from app.api.signin_states import MAX_RETURN_PATH_CHARACTERS, safe_return_path
     ],
 )
 def test_a_path_of_ours_passes(asked: str, given_back: str) -> None:
-    """Unchanged, but for what a Location header cannot carry."""
+    """Unchanged, except for characters that a Location header cannot hold."""
     assert safe_return_path(asked) == given_back
 
 
@@ -108,7 +108,7 @@ def test_everything_else_leads_home(asked: str | None) -> None:
 
 @given(st.text(alphabet=st.sampled_from("/\\.:@%?#&=2fF5cC0aAuth \t\n\x00模e"), max_size=24).map("/".__add__))
 def test_whatever_is_asked_for_stays_on_our_origin(asked: str) -> None:
-    """By the standard library's reading, in plain ASCII, and not even after decoding twice a second slash."""
+    """As the standard library parses it, in ASCII, and without a second slash even when decoded twice."""
     path = safe_return_path(asked)
     resolved = urlsplit(urljoin("https://gateway.example/", path))
     assert (resolved.scheme, resolved.netloc) == ("https", "gateway.example")

@@ -76,7 +76,7 @@ def test_a_host_without_addresses_is_not_connected(resolve: Resolve, ask: Ask) -
 def test_a_handshake_that_drips_in_takes_no_longer_than_connecting_may(
     tmp_path: Path, ask: Callable[..., object]
 ) -> None:
-    """Each byte comes in time, and so no wait for one is ever too long."""
+    """No single wait for a byte reaches the timeout."""
     certificate = tmp_path / "crt.pem"
     write_certificate(certificate, tmp_path / "key.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -115,7 +115,7 @@ def test_a_handshake_that_never_begins_is_a_connection_that_was_not_made() -> No
 
 
 def test_a_limit_does_not_reach_a_connection_that_has_gone_back_to_the_pool() -> None:
-    """Its next user has a limit of its own, although the one before has not looked at its clock since."""
+    """The next call on this connection has its own limit, although the guard of the first one has not fired yet."""
     asked, may_answer = threading.Event(), threading.Event()
 
     def talk(wire: Wire) -> None:

@@ -134,7 +134,7 @@ def test_a_third_cut_is_the_end(cuts: list[int | None]) -> None:
 
 
 def test_every_try_counts_whatever_it_failed_of() -> None:
-    """Two retries are all that a pull has, before and after the first byte together."""
+    """A pull has two retries, before and after its first byte together."""
     whole = response(FILE, headers={"ETag": '"v1"'})
     script = Script([response(b"", 503), whole[:500], response(b"", 503)])
     failure, clients = pull_failure(script)
@@ -278,7 +278,7 @@ def test_a_token_that_is_refused_twice_is_a_misconfiguration(status: int) -> Non
 
 
 def test_a_receiver_that_fails_ends_the_pull_with_its_own_failure() -> None:
-    """A full disk of ours must not be taken for an FAA that hangs up, and nothing be pulled again."""
+    """If our disk is full, the FAA is not blamed, and the pull is not retried."""
 
     class Full(Sink):
         def write(self, data: bytes) -> None:
@@ -321,7 +321,7 @@ def test_the_browsers_address_comes_from_the_configuration_alone() -> None:
 
 
 def test_a_continuation_that_ends_before_the_file_does_is_gone_on_from() -> None:
-    """A server may give less of a range than was asked for; what it gave is right, and the rest is asked for again."""
+    """A server may send less of a range than was requested. The rest is requested again."""
     requests: list[str] = []
 
     def talk(wire: Wire) -> None:

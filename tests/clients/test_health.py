@@ -58,7 +58,7 @@ def test_a_call_that_fails_in_the_end_is_given_up_once() -> None:
 
 
 def test_a_failure_of_the_client_is_not_the_upstreams() -> None:
-    """An upload that its own client breaks off says nothing about the converter."""
+    """An upload that its client aborts says nothing about the converter."""
     clock = FakeMonotonic()
     retrier = Retrier(sleep=FakeSleep(clock), monotonic=clock)
     failures, tries = increase("visiona_upstream_failures_total"), increase("visiona_upstream_tries_total")

@@ -141,7 +141,7 @@ def test_a_key_serves_the_algorithms_of_its_type_and_curve(alg: str, key: Key) -
 
 @pytest.mark.parametrize("alg", ["HS256", "HS512"])
 def test_a_public_key_is_never_the_secret_of_an_hmac(alg: str) -> None:
-    """Algorithm confusion (RFC 8725, section 2.1): the attacker signs with what everybody can download."""
+    """Algorithm confusion (RFC 8725, section 2.1): the attacker signs with the public key."""
     entry = published(rsa("mine"), kid="a")
     for secret in (rsa("mine").as_pem(private=False), json.dumps(entry).encode(), entry["n"].encode()):
         token = assembled({"alg": alg, "kid": "a"}, partial(hmac.digest, secret, digest=f"sha{alg[2:]}"))

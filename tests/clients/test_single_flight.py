@@ -119,7 +119,7 @@ def test_a_hundred_threads_make_one_fetch(seconds: float, round_: int) -> None:
 
 
 def test_threads_that_come_one_after_another_never_fetch_what_is_cached() -> None:
-    """A thread looks into the cache and for a running fetch under one lock: no fetch can end between the two looks."""
+    """The cache and the running fetch are checked under one lock, so no fetch can end in between."""
     source = Source()
     values = in_parallel(50, lambda _: [source.get() for _ in range(200)])
     assert values == [["a-1"] * 200] * 50

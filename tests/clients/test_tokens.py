@@ -160,7 +160,7 @@ def test_with_a_fresh_token_that_is_refused_those_of_other_scopes_stay(tokens: S
 
 
 def test_a_newer_token_than_the_refused_one_stays(tokens: ServiceTokens, source: Source) -> None:
-    """Another caller has fetched it meanwhile."""
+    """Another caller has fetched it in the meantime."""
     tokens.service_token("a", call_context())
 
     def send(token: str) -> int:

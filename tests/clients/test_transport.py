@@ -320,7 +320,7 @@ def test_redirects_are_not_followed_and_carry_nothing_elsewhere() -> None:
 
 
 def test_a_redirect_is_as_bounded_as_any_response() -> None:
-    """requests reads all of a redirect, although it must not follow it, unless we see to that."""
+    """By default, requests reads the whole body of a redirect that it does not follow."""
     script = Script([response(b"x" * (MAX_RESPONSE_BYTES + 1), 302, {"Location": "/elsewhere"})])
     with serving(script) as server, pytest.raises(UnusableResponseFailure, match="too large"):
         call(server.url)
@@ -384,7 +384,7 @@ def foreign_exceptions() -> list[type[Exception]]:
 
 @pytest.mark.parametrize("foreign", foreign_exceptions(), ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
 def test_every_foreign_exception_is_translated_and_chained(foreign: type[Exception]) -> None:
-    """A class that a new version of requests or urllib3 brings must not slip past."""
+    """Also a class that a new version of requests or urllib3 adds."""
     error = foreign.__new__(foreign)
     Exception.__init__(error, "boom")
     with pytest.raises(UpstreamFailure) as caught, transport.translated():
@@ -433,7 +433,7 @@ def test_a_connection_that_the_upstream_closed_while_it_idled_is_replaced() -> N
 
 
 def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
-    """The watchdog has shut the connection down by then: of the body nothing more will come."""
+    """The watchdog has shut the connection down by then, so no body can follow."""
 
     class Fired:
         @contextlib.contextmanager
@@ -452,6 +452,6 @@ def test_a_header_that_comes_as_its_time_runs_out_is_late() -> None:
 
 
 def test_an_invalid_status_line_is_a_lost_response() -> None:
-    """http.client lets go of the connection by itself then."""
+    """http.client closes the connection itself."""
     failure = failure_of(saying(b"HTTP/1.1 fine OK\r\nContent-Length: 0\r\n\r\n"))
     assert type(failure) is ResponseLostFailure

@@ -192,7 +192,7 @@ EARLY = [
 
 @pytest.mark.parametrize(("status", "body", "failure"), EARLY)
 def test_an_early_response_is_heard_and_ends_the_sending(status: int, body: bytes, failure: type[GatewayError]) -> None:
-    """The converter answers after the header; the client's body would go on forever."""
+    """The converter responds after the head, while the client's body has no end."""
 
     def talk(wire: Wire) -> None:
         wire.read_head()
@@ -213,7 +213,7 @@ def test_an_early_response_is_heard_and_ends_the_sending(status: int, body: byte
 def test_the_same_response_after_the_whole_body_is_the_same_failure(
     status: int, body: bytes, failure: type[GatewayError]
 ) -> None:
-    """But for one that says neither that there is a job nor that there is none: then nobody knows."""
+    """Unless the response leaves open whether there is a job: then the outcome is unknown."""
     expected = UploadOutcomeUnknownError if failure is ConverterUnavailableError else failure
     with clients_of(Script([response(body, status)])) as (clients, _), pytest.raises(expected):
         clients.converter.create_job(message(), call_context())

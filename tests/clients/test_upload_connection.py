@@ -115,7 +115,7 @@ def test_an_early_response_is_heard_at_once_whatever_the_upstream_does_then(
 
 
 def test_a_response_that_comes_while_the_upstream_takes_nothing_is_heard_at_once(reach: Reach) -> None:
-    """The sender waits for room then, and must not wait for the idle time."""
+    """The sender waits for space in the buffer, and must not wait for the idle timeout."""
     heard = threading.Event()
 
     def talk(wire: Wire) -> None:
@@ -236,7 +236,7 @@ class Reluctant:
 
 
 def test_a_chunk_goes_out_whole_however_little_is_taken_at_a_time() -> None:
-    """Its frame may be cut anywhere, and the kernel may think otherwise between the question and the send."""
+    """Its frame may be split anywhere, and the buffer may fill up between the check and the send."""
     for first in (1, 2, 3, 4, 5, 10, 12, 13):
         with Reluctant([first, BlockingIOError(), 1, 1]) as sock:
             _Sender(sock, 5).send(b"0123456789")  # type: ignore[arg-type]
@@ -255,7 +255,7 @@ def test_tls_that_breaks_without_a_word_of_the_upstream_is_told_as_it_is() -> No
 
 
 def test_tls_that_breaks_after_bytes_are_gone_is_no_connection_that_was_not_made(certificate: Path) -> None:
-    """Another try would be a second job."""
+    """A retry could start a second job."""
 
     def breaking() -> Iterator[bytes]:
         yield BLOCK

@@ -90,7 +90,7 @@ def test_a_chunk_passes_at_most_ten_frames_between_the_clients_socket_and_the_co
 
 
 def test_a_response_is_noticed_while_the_client_pauses() -> None:
-    """The client may have paused because it waits for the response, so nobody may wait for its next bytes."""
+    """The client may pause because it waits for the response, so the gateway must not wait for its next bytes."""
 
     def talk(wire: Wire) -> None:
         request = wire.read_head()
