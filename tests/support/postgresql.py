@@ -32,7 +32,7 @@ _OWNER = "postgres"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # Two replicas with two workers of 32 threads each, the tests' own connections, and some to spare.
+    # Two replicas with two workers each, of at most 12 connections, the tests' own connections, and some to spare.
     "max_connections": "300",
     "shared_buffers": "32MB",
     "fsync": "off",
