@@ -21,7 +21,7 @@ Times: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
 
 #: The 99th percentile of the normal distribution.
 _Z99 = 2.326
-_POLLS = 40_000
+_POLLS = 20_000
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
 """The queue model of several hosts agrees with what is known of simple queues, and its check can fail."""
 
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.config import ROOT
 from benchmarks.fleet_model import Fleet, Load, erlang_b, poll_p99, queue_waits, refused_share
 from benchmarks.simulate_fleet import INPUTS, check, costs
 
@@ -46,3 +51,16 @@ def test_the_predictions_agree_with_both_measured_loads(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(("name", "factor"), [("polls_p99", 5), ("many_polls_p99", 0.2), ("poll_cpu", 8)])
 def test_a_wrong_figure_fails_the_check(name: str, factor: float) -> None:
     assert not check({**VALUES, name: VALUES[name] * factor})
+
+
+def test_a_run_of_the_benchmarks_is_simulated_and_drawn(tmp_path: Path) -> None:
+    """The program takes its figures from bench.json, and its exit status says whether the check failed."""
+    bench, picture = tmp_path / "bench.json", tmp_path / "fleet.png"
+    figures = {entry.figure: entry.value for entry in INPUTS.values() if entry.figure}
+    figures["ms p99 of polls"] *= 5
+    bench.write_text(json.dumps({"parts": [{"measured": {"gateway, 500 slow uploads": figures}}]}), encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.simulate_fleet", "--from", str(bench), "--picture", str(picture)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("WRONG") == 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
