@@ -24,6 +24,11 @@ SHELL_SCRIPTS := .ci/run scripts/audit scripts/ensure-commands scripts/ensure-no
 run: $(STAMP) ## Start the sandbox and the gateway; print the address, the accounts and what to try
 	@exec $(BIN)/python -m sandbox.demo
 
+.PHONY: cluster
+cluster: $(STAMP) ## Two gateways behind nginx, PostgreSQL and S3, on this machine; print what to try
+	@scripts/ensure-commands nginx postgres
+	@exec $(BIN)/python -m sandbox.cluster
+
 .PHONY: venv
 venv: $(STAMP) ## Prepare .venv from the hashed pins
 

@@ -39,9 +39,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Ready).serve_fo
 SCRIPT = """
 import sys
 from pathlib import Path
-from sandbox import demo
+from sandbox import children, demo
 from sandbox.settings import Address, Settings
-demo.STOP_SECONDS = 2.0
+children.STOP_SECONDS = 2.0
 directory, stub, *words = sys.argv[1:]
 ports = [int(word) for word in words[:4]]
 addresses = [Address("localhost", port) for port in ports]
