@@ -100,3 +100,8 @@ def message(*parts: bytes, boundary: str = BOUNDARY, before: bytes = b"", end: b
 def upload(*parts: bytes, boundary: str = BOUNDARY, before: bytes = b"", end: bytes = b"--\r\n") -> bytes:
     """A message of these parts and then the usual ones."""
     return message(*parts, MODEL_ID_BYTES, MODEL_BYTES, boundary=boundary, before=before, end=end)
+
+
+def with_part(name: str, part: bytes, outcome: Passes | Refused, why: str = "") -> Case:
+    """A case of a message with this part before the usual ones."""
+    return Case(name, upload(part), outcome, why)

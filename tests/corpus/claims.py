@@ -17,6 +17,7 @@ from tests.corpus.case import (
     passes_only,
     refused,
     upload,
+    with_part,
 )
 from tests.corpus.readers import Part
 
@@ -107,200 +108,169 @@ _ESCAPED: dict[str, tuple[bytes, str]] = {
 }
 
 _HEADERS: list[Case] = [
-    Case(
-        "claim-as-a-bare-token",
-        upload(disposition("name=user_id", CLAIM)),
-        passes(),
-        "a client may leave out the quotes",
+    with_part(
+        "claim-as-a-bare-token", disposition("name=user_id", CLAIM), passes(), "a client may leave out the quotes"
     ),
-    Case(
-        "claim-in-a-header-in-capitals", upload(part('CONTENT-DISPOSITION: FORM-DATA; NAME="user_id"', CLAIM)), passes()
-    ),
-    Case(
-        "claim-in-a-header-in-lower-case", upload(part('content-disposition:form-data;name="user_id"', CLAIM)), passes()
-    ),
-    Case(
-        "claim-with-blanks-around-equals",
-        upload(disposition('name = "user_id"', CLAIM)),
-        passes(),
-    ),
-    Case(
+    with_part("claim-in-a-header-in-capitals", part('CONTENT-DISPOSITION: FORM-DATA; NAME="user_id"', CLAIM), passes()),
+    with_part("claim-in-a-header-in-lower-case", part('content-disposition:form-data;name="user_id"', CLAIM), passes()),
+    with_part("claim-with-blanks-around-equals", disposition('name = "user_id"', CLAIM), passes()),
+    with_part(
         "claim-in-a-folded-header",
-        upload(part('Content-Disposition: form-data;\r\n name="user_id"', CLAIM)),
+        part('Content-Disposition: form-data;\r\n name="user_id"', CLAIM),
         passes(),
         "folding (RFC 5322, section 2.2.3) is old but has one meaning",
     ),
-    Case(
+    with_part(
         "claim-in-a-header-folded-by-a-tab",
-        upload(part('Content-Disposition: form-data;\r\n\tname="user_id"', CLAIM)),
+        part('Content-Disposition: form-data;\r\n\tname="user_id"', CLAIM),
         passes(),
     ),
-    Case(
+    with_part(
         "claim-folded-within-its-quotes",
-        upload(part('Content-Disposition: form-data; name="user\r\n _id"', CLAIM)),
+        part('Content-Disposition: form-data; name="user\r\n _id"', CLAIM),
         passes(),
         "whichever way it is unfolded, what it means is user_id",
     ),
-    Case(
+    with_part(
         "claim-in-a-second-name",
-        upload(disposition('name="note"; name="user_id"', CLAIM)),
+        disposition('name="note"; name="user_id"', CLAIM),
         refused(),
         "some readers take the first, some the last",
     ),
-    Case("claim-in-a-first-name", upload(disposition('name="user_id"; name="note"', CLAIM)), refused()),
-    Case(
-        "claim-in-a-second-name-of-another-case",
-        upload(disposition('name="note"; NAME="user_id"', CLAIM)),
-        refused(),
-    ),
-    Case("claim-twice-in-one-header", upload(disposition('name="user_id"; name="user_id"', CLAIM)), refused()),
-    Case(
+    with_part("claim-in-a-first-name", disposition('name="user_id"; name="note"', CLAIM), refused()),
+    with_part("claim-in-a-second-name-of-another-case", disposition('name="note"; NAME="user_id"', CLAIM), refused()),
+    with_part("claim-twice-in-one-header", disposition('name="user_id"; name="user_id"', CLAIM), refused()),
+    with_part(
         "claim-in-an-extended-name-beside-another",
-        upload(disposition("name=\"note\"; name*=UTF-8''user%5Fid", CLAIM)),
+        disposition("name=\"note\"; name*=UTF-8''user%5Fid", CLAIM),
         refused(),
         "RFC 5987 says that the extended one counts, RFC 7578 that there is none",
     ),
-    Case("claim-in-an-extended-name-alone", upload(disposition("name*=UTF-8''user%5Fid", CLAIM)), refused()),
-    Case(
-        "claim-in-an-extended-name-before-another",
-        upload(disposition("name*=utf-8'en'user_id; name=note", CLAIM)),
-        refused(),
+    with_part("claim-in-an-extended-name-alone", disposition("name*=UTF-8''user%5Fid", CLAIM), refused()),
+    with_part(
+        "claim-in-an-extended-name-before-another", disposition("name*=utf-8'en'user_id; name=note", CLAIM), refused()
     ),
-    Case(
+    with_part(
         "claim-in-a-continued-name",
-        upload(disposition('name*0="user"; name*1="_id"', CLAIM)),
+        disposition('name*0="user"; name*1="_id"', CLAIM),
         refused(),
         "readers of mail join the two (RFC 2231)",
     ),
-    Case(
+    with_part(
         "claim-in-a-continued-name-beside-another",
-        upload(disposition('name="note"; name*0="user"; name*1="_id"', CLAIM)),
+        disposition('name="note"; name*0="user"; name*1="_id"', CLAIM),
         refused(),
     ),
-    Case(
+    with_part(
         "claim-in-a-second-disposition",
-        upload(
-            part('Content-Disposition: form-data; name="note"\r\nContent-Disposition: form-data; name="user_id"', CLAIM)
-        ),
+        part('Content-Disposition: form-data; name="note"\r\nContent-Disposition: form-data; name="user_id"', CLAIM),
         refused(),
         "some readers take the first, some the last",
     ),
-    Case(
+    with_part(
         "claim-in-a-first-disposition",
-        upload(
-            part('Content-Disposition: form-data; name="user_id"\r\nContent-Disposition: form-data; name="note"', CLAIM)
-        ),
+        part('Content-Disposition: form-data; name="user_id"\r\nContent-Disposition: form-data; name="note"', CLAIM),
         refused(),
     ),
-    Case(
+    with_part(
         "claim-in-a-second-disposition-after-a-bare-line-feed",
-        upload(
-            part('Content-Disposition: form-data; name="note"\nContent-Disposition: form-data; name="user_id"', CLAIM)
-        ),
+        part('Content-Disposition: form-data; name="note"\nContent-Disposition: form-data; name="user_id"', CLAIM),
         refused(),
         "one header or two, depending on what ends a line",
     ),
-    Case(
+    with_part(
         "claim-in-a-second-disposition-after-a-bare-carriage-return",
-        upload(
-            part('Content-Disposition: form-data; name="note"\rContent-Disposition: form-data; name="user_id"', CLAIM)
-        ),
+        part('Content-Disposition: form-data; name="note"\rContent-Disposition: form-data; name="user_id"', CLAIM),
         refused(),
     ),
-    Case(
+    with_part(
         "claim-escaped-within-quotes",
-        upload(disposition('name="user\\_id"', CLAIM)),
+        disposition('name="user\\_id"', CLAIM),
         passes(),
         "with or without the backslash, what it means is user_id",
     ),
-    Case("claim-escaped-by-letters", upload(disposition('name="\\u\\s\\e\\r_id"', CLAIM)), passes()),
-    Case(
+    with_part("claim-escaped-by-letters", disposition('name="\\u\\s\\e\\r_id"', CLAIM), passes()),
+    with_part(
         "claim-behind-the-quotes",
-        upload(disposition('name="note"user_id', CLAIM)),
+        disposition('name="note"user_id', CLAIM),
         refused(),
         "no grammar allows it, and readers join or drop the rest",
     ),
-    Case("claim-in-open-quotes", upload(disposition('name="user_id', CLAIM)), refused()),
-    Case("claim-closed-but-not-opened", upload(disposition('name=user_id"', CLAIM)), refused()),
-    Case(
+    with_part("claim-in-open-quotes", disposition('name="user_id', CLAIM), refused()),
+    with_part("claim-closed-but-not-opened", disposition('name=user_id"', CLAIM), refused()),
+    with_part(
         "claim-in-another-parameter",
-        upload(disposition('name="note"; x="; name=user_id"', b"1")),
+        disposition('name="note"; x="; name=user_id"', b"1"),
         passes(Part("note", b"1")),
         "within quotes a semicolon is a semicolon; the parameter does not go on",
     ),
-    Case(
+    with_part(
         "claim-after-an-unknown-parameter-with-a-backslash",
-        upload(disposition('x="\\\\"; name="user_id"', CLAIM)),
+        disposition('x="\\\\"; name="user_id"', CLAIM),
         passes(),
         "the backslash is escaped, and the quotes end before the name",
     ),
-    Case(
+    with_part(
         "claim-in-a-disposition-that-is-no-form-data",
-        upload(part('Content-Disposition: attachment; name="user_id"', CLAIM)),
+        part('Content-Disposition: attachment; name="user_id"', CLAIM),
         refused(),
     ),
-    Case(
-        "claim-in-an-inline-disposition", upload(part('Content-Disposition: inline; name="user_id"', CLAIM)), refused()
-    ),
-    Case(
+    with_part("claim-in-an-inline-disposition", part('Content-Disposition: inline; name="user_id"', CLAIM), refused()),
+    with_part(
         "claim-in-content-type-name",
-        upload(part('Content-Type: text/plain; name="user_id"', CLAIM)),
+        part('Content-Type: text/plain; name="user_id"', CLAIM),
         refused(),
         "readers of mail know a name there; a part without a disposition is none of a form",
     ),
-    Case(
+    with_part(
         "claim-in-content-type-name-beside-a-disposition",
-        upload(disposition('name="note"', b"1", 'Content-Type: text/plain; name="user_id"')),
+        disposition('name="note"', b"1", 'Content-Type: text/plain; name="user_id"'),
         passes(Part("note", b"1")),
         "it goes on as a parameter of the type, which names no field",
     ),
-    Case(
-        "claim-in-content-id",
-        upload(disposition('name="note"', b"1", "Content-ID: <user_id>")),
-        passes(Part("note", b"1")),
+    with_part(
+        "claim-in-content-id", disposition('name="note"', b"1", "Content-ID: <user_id>"), passes(Part("note", b"1"))
     ),
-    Case(
+    with_part(
         "claim-in-a-header-of-that-name",
-        upload(disposition('name="note"', b"1", "User-Id: u-bob-c81e", "X-User-Id: u-bob-c81e")),
+        disposition('name="note"', b"1", "User-Id: u-bob-c81e", "X-User-Id: u-bob-c81e"),
         passes(Part("note", b"1")),
     ),
-    Case("claim-with-a-comment", upload(part('Content-Disposition: form-data (x); name="user_id"', CLAIM)), refused()),
-    Case("claim-with-a-comment-after", upload(disposition('name="user_id" (x)', CLAIM)), refused()),
-    Case(
+    with_part("claim-with-a-comment", part('Content-Disposition: form-data (x); name="user_id"', CLAIM), refused()),
+    with_part("claim-with-a-comment-after", disposition('name="user_id" (x)', CLAIM), refused()),
+    with_part(
         "claim-in-the-file-name-without-a-name",
-        upload(disposition('filename="user_id"', CLAIM)),
+        disposition('filename="user_id"', CLAIM),
         refused(),
         "a part without a name is refused",
     ),
-    Case(
+    with_part(
         "claim-in-the-file-name",
-        upload(file("note", b"1", "user_id")),
+        file("note", b"1", "user_id"),
         passes(Part("note", b"1", "user_id")),
         "a file may be called anything; its field is what counts",
     ),
-    Case(
+    with_part(
         "claim-in-a-file-name-that-leaves-its-quotes",
-        upload(file("note", b"1", 'a\\"; name=\\"user_id')),
+        file("note", b"1", 'a\\"; name=\\"user_id'),
         passes(Part("note", b"1", "a_ name=user_id")),
         "quotes, backslashes and semicolons go from file names, and then nothing is left to be read in two ways",
     ),
-    Case(
+    with_part(
         "claim-in-a-file-name-by-percent-quotes",
-        upload(file("note", b"1", "a%22; name=%22user_id")),
+        file("note", b"1", "a%22; name=%22user_id"),
         passes(Part("note", b"1", "a_ name=user_id")),
     ),
-    Case(
+    with_part(
         "claim-in-a-file-name-with-line-break",
-        upload(file("note", b"1", b'a\r\nContent-Disposition: form-data; name="user_id')),
+        file("note", b"1", b'a\r\nContent-Disposition: form-data; name="user_id'),
         refused(),
         "two headers for those who do not know quotes",
     ),
-    Case(
-        "claim-between-two-file-names",
-        upload(disposition('filename="x"; name="user_id"; filename="y"', CLAIM)),
-        refused(),
+    with_part(
+        "claim-between-two-file-names", disposition('filename="x"; name="user_id"; filename="y"', CLAIM), refused()
     ),
-    Case("claim-after-the-file-name", upload(disposition('filename="x"; name="user_id"', CLAIM)), passes()),
+    with_part("claim-after-the-file-name", disposition('filename="x"; name="user_id"', CLAIM), passes()),
 ]
 
 _PLACES: list[Case] = [
@@ -317,32 +287,30 @@ _PLACES: list[Case] = [
     ),
     Case("hundred-claims", upload(*[field("user_id", CLAIM)] * 100), passes()),
     Case("claim-alone", message(field("user_id", CLAIM)), passes_only()),
-    Case("claim-that-is-empty", upload(field("user_id", b"")), passes()),
-    Case(
-        "claim-of-our-own-value", upload(field("user_id", b"u-alice-7f3a")), passes(), "right or wrong, it is not asked"
-    ),
-    Case("claim-of-a-megabyte", upload(field("user_id", b"x" * (1024 * 1024 + 1))), refused("payload_too_large")),
-    Case(
+    with_part("claim-that-is-empty", field("user_id", b""), passes()),
+    with_part("claim-of-our-own-value", field("user_id", b"u-alice-7f3a"), passes(), "right or wrong, it is not asked"),
+    with_part("claim-of-a-megabyte", field("user_id", b"x" * (1024 * 1024 + 1)), refused("payload_too_large")),
+    with_part(
         "claim-as-a-file-of-two-megabytes",
-        upload(file("user_id", b"x" * 2 * 1024 * 1024, "u.bin")),
+        file("user_id", b"x" * 2 * 1024 * 1024, "u.bin"),
         passes(),
         "files have no limit of their own",
     ),
-    Case(
+    with_part(
         "claim-in-json",
-        upload(disposition('name="data"', b'{"user_id": "x"}', "Content-Type: application/json")),
+        disposition('name="data"', b'{"user_id": "x"}', "Content-Type: application/json"),
         passes(Part("data", b'{"user_id": "x"}')),
         "what a field holds is its own",
     ),
-    Case(
+    with_part(
         "claim-in-an-urlencoded-part",
-        upload(disposition('name="data"', b"user_id=x", "Content-Type: application/x-www-form-urlencoded")),
+        disposition('name="data"', b"user_id=x", "Content-Type: application/x-www-form-urlencoded"),
         passes(Part("data", b"user_id=x")),
         "goes on without that type, so that nobody looks into it",
     ),
-    Case(
+    with_part(
         "claim-in-a-value-like-a-part",
-        upload(field("note", b'\r\nContent-Disposition: form-data; name="user_id"\r\n\r\nx')),
+        field("note", b'\r\nContent-Disposition: form-data; name="user_id"\r\n\r\nx'),
         passes(Part("note", b'\r\nContent-Disposition: form-data; name="user_id"\r\n\r\nx')),
     ),
     Case(
@@ -357,10 +325,10 @@ _PLACES: list[Case] = [
 def _disguised() -> list[Case]:
     cases = []
     for slug, name in DISGUISES.items():
-        cases.append(Case(f"claim-{slug}", upload(field(name, CLAIM)), passes()))
-        cases.append(Case(f"claim-{slug}-as-a-file", upload(file(name, CLAIM, "claim.txt")), passes()))
+        cases.append(with_part(f"claim-{slug}", field(name, CLAIM), passes()))
+        cases.append(with_part(f"claim-{slug}-as-a-file", file(name, CLAIM, "claim.txt"), passes()))
     for slug, (raw, why) in _ESCAPED.items():
-        cases.append(Case(f"claim-{slug}", upload(field(raw, CLAIM)), refused(INVALID), why))
+        cases.append(with_part(f"claim-{slug}", field(raw, CLAIM), refused(INVALID), why))
     return cases
 
 

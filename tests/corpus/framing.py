@@ -17,6 +17,7 @@ from tests.corpus.case import (
     passes_only,
     refused,
     upload,
+    with_part,
 )
 from tests.corpus.readers import Part
 
@@ -30,7 +31,7 @@ def _content(name: str, content: bytes, why: str = "") -> list[Case]:
     as_file = upload(file("extra", content, "e.bin"))
     return [
         Case(f"{name}-in-a-file", as_file, passes(Part("extra", content, "e.bin")), why),
-        Case(f"{name}-in-a-field", upload(field("extra", content)), passes(Part("extra", content)), why),
+        with_part(f"{name}-in-a-field", field("extra", content), passes(Part("extra", content)), why),
     ]
 
 
@@ -50,9 +51,9 @@ _BOUNDARIES = [
     Case("boundary-of-another-case", upload(boundary="B"), refused()),
     Case("boundary-never-comes", upload(boundary="other"), refused()),
     Case("second-boundary-is-another", message(MODEL_ID_BYTES, end=b"x\r\n") + MODEL_BYTES + b"\r\n--b--", refused()),
-    Case(
+    with_part(
         "boundary-is-the-beginning-of-another",
-        upload(file("extra", b"1\r\n--bb\r\n2", "e.bin")),
+        file("extra", b"1\r\n--bb\r\n2", "e.bin"),
         refused(),
         "RFC 2046 compares beginnings of lines, others whole lines: the client has chosen its boundary badly",
     ),
@@ -105,8 +106,8 @@ _BOUNDARIES = [
         refused(),
         "a part with a boundary for a header",
     ),
-    Case("part-without-headers", upload(b"\r\n\r\n1"), refused()),
-    Case("part-without-an-empty-line", upload(b'Content-Disposition: form-data; name="a"'), refused()),
+    with_part("part-without-headers", b"\r\n\r\n1", refused()),
+    with_part("part-without-an-empty-line", b'Content-Disposition: form-data; name="a"', refused()),
     Case(
         "empty-part-without-its-line-end",
         b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + upload(),
@@ -201,35 +202,29 @@ _CONTENT_TYPES = [
 _LINE_ENDS = [
     Case("line-feeds-only", _LINE_FEEDS_ONLY, refused()),
     Case("carriage-returns-only", upload().replace(b"\r\n", b"\r"), refused()),
-    Case("line-feeds-in-the-headers-only", upload(disposition('name="a"', b"1").replace(b"\r\n", b"\n")), refused()),
+    with_part("line-feeds-in-the-headers-only", disposition('name="a"', b"1").replace(b"\r\n", b"\n"), refused()),
     Case("line-feed-after-the-first-boundary", upload().replace(b"--b\r\n", b"--b\n", 1), refused()),
     Case(
         "line-feed-after-an-inner-boundary",
         message(MODEL_ID_BYTES, end=b"\n") + MODEL_BYTES + b"\r\n--b--\r\n",
         refused(),
     ),
-    Case(
+    with_part(
         "line-feed-before-an-inner-boundary",
-        upload(field("extra", b'1\n--b\nContent-Disposition: form-data; name="user_id"\n\nx')),
+        field("extra", b'1\n--b\nContent-Disposition: form-data; name="user_id"\n\nx'),
         passes(Part("extra", b'1\n--b\nContent-Disposition: form-data; name="user_id"\n\nx')),
         "content here; and behind a fresh boundary it is content for everybody",
     ),
-    Case(
-        "line-feed-before-the-closing-boundary",
-        upload(field("extra", b"1\n--b--\n")),
-        passes(Part("extra", b"1\n--b--\n")),
+    with_part(
+        "line-feed-before-the-closing-boundary", field("extra", b"1\n--b--\n"), passes(Part("extra", b"1\n--b--\n"))
     ),
-    Case(
-        "carriage-return-before-an-inner-boundary",
-        upload(field("extra", b"1\r--b\r2")),
-        passes(Part("extra", b"1\r--b\r2")),
+    with_part(
+        "carriage-return-before-an-inner-boundary", field("extra", b"1\r--b\r2"), passes(Part("extra", b"1\r--b\r2"))
     ),
-    Case(
-        "line-feed-in-a-header", upload(disposition('name="a"', b"1", "X: y\nz: 1")), refused(), "a line end for some"
-    ),
-    Case("carriage-return-in-a-header", upload(disposition('name="a"', b"1", "X: y\rz: 1")), refused(), "as above"),
-    Case("line-feed-before-the-empty-line", upload(disposition('name="a"\n', b"1")), refused()),
-    Case("carriage-return-doubled", upload(disposition('name="a"\r', b"1")), refused()),
+    with_part("line-feed-in-a-header", disposition('name="a"', b"1", "X: y\nz: 1"), refused(), "a line end for some"),
+    with_part("carriage-return-in-a-header", disposition('name="a"', b"1", "X: y\rz: 1"), refused(), "as above"),
+    with_part("line-feed-before-the-empty-line", disposition('name="a"\n', b"1"), refused()),
+    with_part("carriage-return-doubled", disposition('name="a"\r', b"1"), refused()),
 ]
 
 _AROUND = [
@@ -268,46 +263,46 @@ _AROUND = [
 ]
 
 _NESTING = [
-    Case(
+    with_part(
         "nested-mixed",
-        upload(disposition('name="files"', _NESTED, "Content-Type: multipart/mixed; boundary=inner")),
+        disposition('name="files"', _NESTED, "Content-Type: multipart/mixed; boundary=inner"),
         passes(Part("files", _NESTED)),
         "goes on without that type, so that nobody looks into it",
     ),
-    Case(
+    with_part(
         "nested-mixed-file",
-        upload(file("files", _NESTED, "f", "multipart/mixed; boundary=inner")),
+        file("files", _NESTED, "f", "multipart/mixed; boundary=inner"),
         passes(Part("files", _NESTED, "f")),
     ),
-    Case(
+    with_part(
         "nested-form-data",
-        upload(disposition('name="form"', _NESTED, "content-type: MULTIPART/Form-Data;boundary=inner")),
+        disposition('name="form"', _NESTED, "content-type: MULTIPART/Form-Data;boundary=inner"),
         passes(Part("form", _NESTED)),
     ),
-    Case(
+    with_part(
         "nested-with-the-same-boundary",
-        upload(disposition('name="form"', message(_CLAIM_PART), "Content-Type: multipart/mixed; boundary=b")),
+        disposition('name="form"', message(_CLAIM_PART), "Content-Type: multipart/mixed; boundary=b"),
         passes_only(Part("form", b"--b\r\n" + _CLAIM_PART)),
         "the inner beginning follows no line break, so it is content; the inner end is the outer one's",
     ),
-    Case(
+    with_part(
         "message-rfc822",
-        upload(disposition('name="mail"', b"Content-Type: text/plain\r\n\r\nuser_id", "Content-Type: message/rfc822")),
+        disposition('name="mail"', b"Content-Type: text/plain\r\n\r\nuser_id", "Content-Type: message/rfc822"),
         passes(Part("mail", b"Content-Type: text/plain\r\n\r\nuser_id")),
     ),
-    Case(
+    with_part(
         "message-partial",
-        upload(disposition('name="mail"', b"1", "Content-Type: message/partial; id=x; number=1; total=1")),
+        disposition('name="mail"', b"1", "Content-Type: message/partial; id=x; number=1; total=1"),
         passes(Part("mail", b"1")),
     ),
-    Case(
+    with_part(
         "message-external-body",
-        upload(disposition('name="mail"', b"1", "Content-Type: message/external-body; access-type=URL")),
+        disposition('name="mail"', b"1", "Content-Type: message/external-body; access-type=URL"),
         passes(Part("mail", b"1")),
     ),
-    Case(
+    with_part(
         "type-folded-into-multipart",
-        upload(disposition('name="files"', _NESTED, "Content-Type:\r\n multipart/mixed; boundary=inner")),
+        disposition('name="files"', _NESTED, "Content-Type:\r\n multipart/mixed; boundary=inner"),
         passes(Part("files", _NESTED)),
     ),
 ]
@@ -316,8 +311,8 @@ _LIMITS = [
     Case("2000-parts", message(*[field("p", b"")] * 2000), passes_only(*[Part("p", b"")] * 2000)),
     Case("2001-parts", message(*[field("p", b"")] * 2001), refused(TOO_LARGE)),
     Case("2001-claims", message(*[_CLAIM_PART] * 2001), refused(TOO_LARGE), "what is dropped counts, too"),
-    Case("field-of-a-megabyte", upload(field("a", b"x" * 1024 * 1024)), passes(Part("a", b"x" * 1024 * 1024))),
-    Case("field-of-a-megabyte-and-a-byte", upload(field("a", b"x" * (1024 * 1024 + 1))), refused(TOO_LARGE)),
+    with_part("field-of-a-megabyte", field("a", b"x" * 1024 * 1024), passes(Part("a", b"x" * 1024 * 1024))),
+    with_part("field-of-a-megabyte-and-a-byte", field("a", b"x" * (1024 * 1024 + 1)), refused(TOO_LARGE)),
     Case(
         "field-too-long-and-then-malformed",
         upload(field("a", b"x" * (1024 * 1024 + 1)), end=b"x"),
@@ -326,18 +321,18 @@ _LIMITS = [
     ),
     Case("malformed-and-then-a-field-too-long", upload(part("X: y"), field("a", b"x" * (1024 * 1024 + 1))), refused()),
     Case("nameless-and-then-too-many-parts", message(*[field("")] * 2001), refused()),
-    Case("header-flood", upload(disposition('name="a"', b"1", *[f"X-{n}: y" for n in range(100)])), refused(TOO_LARGE)),
-    Case("header-flood-of-one-name", upload(disposition('name="a"', b"1", *["X: y"] * 5000)), refused(TOO_LARGE)),
-    Case("header-of-9-kilobytes", upload(disposition('name="a"', b"1", "X: " + "y" * 9000)), refused(TOO_LARGE)),
+    with_part("header-flood", disposition('name="a"', b"1", *[f"X-{n}: y" for n in range(100)]), refused(TOO_LARGE)),
+    with_part("header-flood-of-one-name", disposition('name="a"', b"1", *["X: y"] * 5000), refused(TOO_LARGE)),
+    with_part("header-of-9-kilobytes", disposition('name="a"', b"1", "X: " + "y" * 9000), refused(TOO_LARGE)),
     Case("header-that-never-ends", upload()[:-5] + b"\r\n--b\r\nX: " + b"y" * 100_000, refused(TOO_LARGE)),
-    Case(
+    with_part(
         "header-folded-a-thousand-times",
-        upload(disposition('name="a"', b"1", "X: y" + "\r\n yyyyyyyyy" * 1000)),
+        disposition('name="a"', b"1", "X: y" + "\r\n yyyyyyyyy" * 1000),
         refused(TOO_LARGE),
     ),
-    Case("name-of-a-kilobyte", upload(field("n" * 1024)), passes(Part("n" * 1024, b"1"))),
-    Case("name-of-a-kilobyte-and-a-byte", upload(field("n" * 1025)), refused(TOO_LARGE)),
-    Case("name-of-4-kilobytes-of-chinese", upload(field("模" * 1366)), refused(TOO_LARGE)),
+    with_part("name-of-a-kilobyte", field("n" * 1024), passes(Part("n" * 1024, b"1"))),
+    with_part("name-of-a-kilobyte-and-a-byte", field("n" * 1025), refused(TOO_LARGE)),
+    with_part("name-of-4-kilobytes-of-chinese", field("模" * 1366), refused(TOO_LARGE)),
 ]
 
 CASES: list[Case] = [

@@ -15,6 +15,7 @@ from tests.corpus.case import (
     passes_only,
     refused,
     upload,
+    with_part,
 )
 from tests.corpus.readers import Part
 
@@ -41,81 +42,73 @@ def _encoding(value: str, *, is_plain: bool) -> Case:
 
 
 _NAMES = [
-    Case("name-empty", upload(field("")), refused(), "nobody can ask for it"),
-    Case("name-missing", upload(part("Content-Disposition: form-data", b"1")), refused()),
-    Case("name-missing-from-a-file", upload(disposition('filename="a.bin"')), refused()),
-    Case("name-without-value", upload(disposition("name=")), refused()),
-    Case("name-without-equals", upload(disposition("name")), refused()),
-    Case("name-of-a-blank", upload(field(" ")), passes(Part(" ", b"1"))),
-    Case("name-in-chinese", upload(field("模型名稱")), passes(Part("模型名稱", b"1"))),
-    Case("name-with-emoji", upload(field("🦆")), passes(Part("🦆", b"1"))),
+    with_part("name-empty", field(""), refused(), "nobody can ask for it"),
+    with_part("name-missing", part("Content-Disposition: form-data", b"1"), refused()),
+    with_part("name-missing-from-a-file", disposition('filename="a.bin"'), refused()),
+    with_part("name-without-value", disposition("name="), refused()),
+    with_part("name-without-equals", disposition("name"), refused()),
+    with_part("name-of-a-blank", field(" "), passes(Part(" ", b"1"))),
+    with_part("name-in-chinese", field("模型名稱"), passes(Part("模型名稱", b"1"))),
+    with_part("name-with-emoji", field("🦆"), passes(Part("🦆", b"1"))),
     Case(
         "name-in-brackets", upload(field("tags[]"), field("tags[]")), passes(Part("tags[]", b"1"), Part("tags[]", b"1"))
     ),
-    Case("name-with-percent", upload(field("100%25")), passes(Part("100%25", b"1")), "no reader of forms decodes it"),
-    Case("name-with-backslash", upload(field("a\\b")), refused(), "an escape for some and a character for others"),
-    Case("name-with-quote", upload(field('a\\"b')), refused()),
-    Case("name-with-semicolon", upload(field("a;b")), refused()),
-    Case("name-with-nul", upload(field(b"a\0b")), refused()),
-    Case("name-with-latin-1", upload(field(b"gr\xf6\xdfe")), refused(), "names are UTF-8"),
-    Case("name-with-encoded-word", upload(field("=?utf-8?q?a?=")), refused()),
+    with_part("name-with-percent", field("100%25"), passes(Part("100%25", b"1")), "no reader of forms decodes it"),
+    with_part("name-with-backslash", field("a\\b"), refused(), "an escape for some and a character for others"),
+    with_part("name-with-quote", field('a\\"b'), refused()),
+    with_part("name-with-semicolon", field("a;b"), refused()),
+    with_part("name-with-nul", field(b"a\0b"), refused()),
+    with_part("name-with-latin-1", field(b"gr\xf6\xdfe"), refused(), "names are UTF-8"),
+    with_part("name-with-encoded-word", field("=?utf-8?q?a?="), refused()),
     Case("same-name-many-times", upload(*[field("a")] * 3), passes(*[Part("a", b"1")] * 3)),
-    Case("no-disposition", upload(part("Content-Type: text/plain", b"1")), refused()),
-    Case("disposition-empty", upload(part("Content-Disposition:", b"1")), refused()),
-    Case("disposition-attachment", upload(part('Content-Disposition: attachment; name="a"; filename="b"')), refused()),
-    Case("disposition-file", upload(part('Content-Disposition: file; filename="b"')), refused()),
-    Case("disposition-in-capitals", upload(part('CONTENT-DISPOSITION: FORM-DATA; NAME="a"')), passes(Part("a", b"1"))),
-    Case("disposition-with-a-comment", upload(part('Content-Disposition: form-data (a form); name="a"')), refused()),
-    Case("disposition-with-semicolon-at-its-end", upload(disposition('name="a";')), passes(Part("a", b"1"))),
-    Case("disposition-with-two-semicolons", upload(disposition(';name="a"')), refused()),
-    Case("disposition-with-a-comma", upload(part('Content-Disposition: form-data, name="a"')), refused()),
-    Case("disposition-with-garbage", upload(disposition('name="a"x; filename="b"')), refused()),
-    Case(
+    with_part("no-disposition", part("Content-Type: text/plain", b"1"), refused()),
+    with_part("disposition-empty", part("Content-Disposition:", b"1"), refused()),
+    with_part("disposition-attachment", part('Content-Disposition: attachment; name="a"; filename="b"'), refused()),
+    with_part("disposition-file", part('Content-Disposition: file; filename="b"'), refused()),
+    with_part("disposition-in-capitals", part('CONTENT-DISPOSITION: FORM-DATA; NAME="a"'), passes(Part("a", b"1"))),
+    with_part("disposition-with-a-comment", part('Content-Disposition: form-data (a form); name="a"'), refused()),
+    with_part("disposition-with-semicolon-at-its-end", disposition('name="a";'), passes(Part("a", b"1"))),
+    with_part("disposition-with-two-semicolons", disposition(';name="a"'), refused()),
+    with_part("disposition-with-a-comma", part('Content-Disposition: form-data, name="a"'), refused()),
+    with_part("disposition-with-garbage", disposition('name="a"x; filename="b"'), refused()),
+    with_part(
         "disposition-with-open-file-name",
-        upload(disposition('name="a"; filename="b')),
+        disposition('name="a"; filename="b'),
         refused(),
         "a field for some, a file for others",
     ),
-    Case(
+    with_part(
         "disposition-with-unknown-parameters",
-        upload(disposition('name="a"; size=1; creation-date="now"')),
+        disposition('name="a"; size=1; creation-date="now"'),
         passes(Part("a", b"1")),
     ),
-    Case("header-without-colon", upload(disposition('name="a"', b"1", "no colon")), refused()),
-    Case("header-without-name", upload(disposition('name="a"', b"1", ": x")), refused()),
-    Case("header-name-with-blank-within", upload(disposition('name="a"', b"1", "X Y: z")), refused()),
-    Case("header-name-not-ascii", upload(disposition('name="a"', b"1", "模: z")), refused()),
-    Case(
-        "header-begins-with-a-blank", upload(b" X: y\r\n" + field("a")), refused(), "continues a line that is not there"
+    with_part("header-without-colon", disposition('name="a"', b"1", "no colon"), refused()),
+    with_part("header-without-name", disposition('name="a"', b"1", ": x"), refused()),
+    with_part("header-name-with-blank-within", disposition('name="a"', b"1", "X Y: z"), refused()),
+    with_part("header-name-not-ascii", disposition('name="a"', b"1", "模: z"), refused()),
+    with_part("header-begins-with-a-blank", b" X: y\r\n" + field("a"), refused(), "continues a line that is not there"),
+    with_part("header-folded-to-nothing", disposition('name="a"', b"1", "X: y", "  "), refused()),
+    with_part("header-name-after-a-line-feed", disposition('name="a"', b"1", "\nX: y"), refused()),
+    with_part("header-name-after-a-no-break-space", disposition('name="a"', b"1", "\u00a0X: y"), refused()),
+    with_part("disposition-after-a-no-break-space", part('\u00a0Content-Disposition: form-data; name="a"'), refused()),
+    with_part(
+        "header-name-with-a-blank-behind", part('Content-Disposition : form-data; name="a"'), passes(Part("a", b"1"))
     ),
-    Case("header-folded-to-nothing", upload(disposition('name="a"', b"1", "X: y", "  ")), refused()),
-    Case("header-name-after-a-line-feed", upload(disposition('name="a"', b"1", "\nX: y")), refused()),
-    Case("header-name-after-a-no-break-space", upload(disposition('name="a"', b"1", "\u00a0X: y")), refused()),
-    Case(
-        "disposition-after-a-no-break-space", upload(part('\u00a0Content-Disposition: form-data; name="a"')), refused()
-    ),
-    Case(
-        "header-name-with-a-blank-behind",
-        upload(part('Content-Disposition : form-data; name="a"')),
-        passes(Part("a", b"1")),
-    ),
-    Case("line-feed-in-the-first-of-two-headers", upload(disposition('name="a"', b"1", "X: y\nz", "X: y")), refused()),
-    Case("unknown-headers", upload(disposition('name="a"', b"1", "X-Y: z", "Date: now")), passes(Part("a", b"1"))),
-    Case(
+    with_part("line-feed-in-the-first-of-two-headers", disposition('name="a"', b"1", "X: y\nz", "X: y"), refused()),
+    with_part("unknown-headers", disposition('name="a"', b"1", "X-Y: z", "Date: now"), passes(Part("a", b"1"))),
+    with_part(
         "part-length-right",
-        upload(disposition('name="a"', b"12", "Content-Length: 2")),
+        disposition('name="a"', b"12", "Content-Length: 2"),
         passes(Part("a", b"12")),
         "OkHttp sends it",
     ),
-    Case("part-length-too-long", upload(disposition('name="a"', b"12", "Content-Length: 3")), refused()),
-    Case("part-length-too-short", upload(disposition('name="a"', b"12", "Content-Length: 1")), refused()),
-    Case("part-length-no-number", upload(disposition('name="a"', b"12", "Content-Length: 0x2")), refused()),
-    Case(
-        "part-length-twice", upload(disposition('name="a"', b"12", "Content-Length: 2", "Content-Length: 2")), refused()
-    ),
-    Case(
+    with_part("part-length-too-long", disposition('name="a"', b"12", "Content-Length: 3"), refused()),
+    with_part("part-length-too-short", disposition('name="a"', b"12", "Content-Length: 1"), refused()),
+    with_part("part-length-no-number", disposition('name="a"', b"12", "Content-Length: 0x2"), refused()),
+    with_part("part-length-twice", disposition('name="a"', b"12", "Content-Length: 2", "Content-Length: 2"), refused()),
+    with_part(
         "charset-field",
-        upload(field("_charset_", b"utf-16")),
+        field("_charset_", b"utf-16"),
         passes(Part("_charset_", b"utf-16")),
         "comes after user_id, whose bytes are ASCII; no reader here heeds it",
     ),
@@ -147,14 +140,12 @@ _NAMES = [
         for parts in [[MODEL_ID_BYTES, MODEL_BYTES]]
         for at, (place, name) in enumerate([("first", "ref_images"), ("between", "model"), ("last", "a;b")])
     ],
-    Case(
-        "nothing-chosen-but-content",
-        upload(disposition('name="a"; filename=""', b"1")),
-        passes(Part("a", b"1", "file")),
+    with_part(
+        "nothing-chosen-but-content", disposition('name="a"; filename=""', b"1"), passes(Part("a", b"1", "file"))
     ),
-    Case(
+    with_part(
         "an-empty-file-with-a-name",
-        upload(disposition('name="a"; filename="empty.txt"', b"")),
+        disposition('name="a"; filename="empty.txt"', b""),
         passes(Part("a", b"", "empty.txt")),
     ),
     Case(
@@ -162,9 +153,9 @@ _NAMES = [
         message(MODEL_ID_BYTES, file("model", b"", "m.onnx")),
         passes_only(MODEL_ID, Part("model", b"", "m.onnx")),
     ),
-    Case(
+    with_part(
         "two-models",
-        upload(file("model", b"first", "1.onnx")),
+        file("model", b"first", "1.onnx"),
         passes(Part("model", b"first", "1.onnx")),
         "passed on, and refused by the converter",
     ),
@@ -210,86 +201,83 @@ _FILE_NAMES = [
     _filename("joiners", "می\u200cخواهم👩\u200d🔬.onnx", "می\u200cخواهم👩\u200d🔬.onnx", "they belong to the word"),
     _filename("emoji", "🦆.onnx", "🦆.onnx"),
     _filename("long", "x" * 300 + ".onnx", "x" * 250 + ".onnx"),
-    Case(
-        "file-name-line-break",
-        upload(file("a", b"1", b"a\r\nb.onnx")),
-        refused(),
-        "a header that ends within its quotes",
+    with_part(
+        "file-name-line-break", file("a", b"1", b"a\r\nb.onnx"), refused(), "a header that ends within its quotes"
     ),
-    Case(
+    with_part(
         "file-name-line-break-and-header",
-        upload(file("a", b"1", b'a"\r\nX-Evil: "1')),
+        file("a", b"1", b'a"\r\nX-Evil: "1'),
         passes(Part("a", b"1", "a")),
         "the file name ends before the line does; the other header does not go on",
     ),
-    Case("file-name-line-break-in-quotes-and-header", upload(file("a", b"1", b"a\r\nX-Evil: 1")), refused()),
-    Case("file-name-line-feed", upload(file("a", b"1", b"a\nb.onnx")), refused()),
-    Case("file-name-carriage-return", upload(file("a", b"1", b"a\rb.onnx")), refused()),
-    Case("file-name-nul", upload(file("a", b"1", b"a.onnx\0.exe")), refused()),
-    Case(
+    with_part("file-name-line-break-in-quotes-and-header", file("a", b"1", b"a\r\nX-Evil: 1"), refused()),
+    with_part("file-name-line-feed", file("a", b"1", b"a\nb.onnx"), refused()),
+    with_part("file-name-carriage-return", file("a", b"1", b"a\rb.onnx"), refused()),
+    with_part("file-name-nul", file("a", b"1", b"a.onnx\0.exe"), refused()),
+    with_part(
         "file-name-tab",
-        upload(file("a", b"1", b"a\tb.onnx")),
+        file("a", b"1", b"a\tb.onnx"),
         passes(Part("a", b"1", "ab.onnx")),
         "a tab is white space, and means nothing else to anybody",
     ),
-    Case("name-in-big-5", upload(field("模".encode("big5"))), refused(), "names are UTF-8"),
-    Case("file-name-twice", upload(disposition('name="a"; filename="1"; filename="2"')), refused()),
-    Case(
+    with_part("name-in-big-5", field("模".encode("big5")), refused(), "names are UTF-8"),
+    with_part("file-name-twice", disposition('name="a"; filename="1"; filename="2"'), refused()),
+    with_part(
         "file-name-extended",
-        upload(disposition("name=\"a\"; filename*=UTF-8''%E6%A8%A1%E5%9E%8B.onnx")),
+        disposition("name=\"a\"; filename*=UTF-8''%E6%A8%A1%E5%9E%8B.onnx"),
         passes(Part("a", b"1", "模型.onnx")),
         "older versions of requests send it alone",
     ),
-    Case(
+    with_part(
         "file-name-extended-and-plain",
-        upload(disposition('name="a"; filename="x.onnx"; filename*=UTF-8\'\'%E6%A8%A1%E5%9E%8B.onnx')),
+        disposition('name="a"; filename="x.onnx"; filename*=UTF-8\'\'%E6%A8%A1%E5%9E%8B.onnx'),
         passes(Part("a", b"1", "模型.onnx")),
         "the extended one counts (RFC 6266, section 4.3)",
     ),
-    Case(
+    with_part(
         "file-name-extended-with-language",
-        upload(disposition("name=\"a\"; filename*=utf-8'zh-TW'%E6%A8%A1.onnx")),
+        disposition("name=\"a\"; filename*=utf-8'zh-TW'%E6%A8%A1.onnx"),
         passes(Part("a", b"1", "模.onnx")),
     ),
-    Case(
+    with_part(
         "file-name-extended-path",
-        upload(disposition("name=\"a\"; filename*=UTF-8''..%2F..%2Fx%22%0D%0A.onnx")),
+        disposition("name=\"a\"; filename*=UTF-8''..%2F..%2Fx%22%0D%0A.onnx"),
         passes(Part("a", b"1", "x.onnx")),
     ),
-    Case(
+    with_part(
         "file-name-percent-of-a-percent",
-        upload(disposition("name=\"a\"; filename*=UTF-8''a%2522b.onnx")),
+        disposition("name=\"a\"; filename*=UTF-8''a%2522b.onnx"),
         passes(Part("a", b"1", "a_22b.onnx")),
         "some readers take %22 in a file name for a quote",
     ),
-    Case(
+    with_part(
         "file-name-extended-not-utf-8",
-        upload(disposition("name=\"a\"; filename*=UTF-8''%FF.onnx")),
+        disposition("name=\"a\"; filename*=UTF-8''%FF.onnx"),
         passes(Part("a", b"1", "\ufffd.onnx")),
     ),
-    Case(
+    with_part(
         "file-name-extended-in-quotes",
-        upload(disposition('name="a"; filename*="UTF-8\'\'%E6%A8%A1 (1).onnx"')),
+        disposition('name="a"; filename*="UTF-8\'\'%E6%A8%A1 (1).onnx"'),
         passes(Part("a", b"1", "模 (1).onnx")),
     ),
-    Case(
+    with_part(
         "file-name-extended-as-javascript-encodes-it",
-        upload(disposition('name="a"; filename="a.onnx"; filename*=UTF-8\'\'it\'s%20a%20copy!%20(1).onnx')),
+        disposition('name="a"; filename="a.onnx"; filename*=UTF-8\'\'it\'s%20a%20copy!%20(1).onnx'),
         passes(Part("a", b"1", "it's a copy! (1).onnx")),
         "encodeURIComponent leaves !'()* as they are",
     ),
-    Case("name-in-parentheses", upload(disposition("name=a(b)")), refused(), "a comment for readers of mail"),
-    Case(
+    with_part("name-in-parentheses", disposition("name=a(b)"), refused(), "a comment for readers of mail"),
+    with_part(
         "file-name-extended-in-latin-1",
-        upload(disposition("name=\"a\"; filename*=ISO-8859-1'en'caf%E9.onnx")),
+        disposition("name=\"a\"; filename*=ISO-8859-1'en'caf%E9.onnx"),
         passes(Part("a", b"1", "café.onnx")),
         "RFC 5987, section 3.2",
     ),
-    Case("file-name-extended-other-charset", upload(disposition("name=\"a\"; filename*=big5''%BC%D2.onnx")), refused()),
-    Case("file-name-extended-malformed", upload(disposition('name="a"; filename*="x"')), refused()),
-    Case(
+    with_part("file-name-extended-other-charset", disposition("name=\"a\"; filename*=big5''%BC%D2.onnx"), refused()),
+    with_part("file-name-extended-malformed", disposition('name="a"; filename*="x"'), refused()),
+    with_part(
         "file-name-continued",
-        upload(disposition('name="a"; filename*0="x"; filename*1=".onnx"')),
+        disposition('name="a"; filename*0="x"; filename*1=".onnx"'),
         refused(),
         "readers of mail join it, others see a field",
     ),
@@ -308,28 +296,28 @@ _TYPES = [
     _type("multipart-with-spaces", " multipart/mixed ; boundary=x"),
     _type("with-boundary", "text/plain; boundary=x"),
     _type("with-encoded-word", "=?utf-8?q?text/plain?="),
-    Case(
+    with_part(
         "type-line-break",
-        upload(disposition('name="a"', b"1", "Content-Type: text/plain\r\nX-Evil: 1")),
+        disposition('name="a"', b"1", "Content-Type: text/plain\r\nX-Evil: 1"),
         passes(Part("a", b"1")),
     ),
-    Case(
+    with_part(
         "type-line-break-in-quotes",
-        upload(disposition('name="a"', b"1", 'Content-Type: text/plain; a="\r\nX-Evil: 1"')),
+        disposition('name="a"', b"1", 'Content-Type: text/plain; a="\r\nX-Evil: 1"'),
         passes(Part("a", b"1")),
         "two headers; neither goes on",
     ),
-    Case("type-line-feed", upload(disposition('name="a"', b"1", "Content-Type: text/plain\nX-Evil: 1")), refused()),
-    Case("type-nul", upload(disposition('name="a"', b"1", "Content-Type: text/plain\0")), refused()),
-    Case(
+    with_part("type-line-feed", disposition('name="a"', b"1", "Content-Type: text/plain\nX-Evil: 1"), refused()),
+    with_part("type-nul", disposition('name="a"', b"1", "Content-Type: text/plain\0"), refused()),
+    with_part(
         "type-twice",
-        upload(disposition('name="a"', b"1", "Content-Type: text/plain", "Content-Type: multipart/mixed; boundary=x")),
+        disposition('name="a"', b"1", "Content-Type: text/plain", "Content-Type: multipart/mixed; boundary=x"),
         refused(),
         "some readers take the first, some the last",
     ),
-    Case(
+    with_part(
         "type-of-a-field-octets",
-        upload(disposition('name="a"', b"1", "Content-Type: application/octet-stream")),
+        disposition('name="a"', b"1", "Content-Type: application/octet-stream"),
         passes(Part("a", b"1")),
     ),
 ]
@@ -337,20 +325,20 @@ _TYPES = [
 _CHARSETS_DIFFER = "some readers decode a field by its charset, some take it for UTF-8, and some lose it"
 
 _CHARSETS = [
-    Case(
+    with_part(
         "charset-utf-8",
-        upload(disposition('name="a"', "模".encode(), "Content-Type: text/plain; charset=UTF-8")),
+        disposition('name="a"', "模".encode(), "Content-Type: text/plain; charset=UTF-8"),
         passes(Part("a", "模".encode())),
     ),
-    Case(
+    with_part(
         "charset-latin-1",
-        upload(disposition('name="a"', b"\xf6", "Content-Type: text/plain; charset=iso-8859-1")),
+        disposition('name="a"', b"\xf6", "Content-Type: text/plain; charset=iso-8859-1"),
         passes(Part("a", b"\xf6")),
     ),
     *(
-        Case(
+        with_part(
             f"charset-{charset}",
-            upload(disposition('name="a"', content, f"Content-Type: text/plain; charset={charset}")),
+            disposition('name="a"', content, f"Content-Type: text/plain; charset={charset}"),
             refused(),
             _CHARSETS_DIFFER,
         )
@@ -362,22 +350,22 @@ _CHARSETS = [
             "x-none": b"1",
         }.items()
     ),
-    Case(
+    with_part(
         "charset-big5-of-a-file",
-        upload(file("a", "模".encode("big5"), "a.txt", "text/plain; charset=big5")),
+        file("a", "模".encode("big5"), "a.txt", "text/plain; charset=big5"),
         passes(Part("a", "模".encode("big5"), "a.txt")),
         "nobody decodes a file",
     ),
-    Case("charset-with-nul", upload(disposition('name="a"', b"1", "Content-Type: text/plain; charset=\0")), refused()),
-    Case(
+    with_part("charset-with-nul", disposition('name="a"', b"1", "Content-Type: text/plain; charset=\0"), refused()),
+    with_part(
         "value-not-utf-8",
-        upload(field("a", b"\xff\xfe\x80")),
+        field("a", b"\xff\xfe\x80"),
         passes(Part("a", b"\xff\xfe\x80")),
         "what a field holds is its own",
     ),
-    Case("value-with-byte-order-mark", upload(field("a", b"\xef\xbb\xbf1")), passes(Part("a", b"\xef\xbb\xbf1"))),
+    with_part("value-with-byte-order-mark", field("a", b"\xef\xbb\xbf1"), passes(Part("a", b"\xef\xbb\xbf1"))),
     Case("byte-order-mark-before-the-message", b"\xef\xbb\xbf" + upload(), refused()),
-    Case("byte-order-mark-before-a-header", upload(b"\xef\xbb\xbf" + field("a")), refused()),
+    with_part("byte-order-mark-before-a-header", b"\xef\xbb\xbf" + field("a"), refused()),
     Case("message-in-utf-16", upload().decode("latin-1").encode("utf-16"), refused()),
 ]
 
@@ -391,11 +379,9 @@ CASES: list[Case] = [
         _encoding(value, is_plain=False)
         for value in ("base64", "quoted-printable", "x-uuencode", "gzip", "base64, binary", "")
     ),
-    Case(
+    with_part(
         "transfer-encoding-twice",
-        upload(
-            disposition('name="a"', b"MQ==", "Content-Transfer-Encoding: binary", "Content-Transfer-Encoding: base64")
-        ),
+        disposition('name="a"', b"MQ==", "Content-Transfer-Encoding: binary", "Content-Transfer-Encoding: base64"),
         refused(),
     ),
 ]
