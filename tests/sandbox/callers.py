@@ -2,12 +2,10 @@
 
 import base64
 import hashlib
-import http.client
 import json
 import secrets
-import socket
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -24,6 +22,8 @@ from sandbox.settings import (
     Address,
     Settings,
 )
+from tests.support import multipart_bodies
+from tests.support.clients import RawConnection
 
 GATEWAY = "http://localhost:8000"
 CALLBACK = f"{GATEWAY}/auth/authorize"
@@ -42,27 +42,19 @@ def settings_for(data: Path, **changes: Any) -> Settings:
 
 
 @dataclass
-class Multipart:
-    """A multipart body made by hand, so that tests can make it wrong."""
+class Multipart(multipart_bodies.Multipart):
+    """A multipart body made by hand, so that tests can make it wrong. All have the same boundary."""
 
     boundary: str = "test-boundary-7d1f"
-    parts: list[bytes] = field(default_factory=list)
 
     def add(self, name: str, content: bytes | str, filename: str | None = None) -> "Multipart":
-        head = f'Content-Disposition: form-data; name="{name}"'
-        if filename is not None:
-            head += f'; filename="{filename}"\r\nContent-Type: application/octet-stream'
         content = content.encode() if isinstance(content, str) else content
-        self.parts.append(f"--{self.boundary}\r\n{head}\r\n\r\n".encode() + content + b"\r\n")
+        self.field(name, content) if filename is None else self.file(name, content, filename)
         return self
 
     @property
-    def content_type(self) -> str:
-        return f"multipart/form-data; boundary={self.boundary}"
-
-    @property
     def body(self) -> bytes:
-        return b"".join(self.parts) + f"--{self.boundary}--\r\n".encode()
+        return self.as_bytes()
 
 
 class Caller:
@@ -215,31 +207,13 @@ class Browser:
         return self.session.post(f"{self.member_center}/oauth/token", data=form, auth=auth, timeout=10)
 
 
-class Wire:
+class Wire(RawConnection):
     """One raw connection, for what a decent client would never send."""
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname or "localhost", parts.port or 80), timeout=10)
-
-    def __enter__(self) -> "Wire":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, *pieces: bytes | str) -> None:
-        for piece in (piece for piece in pieces if piece):
-            self.socket.sendall(piece.encode() if isinstance(piece, str) else piece)
-
     def request(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> None:
-        lines = [f"{method} {path} HTTP/1.1", "Host: sandbox", *(f"{name}: {value}" for name, value in headers.items())]
-        self.send("\r\n".join(lines) + "\r\n\r\n", body)
-
-    def read_response(self) -> tuple[int, dict[str, str], bytes]:
-        response = http.client.HTTPResponse(self.socket)
-        response.begin()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        self.send_head(method, path, headers)
+        if body:
+            self.send(body)
 
     def rest(self) -> bytes:
         """Everything until the other side closes."""

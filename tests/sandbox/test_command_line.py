@@ -15,8 +15,8 @@ import requests
 
 from sandbox.settings import SERVICE_CLIENT_ID, SERVICE_CLIENT_SECRET
 from tests.sandbox.callers import usual_form
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 ANY_PORT = "localhost:0"
 START_SECONDS = 20
 

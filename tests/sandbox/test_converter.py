@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from sandbox.result import KEY, expected_result
 from sandbox.running import start
 from sandbox.settings import CONVERTER, TENANT_ID
 from tests.sandbox.callers import Caller, Multipart, Wire, settings_for, usual_form
+from tests.support.processes import wait_until
 
 MODEL = bytes(range(256)) * 300
 
@@ -125,10 +125,10 @@ def test_body_cut_before_its_end_makes_no_job(caller: Caller, user_id: str, chun
     with Wire(caller.sandbox.urls.converter) as wire:
         if chunked:
             wire.request("POST", "/api/v1/jobs", headers | {"Transfer-Encoding": "chunked"})
-            wire.send(f"{len(form.body):x}\r\n", form.body, "\r\n")
+            wire.send_chunk(form.body)
         else:
             wire.request("POST", "/api/v1/jobs", headers | {"Content-Length": str(len(form.body) + 1)}, form.body)
-        wire.socket.shutdown(1)
+        wire.finish_sending()
         wire.rest()
     attempt = caller.attempts()[-1]
     assert attempt["outcome"] == "incomplete_body"
@@ -154,11 +154,11 @@ def test_second_upload_is_409_with_the_active_job_before_its_body_ends(caller: C
     with Wire(caller.sandbox.urls.converter) as wire:
         headers = caller.bearer("converter:job.write") | {"Content-Type": usual_form("").content_type}
         wire.request("POST", "/api/v1/jobs", headers | {"Content-Length": "1000000000"}, usual_form(user_id).body[:300])
-        status, response_headers, body = wire.read_response()
-    assert status == 409
-    assert response_headers["connection"] == "close"
-    assert b'"active_job_exists"' in body
-    assert job["job_id"].encode() in body
+        response = wire.read_response()
+    assert response.status == 409
+    assert response.header("Connection") == "close"
+    assert b'"active_job_exists"' in response.body
+    assert job["job_id"].encode() in response.body
     assert caller.attempts()[-1]["outcome"] == "active_job_exists"
 
 
@@ -172,7 +172,7 @@ def test_simultaneous_uploads_of_one_user_make_one_job(caller: Caller, user_id: 
             wire.request("POST", "/api/v1/jobs", headers | {"Content-Length": str(len(form.body))}, form.body[:-1])
             gate.wait(10)
             wire.send(form.body[-1:])
-            return wire.read_response()[0]
+            return wire.read_response().status
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(upload, range(8))) == [201] + [409] * 7
@@ -212,14 +212,13 @@ def test_expired_access_token_is_401(tmp_path: Path) -> None:
     with start(settings_for(tmp_path, access_token_seconds=1)) as sandbox:
         caller = Caller(sandbox)
         headers = caller.bearer("converter:job.read")
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
+
+        def refusal() -> str | None:
             response = caller.session.get(caller.jobs_url + "/x", headers=headers, timeout=10)
-            if response.status_code == 401:
-                break
-            time.sleep(0.05)
+            return str(response.json()["error"]["message"]) if response.status_code == 401 else None
+
+        assert "expired" in wait_until(refusal, "the token is refused", every=0.05)
         caller.close()
-    assert "expired" in response.json()["error"]["message"]
 
 
 def _job(elapsed: float, **changes: Any) -> tuple[Any, ...]:

@@ -6,16 +6,13 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.processes import ROOT, free_port, wait_until
 
 STUB = """
 import http.server, os, signal, subprocess, sys
@@ -79,10 +76,8 @@ class DemoProcess:
 
     def assert_nothing_is_left(self) -> None:
         pids = [int(pid) for pid in (self.directory / "pids").read_text(encoding="utf-8").split()]
-        deadline = time.monotonic() + 30
-        while any(_lives(pid) for pid in pids) or any(_listens(port) for port in self.ports):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not any(_lives(pid) for pid in pids), "all processes have ended")
+        wait_until(lambda: not any(_listens(port) for port in self.ports), "nobody listens")
 
 
 @pytest.fixture
@@ -140,10 +135,7 @@ def test_killed_demo_takes_its_children_along(stack: ExitStack, tmp_path: Path) 
     helper = int((tmp_path / "pids").read_text(encoding="utf-8").split()[1])
     demo.process.kill()
     demo.end()
-    deadline = time.monotonic() + 30
-    while any(_listens(port) for port in demo.ports):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(_listens(port) for port in demo.ports), "nobody listens")
     # Grandchildren are the gateway's own business when nobody is left to kill its group.
     os.kill(helper, signal.SIGKILL)
 

@@ -1,7 +1,6 @@
 """Responses that come while the body is still on its way, and the four ways in which they end."""
 
 import select
-import socket
 import time
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from sandbox.fault_rules import EARLY_ENDINGS
 from sandbox.server import Ending
 from sandbox.settings import CONVERTER
 from tests.sandbox.callers import Caller, Wire
+from tests.support.clients import RawResponse
 from tests.support.processes import wait_until
 
 ANNOUNCED_BYTES = 64 * 1024**2
@@ -24,14 +24,14 @@ def wire(caller: Caller) -> Iterator[Wire]:
         yield wire
 
 
-def _refused(caller: Caller, wire: Wire, ending: str, *, after: int = 0) -> dict[str, str]:
-    """Begin an upload that is refused with 418 before its body has come; the response's headers."""
+def _refused(caller: Caller, wire: Wire, ending: str, *, after: int = 0) -> RawResponse:
+    """Begin an upload that is refused with 418 before its body has come; the response."""
     rule = {"call": "create_job", "status": 418, "body_json": {"no": "coffee"}, "early": ending, "early_after": after}
     assert caller.fault(CONVERTER, **rule).status_code == 201
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * after)
-    status, headers, body = wire.read_response()
-    assert (status, body) == (418, b'{"no": "coffee"}')
-    return headers
+    response = wire.read_response()
+    assert (response.status, response.body) == (418, b'{"no": "coffee"}')
+    return response
 
 
 def _is_reset_or_ended(wire: Wire) -> bool:
@@ -66,12 +66,11 @@ def test_close_with_unread_bytes_still_leaves_the_response_to_be_read(caller: Ca
     caller.fault(CONVERTER, call="create_job", status=418, early="close", early_after=1000)
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * 500_000)
     wait_until(lambda: _is_reset_or_ended(wire), "the connection has ended")
-    assert wire.read_response()[0] == 418
+    assert wire.read_response().status == 418
 
 
 def test_linger_ends_its_direction_and_reads_on_for_a_while(caller: Caller, wire: Wire) -> None:
-    headers = _refused(caller, wire, "linger")
-    assert headers["connection"] == "close"
+    assert _refused(caller, wire, "linger").header("Connection") == "close"
     assert wire.rest() == b""
     wire.send(b"x" * (4 * 1024**2))
     begun = time.monotonic()
@@ -82,16 +81,14 @@ def test_linger_ends_its_direction_and_reads_on_for_a_while(caller: Caller, wire
 
 
 def test_read_on_takes_the_whole_body_and_then_the_next_request(caller: Caller, wire: Wire) -> None:
-    headers = _refused(caller, wire, "read_on")
-    assert "connection" not in headers
-    wire.send(MUCH, MUCH)
+    assert _refused(caller, wire, "read_on").header("Connection") is None
+    wire.send(MUCH).send(MUCH)
     wire.request("GET", "/", {})
-    assert wire.read_response()[0] == 200
+    assert wire.read_response().status == 200
 
 
 def test_stop_reading_takes_nothing_more_and_keeps_the_connection(caller: Caller, wire: Wire) -> None:
-    headers = _refused(caller, wire, "stop_reading")
-    assert "connection" not in headers
+    assert _refused(caller, wire, "stop_reading").header("Connection") is None
     assert not _takes_bytes(wire)
     assert not _is_reset_or_ended(wire)
 
@@ -101,7 +98,7 @@ def test_stop_reading_ends_when_the_sender_leaves(caller: Caller) -> None:
         _refused(caller, wire, "stop_reading")
         poll = select.poll()
         poll.register(wire.socket, select.POLLRDHUP)
-        wire.socket.shutdown(socket.SHUT_WR)
+        wire.finish_sending()
         assert poll.poll(2000), "the server has not noticed"
 
 
@@ -111,7 +108,7 @@ def test_the_response_comes_when_that_many_bytes_have(caller: Caller, wire: Wire
     wire.request("POST", "/api/v1/jobs", {"Content-Length": str(ANNOUNCED_BYTES)}, b"x" * 99_999)
     assert not select.select([wire.socket], [], [], 0.2)[0], "it has answered before"
     wire.send(b"x")
-    assert wire.read_response()[0] == 418
+    assert wire.read_response().status == 418
 
 
 @pytest.mark.parametrize("ending", EARLY_ENDINGS)
@@ -119,4 +116,4 @@ def test_a_body_that_is_whole_is_an_ordinary_request(caller: Caller, wire: Wire,
     caller.fault(CONVERTER, call="create_job", status=418, early=ending, early_after=5)
     for _ in range(2):
         wire.request("POST", "/api/v1/jobs", {"Content-Length": "5"}, b"whole")
-        assert wire.read_response()[0] == 418
+        assert wire.read_response().status == 418

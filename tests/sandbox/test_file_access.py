@@ -1,6 +1,5 @@
 """The File Access Agent: who may fetch what, keys of every kind, ranges and conditions."""
 
-import time
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -8,6 +7,7 @@ import requests
 
 from sandbox.settings import FILE_ACCESS
 from tests.sandbox.callers import Caller, Wire
+from tests.support.processes import wait_until
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -15,7 +15,7 @@ CONTENT = bytes(range(256)) * 1000
 def _get_raw(caller: Caller, target: str) -> int:
     with Wire(caller.sandbox.urls.file_access) as wire:
         wire.request("GET", target, caller.bearer("files:download.read"))
-        return wire.read_response()[0]
+        return wire.read_response().status
 
 
 def test_whole_file_is_served_with_its_metadata(caller: Caller) -> None:
@@ -154,10 +154,9 @@ def test_download_token_opens_its_object_only(caller: Caller) -> None:
 def test_download_token_expires(caller: Caller) -> None:
     object_key = caller.put_file(CONTENT)
     token = caller.download_token(object_key, expires_in_seconds=1).json()["token"]
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
+
+    def refusal() -> str | None:
         response = caller.session.get(caller.file_url(object_key), params={"access_token": token}, timeout=10)
-        if response.status_code == 401:
-            break
-        time.sleep(0.05)
-    assert "expired" in response.json()["error"]["message"]
+        return str(response.json()["error"]["message"]) if response.status_code == 401 else None
+
+    assert "expired" in wait_until(refusal, "the token is refused", every=0.05)

@@ -10,13 +10,14 @@ from sandbox.running import start
 from sandbox.server import AddressInUseError
 from sandbox.settings import CONVERTER, Address
 from tests.sandbox.callers import Caller, Wire, settings_for, usual_form
+from tests.support.processes import wait_until
 
 
 def test_connection_serves_many_requests(caller: Caller) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         for _ in range(3):
             wire.request("GET", "/", {})
-            assert wire.read_response()[0] == 200
+            assert wire.read_response().status == 200
     ports = {call["client_port"] for call in caller.calls(CONVERTER)[-3:]}
     assert len(ports) == 1
 
@@ -24,9 +25,9 @@ def test_connection_serves_many_requests(caller: Caller) -> None:
 def test_unread_small_body_does_not_confuse_the_next_request(caller: Caller) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", {"Content-Length": "30"}, b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n")
-        assert wire.read_response()[0] == 401
+        assert wire.read_response().status == 401
         wire.request("GET", "/", {})
-        assert wire.read_response()[0] == 200
+        assert wire.read_response().status == 200
 
 
 def test_permission_to_continue_comes_only_when_the_body_is_wanted(caller: Caller, user_id: str) -> None:
@@ -36,10 +37,10 @@ def test_permission_to_continue_comes_only_when_the_body_is_wanted(caller: Calle
         wire.request("POST", "/api/v1/jobs", expecting | caller.bearer("converter:job.write"))
         assert wire.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         wire.send(form.body)
-        assert wire.read_response()[0] == 201
+        assert wire.read_response().status == 201
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", expecting | {"Content-Length": "99999999"})
-        assert wire.read_response()[0] == 401
+        assert wire.read_response().status == 401
 
 
 def test_early_response_arrives_although_the_sender_goes_on(caller: Caller) -> None:
@@ -47,8 +48,8 @@ def test_early_response_arrives_although_the_sender_goes_on(caller: Caller) -> N
         wire.request("POST", "/api/v1/jobs", {"Content-Length": str(4 * 1024**2)})
         for _ in range(64):
             wire.send(b"x" * 65536)
-        status, headers, _ = wire.read_response()
-        assert (status, headers["connection"]) == (401, "close")
+        response = wire.read_response()
+        assert (response.status, response.header("Connection")) == (401, "close")
         assert wire.rest() == b""
 
 
@@ -64,7 +65,7 @@ def test_early_response_arrives_although_the_sender_goes_on(caller: Caller) -> N
 def test_ambiguous_framing_is_refused(caller: Caller, headers: dict[str, str]) -> None:
     with Wire(caller.sandbox.urls.converter) as wire:
         wire.request("POST", "/api/v1/jobs", headers)
-        assert wire.read_response()[0] == 400
+        assert wire.read_response().status == 400
         assert wire.rest() == b""
 
 
@@ -73,8 +74,8 @@ def test_broken_chunks_end_the_connection(caller: Caller, framing: bytes) -> Non
     with Wire(caller.sandbox.urls.converter) as wire:
         headers = caller.bearer("converter:job.write") | {"Content-Type": "multipart/form-data; boundary=b"}
         wire.request("POST", "/api/v1/jobs", headers | {"Transfer-Encoding": "chunked"}, framing)
-        status, response_headers, _ = wire.read_response()
-        assert (status, response_headers["connection"]) == (400, "close")
+        response = wire.read_response()
+        assert (response.status, response.header("Connection")) == (400, "close")
         assert wire.rest() == b""
 
 
@@ -85,8 +86,7 @@ def test_close_ends_idle_and_stalled_connections_and_their_threads(tmp_path: Pat
     assert caller.fault(CONVERTER, call="get_job", stall_seconds=600).status_code == 201
     with Wire(sandbox.urls.converter) as idle, Wire(sandbox.urls.converter) as stalled:
         stalled.request("GET", "/api/v1/jobs/x", {})
-        while not caller.calls(CONVERTER):
-            time.sleep(0.01)
+        wait_until(lambda: caller.calls(CONVERTER), "the call has begun")
         started = time.monotonic()
         sandbox.close()
         assert time.monotonic() - started < 30
