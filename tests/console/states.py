@@ -154,7 +154,7 @@ def models(visitor: Visitor) -> None:
     client = visitor.stack.signed_in("alice")
     for name in ("yolov5s.onnx", "mobilenet_v3.onnx"):
         job_id = visitor.stack.completed_job(client, filename=name)
-        assert client.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 201
+        assert client.promote(job_id).status_code == 201
     visitor.go("models")
     visitor.page.locator(".model-row").nth(1).wait_for()
 

@@ -84,7 +84,6 @@ def test_leaving_during_an_upload_needs_confirmation(visit: VisitorFactory) -> N
 
 
 def test_another_tab_is_told_of_the_upload_and_then_shows_its_job(stack: Stack, visit: VisitorFactory) -> None:
-    """The second tab cannot upload while the first one does. Afterwards it offers the job of the first."""
     visitor = visit().sign_in()
     first = begin_slow_upload(visitor)
     second = visitor.context.new_page()
@@ -147,7 +146,6 @@ def test_a_session_that_ends_during_an_upload_does_not_stop_it(stack: Stack, vis
 
 @pytest.mark.timeout(90)
 def test_a_running_job_survives_a_restart_of_the_gateway(stack: Stack, visit: VisitorFactory) -> None:
-    """The page says that it is reconnecting, and then shows the completed job by itself."""
     visitor = visit().sign_in()
     job_id = visitor.convert(name="net.onnx")
     visitor.expects(

@@ -16,7 +16,6 @@ PARAMETERS = {"model_id": 32777, "version": "00A3", "platform": "730"}
 
 
 def test_the_whole_way_from_sign_in_to_a_deleted_model(stack: Stack, visit: VisitorFactory) -> None:
-    """Sign in, upload, watch, download, save, rename, download again, delete: the bytes are the right ones."""
     visitor = visit().sign_in()
     page = visitor.page
     page.locator("input[value='730']").check()

@@ -50,7 +50,6 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_hadolint_finds_nothing() -> None:
-    """The Dockerfile has none of the usual mistakes."""
     verdict = subprocess.run([BIN / "hadolint", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
 
     assert (verdict.returncode, verdict.stdout + verdict.stderr) == (0, "")
@@ -69,7 +68,6 @@ def test_copied_files_exist_and_are_not_ignored() -> None:
 
 @pytest.mark.timeout(60)
 def test_gateway_starts_from_the_copied_files(tmp_path: Path) -> None:
-    """gunicorn loads its configuration and the application from these files only."""
     for sources, place in copied("build"):
         for path in (ROOT / source for source in sources):
             # Like COPY: of a folder, copy the contents.
@@ -99,7 +97,6 @@ def test_gateway_starts_from_the_copied_files(tmp_path: Path) -> None:
 
 
 def test_default_stage_is_the_gateway() -> None:
-    """`docker build` without a target builds the last stage."""
     assert list(stages())[-1] == "gateway"
 
 
@@ -128,7 +125,6 @@ def test_ports_agree(gateway_port: int) -> None:
 
 @pytest.mark.timeout(90)
 def test_health_check_succeeds_only_while_the_gateway_responds(tmp_path: Path, gateway_port: int) -> None:
-    """Its command exits with 0 while the gateway responds, and otherwise with another status."""
     [check] = instructions("gateway", "HEALTHCHECK")
     _, option, code = json.loads(check.partition(" CMD ")[2])
 
@@ -170,7 +166,6 @@ def test_services_are_stages_of_the_dockerfile_and_can_complete_uploads(name: st
 
 
 def test_data_is_in_the_volume_of_the_image() -> None:
-    """The compose file mounts the image's volume."""
     [volume] = instructions("gateway", "VOLUME")
 
     assert services()["gateway"]["volumes"] == [f"state:{volume}"]
@@ -190,7 +185,6 @@ def test_nginx_finds_the_files_and_addresses_of_its_configuration() -> None:
 
 
 def test_git_ignores_the_files_with_secrets() -> None:
-    """A commit cannot contain the secrets that the compose file names."""
     document = yaml.safe_load(COMPOSE.read_text("utf-8"))
     files = [document["services"]["gateway"]["env_file"], "tls/visiona.key"]
     files += [secret["file"] for secret in document["secrets"].values()]

@@ -21,19 +21,16 @@ def test_page_explains_exactly_the_settings_of_gunicorn_conf(gunicorn_definition
 
 
 def test_names_in_gunicorn_conf_are_settings_or_private_names(gunicorn_definitions: dict[str, ast.stmt]) -> None:
-    """gunicorn would silently ignore a misspelled option."""
     known = {setting.name for setting in KNOWN_SETTINGS}
 
     assert {name for name in gunicorn_definitions if not name.startswith("_")} <= known
 
 
 def test_settings_on_the_page_exist(known_settings: set[str]) -> None:
-    """The gateway reads every variable that the page names."""
     assert set(re.findall(r"\bVISIONA_[A-Z_]+", PAGE)) <= known_settings
 
 
 def test_files_on_the_page_exist() -> None:
-    """Links and commands name existing files."""
     linked = [(ROOT / "docs" / path).resolve() for path in re.findall(r"\]\(([^)#:]+)\)", PAGE)]
     named = re.findall(r"(?<![/\w.])(?:deploy|scripts)/[\w./-]+\w", PAGE)
     made_by_the_reader = {"deploy/gateway.env", "deploy/tls", "deploy/postgres-password"}

@@ -25,7 +25,6 @@ def make(*arguments: str) -> str:
 
 
 def test_help_lists_every_target_in_a_group() -> None:
-    """`make` alone is the way to find out what there is."""
     targets = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
 
     groups = re.split(r"\n\n", make("--no-print-directory").strip())
@@ -38,7 +37,6 @@ def test_help_lists_every_target_in_a_group() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/deployment.md", "docs/reliability.md"])
 def test_targets_that_a_page_names_exist(page: str) -> None:
-    """Nobody is told to run what there is not."""
     targets = set(re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE))
     text = (ROOT / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`make ([a-z][a-z-]*)", text)) | set(
@@ -49,7 +47,6 @@ def test_targets_that_a_page_names_exist(page: str) -> None:
 
 
 def test_every_shell_script_is_checked() -> None:
-    """A new script cannot be forgotten by `make lint`."""
     places = [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()]
     shells = {
         str(path.relative_to(ROOT))
@@ -94,7 +91,6 @@ def pins(file: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-s3"])
 def test_everything_that_is_asked_for_is_pinned(name: str) -> None:
-    """Nobody has changed what is wanted without compiling it."""
     wanted = (ROOT / f"{name}.in").read_text(encoding="utf-8")
     names = {match.lower() for match in re.findall(r"^(\w[\w.-]*)", wanted, re.MULTILINE)}
 
@@ -184,14 +180,12 @@ def test_audit_asks_nobody_who_knows_nothing(tmp_path: Path, control: str) -> No
     ids=["unreachable", "skipped"],
 )
 def test_audit_with_gaps_is_none(tmp_path: Path, pins: str, sentence: str) -> None:
-    """Silence about a pin is not taken for good news, nor for bad."""
     run = audit(tmp_path, control=ADVISORY, pins=pins)
 
     assert (run.returncode, run.stdout) == (2, f"requirements.txt: NOT AUDITED, {sentence}\n")
 
 
 def test_audit_that_finds_something_fails_and_shows_it(tmp_path: Path) -> None:
-    """An advisory is a failure of its own kind."""
     run = audit(tmp_path, control=ADVISORY, pins=ADVISORY)
 
     assert run.returncode == 1
@@ -200,7 +194,6 @@ def test_audit_that_finds_something_fails_and_shows_it(tmp_path: Path) -> None:
 
 
 def test_audit_that_finds_nothing_says_of_what(tmp_path: Path) -> None:
-    """Good news names what was looked at."""
     run = audit(tmp_path, control=ADVISORY, pins=NOTHING)
 
     assert (run.returncode, run.stdout) == (0, "requirements.txt: nothing is known against its pins\n")

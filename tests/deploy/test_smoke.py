@@ -70,7 +70,6 @@ def alice(stack: Stack) -> str:
 
 
 def test_all_steps_pass_and_the_library_is_unchanged(stack: Stack) -> None:
-    """Every step runs, and afterwards the user's library is as before."""
     run = smoke(stack, alice(stack))
 
     assert run.returncode == 0, run.stdout + run.stderr
@@ -83,7 +82,6 @@ def _without_disabled() -> str:
 
 
 def test_without_a_cookie_the_steps_without_session_pass(stack: Stack) -> None:
-    """The output says that the other steps were not checked."""
     run = smoke(stack)
 
     assert run.returncode == 0, run.stdout + run.stderr
@@ -103,7 +101,6 @@ def test_gateway_can_be_checked_at_its_own_port(stack: Stack) -> None:
 
 
 def test_built_in_model_is_a_valid_graph(stack: Stack) -> None:
-    """A converter that validates models accepts it."""
     script = SCRIPT.read_text("utf-8")
     [lines] = re.findall(r"^    \{\n((?: +printf '[^']+'\n)+)    \} >", script, re.MULTILINE)
     model = subprocess.run(["sh", "-c", lines], capture_output=True, check=True).stdout
@@ -156,7 +153,6 @@ def test_missing_storage_fails_at_readiness(stack: Stack) -> None:
 
 
 def test_failing_converter_fails_at_the_upload(stack: Stack) -> None:
-    """The message has the code of the upstream failure."""
     stack.sandbox.fault(CONVERTER, call="create_job", status=500)
 
     run = smoke(stack, alice(stack))
@@ -176,14 +172,12 @@ def test_failed_conversion_shows_its_error(stack: Stack, tmp_path: Path) -> None
 
 
 def test_conversion_without_end_is_given_up(stack: Stack) -> None:
-    """The script stops after POLL_SECONDS."""
     run = smoke(stack, alice(stack), POLL_SECONDS="0")
 
     assert re.match(r"conversion: still not complete after 0 s: (queued|running) \(request ", failed_step(run))
 
 
 def test_refused_download_token_fails_at_the_download(stack: Stack) -> None:
-    """All earlier steps pass."""
     stack.sandbox.fault(MEMBER_CENTER, call="download_tokens", status=400)
 
     run = smoke(stack, alice(stack))
@@ -201,7 +195,6 @@ def curl_in_the_way(folder: Path, command: str) -> str:
 
 
 def test_model_is_removed_even_if_a_later_step_fails(stack: Stack, tmp_path: Path) -> None:
-    """After a failure, too, the library is as before."""
     path = curl_in_the_way(tmp_path / "bin", 'case "$*" in *"--request PATCH "*) exit 52 ;; esac')
 
     run = smoke(stack, alice(stack), PATH=path)
@@ -238,7 +231,6 @@ def test_no_secret_is_on_a_command_line(stack: Stack, tmp_path: Path) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_invalid_arguments_are_reported_before_the_first_step(environment: dict[str, str], sentence: str) -> None:
-    """No step runs with arguments that cannot work."""
     run = subprocess.run(
         ["/bin/sh", SCRIPT],
         env={"PATH": os.environ["PATH"], **environment},
@@ -255,7 +247,6 @@ def test_invalid_arguments_are_reported_before_the_first_step(environment: dict[
 
 
 def test_make_passes_its_variables_to_the_script() -> None:
-    """The script gets `make smoke BASE=… COOKIE=…` by its environment."""
     command = ["make", "--no-print-directory", "smoke", "BASE=http://localhost:1", "COOKIE=a-value-alone"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 

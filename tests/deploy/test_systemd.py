@@ -49,14 +49,12 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
 
 
 def test_exposure_is_low() -> None:
-    """`systemd-analyze security` gives at most 1.5 of ten points of exposure."""
     verdict = analyze("security", "--offline=true", "--threshold=15", str(UNIT))
 
     assert verdict.returncode == 0, verdict.stdout
 
 
 def test_unit_starts_gunicorn_as_the_readme_does() -> None:
-    """The command is the documented one, in the folder of its relative paths."""
     assert value("Service", "ExecStart") == f"{HOME}/.venv/bin/gunicorn -c gunicorn.conf.py wsgi:app"
     assert value("Service", "WorkingDirectory") == HOME
 
@@ -79,7 +77,6 @@ def test_settings_of_the_unit_exist_and_are_in_a_writable_folder(known_settings:
 
 
 def test_account_of_the_unit_is_declared() -> None:
-    """systemd-sysusers creates the account that the unit uses."""
     lines = (ROOT / "deploy" / "visiona-gateway.sysusers").read_text("utf-8").splitlines()
     declared = [line.split()[1] for line in lines if line.startswith("u ")]
 

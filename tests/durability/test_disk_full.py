@@ -38,10 +38,6 @@ def full_disk(stack: ScaledStack, room_bytes: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
-def promote_path(job_id: str) -> str:
-    return f"/api/conversion/{job_id}/promote-to-models"
-
-
 def verify_nothing_is_half_there(stack: ScaledStack) -> None:
     aftermath = Aftermath(stack)
     assert aftermath.is_intact()
@@ -55,15 +51,15 @@ def test_a_result_is_stored_once_the_disk_has_space_again(stack: ScaledStack) ->
     job_id = stack.completed_job(person, LazyBytes(MUCH_ROOM_BYTES + 1))
     with full_disk(stack, MUCH_ROOM_BYTES):
         for _ in range(3):
-            response = person.post(promote_path(job_id))
+            response = person.promote(job_id)
             assert (response.status_code, response.json()["code"]) == (500, "storage_unavailable")
             verify_nothing_is_half_there(stack)
         assert person.get("/api/models").json()["models"] == []
         assert person.get(f"/api/conversion/{job_id}").status_code == 200
         small = stack.person("modest")
-        assert small.post(promote_path(stack.completed_job(small, b"fits"))).status_code == 201
+        assert stack.kept_model(small, b"fits")
 
-    response = person.post(promote_path(job_id))
+    response = person.promote(job_id)
     assert response.status_code == 201
     assert person.get(f"/api/models/{response.json()['id']}/file").status_code == 200
     verify_nothing_is_half_there(stack)
@@ -81,11 +77,11 @@ def fill_the_database(person: Client, model_id: str) -> None:
 
 def test_with_a_full_disk_the_database_refuses_writes_and_still_reads(stack: ScaledStack) -> None:
     person = stack.person("scribbler")
-    kept = person.post(promote_path(stack.completed_job(person, b"first"))).json()
+    kept = stack.kept_model(person, b"first")
     waiting = stack.completed_job(person, b"second")
     with full_disk(stack, ROOM_BYTES):
         fill_the_database(person, kept["id"])
-        refused = [stack.send(person, model_upload()), person.post(promote_path(waiting))]
+        refused = [stack.send(person, model_upload()), person.promote(waiting)]
         refused.append(person.delete(f"/api/models/{kept['id']}"))
         codes = [(response.status_code, response.json()["code"]) for response in refused]
         assert codes == [(500, "model_store_unavailable")] * 3
@@ -96,7 +92,7 @@ def test_with_a_full_disk_the_database_refuses_writes_and_still_reads(stack: Sca
         assert len(Aftermath(stack).jobs_at_the_converter("scribbler")) == 2
         verify_nothing_is_half_there(stack)
 
-    assert person.post(promote_path(waiting)).status_code == 201
+    assert person.promote(waiting).status_code == 201
     assert person.delete(f"/api/models/{kept['id']}").status_code == 204
     assert stack.send(person, model_upload()).status_code == 201
     verify_nothing_is_half_there(stack)
@@ -106,7 +102,7 @@ def test_with_a_full_disk_the_database_refuses_writes_and_still_reads(stack: Sca
 def test_a_log_that_cannot_be_written_fails_no_request(stack: ScaledStack) -> None:
     """No log line can be written either. Reads succeed, and writes report which store failed."""
     person = stack.person("unlogged")
-    kept = person.post(promote_path(stack.completed_job(person, b"first"))).json()
+    kept = stack.kept_model(person, b"first")
     with full_disk(stack, 0):
         assert person.get("/api/me").status_code == 200
         assert person.get(f"/api/models/{kept['id']}/file").status_code == 200

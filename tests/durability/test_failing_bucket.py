@@ -63,15 +63,10 @@ def person(stack: ScaledStack, request: pytest.FixtureRequest) -> Client:
     return stack.person(request.node.name.replace(" ", "-"))
 
 
-def promote(person: Client, job_id: str) -> requests.Response:
-    return person.post(f"/api/conversion/{job_id}/promote-to-models")
-
-
 def kept_file(stack: ScaledStack, person: Client) -> tuple[str, bytes]:
     """Store a result in the library. Return the path of its file, and its bytes."""
     content = b"a model" * 10_000
-    model = promote(person, stack.completed_job(person, content)).json()
-    return f"/api/models/{model['id']}/file", expected_bytes(content)
+    return f"/api/models/{stack.kept_model(person, content)['id']}/file", expected_bytes(content)
 
 
 def code_of(response: requests.Response) -> tuple[int, str]:
@@ -104,13 +99,13 @@ def test_a_promote_that_cannot_write_stores_nothing_and_can_be_repeated(
     job_id = stack.completed_job(person, LazyBytes(size, seed=1))
     before = set(aftermath.stored())
     with bucket.failing(operation, failure):
-        refused = promote(person, job_id)
+        refused = person.promote(job_id)
     assert code_of(refused) == UNAVAILABLE
     assert set(aftermath.stored()) == before
     assert aftermath.temporaries() == []
     assert person.get("/api/models").json()["models"] == []
 
-    assert promote(person, job_id).status_code == 201
+    assert person.promote(job_id).status_code == 201
     assert len(aftermath.stored()) == len(before) + 1
 
 
@@ -120,12 +115,12 @@ def test_a_file_whose_commit_was_not_confirmed_has_no_record_and_goes_with_the_s
 ) -> None:
     job_id = stack.completed_job(person, LazyBytes(size, seed=2))
     with bucket.failing(operation, lose_response):
-        refused = promote(person, job_id)
+        refused = person.promote(job_id)
     assert code_of(refused) == UNAVAILABLE
     assert len(aftermath.files_without_model()) == 1
     assert person.get("/api/models").json()["models"] == []
 
-    assert promote(person, job_id).status_code == 201
+    assert person.promote(job_id).status_code == 201
     assert aftermath.sweep().removed["files_without_record"] == 1
     assert aftermath.files_without_model() == []
 
@@ -135,7 +130,7 @@ def test_a_failure_that_passes_is_not_noticed(
 ) -> None:
     job_id = stack.completed_job(person, LazyBytes(SMALL, seed=3))
     with bucket.failing("PutObject", once(refuse(503, "SlowDown"))):
-        assert promote(person, job_id).status_code == 201
+        assert person.promote(job_id).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -192,8 +187,8 @@ def test_without_a_connection_to_the_bucket_nothing_is_stored_and_the_gateway_is
     job_id = stack.completed_job(person, LazyBytes(SMALL, seed=4))
     stack.outlast_readiness()
     with bucket.refusing():
-        assert code_of(promote(person, job_id)) == UNAVAILABLE
+        assert code_of(person.promote(job_id)) == UNAVAILABLE
         readiness = requests.get(f"{stack.url}/readyz", timeout=10)
     assert (readiness.status_code, readiness.json()["checks"]["storage"]) == (503, "storage_unavailable")
-    assert promote(person, job_id).status_code == 201
+    assert person.promote(job_id).status_code == 201
     wait_until(lambda: requests.get(f"{stack.url}/readyz", timeout=10).status_code == 200, "the gateway is ready")

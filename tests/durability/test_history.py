@@ -34,7 +34,6 @@ def shown(person: Client) -> dict[str, str]:
 
 
 def test_reading_the_list_refreshes_the_first_five_stale_rows(stack: ScaledStack) -> None:
-    """Seven jobs have ended unseen: the newest five show it at once, with five calls; the others at the next look."""
     person = stack.person("reader")
     jobs = stale_jobs(stack, person, 7)
     before = len(stack.sandbox.calls(CONVERTER, "get_job"))

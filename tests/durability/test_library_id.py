@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,10 +25,10 @@ from tests.support.fleet import all_at_once
 from tests.support.forking import run_module
 from tests.support.libraries import HOUR, Library, Place, open_library
 from tests.support.postgresql import PostgreSQL
-from tests.support.processes import wait_until
+from tests.support.processes import ROOT, wait_until
+from tests.support.simultaneous import ready_programs, tell_all
 from tests.support.stack import Stack
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -159,8 +158,7 @@ def test_a_gateway_with_a_wrong_database_reports_it_and_sweeps_nothing(tmp_path:
     wrong = {"VISIONA_DATABASE_URL": f"sqlite:///{tmp_path}/vsiona.db"}
     with JudgedStack(tmp_path, workers=1) as stack:
         alice = stack.signed_in("alice")
-        job_id = stack.completed_job(alice, b"kept")
-        model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+        model = stack.kept_model(alice, b"kept")
         [path] = [path for path in stack.storage_path.iterdir() if not path.name.startswith(".")]
         stamp = time.time() - 2 * HOUR
         os.utime(path, (stamp, stamp))
@@ -271,26 +269,9 @@ def test_replicas_that_start_at_once_agree_on_one_id(place: Place) -> None:
     environment = process_environment(
         {"VISIONA_DATABASE_URL": place.database_url, "VISIONA_STORAGE_URL": place.storage_url}
     )
-    replicas = [
-        subprocess.Popen(
-            [sys.executable, "-c", ESTABLISH],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(6)
-    ]
-    for replica in replicas:
-        assert replica.stdout is not None
-        assert replica.stdout.readline() == "ready\n"
-    for replica in replicas:
-        assert replica.stdin is not None
-        replica.stdin.write("go\n")
-        replica.stdin.flush()
-    responses = [replica.communicate(timeout=60)[0].splitlines()[-1].split() for replica in replicas]
+    with ready_programs(ESTABLISH, [[]] * 6, environment=environment) as replicas:
+        tell_all(replicas)
+        responses = [replica.communicate(timeout=60)[0].splitlines()[-1].split() for replica in replicas]
     assert {response[0] for response in responses} == {"paired"}
     assert len({id_ for response in responses for id_ in response[1:]}) == 1
 
@@ -394,7 +375,6 @@ def test_the_commands_create_no_database_for_a_misspelled_url(tmp_path: Path, na
 
 
 def test_other_processes_read_the_id_and_it_is_not_a_file_of_the_library(place: Place) -> None:
-    """One process writes it and another one reads it."""
     with place.opened() as library:
         library.stores.storage.write_library_id("a" * 32)
         assert open_storage(place.storage_url).library_id() == "a" * 32

@@ -5,11 +5,9 @@ The next start makes the database ready.
 
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +16,11 @@ import pytest
 from app.library.migrating import migrate, pending_migrations
 from tests.api.edge import ENVIRON
 from tests.support.postgresql import PostgreSQL
-from tests.support.processes import ROOT
+from tests.support.simultaneous import Program, next_line, ready_programs, tell_all
 
 pytestmark = pytest.mark.timeout(60)
 
-#: Migrates each database that it is told. It prints a line when everything is imported, so that a test doesn't meet the
-#: interpreter's start, and after each migration.
+#: Migrates each database that it is told.
 PROGRAM = """
 import sys
 from app.library.migrating import migrate
@@ -37,40 +34,9 @@ MOMENTS = 4
 LONGEST_SECONDS = 0.25
 
 
-@contextmanager
-def migrating_processes(count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """Run processes that wait for URLs. They end with the block."""
-    with ExitStack() as ending:
-        processes = [
-            ending.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-W", "error", "-c", PROGRAM],
-                    cwd=ROOT,
-                    env={"PATH": "/usr/bin:/bin", **ENVIRON},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for _ in range(count)
-        ]
-        for process in processes:
-            ending.callback(process.kill)
-            assert next_line(process) == "ready"
-        yield processes
-
-
-def next_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    assert line, "the process has ended"
-    return line
-
-
-def begin(process: subprocess.Popen[str], url: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{url}\n")
-    process.stdin.flush()
+def migrating_programs(count: int) -> AbstractContextManager[list[Program]]:
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error", **ENVIRON}
+    return ready_programs(PROGRAM, [[]] * count, environment=environment)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -87,11 +53,10 @@ def empty_databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
 
 
 def test_of_two_processes_that_start_at_once_one_migrates_ten_times(empty_databases: list[str]) -> None:
-    with migrating_processes(2) as processes:
+    with migrating_programs(2) as programs:
         for url in empty_databases:
-            for process in processes:
-                begin(process, url)
-            logged = [line for process in processes for line in iter(partial(next_line, process), "done")]
+            tell_all(programs, url)
+            logged = [line for program in programs for line in iter(partial(next_line, program), "done")]
             assert len(logged) == 1, logged
             assert "database.migrated" in logged[0]
             assert pending_migrations(url) == []
@@ -99,10 +64,9 @@ def test_of_two_processes_that_start_at_once_one_migrates_ten_times(empty_databa
 
 def kill_one_while_it_migrates(url: str, after_seconds: float) -> None:
     """Start a migration, and kill it so much later."""
-    with migrating_processes(1) as [process]:
-        begin(process, url)
+    with migrating_programs(1) as programs:
+        tell_all(programs, url)
         time.sleep(after_seconds)  # the moment of the crash, not a wait for anything
-        process.kill()
 
 
 def play(folder: Path, seed: int) -> None:

@@ -44,7 +44,6 @@ def list_calls(stack: ScaledStack, user_id: str) -> int:
 
 
 def test_guessing_1000_ids_costs_the_converter_one_list_call_in_five_seconds(stack: ScaledStack) -> None:
-    """A thousand guesses over both workers: 404 each, and one list call a worker and five seconds."""
     user_id = "guesser"
     person = stack.person(user_id)
     with Spread(stack, each=2) as spread:
@@ -102,7 +101,6 @@ def test_100_callers_of_one_process_cost_one_list_call(stack: ScaledStack, turn:
 
 
 def test_slow_user_holds_up_nobody_else(stack: ScaledStack) -> None:
-    """While one user's list call hangs, others' are answered at once, through either worker."""
     slow, quick = stack.person("slow"), stack.person("quick")
     stack.upload(quick)
     stack.sandbox.fault(CONVERTER, call="list_jobs", user="slow", when="after", delay_seconds=5)
@@ -180,7 +178,6 @@ def responses_of(client: Client, job_ids: list[str]) -> list[tuple[int, bytes, l
 
 @pytest.mark.parametrize("lost", ["converter", "database"])
 def test_foreign_and_absent_ids_are_alike_when_nobody_can_say(stack: ScaledStack, lost: str) -> None:
-    """The same failure for both, byte for byte, and never a yes."""
     owner, stranger = stack.person("loser"), stack.person(f"nosy-{lost}")
     foreign = stack.upload(owner)
     if lost == "converter":

@@ -46,7 +46,7 @@ def test_a_result_that_is_announced_as_too_large_is_not_pulled(stack: ScaledStac
     person = stack.person("announced")
     job_id = stack.completed_job(person, LazyBytes(QUOTA))  # the result is a little larger than the model
 
-    response = person.post(promote_path(job_id))
+    response = person.promote(job_id)
 
     assert (response.status_code, response.json()["code"]) == (409, "library_full")
     assert stack.sandbox.calls(FILE_ACCESS, "get_file") == []
@@ -62,7 +62,7 @@ def test_a_result_of_unknown_size_is_stopped_at_the_quota_by_the_gateway(stack: 
     stack.sandbox.fault(CONVERTER, call="promote", status=200, body_json=promotion)
     stack.sandbox.fault(FILE_ACCESS, call="get_file", status=200, body_size=200_000_000, headers={"ETag": '"x"'})
 
-    response = person.post(promote_path(job_id))
+    response = person.promote(job_id)
 
     assert (response.status_code, response.json()["code"]) == (409, "library_full")
     assert response.elapsed.total_seconds() < 20
@@ -76,7 +76,7 @@ def test_a_result_of_unknown_size_that_fits_is_stored(stack: ScaledStack) -> Non
     promotion = {"job_id": job_id, "object_key": object_key_of(stack, job_id)}
     stack.sandbox.fault(CONVERTER, call="promote", status=200, body_json=promotion)
 
-    assert person.post(promote_path(job_id)).status_code == 201
+    assert person.promote(job_id).status_code == 201
 
 
 @pytest.mark.parametrize("turn", range(3))
@@ -100,4 +100,4 @@ def test_of_two_concurrent_promotes_that_fit_only_alone_one_is_stored(stack: Sca
     assert [key for key in aftermath.stored() if job_of_storage_key(key) in jobs] == [row["storage_key"]]
     assert not aftermath.temporaries()
     assert person.delete(f"/api/models/{row['id']}").status_code == 204
-    assert person.post(promote_path(jobs[refused])).status_code == 201
+    assert person.promote(jobs[refused]).status_code == 201

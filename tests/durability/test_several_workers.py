@@ -68,7 +68,6 @@ def test_promotes_at_once_in_all_processes_make_one_model(stack: ScaledStack, tu
 @pytest.mark.parametrize("first", ["delete", "promote", "both at once"])
 @three_times
 def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn: int) -> None:
-    """In any order: in the end there are a model and its file, or neither."""
     user_id = f"against-{first}-{turn}".replace(" ", "-")
     person = stack.person(user_id)
     job_id = stack.completed_job(person, LazyBytes(200_000, seed=turn))

@@ -164,7 +164,6 @@ def test_files_stay_if_the_database_looks_lost(library: Library) -> None:
 
 
 def test_sweep_continues_after_a_failed_step(library: Library) -> None:
-    """Expired leases are removed although the storage cannot be read."""
     library.stores.leases.acquire("job:x", "crashed", 150)
     library.clock.advance(2 * HOUR)
     library.folder.rename(library.folder.with_name("elsewhere"))
@@ -179,7 +178,6 @@ def test_sweep_continues_after_a_failed_step(library: Library) -> None:
 
 @pytest.mark.parametrize("turn", range(3))
 def test_one_of_several_concurrent_sweeps_runs(library: Library, turn: int) -> None:
-    """Eight gateways on one database sweep at once: one runs, seven do nothing, and none waits."""
     for _ in range(3):
         library.store_file()
     library.clock.advance(2 * HOUR)

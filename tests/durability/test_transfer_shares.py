@@ -26,8 +26,7 @@ def promote_path(job_id: str) -> str:
 
 def kept_file(stack: ScaledStack, client: Client) -> str:
     """The address of a large file in the user's library."""
-    model = client.post(promote_path(stack.completed_job(client, LazyBytes(MUCH, seed=3)))).json()
-    return f"/api/models/{model['id']}/file"
+    return f"/api/models/{stack.kept_model(client, LazyBytes(MUCH, seed=3))['id']}/file"
 
 
 def begin_download(connection: RawConnection, client: Client, path: str) -> None:
@@ -61,7 +60,6 @@ def test_a_user_has_two_library_downloads_across_both_workers(stack: ScaledStack
 
 
 def test_the_shares_of_a_killed_worker_are_free_at_once(stack: ScaledStack) -> None:
-    """At once, for the downloads of both workers: nothing has to expire."""
     reader = stack.person("reads in a worker that is killed")
     path = kept_file(stack, reader)
     with Spread(stack, each=2) as spread:

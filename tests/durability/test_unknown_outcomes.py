@@ -49,7 +49,6 @@ def empty_lists(stack: ScaledStack) -> Iterator[None]:
 
 @pytest.mark.parametrize("fault", LOST)
 def test_lost_response_is_made_good_by_the_converters_list(stack: ScaledStack, fault: dict[str, Any]) -> None:
-    """201 with the job that the upload has started, and its file name and size."""
     person = stack.person(f"found-{sorted(fault.items())}")
     lose_the_response(stack, fault)
 

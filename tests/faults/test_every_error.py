@@ -114,15 +114,7 @@ class Scene:
         wait_until(lambda: not self.has_lease(user_id), "the upload has ended")
 
     def has_lease(self, user_id: str) -> bool:
-        with closing(sqlite3.connect(self.stack.database_path)) as database:
-            query = "SELECT 1 FROM leases WHERE name = ?"
-            return database.execute(query, (f"upload:{user_id}",)).fetchone() is not None
-
-    def completed_job(self, client: Client) -> str:
-        return self.stack.completed_job(client)
-
-    def promote(self, client: Client, job_id: str) -> requests.Response:
-        return client.post(f"/api/conversion/{job_id}/promote-to-models")
+        return bool(self.stack.stores.rows("SELECT 1 FROM leases WHERE name = ?", f"upload:{user_id}"))
 
 
 Provoke = Callable[[Scene], AnyResponse]
@@ -133,7 +125,7 @@ def _while(service: str, what: Callable[[Scene, Client, str], AnyResponse], **ru
 
     def provoke(scene: Scene) -> AnyResponse:
         client = scene.person()
-        job_id = scene.completed_job(client)
+        job_id = scene.stack.completed_job(client)
         with scene.fault(service, **rule):
             return what(scene, client, job_id)
 
@@ -141,7 +133,7 @@ def _while(service: str, what: Callable[[Scene, Client, str], AnyResponse], **ru
 
 
 def _promote(scene: Scene, client: Client, job_id: str) -> AnyResponse:
-    return scene.promote(client, job_id)
+    return client.promote(job_id)
 
 
 def _download(_: Scene, client: Client, job_id: str) -> AnyResponse:
@@ -178,7 +170,7 @@ def _upload_capacity(scene: Scene) -> AnyResponse:
 
 def _too_many_requests(scene: Scene) -> AnyResponse:
     client = scene.person()
-    job_id = scene.completed_job(client)
+    job_id = scene.stack.completed_job(client)
     with scene.fault(CONVERTER, call="get_job", stall_seconds=600), ThreadPoolExecutor(MAX_REQUESTS_PER_USER) as pool:
         asked = [pool.submit(_poll, scene, scene.person(), job_id) for _ in range(MAX_REQUESTS_PER_USER)]
 
@@ -209,35 +201,35 @@ def _payload_too_large(scene: Scene) -> AnyResponse:
 
 def _job_not_completed(scene: Scene) -> AnyResponse:
     client = scene.person()
-    return scene.promote(client, scene.stack.upload(client))
+    return client.promote(scene.stack.upload(client))
 
 
 def _job_failed(scene: Scene) -> AnyResponse:
     client = scene.person()
     job_id = scene.stack.upload(client)
     scene.stack.sandbox.fail(job_id)
-    response = scene.promote(client, job_id)
+    response = client.promote(job_id)
     assert response.json()["job_error"]["code"] == "undefined_cpu_op"
     return response
 
 
 def _range_not_satisfiable(scene: Scene) -> AnyResponse:
     client = scene.person()
-    model = scene.promote(client, scene.completed_job(client)).json()
+    model = client.promote(scene.stack.completed_job(client)).json()
     return client.get(f"/api/models/{model['id']}/file", headers={"Range": "bytes=999999999-"})
 
 
 def _storage_unavailable(scene: Scene) -> AnyResponse:
     client = scene.person()
-    job_id = scene.completed_job(client)
+    job_id = scene.stack.completed_job(client)
     # A file where a folder should be: the tests may run as root, who may write to any folder.
     folder = scene.stack.storage_path / ".tmp"
     moved = folder.rename(folder.with_name(".moved"))
     folder.touch()
-    response = scene.promote(client, job_id)
+    response = client.promote(job_id)
     folder.unlink()
     moved.rename(folder)
-    assert scene.promote(client, job_id).status_code == 201
+    assert client.promote(job_id).status_code == 201
     return response
 
 
@@ -325,7 +317,7 @@ GATEWAYS: tuple[tuple[Mapping[str, str], Mapping[str, Provoke]], ...] = (
         {"SCALED_BROKEN_ENDPOINT": "models.page", "VISIONA_LIBRARY_BYTES_PER_USER": "1"},
         {
             "internal_error": lambda scene: scene.person().get("/api/models"),
-            "library_full": lambda scene: scene.promote(client := scene.person(), scene.completed_job(client)),
+            "library_full": lambda scene: (client := scene.person()).promote(scene.stack.completed_job(client)),
         },
     ),
     (SOON_OVER, {"draining": _draining}),

@@ -1,6 +1,6 @@
 """If an upstream hangs longer than a request may take, the deadline ends the request, not the tries' timeouts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,7 +8,7 @@ from app.clients.retry import MATRIX, Call
 from app.errors import catalogue
 from tests.support.calls import SERVICE_CALLS
 from tests.support.fault_cells import COMMON, Cell, Expected, cells_of, expected
-from tests.support.fault_runs import ENVIRONMENT, SLACK_SECONDS, Outcome, play_all, verify_nothing_is_left
+from tests.support.fault_runs import ENVIRONMENT, SLACK_SECONDS, Outcome, verify_nothing_is_left
 from tests.support.scaled_stack import ScaledStack
 
 DEADLINE_SECONDS = 2.0
@@ -30,11 +30,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
     }
     with ScaledStack(tmp_path_factory.mktemp("deadline"), environment=environment) as stack:
         yield stack
-
-
-@pytest.fixture(scope="module")
-def outcomes(stack: ScaledStack, selected_cells: Callable[[], list[Cell]]) -> dict[Cell, Outcome]:
-    return play_all(stack, selected_cells())
 
 
 def expected_at_the_deadline(cell: Cell) -> Expected:

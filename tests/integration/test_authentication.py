@@ -61,7 +61,6 @@ def assert_unauthenticated(response: requests.Response) -> None:
 def test_every_api_route_is_401_without_a_session(
     stack: Stack, api_paths: list[str], verb: str, headers: dict[str, str]
 ) -> None:
-    """For every route, method (OPTIONS too) and caller: a problem document, never a redirect."""
     stranger = stack.client()
 
     for path in api_paths:
@@ -74,7 +73,6 @@ def test_every_api_route_is_401_without_a_session(
 
 
 def test_upload_without_a_session_is_401(stack: Stack) -> None:
-    """The refusal does not wait for the body, and no upstream is called."""
     with stack.connect() as connection:
         headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "1000000000"}
         response = connection.send_head("POST", "/api/conversion/init", headers).send(b"--b\r\n").read_response()
@@ -83,26 +81,7 @@ def test_upload_without_a_session_is_401(stack: Stack) -> None:
     assert stack.sandbox.uploads() == []
 
 
-def test_session_ends_with_the_logout_in_every_worker(stack: Stack) -> None:
-    """After the logout no worker accepts a copy of the cookie."""
-    client = stack.client().sign_in("alice")
-    copied = {"Cookie": client.cookie_header}
-    assert client.post("/auth/logout").status_code in {200, 204}
-
-    def refused_by_all() -> bool:
-        connections = stack.connect_to_all_workers().values()
-        try:
-            return all(c.send_head("GET", "/api/me", copied).read_response().status == 401 for c in connections)
-        finally:
-            for connection in connections:
-                connection.close()
-
-    # Workers believe "not signed out" for a second.
-    wait_until(refused_by_all, "every worker refuses the copied cookie", every=0.2)
-
-
 def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alice: Client) -> None:
-    """Polls, history and library work in every worker without Member Center; a sign-in reports the failure."""
     job_id = stack.upload(alice)
     cookie = {"Cookie": alice.cookie_header}
     connections = stack.connect_to_all_workers().values()
@@ -129,7 +108,6 @@ def test_member_center_may_be_down_while_people_are_signed_in(stack: Stack, alic
 
 @pytest.mark.timeout(60)
 def test_gateway_starts_without_member_center_and_signs_in_when_it_is_back(stack: Stack, alice: Client) -> None:
-    """Started while Member Center is down, it serves signed-in users, returns 503 at sign-in, and recovers."""
     stack.sandbox.stop(MEMBER_CENTER)
     stack.restart_gateway()
 

@@ -68,13 +68,12 @@ def world(shared_stack: Stack) -> World:
     shared_stack.reset()
     alice = shared_stack.signed_in("alice")
     job_id = shared_stack.completed_job(alice)
-    model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    model = alice.promote(job_id).json()
     return World(shared_stack, alice, {JOB_ID: job_id, MODEL_ID: model["id"]})
 
 
 @schema.parametrize()
 def test_every_response_is_described(case: Any, world: World) -> None:
-    """There is no server error, and nothing that the document does not describe."""
     client = world.alice.clone()
     if case.operation.definition.raw["operationId"] == "signOut":
         # Alice's session is needed for the rest.

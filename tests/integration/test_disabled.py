@@ -34,7 +34,6 @@ def stack(disabled_stack: Stack) -> Stack:
 
 @pytest.mark.parametrize(("verb", "path"), CONVERSION_REQUESTS)
 def test_conversion_is_501_when_it_is_not_enabled(stack: Stack, alice: Client, verb: str, path: str) -> None:
-    """A signed-in user gets 501; without a session the response is 401."""
     response = alice.request(verb, path)
     stranger = stack.client().request(verb, path)
 
@@ -44,7 +43,6 @@ def test_conversion_is_501_when_it_is_not_enabled(stack: Stack, alice: Client, v
 
 
 def test_library_and_session_work_without_conversion(stack: Stack, alice: Client) -> None:
-    """Sign-in, /api/me, the library and readiness need no converter."""
     assert alice.get("/api/me").json()["user_id"] == "u-alice-7f3a"
     assert alice.get("/api/models").json() == {"models": [], "next_cursor": None}
     assert alice.get("/api/models/some-id").status_code == 404
@@ -60,7 +58,6 @@ def test_upload_of_another_site_is_refused_before_it_is_501(alice: Client) -> No
 
 
 def test_one_address_of_two_disables_conversion_with_a_warning(stack: Stack, alice: Client) -> None:
-    """With the converter's URL only, conversion is disabled and the log names the missing variable."""
     stack.restart_gateway(environment={"VISIONA_CONVERTER_BASE_URL": stack.sandbox.urls.converter})
 
     assert alice.get("/api/conversion/active").status_code == 501
@@ -68,11 +65,10 @@ def test_one_address_of_two_disables_conversion_with_a_warning(stack: Stack, ali
 
 
 def test_models_stored_before_are_served_without_conversion(stack: Stack, alice: Client) -> None:
-    """Models stored while conversion was enabled are still served after it was disabled."""
     urls = stack.sandbox.urls
     enabled = {"VISIONA_CONVERTER_BASE_URL": urls.converter, "VISIONA_FAA_BASE_URL": urls.file_access}
     stack.restart_gateway(environment=enabled)
-    model = alice.post(f"/api/conversion/{stack.completed_job(alice)}/promote-to-models").json()
+    model = stack.kept_model(alice)
 
     stack.restart_gateway()
 

@@ -78,7 +78,6 @@ def test_download_of_a_running_job_is_409_and_mints_nothing(stack: Stack, alice:
 
 @pytest.mark.parametrize("query", ["", "?check=1"])
 def test_failed_job_is_409_with_its_error_and_mints_nothing(stack: Stack, alice: Client, query: str) -> None:
-    """The refusal contains the converter's error."""
     job_id = stack.upload(alice)
     stack.sandbox.fail(job_id, "undefined_cpu_op", "undefined CPU op [NonZero]")
 
@@ -92,7 +91,6 @@ def test_failed_job_is_409_with_its_error_and_mints_nothing(stack: Stack, alice:
 
 @pytest.mark.parametrize("query", ["", "?check=1"])
 def test_foreign_job_is_404_and_mints_nothing(stack: Stack, alice: Client, bob: Client, query: str) -> None:
-    """Another user's completed job does not exist."""
     job_id = stack.completed_job(alice)
 
     response = bob.get(f"/api/conversion/{job_id}/download{query}")

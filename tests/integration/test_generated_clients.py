@@ -97,7 +97,6 @@ def test_a_generated_python_client_converts_a_model_and_reads_the_result(stack: 
 
 
 def test_generated_typescript_types_say_what_an_upload_needs(description: Path, tmp_path: Path) -> None:
-    """The types of openapi-typescript accept the right use and refuse the wrong one."""
     sample = tmp_path / "sample.ts"
     sample.write_text(TYPESCRIPT, encoding="utf-8")
     types = [str(NODE_PACKAGES / "openapi-typescript" / "bin" / "cli.js"), str(description)]

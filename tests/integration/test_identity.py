@@ -38,7 +38,6 @@ def the_one_user_id(upload: dict[str, object]) -> dict[str, object]:
 def test_converter_sees_one_user_id_the_sessions_whatever_an_upload_of_10_mb_claims(
     stack: Stack, alice: Client
 ) -> None:
-    """With claims as fields, files, query and headers, only the session's user_id arrives, as the first part."""
     model = LazyBytes(MODEL_BYTES, seed=1)
     body = Multipart()
     for name in DISGUISES.values():
@@ -81,7 +80,6 @@ def test_multipart_hidden_in_a_field_stays_a_fields_content(stack: Stack, alice:
 
 
 def test_claims_in_json_query_and_headers_change_nobodys_promotion(stack: Stack, alice: Client, bob: Client) -> None:
-    """The converter is always asked for the session's user."""
     job_id = stack.completed_job(alice)
     claim = {"user_id": ALICE, "tenant_id": "another-tenant"}
     path = f"/api/conversion/{job_id}/promote-to-models"
@@ -94,7 +92,6 @@ def test_claims_in_json_query_and_headers_change_nobodys_promotion(stack: Stack,
 
 
 def test_claims_in_query_and_headers_show_nobody_elses_running_job(stack: Stack, alice: Client, bob: Client) -> None:
-    """/active and the history belong to the session's user, whatever query and headers claim."""
     job_id = stack.upload(alice)
     headers = dict.fromkeys(CLAIMING_HEADERS, ALICE)
 
@@ -111,7 +108,6 @@ def test_claims_in_query_and_headers_show_nobody_elses_running_job(stack: Stack,
 
 
 def test_json_body_is_no_upload(stack: Stack, alice: Client) -> None:
-    """An upload that is not multipart gets 415, and no upstream is called."""
     response = alice.post("/api/conversion/init", json={"user_id": BOB, "model": "x"})
 
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")

@@ -1,8 +1,5 @@
 """A promote pulls the result from the file service into the caller's library, once."""
 
-import threading
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,14 +19,10 @@ def job_id(stack: Stack, alice: Client) -> str:
     return stack.completed_job(alice, MODEL)
 
 
-def promote(client: Client, job_id: str) -> requests.Response:
-    return client.post(f"/api/conversion/{job_id}/promote-to-models")
-
-
 def test_promote_is_201_and_then_200_with_the_same_model(stack: Stack, alice: Client, job_id: str) -> None:
     """The first call stores the result; later ones return the model and pull nothing."""
-    first = promote(alice, job_id)
-    again = promote(alice, job_id)
+    first = alice.promote(job_id)
+    again = alice.promote(job_id)
 
     assert (first.status_code, again.status_code) == (201, 200)
     model = first.json()
@@ -43,8 +36,7 @@ def test_promote_is_201_and_then_200_with_the_same_model(stack: Stack, alice: Cl
 
 
 def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
-    """The library serves the same bytes as the file service."""
-    model = promote(alice, job_id).json()
+    model = alice.promote(job_id).json()
     location = alice.get(f"/api/conversion/{job_id}/download").headers["Location"]
     downloaded = requests.get(location, timeout=10).content
 
@@ -62,8 +54,7 @@ def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
 def test_range_of_the_library_file_is_that_range_of_the_result(
     alice: Client, job_id: str, asked: str, start: int, end: int | None
 ) -> None:
-    """206 with the requested bytes and their position."""
-    model = promote(alice, job_id).json()
+    model = alice.promote(job_id).json()
 
     response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": asked})
 
@@ -75,7 +66,7 @@ def test_range_of_the_library_file_is_that_range_of_the_result(
 
 def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> None:
     """The response names the size, so that a client can correct its request."""
-    model = promote(alice, job_id).json()
+    model = alice.promote(job_id).json()
 
     response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": f"bytes={model['size']}-"})
 
@@ -83,34 +74,11 @@ def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> Non
     assert response.headers["Content-Range"] == f"bytes */{model['size']}"
 
 
-def test_many_promotions_at_once_make_one_model(stack: Stack, alice: Client, job_id: str) -> None:
-    """In whichever worker, one gets 201 and pulls the file. The others get 200, at once or when repeated."""
-    together = threading.Barrier(6)
-
-    def ask(client: Client) -> requests.Response:
-        with client:
-            together.wait(10)
-            return promote(client, job_id)
-
-    with ThreadPoolExecutor(6) as threads:
-        responses = list(threads.map(ask, [alice.clone() for _ in range(6)]))
-
-    statuses = Counter(response.status_code for response in responses)
-    assert statuses[201] == 1
-    assert statuses.keys() <= {200, 201, 429}, "a user has two pulls at once on a host, those that wait included"
-    repeated = [promote(alice, job_id) for _ in responses]
-    assert {response.status_code for response in repeated} == {200}
-    kept = [response for response in [*responses, *repeated] if response.status_code != 429]
-    assert len({response.json()["id"] for response in kept}) == 1
-    assert len(stack.sandbox.calls(FILE_ACCESS, "get_file")) == 1
-
-
 def test_promotion_too_early_and_of_a_failed_job_are_409(stack: Stack, alice: Client) -> None:
-    """There is no result to store."""
     job_id = stack.upload(alice)
-    early = promote(alice, job_id)
+    early = alice.promote(job_id)
     stack.sandbox.fail(job_id, "no_such_op", "no such op")
-    failed = promote(alice, job_id)
+    failed = alice.promote(job_id)
 
     assert (early.status_code, early.json()["code"]) == (409, "job_not_completed")
     assert (failed.status_code, failed.json()["code"]) == (409, "job_failed")
@@ -123,18 +91,17 @@ def test_result_with_a_wrong_hash_is_not_stored(stack: Stack, alice: Client, job
     files_before = files_below(stack.storage_path)
     stack.sandbox.fault(FILE_ACCESS, call="get_file", status=200, body_size=len(expected_bytes(MODEL)), times=1)
 
-    corrupt = promote(alice, job_id)
+    corrupt = alice.promote(job_id)
 
     assert (corrupt.status_code, corrupt.json()["code"]) == (502, "result_corrupt")
     assert files_below(stack.storage_path) == files_before
-    assert promote(alice, job_id).status_code == 201
+    assert alice.promote(job_id).status_code == 201
 
 
 def test_pull_that_breaks_off_resumes_where_it_stopped(stack: Stack, alice: Client, job_id: str) -> None:
-    """The rest is fetched by Range, and the library has the right bytes."""
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", cut="mid_body", cut_at=70_000, times=1)
 
-    model = promote(alice, job_id)
+    model = alice.promote(job_id)
 
     assert model.status_code == 201, model.text
     assert alice.get(f"/api/models/{model.json()['id']}/file").content == expected_bytes(MODEL)
@@ -142,9 +109,8 @@ def test_pull_that_breaks_off_resumes_where_it_stopped(stack: Stack, alice: Clie
 
 
 def test_renamed_and_deleted_model_is_gone_for_good(stack: Stack, alice: Client, job_id: str) -> None:
-    """A model can be renamed; after DELETE neither the model nor its file exists."""
     files_before = files_below(stack.storage_path)
-    path = f"/api/models/{promote(alice, job_id).json()['id']}"
+    path = f"/api/models/{alice.promote(job_id).json()['id']}"
 
     assert alice.patch(path, json={"name": "人臉偵測 v2"}).json()["name"] == "人臉偵測 v2"
     assert alice.delete(path).status_code == 204

@@ -20,7 +20,6 @@ CANARY = "canary-in-an-upstream-body-4f1d9c"
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_logs_of_a_whole_run_with_failures_show_no_secret(tmp_path: Path, log_format: str) -> None:
-    """Sign-ins, a conversion, a download and every kind of failure are logged without a secret."""
     with Stack(tmp_path, environment={"VISIONA_LOG_FORMAT": log_format}) as stack:
         stack.note_secret(CANARY)
         alice, bob = stack.client().sign_in("alice"), stack.client().sign_in("bob")
@@ -69,9 +68,9 @@ def a_conversion(stack: Stack, alice: Client, bob: Client) -> str:
     assert bob.get(f"/api/conversion/{job_id}/download").status_code == 404
     stack.sandbox.complete(job_id)
     stack.wait_for_status(alice, job_id, "completed")
-    promoted = alice.post(f"/api/conversion/{job_id}/promote-to-models")
+    promoted = alice.promote(job_id)
     while promoted.status_code == 409:  # the other worker's last poll is a second old
-        promoted = alice.post(f"/api/conversion/{job_id}/promote-to-models")
+        promoted = alice.promote(job_id)
     assert promoted.status_code == 201, promoted.text
     location = alice.get(f"/api/conversion/{job_id}/download").headers["Location"]
     assert requests.get(location, timeout=10).status_code == 200
@@ -141,7 +140,6 @@ def secrets_in_the_wrong_places(alice: Client) -> None:
 
 
 def test_search_finds_a_secret_in_every_form(tmp_path: Path) -> None:
-    """A secret is found raw, percent-encoded, in a Basic header, and cut off; other text is not."""
     token = "dt+" + "aB3/" * 15 + "="
     log = tmp_path / "a.log"
     for shown in (token, quote(token, safe=""), token[:45] + "…", "Basic Y2xpZW50OmFCMy9hQjMvYUIz"):

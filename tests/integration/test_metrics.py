@@ -145,15 +145,14 @@ def test_a_reload_keeps_all_counts_and_the_second_one_makes_no_more_files(stack:
 
 
 def test_a_conversion_is_counted_at_every_step(stack: Stack) -> None:
-    """Upload, calls, tokens, promote, pull and library download: each is in the sum, with its bytes."""
     alice, before = stack.signed_in("alice"), scrape(stack)
     model = model_upload(LazyBytes(9_000_000)).field("user_id", "u-bob-1")
     assert stack.send(alice, model).status_code == 201
     job_id = alice.get("/api/conversion/active").json()["active_job"]["job_id"]
     stack.sandbox.complete(job_id)
     stack.wait_for_status(alice, job_id, "completed")
-    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
-    assert alice.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 200
+    kept = alice.promote(job_id).json()
+    assert alice.promote(job_id).status_code == 200
     assert len(alice.get(f"/api/models/{kept['id']}/file").content) == kept["size"]
     assert alice.get(f"/api/conversion/{job_id}/download").status_code == 302
 
@@ -210,7 +209,7 @@ def test_a_download_whose_client_disconnects_is_aborted(stack: Stack) -> None:
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice, LazyBytes(8_000_000))
     stack.wait_for_status(alice, job_id, "completed")
-    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    kept = alice.promote(job_id).json()
     assert kept["size"] > 20 * PIECE_BYTES
     aborted = grown(stack, "visiona_transfers_total", kind="library_download", outcome="aborted", reason="client_gone")
     with RawConnection(stack.direct_url) as connection:
@@ -226,7 +225,6 @@ def series(counts: Counts) -> set[tuple[str, frozenset[tuple[str, str]]]]:
 
 
 def test_random_paths_and_methods_make_no_new_labels(stack: Stack) -> None:
-    """A hundred invented paths and methods are counted under existing label values."""
     alice = stack.signed_in("alice")
 
     def invent(numbers: range) -> None:
@@ -249,11 +247,10 @@ def test_random_paths_and_methods_make_no_new_labels(stack: Stack) -> None:
 
 
 def test_metrics_contain_no_secret_and_no_id(stack: Stack) -> None:
-    """After sign-ins, conversions and failures there is no token, cookie, code, user id or job id."""
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice)
     stack.wait_for_status(alice, job_id, "completed")
-    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    kept = alice.promote(job_id).json()
     token = alice.get(f"/api/conversion/{job_id}/download").headers["Location"].rpartition("=")[2]
     text = requests.get(f"{stack.direct_url}/metrics", timeout=10).text
     for secret in {*stack.sandbox.issued_secrets(), token, alice.cookie_header, job_id, kept["id"], "u-alice-7f3a"}:
@@ -284,7 +281,6 @@ def test_scrapes_are_not_logged(stack: Stack) -> None:
 
 
 def test_an_unusable_metrics_directory_is_reported_at_start(stack: Stack) -> None:
-    """The error names the variable, as for every other setting."""
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "--check-config", "wsgi:app"],
         cwd=ROOT,

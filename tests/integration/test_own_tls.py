@@ -28,7 +28,7 @@ def test_a_model_is_uploaded_and_its_result_downloaded(stack: Stack, alice: Clie
     job_id = stack.completed_job(alice, model)
     alice.headers["Connection"] = "keep-alive"
     stack.wait_for_status(alice, job_id, "completed")
-    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    kept = alice.promote(job_id).json()
     content = alice.get(f"/api/models/{kept['id']}/file").content
     assert (len(content), hashlib.sha256(content).hexdigest()) == (kept["size"], kept["sha256"])
     alice.headers["Connection"] = "close"

@@ -66,7 +66,6 @@ def test_second_upload_meets_the_running_job(stack: Stack, alice: Client, bob: C
 def test_foreign_job_is_an_absent_one(
     stack: Stack, alice: Client, ask: Callable[..., Facts], verb: str, tail: str, state: str
 ) -> None:
-    """For every method, another user's job gets the same response as an unknown one, byte for byte."""
     job_id = stack.upload(alice)
     if state == "completed":
         stack.sandbox.complete(job_id)
@@ -86,7 +85,6 @@ def test_foreign_job_is_an_absent_one(
 def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
     stack: Stack, ask: Callable[..., Facts], malformed: str
 ) -> None:
-    """For every method a malformed id gets the same response as an unknown one, without an upstream call."""
     stack.sandbox.reset()
     pairs = [(verb, tail) for verb in VERBS for tail in JOB_PATHS]
 
@@ -109,9 +107,8 @@ def test_id_with_an_encoded_slash_is_an_absent_one(ask: Callable[..., Facts]) ->
 def test_foreign_and_malformed_models_are_absent_ones(
     stack: Stack, alice: Client, ask: Callable[..., Facts], verb: str, tail: str
 ) -> None:
-    """For every method another user's model and a malformed id get the same response as an unknown one."""
     job_id = stack.completed_job(alice)
-    model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    model = alice.promote(job_id).json()
     etag = f'"{model["sha256"]}"'
 
     absent = ask(verb, f"/api/models/{ABSENT}{tail}", Range="bytes=0-3", **{"If-None-Match": etag})
@@ -124,7 +121,6 @@ def test_foreign_and_malformed_models_are_absent_ones(
 
 
 def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, alice: Client, bob: Client) -> None:
-    """While the converter cannot be asked, both get the same 502."""
     job_id = stack.upload(alice)
     stack.restart_gateway()
     stack.sandbox.stop(CONVERTER)
@@ -143,9 +139,8 @@ def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, 
 
 
 def test_lists_show_the_callers_own(stack: Stack, alice: Client, bob: Client) -> None:
-    """History, library and /active of one user contain nothing of another's."""
     job_id = stack.completed_job(alice)
-    model_id = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"]
+    model_id = alice.promote(job_id).json()["id"]
     running = stack.upload(alice)
 
     shown = [bob.get(path).text for path in ("/api/conversion/jobs", "/api/models", "/api/conversion/active")]
@@ -154,7 +149,6 @@ def test_lists_show_the_callers_own(stack: Stack, alice: Client, bob: Client) ->
 
 
 def test_owner_that_the_converter_names_decides(stack: Stack, alice: Client, bob: Client) -> None:
-    """When the converter names another owner, the cached owner no longer counts."""
     job_id = stack.upload(alice)
     assert alice.get(f"/api/conversion/{job_id}").status_code == 200
     stack.restart_gateway()
@@ -193,14 +187,14 @@ def test_job_that_the_converter_lists_for_somebody_else_stays_its_owners(
     assert bob.get("/api/conversion/active").json() == {"active_job": None}
     tails = ["", "/download", "/download?check=1"]
     assert [refused(bob.get(f"/api/conversion/{job_id}{tail}")) for tail in tails] == [(404, "job_not_found")] * 3
-    assert refused(bob.post(f"/api/conversion/{job_id}/promote-to-models")) == (404, "job_not_found")
+    assert refused(bob.promote(job_id)) == (404, "job_not_found")
     assert job_id not in bob.get("/api/conversion/jobs").text
     assert bob.post("/api/conversion/check", data={"size": "5"}).status_code == 200
     assert stack.sandbox.minted() == 0
 
     stack.sandbox.clear_faults()
     stack.sandbox.complete(job_id)
-    assert alice.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 201
+    assert alice.promote(job_id).status_code == 201
 
 
 def test_conflict_with_somebody_elses_job_shows_nothing_of_it(stack: Stack, alice: Client, bob: Client) -> None:

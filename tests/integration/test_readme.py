@@ -56,7 +56,6 @@ def walk(stack: Stack, folder: Path, script: str) -> subprocess.CompletedProcess
 
 @pytest.mark.timeout(60)
 def test_walk_through_of_the_readme_works(quick_stack: Stack, tmp_path: Path) -> None:
-    """Pasted into a shell it signs in, converts, promotes and downloads, and the file is the right result."""
     run = walk(quick_stack, tmp_path, walk_through())
 
     assert run.returncode == 0, run.stdout + run.stderr

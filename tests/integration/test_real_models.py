@@ -21,12 +21,11 @@ def test_the_onnx_package_contains_networks() -> None:
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem.removeprefix("light_"))
 def test_network_comes_back_converted(stack: Stack, alice: Client, path: Path) -> None:
-    """A valid graph arrives byte for byte, and the library has the converter's result."""
     model = path.read_bytes()
     onnx.checker.check_model(onnx.load_from_string(model))
 
     job_id = stack.completed_job(alice, model, path.name)
-    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    kept = alice.promote(job_id).json()
 
     [received] = [part for part in stack.sandbox.last_upload()["parts"] if part["name"] == "model"]
     assert (received["filename"], received["sha256"]) == (path.name, sha256_of(model))
@@ -41,7 +40,6 @@ def large_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(120)
 def test_model_of_more_than_50_mb_comes_back_converted(stack: Stack, alice: Client, large_model: Path) -> None:
-    """A model with weights passes upload, conversion, promote and library."""
     size = large_model.stat().st_size
     assert size >= 50 * MEGABYTE
     with large_model.open("rb") as model:
@@ -49,7 +47,7 @@ def test_model_of_more_than_50_mb_comes_back_converted(stack: Stack, alice: Clie
         sha256, wanted = sha256_of(model), expected_sha256(model)
 
     job = alice.get(f"/api/conversion/{job_id}").json()
-    kept = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    kept = alice.promote(job_id).json()
     served = alice.get(f"/api/models/{kept['id']}/file")
 
     [received] = [part for part in stack.sandbox.last_upload()["parts"] if part["name"] == "model"]

@@ -20,7 +20,6 @@ def lines_since(stack: Stack, size: int) -> list[dict[str, Any]]:
 
 
 def test_id_and_trace_reach_every_upstream_and_every_log_line(stack: Stack) -> None:
-    """A download calls MC and the converter: both get the ids, and so does the log."""
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice)
     stack.wait_for_status(alice, job_id, "completed")

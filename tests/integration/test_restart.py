@@ -1,6 +1,8 @@
 """Jobs and sessions survive restarts and crashes, and jobs even the loss of the database."""
 
+import os
 import secrets
+import time
 
 import pytest
 
@@ -39,9 +41,8 @@ def test_poll_alone_rebuilds_a_running_job(stack: Stack, alice: Client, bob: Cli
 
 
 def test_completed_job_and_its_model_are_their_owners_after_a_crash(stack: Stack, alice: Client, bob: Client) -> None:
-    """After SIGKILL the owner still gets job, history, model and download; other users still get 404."""
     job_id = stack.completed_job(alice, b"kept over a crash")
-    model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    model = alice.promote(job_id).json()
 
     stack.restart_gateway(kill=True)
 
@@ -54,7 +55,6 @@ def test_completed_job_and_its_model_are_their_owners_after_a_crash(stack: Stack
 
 
 def test_upload_that_a_crash_cut_off_is_forgotten(stack: Stack, alice: Client) -> None:
-    """SIGKILL during an upload leaves no complete body at the converter, and no job."""
     with stack.connect() as connection:
         headers = {"Cookie": alice.cookie_header, "Content-Type": "multipart/form-data; boundary=b"}
         connection.send_head("POST", "/api/conversion/init", {**headers, "Content-Length": "1000000"})
@@ -70,7 +70,6 @@ def test_upload_that_a_crash_cut_off_is_forgotten(stack: Stack, alice: Client) -
 
 
 def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key(stack: Stack) -> None:
-    """The new key signs, the old one still verifies; once it is removed its cookies are refused."""
     old, new = stack.secret_key, secrets.token_urlsafe(48)
     stack.note_secret(new)
     alice = stack.client().sign_in("alice")
@@ -89,3 +88,14 @@ def test_cookies_survive_a_restart_and_a_rotation_of_keys_and_die_with_their_key
 def who(client: Client) -> str | None:
     response = client.get("/api/me")
     return str(response.json()["user_id"]) if response.status_code == 200 else None
+
+
+def test_gateway_ends_within_seconds_after_sigterm(stack: Stack) -> None:
+    workers = stack.worker_pids()
+    started = time.monotonic()
+
+    assert stack.stop_gateway() == 0
+
+    # Two seconds of it are for kept connections, on which a request may be under way.
+    assert time.monotonic() - started < 15
+    assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - procfs

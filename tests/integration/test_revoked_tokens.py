@@ -30,7 +30,7 @@ def cache_all_tokens(stack: Stack) -> str:
     alice = stack.signed_in("alice")
     job_id = stack.completed_job(alice)
     assert alice.get(f"/api/conversion/{job_id}/download").status_code == 302
-    assert alice.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 201
+    assert alice.promote(job_id).status_code == 201
     return stack.completed_job(alice)
 
 

@@ -58,7 +58,6 @@ def test_upload_of_300_mb_passes_a_gateway_that_could_not_hold_it(stack: Stack, 
 
 
 def test_the_limits_of_this_file_hold_in_the_workers(stack: Stack) -> None:
-    """The limits of this file's other test apply to the workers that handle uploads."""
     with stack.connect() as connection:
         assert connection.send_head("GET", "/healthz").read_response().status == 200
         worker = stack.worker_of(connection)

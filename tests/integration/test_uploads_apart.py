@@ -37,7 +37,6 @@ def apart(tmp_path: Path) -> Iterator[tuple[Stack, Path]]:
 
 
 def test_one_gateway_gets_the_uploads_and_the_other_all_else(apart: tuple[Stack, Path]) -> None:
-    """Each knows the jobs of the other: owner, state and result."""
     stack, log = apart
     alice, bob = stack.signed_in("alice"), stack.signed_in("bob")
     job_id = stack.upload(alice, b"a model" * 1_000)
@@ -50,7 +49,7 @@ def test_one_gateway_gets_the_uploads_and_the_other_all_else(apart: tuple[Stack,
 
     stack.sandbox.complete(job_id)
     stack.wait_for_status(alice, job_id, "completed")
-    model = alice.post(f"/api/conversion/{job_id}/promote-to-models").json()
+    model = alice.promote(job_id).json()
     assert model["source_job_id"] == job_id
     assert alice.get(f"/api/models/{model['id']}/file").status_code == 200
     assert _routes(log) == {"/api/conversion/init"}

@@ -45,7 +45,6 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 def test_nothing_of_a_person_may_be_kept_by_a_shared_cache(
     edge: Edge, method: str, path: str, user_id: str | None
 ) -> None:
-    """Responses and refusals have `no-store` or `private`, and vary by cookie."""
     response = edge.client(user_id).open(path, method=method)
 
     assert {"no-store", "private"} & set(str(response.cache_control).split(", ")), str(response.cache_control)
@@ -100,7 +99,6 @@ def test_a_poll_that_has_not_changed_is_told_apart_too(edge: Edge) -> None:
 
 
 def test_a_preflight_of_another_site_is_granted_nothing(edge: Edge) -> None:
-    """Neither at the API, nor at the sign-in, nor anywhere else."""
     for path in ("/api/conversion/init", "/api/models/m", "/auth/logout", "/", "/healthz"):
         for origin in ("https://evil.example", "null", f"{FRONTEND}.evil.example", f"{FRONTEND}:8443"):
             headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}

@@ -23,7 +23,6 @@ CHOSEN = "gu3ssed-w0rds"
 
 @pytest.mark.parametrize("path", PUBLIC)
 def test_public_responses_are_compressed(stack: Stack, path: str) -> None:
-    """Less than half of the bytes, with the same content; a current copy is not sent again."""
     client = stack.client()
     plain = client.get(path, headers={"Accept-Encoding": "identity"})
     response = client.get(path, headers={"Accept-Encoding": "gzip"}, stream=True)

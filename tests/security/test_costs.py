@@ -7,7 +7,7 @@ measurements, as a machine of usual speed would need it. Requests are made as WS
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from io import BytesIO
 from itertools import product
@@ -157,17 +157,24 @@ ROUTES = [
 ]
 
 
+def assert_all_cheap(
+    edge: Edge, texts: Iterable[tuple[str, str, str]], size: int, request: Callable[[str], Request]
+) -> None:
+    """Check the requests that `request` makes of texts, each given by its beginning, repeated unit and end."""
+    for text in texts:
+        fill = filled(*text)
+
+        def make(size: int, fill: Callable[[int], str] = fill) -> Callable[[], str]:
+            return prepared(edge, request(fill(size)))
+
+        assert_cheap(make, size, text)
+
+
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 def test_no_header_costs_much(edge: Edge, route: Request, name: str) -> None:
-    for (prefix, suffix), unit in product(ENDS, UNITS):
-        fill = filled(prefix, unit, suffix)
-
-        def make(size: int, fill: Callable[[int], str] = fill) -> Callable[[], str]:
-            headers = {**route.headers, name: fill(size)}
-            return prepared(edge, Request(**{**vars(route), "headers": headers}))
-
-        assert_cheap(make, HEADER_BYTES, (name, prefix, unit, suffix))
+    texts = [(prefix, unit, suffix) for (prefix, suffix), unit in product(ENDS, UNITS)]
+    assert_all_cheap(edge, texts, HEADER_BYTES, lambda text: replace(route, headers={**route.headers, name: text}))
 
 
 @pytest.mark.parametrize(
@@ -182,29 +189,21 @@ def test_no_header_costs_much(edge: Edge, route: Request, name: str) -> None:
     ],
 )
 def test_no_query_costs_much(edge: Edge, method: str, path: str) -> None:
-    for name, unit in product(
+    texts = product(
         ["next=/", "state=", "code=", "limit=", "cursor=", "lang=", ""],
         [" ", "a", "/", "../", "%2f", "%25", "%2525", "&", "a&", "a=b&", "=", "+", "\\", "%cc%81%cc%a3", "?", "#"],
-    ):
-        fill = filled(name, unit, "")
-
-        def make(size: int, fill: Callable[[int], str] = fill) -> Callable[[], str]:
-            return prepared(edge, Request(method, path, query=fill(size)))
-
-        assert_cheap(make, LINE_BYTES, (name, unit))
+        [""],
+    )
+    assert_all_cheap(edge, texts, LINE_BYTES, lambda text: Request(method, path, query=text))
 
 
 def test_no_path_costs_much(edge: Edge) -> None:
-    for prefix, unit in product(
+    texts = product(
         ["/", "/api/conversion/", "/api/models/", "/console/v/", "/auth/"],
         ["/", "a", "a/", "../", "%", "\xcc\x81", "."],
-    ):
-        fill = filled(prefix, unit, "")
-
-        def make(size: int, fill: Callable[[int], str] = fill) -> Callable[[], str]:
-            return prepared(edge, Request("GET", fill(size)))
-
-        assert_cheap(make, LINE_BYTES, (prefix, unit))
+        [""],
+    )
+    assert_all_cheap(edge, texts, LINE_BYTES, lambda text: Request("GET", text))
 
 
 #: Combining marks in the wrong order, which to put right takes a time that grows with the square of their number.
@@ -213,7 +212,7 @@ MARKS = "\u0301\u0323"
 
 @pytest.mark.parametrize("megabytes", [0.06, 0.5, 4])
 def test_no_json_costs_much(edge: Edge, megabytes: float) -> None:
-    for prefix, unit, suffix in [
+    texts = [
         ('{"name":"', MARKS, '"}'),
         ('{"name":"a', MARKS, '"}'),
         ('{"name":"', "\\u0301\\u0323", '"}'),
@@ -227,18 +226,18 @@ def test_no_json_costs_much(edge: Edge, megabytes: float) -> None:
         ("{", '"a":1,', '"b":1}'),
         ("[", "1,", "1]"),
         ("", " ", "{}"),
-    ]:
-        fill = filled(prefix, unit, suffix)
+    ]
+    size = int(megabytes * 1024**2)
+    assert_all_cheap(edge, texts, size, lambda text: Request("PATCH", "/api/models/m", body=text.encode()))
 
-        def make(size: int, fill: Callable[[int], str] = fill) -> Callable[[], str]:
-            return prepared(edge, Request("PATCH", "/api/models/m", body=fill(size).encode()))
 
-        assert_cheap(make, int(megabytes * 1024**2), (prefix, unit))
+def form(content_type: str, body: bytes) -> Request:
+    return Request("POST", "/api/conversion/check", content_type=content_type, body=body)
 
 
 @pytest.mark.parametrize("megabytes", [0.06, 0.5, 4])
 def test_no_urlencoded_form_costs_much(edge: Edge, megabytes: float) -> None:
-    for prefix, unit, suffix in [
+    texts = [
         ("", MARKS, "=1"),
         ("", "%CC%81%CC%A3", "=1"),
         ("a", " ", "=1"),
@@ -251,14 +250,9 @@ def test_no_urlencoded_form_costs_much(edge: Edge, megabytes: float) -> None:
         ("filename=", MARKS, ""),
         ("a=", "%", ""),
         ("", "&", ""),
-    ]:
-        fill = filled(prefix, unit, suffix)
-
-        def make(size: int, fill: Callable[[int], str] = fill) -> Callable[[], str]:
-            kind = "application/x-www-form-urlencoded"
-            return prepared(edge, Request("POST", "/api/conversion/check", content_type=kind, body=fill(size).encode()))
-
-        assert_cheap(make, int(megabytes * 1024**2), (prefix, unit))
+    ]
+    kind = "application/x-www-form-urlencoded"
+    assert_all_cheap(edge, texts, int(megabytes * 1024**2), lambda text: form(kind, text.encode()))
 
 
 #: Header lines of a part: what stands before, what is repeated, what stands behind.
@@ -304,7 +298,7 @@ def test_no_multipart_form_costs_much(edge: Edge, megabytes: float) -> None:
     for number, message in enumerate(messages):
 
         def make(size: int, message: Callable[[int], bytes] = message) -> Callable[[], str]:
-            return prepared(edge, Request("POST", "/api/conversion/check", content_type=kind, body=message(size)))
+            return prepared(edge, form(kind, message(size)))
 
         assert_cheap(make, int(megabytes * 1024**2), number)
 

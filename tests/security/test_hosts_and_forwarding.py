@@ -49,7 +49,6 @@ FORWARDING = [
     ],
 )
 def test_a_host_that_is_not_ours_is_refused(door: Door, alice: Client, headers: list[tuple[str, str]]) -> None:
-    """400 from nginx or from the gateway, also with a session."""
     given = [(name, value.replace("{ours}", door.host)) for name, value in headers]
 
     response = door.ask("GET", "/api/me", *given, ("Cookie", alice.cookie_header))
@@ -60,7 +59,6 @@ def test_a_host_that_is_not_ours_is_refused(door: Door, alice: Client, headers: 
 
 
 def test_a_request_without_any_host_is_refused(door: Door) -> None:
-    """HTTP/1.0 allows it, but it is refused."""
     for head in (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"):
         assert door.talk(head).split(b" ", 2)[1] == b"400", head
 
@@ -108,7 +106,6 @@ def test_no_header_lends_somebody_an_identity(door: Door) -> None:
 
 
 def test_a_redirect_after_signing_in_stays_here_whatever_was_forwarded(stack: Stack) -> None:
-    """A sign-in in which every request claims another host ends at our own origin."""
     client = stack.client()
     client.headers.update({"X-Forwarded-Host": EVIL, "X-Forwarded-Proto": "http", "Forwarded": f"host={EVIL}"})
 

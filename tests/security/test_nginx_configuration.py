@@ -106,7 +106,6 @@ def test_small_bodies_may_be_a_little_larger_than_the_gateway_takes(server: Bloc
 
 
 def test_a_head_that_nginx_passes_on_is_one_that_gunicorn_takes(server: Block, gunicorn: dict[str, Any]) -> None:
-    """Each line of it."""
     [_, each] = server.one("large_client_header_buffers")
     assert size(each) - len("\r\n") <= gunicorn["limit_request_line"]
     assert size(each) <= gunicorn["limit_request_field_size"], "gunicorn counts the line end of a field"
@@ -130,7 +129,6 @@ def test_every_location_has_every_limit_on_requests(configuration: Block, server
 
 
 def test_a_user_meets_the_gateways_own_limit_before_nginxs(server: Block) -> None:
-    """The gateway knows the user and can say so."""
     at_once = {zone: int(number) for zone, number in server.values("limit_conn")}
     assert at_once["visiona_session_at_once"] >= 2 * MAX_REQUESTS_PER_USER
 

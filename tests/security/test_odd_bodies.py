@@ -36,8 +36,7 @@ NAMES = {
 
 @pytest.fixture
 def model_id(stack: Stack, alice: Client) -> str:
-    job_id = stack.completed_job(alice)
-    return str(alice.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"])
+    return str(stack.kept_model(alice)["id"])
 
 
 def test_json_that_would_hurt_a_parser_is_malformed(alice: Client, model_id: str) -> None:
@@ -52,7 +51,6 @@ def test_json_that_would_hurt_a_parser_is_malformed(alice: Client, model_id: str
 
 
 def test_a_body_is_never_unpacked(alice: Client, model_id: str) -> None:
-    """Ten megabytes of blanks stay ten kilobytes."""
     bomb = gzip.compress(b" " * 10_000_000 + b'{"name":"unpacked"}')
 
     response = alice.patch(f"/api/models/{model_id}", data=bomb, headers={"Content-Encoding": "gzip"})
@@ -74,7 +72,6 @@ def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
 
 
 def test_a_body_with_a_method_that_has_none_changes_nothing(door: Door, alice: Client, model_id: str) -> None:
-    """GET, HEAD and DELETE ignore a body; DELETE of another user's id deletes nothing."""
     cookie = ("Cookie", alice.cookie_header)
     body = f'{{"id":"{model_id}","name":"taken over"}}'.encode()
 
@@ -105,7 +102,6 @@ def test_a_small_body_without_end_is_refused(door: Door, alice: Client) -> None:
 
 
 def test_a_small_body_of_exactly_the_limit_is_taken(door: Door, alice: Client) -> None:
-    """With or without a length; one byte more is refused."""
     for size, status in ((MAX_SMALL_BODY_BYTES, 404), (MAX_SMALL_BODY_BYTES + 1, 413)):
         body = b'{"name":"x"}'.ljust(size)
         counted = door.ask("PATCH", "/api/models/some-model", ("Cookie", alice.cookie_header), body=body)

@@ -150,7 +150,6 @@ def test_five_hundred_uploads_of_one_address_are_under_way_at_once(nginx: Nginx,
 
 
 def test_an_address_that_floods_the_sign_in_is_limited(nginx: Nginx, address: str) -> None:
-    """Its API requests and the sign-ins of other addresses still work."""
     sign_in = head("/auth/authorize?code=the-code&state=s", {})
     found, seconds = flood(nginx, address, iter(lambda: sign_in, None), 1_500)
     assert 600 <= found[200] <= 601 + 20 * seconds
@@ -202,7 +201,6 @@ def test_programs_of_this_machine_are_not_limited_by_address(nginx: Nginx) -> No
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_refusal_is_a_problem_in_the_readers_language(nginx: Nginx, address: str, language: str) -> None:
-    """With the gateway's code for it, and Retry-After."""
     entry = TooManyRequestsError("").entry
     asked = head("/auth/login", {"Accept-Language": language})
     flood(nginx, address, iter(lambda: asked, None), 700)

@@ -92,7 +92,6 @@ def test_every_response_has_each_security_header_once(any_door: Door, name: str)
 
 
 def test_what_gunicorn_refuses_is_a_problem_that_repeats_nothing_of_the_request(stack: Stack) -> None:
-    """gunicorn's own page would repeat the request."""
     around = Door(stack, WAYS[1])
     for name, status in (("a header that is too long", 431), ("an address that is too long", 414), ("two hosts", 400)):
         method, path, headers, _ = ANSWERS[name]
@@ -280,7 +279,6 @@ REFUSED: dict[str, tuple[str, int, str]] = {
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_nginx_refuses_is_a_problem_in_the_catalogues_words(lonely: Nginx, name: str, language: str) -> None:
-    """Neither scripts nor readers of Chinese can use nginx's own page."""
     sent, status, code = REFUSED[name]
     response = ask_raw(lonely.port, sent.replace("{language}", language))
     document, entry = response.json(), catalogue()[code]

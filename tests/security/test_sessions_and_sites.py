@@ -144,7 +144,6 @@ def test_a_form_of_another_site_is_refused_whatever_it_is_encoded_as(alice: Clie
 
 
 def test_a_method_cannot_be_smuggled_past_the_guard(alice: Client) -> None:
-    """A GET stays a GET, whatever method headers, fields or queries name."""
     headers = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE", "Sec-Fetch-Site": "cross-site"}
 
     response = alice.get("/api/models/some-model?_method=DELETE", headers=headers)
@@ -174,7 +173,6 @@ def test_a_method_cannot_be_smuggled_past_the_guard(alice: Client) -> None:
     ],
 )
 def test_a_sign_in_leads_to_our_own_pages_only(stack: Stack, wanted: str) -> None:
-    """In a whole sign-in, a `next` that could lead to another site is replaced by `/`."""
     client = stack.client()
     page = client.get("/auth/login", params={"next": wanted}, allow_redirects=True)
     at_callback = client.post(page.url, data={"username": "alice", "password": "alice"})

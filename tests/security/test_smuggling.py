@@ -80,7 +80,6 @@ def test_a_plain_request_is_followed_by_the_next(door: Door, alice: Client, name
 
 
 def test_a_body_of_a_reading_request_is_no_request(door: Door, alice: Client) -> None:
-    """A request inside the body of a GET is not executed."""
     inner = f"DELETE /api/models/m HTTP/1.1\r\nHost: {door.host}\r\nCookie: {alice.cookie_header}\r\n\r\n".encode()
     head = f"GET /api/me HTTP/1.1\r\nHost: {door.host}\r\nConnection: close\r\nCookie: {alice.cookie_header}\r\n"
 
@@ -92,7 +91,6 @@ def test_a_body_of_a_reading_request_is_no_request(door: Door, alice: Client) ->
 
 
 def test_other_protocols_are_not_spoken(door: Door) -> None:
-    """HTTP/2 without TLS, the PROXY protocol, tunnels and other lines are refused."""
     host = f"Host: {door.host}\r\nConnection: close\r\n\r\n".encode()
     for data in (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -42,6 +42,10 @@ class Client(requests.Session):
     def options(self, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
         return self.request("OPTIONS", url, **options)
 
+    def promote(self, job_id: str) -> requests.Response:
+        """Store the result of a job in the library."""
+        return self.post(f"/api/conversion/{job_id}/promote-to-models")
+
     def clone(self) -> "Client":
         """Return another client in the same session."""
         twin = Client(self.base_url, self._on_secret)

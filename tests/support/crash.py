@@ -78,11 +78,6 @@ class Round:
         self._aftermath = Aftermath(self.stack)
         self._orphans: tuple[Child, list[int]] | None = None
 
-    @property
-    def moments(self) -> int:
-        """Return how many actions the crash has hit, or narrowly missed."""
-        return len(self.actions)
-
     def play(self) -> None:
         self._prepare()
         threads = [threading.Thread(target=action.perform) for action in self.actions]
@@ -103,13 +98,13 @@ class Round:
         for name in ("promote", "delete"):
             kept[name].job_id = stack.completed_job(kept[name].client, LazyBytes(RESULT_BYTES, seed=self.seed))
         deleted = kept["delete"]
-        response = deleted.client.post(f"/api/conversion/{deleted.job_id}/promote-to-models")
+        response = deleted.client.promote(deleted.job_id)
         assert response.status_code == 201, response.text
         deleted.model_id = response.json()["id"]
         self.actions = list(kept.values())
         kept["init"].run = self._upload_slowly
         kept["quick"].run = lambda action: stack.send(action.client, model_upload(b"small"))
-        kept["promote"].run = lambda action: action.client.post(f"/api/conversion/{action.job_id}/promote-to-models")
+        kept["promote"].run = lambda action: action.client.promote(action.job_id)
         kept["delete"].run = lambda action: action.client.delete(f"/api/models/{action.model_id}")
         kept["logout"].run = lambda action: action.client.clone().post("/auth/logout")
         # The windows: the job exists and its response is late; the file comes a little at a time.
@@ -247,7 +242,7 @@ class Round:
     _repeat_quick = _repeat_init
 
     def _repeat_promote(self, action: Action) -> None:
-        responses = [action.client.post(f"/api/conversion/{action.job_id}/promote-to-models") for _ in range(2)]
+        responses = [action.client.promote(action.job_id) for _ in range(2)]
         assert responses[0].status_code in {200, 201}, responses[0].text
         assert responses[1].status_code == 200
         assert responses[0].json() == responses[1].json()

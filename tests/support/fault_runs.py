@@ -1,12 +1,10 @@
 """Run cells of the fault matrix concurrently, and check what they leave behind."""
 
 import json
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import requests
 
 from app.clients.retry import MATRIX, Call
 from app.errors import catalogue
-from app.library.local import LocalStorage
 from sandbox.settings import CONVERTER, MEMBER_CENTER, SERVICES
+from tests.support.aftermath import Aftermath
 from tests.support.clients import RawConnection
 from tests.support.fault_cells import REPLAYED, RETRY_AFTER, WAYS, Cell, Expected, Stage, expected
 from tests.support.multipart_bodies import model_upload
@@ -223,8 +221,12 @@ def verify_nothing_is_left(stack: ScaledStack) -> None:
         client.close()
     wait_until(lambda: not running_calls(stack), "no call to an upstream is still under way")
     _verify_slots(stack)
-    wait_until(lambda: not _rows(stack, "SELECT name FROM leases"), "no lease is held")
-    _verify_files(stack)
+    aftermath = Aftermath(stack)
+    wait_until(lambda: not aftermath.leases(), "no lease is held")
+    assert not aftermath.models_without_file()
+    assert not aftermath.files_without_model()
+    assert not aftermath.temporaries()
+    assert not list((stack.directory / "tmp").iterdir())
     wait_until(lambda: not client_sockets(stack), "no connection of a client is open")
     (worker,) = stack.worker_pids()
     # Idle pooled connections are no leak as long as they are no more than there were callers.
@@ -290,19 +292,6 @@ def _verify_slots(stack: ScaledStack) -> None:
         for connection in connections:
             connection.close()
         stack.sandbox.clear_faults()
-
-
-def _verify_files(stack: ScaledStack) -> None:
-    recorded = {row[0] for row in _rows(stack, "SELECT storage_key FROM models")}
-    stored = {file.key for file in LocalStorage(stack.storage_path).files()}
-    assert not list(stack.storage_path.glob(".tmp/*"))
-    assert stored == recorded
-    assert not list((stack.directory / "tmp").iterdir())
-
-
-def _rows(stack: ScaledStack, query: str) -> list[Any]:
-    with closing(sqlite3.connect(stack.database_path)) as database:
-        return database.execute(query).fetchall()
 
 
 def _upstream_ports(stack: ScaledStack) -> set[int]:

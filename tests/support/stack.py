@@ -286,6 +286,14 @@ class Stack:
         self.sandbox.complete(job_id)
         return job_id
 
+    def kept_model(
+        self, client: Client, model: bytes | BinaryIO | LazyBytes = b"a model", filename: str = "model.onnx"
+    ) -> dict[str, Any]:
+        """Convert a model and store the result in the library. Return its description there."""
+        response = client.promote(self.completed_job(client, model, filename))
+        assert response.status_code == 201, response.text
+        return dict(response.json())
+
     def wait_for_status(self, client: Client, job_id: str, status: str, *, seconds: float = 30.0) -> dict[str, Any]:
         """Poll until the job has a status. The other worker may still show the one before, for a second."""
 

@@ -30,8 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledStack]:
 def test_two_hundred_slow_sockets_behind_nginx_delay_no_poll(stack: ScaledStack) -> None:
     """Heads and bodies that drip, signed in and not, and downloads that are hardly read."""
     owner = stack.person("owner")
-    job_id = stack.completed_job(owner, LazyBytes(LIBRARY_FILE_BYTES, seed=1))
-    model_id = owner.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"]
+    model_id = stack.kept_model(owner, LazyBytes(LIBRARY_FILE_BYTES, seed=1))["id"]
     watcher = stack.person("watcher")
     watched = stack.upload(watcher)
     pids = stack.worker_pids()

@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
@@ -61,10 +61,12 @@ def host(stack: ScaledStack) -> dict[str, str]:
     return {"Host": stack.url.partition("//")[2]}
 
 
-def begin_upload(stack: ScaledStack, way: str, client: Client, length: int) -> RawConnection:
+def begin_upload(stack: ScaledStack, way: str, client: Client, length: int | None) -> RawConnection:
+    """Send the head of an upload, chunked if it has no length."""
     connection = connect(stack, way)
+    framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
     headers = {**host(stack), "Cookie": client.cookie_header, "Content-Type": "multipart/form-data; boundary=b"}
-    return connection.send_head("POST", "/api/conversion/init", {**headers, "Content-Length": str(length)})
+    return connection.send_head("POST", "/api/conversion/init", {**headers, **framing})
 
 
 def in_flight(stack: ScaledStack, **labels: str) -> float:
@@ -100,12 +102,33 @@ def test_upload_that_drips_ends_with_upload_timeout(stack: ScaledStack, way: str
     client = stack.person("drips")
     with begin_upload(stack, way, client, 1_000_000) as connection:
         connection.send(BEGUN)
-        ends_at = time.monotonic() + 30
-        while not select.select([connection.socket], [], [], 0.2)[0] and time.monotonic() < ends_at:
-            connection.send(b"x")
-        response = connection.read_response("POST")
-        assert (response.status, response.json()["code"]) == (408, "upload_timeout")
+        verify_that_it_ends(connection, lambda: connection.send(b"x"))
         assert_all_is_free(stack, client)
+
+
+def test_chunked_upload_that_drips_ends_with_upload_timeout(stack: ScaledStack) -> None:
+    """A chunk now and then never exceeds the time limit of a read, so the minimum rate must end the upload."""
+    client = stack.person("drips chunks")
+    with begin_upload(stack, "direct", client, None) as connection:
+        connection.send_chunk(BEGUN)
+        verify_that_it_ends(connection, lambda: connection.send_chunk(b"x"))
+        assert_all_is_free(stack, client)
+
+
+def verify_that_it_ends(connection: RawConnection, drip: Callable[[], object]) -> None:
+    ends_at = time.monotonic() + 30
+    while not select.select([connection.socket], [], [], 0.2)[0] and time.monotonic() < ends_at:
+        drip()
+    response = connection.read_response("POST")
+    assert (response.status, response.json()["code"]) == (408, "upload_timeout")
+
+
+def test_small_body_that_never_arrives_times_out(stack: ScaledStack) -> None:
+    client = stack.person("sends no body")
+    headers = {**host(stack), "Cookie": client.cookie_header, "Content-Type": "multipart/form-data; boundary=b"}
+    with connect(stack, "direct") as connection:
+        connection.send_head("POST", "/api/conversion/check", {**headers, "Content-Length": "1000"})
+        assert connection.read_response("POST").json()["code"] == "invalid_request"
 
 
 def test_converter_that_stops_reading_ends_the_upload(stack: ScaledStack) -> None:
@@ -120,7 +143,7 @@ def test_file_service_that_stalls_ends_the_pull(stack: ScaledStack) -> None:
     client = stack.person("stalled pull")
     job_id = stack.completed_job(client, b"m" * 400_000)
     stack.sandbox.fault(FILE_ACCESS, call="get_file", when="after", stall_seconds=3600, stall_at=70_000)
-    response = client.post(f"/api/conversion/{job_id}/promote-to-models")
+    response = client.promote(job_id)
     assert (response.status_code, response.json()["code"]) == (502, "file_service_unavailable")
     assert_all_is_free(stack, client)
 
@@ -221,15 +244,14 @@ def test_uploads_in_all_their_slots_leave_pulls_and_downloads_theirs(stack: Scal
         refused = stack.send(stack.person("another"), model_upload())
         assert (refused.status_code, refused.json()["code"]) == (503, "upload_capacity")
         assert int(refused.headers["Retry-After"]) > 0
-        assert promoter.post(f"/api/conversion/{job_id}/promote-to-models").status_code == 201
+        assert promoter.promote(job_id).status_code == 201
         assert reader.get(file).status_code == 200
         assert_polls_go_on(stack, promoter, job_id)
         assert upload.finish().status == 201
 
 
 def kept_model(stack: ScaledStack, client: Client) -> str:
-    job_id = stack.completed_job(client, LazyBytes(MUCH, seed=2))
-    return str(client.post(f"/api/conversion/{job_id}/promote-to-models").json()["id"])
+    return str(stack.kept_model(client, LazyBytes(MUCH, seed=2))["id"])
 
 
 def assert_polls_go_on(stack: ScaledStack, client: Client, job_id: str) -> None:

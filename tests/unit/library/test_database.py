@@ -22,6 +22,7 @@ from app.library.leases import SQLLeases
 from app.library.migrating import migrate
 from app.library.tables import UTCDateTime, jobs, leases, revoked_sessions
 from tests.support.parallel import in_parallel
+from tests.support.simultaneous import next_line, ready_programs, tell_all
 
 SECRET = "s3cret-pa55word"
 
@@ -372,32 +373,12 @@ database.dispose()
 """
 
 
-def test_two_processes_of_32_threads_never_find_the_database_locked(
-    database: Database, database_url: str, repository_root: Path
-) -> None:
+def test_two_processes_of_32_threads_never_find_the_database_locked(database: Database, database_url: str) -> None:
     # 64 threads of 12 operations a turn: 13 turns are the 10,000 of the long form.
     turns = int(os.environ.get("VISIONA_TEST_TURNS", "4"))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", MIXED_OPERATIONS, database_url, name, str(turns)],
-            cwd=repository_root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("one", "two")
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        out, _ = process.communicate()
-        assert process.returncode == 0
-        assert int(out) == 32 * turns
+    with ready_programs(MIXED_OPERATIONS, [[database_url, name, str(turns)] for name in ("one", "two")]) as programs:
+        tell_all(programs)
+        assert [next_line(program) for program in programs] == [str(32 * turns)] * 2
     assert SQLLeases(database, clock=lambda: datetime.now(UTC)).acquire("upload/user-0", "me", 1)
 
 

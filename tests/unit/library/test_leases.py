@@ -1,9 +1,6 @@
 """Leases have one holder at a time, across threads and processes, and block no longer than their time to live."""
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -11,6 +8,7 @@ from app.library.database import Database
 from app.library.leases import SQLLeases
 from tests.support.clocks import FakeClock
 from tests.support.parallel import in_parallel
+from tests.support.simultaneous import next_line, ready_programs, tell_all
 
 
 def acquired_by_50_threads(leases: SQLLeases) -> list[int]:
@@ -120,21 +118,7 @@ database.dispose()
 """
 
 
-def test_of_ten_threads_in_each_of_two_processes_exactly_one_acquires(
-    database: Database, database_url: str, repository_root: Path
-) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CONTENDER, database_url, str(number)],
-            cwd=repository_root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    responses = [process.communicate("\n")[0] for process in processes]
-    assert sorted(responses) == ["0\n", "1\n"]
+def test_of_ten_threads_in_each_of_two_processes_exactly_one_acquires(database: Database, database_url: str) -> None:
+    with ready_programs(CONTENDER, [[database_url, name] for name in ("one", "two")]) as programs:
+        tell_all(programs)
+        assert sorted(next_line(program) for program in programs) == ["0", "1"]
