@@ -7,7 +7,7 @@ gunicorn has forked its workers.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from app.clients.converter import SCOPE_READ, SCOPE_WRITE, ConverterClient
@@ -56,6 +56,9 @@ _BACKGROUND_THREADS = 4
 #: The database connections of a worker's requests. A request holds one for a transaction of milliseconds, and none
 #: while it transfers a file or waits for an upstream.
 _REQUEST_CONNECTIONS = 8
+
+#: How long a promote relies on the library id that the process has read from the database. `/readyz` reads it again.
+_PAIR_MAX_AGE = timedelta(seconds=60)
 
 #: The scopes of the service tokens.
 _SCOPES = (SCOPE_WRITE, SCOPE_READ, SCOPE_READ_FILES, SCOPE_DELEGATE_DOWNLOADS)
@@ -282,7 +285,7 @@ def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
             stores.models,
             LibraryQuota(stores.models, leases, settings.library_bytes_per_user),
             clock,
-            require_pair=stores.pair.require_match,
+            require_pair=partial(stores.pair.require_match, max_age=_PAIR_MAX_AGE),
         ),
         ledger=stores.ledger,
         notes=JobNotes(stores.ledger, writes, clock=clock),

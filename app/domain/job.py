@@ -79,23 +79,6 @@ class Job:
         return STAGES.index(self.stage) if self.stage in STAGES else None
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """One row of the ledger: an upload and the job that it started.
-
-    `job_id` is None while the upload is pending: the row is written before the body is sent. `job` is the newest state
-    that the converter has sent, with the parameters and the error of that state.
-    """
-
-    upload_id: str
-    user_id: str
-    job_id: str | None
-    filename: str
-    size: int | None
-    started_at: datetime
-    job: Job | None
-
-
 def is_job_id(text: str) -> bool:
     """Return whether `text` is a well-formed id of a job or a model."""
     return _JOB_ID.fullmatch(text) is not None

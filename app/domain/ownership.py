@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from app.domain.job import Job, JobRecord
+from app.domain.job import Job
+from app.domain.job_record import JobRecord
 
 #: How far the converter's clock may be from ours when an upload is matched with a job.
 CLOCK_SKEW = timedelta(minutes=5)

@@ -66,7 +66,10 @@ class SQLLeases:
 
     def release(self, name: str, holder: str) -> None:
         """Release the lease if it is this holder's. Otherwise do nothing."""
+        ours = sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder)
         with self._database.write() as connection:
+            if connection.execute(ours.returning(leases.c.name)).first() is not None:
+                return
             # A frozen server may be about to commit an `acquire` whose response we no longer wait for. A DELETE doesn't
             # see the row before the commit, but an INSERT waits for it.
             connection.execute(
@@ -74,7 +77,7 @@ class SQLLeases:
                 .values(name=name, holder=holder, expires_at=self._clock())
                 .on_conflict_do_nothing()
             )
-            connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+            connection.execute(ours)
 
     def remove_expired(self, *, older_than_seconds: float) -> int:
         """Remove the leases that crashed holders left and that expired that long ago. Return how many."""

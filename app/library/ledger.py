@@ -4,6 +4,7 @@ It stores what its callers have proved. It asks no upstream and decides nothing 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.domain.job import Job, JobError, JobStatus
+from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime, observe
 from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
@@ -47,16 +49,30 @@ class SQLJobLedger:
 
         Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
         """
-        for tries_left in reversed(range(_TRIES)):  # pragma: no branch - the last try returns or raises
+        for turn in range(_TRIES):  # pragma: no branch - the last turn returns or raises
             try:
                 with self._database.write() as connection:
-                    self._assign(connection, user_id, upload_id, job, filename=filename, size=size)
+                    # Nearly always the row is pending and the job has no other row: one statement.
+                    if turn or not self._fill(connection, user_id, upload_id, job, filename=filename, size=size):
+                        self._assign(connection, user_id, upload_id, job, filename=filename, size=size)
                 return
             except UniqueViolationError:
-                # A poll of the same user has recorded the job between our read and our write (PostgreSQL only; on
-                # SQLite writers queue). Its row is visible now.
-                if not tries_left:
+                # The job has a row: a poll of the same user, for example, has just recorded it. It is visible now.
+                if turn == _TRIES - 1:
                     raise
+
+    @staticmethod
+    def _fill(
+        connection: Connection, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None
+    ) -> bool:
+        """Give the user's pending row its job. Return False if the row is not pending."""
+        filled = connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.upload_id == upload_id, jobs.c.user_id == user_id, jobs.c.job_id.is_(None))
+            .values(job_id=job.job_id, filename=filename, size=size, **_state(job))
+            .returning(jobs.c.upload_id)
+        )
+        return filled.first() is not None
 
     def _assign(
         self, connection: Connection, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None
@@ -77,11 +93,7 @@ class SQLJobLedger:
             raise OwnershipMismatchError("the ledger has the job as another user's")
         if upload is not None and upload.job_id is None:
             if owner is None:
-                connection.execute(
-                    sa.update(jobs)
-                    .where(jobs.c.upload_id == upload_id)
-                    .values(job_id=job.job_id, filename=filename, size=size, **_state(job))
-                )
+                self._fill(connection, user_id, upload_id, job, filename=filename, size=size)
                 return
             connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id))
         self._record(connection, user_id, job)
@@ -96,33 +108,18 @@ class SQLJobLedger:
         with self._database.write() as connection:
             connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id, jobs.c.job_id.is_(None)))
 
-    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
+    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> JobRecord:
         """Store the newest known state of the user's job in one statement, and the times of its stages.
 
         An older state by `updated_at` never replaces a newer one, so responses may overtake each other, and a
         non-terminal state never replaces a terminal one. What a later response leaves out (parameters, times, the error
-        of a failed job) stays. A response that is not stored does not change the stages either. Returns the known times
-        of the stages. Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
+        of a failed job) stays. A response that is not stored does not change the stages either. Returns the record.
+        Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
         """
         with self._database.write() as connection:
             return self._record(connection, user_id, job, last_look)
 
-    def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
-        """Return the known times of the stages of the user's jobs, by job id, for jobs that have any."""
-        asked = list(job_ids)
-        if not asked:
-            return {}
-        with self._database.read() as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.job_id, jobs.c.stages).where(
-                    jobs.c.user_id == user_id, jobs.c.job_id.in_(asked), jobs.c.stages.is_not(None)
-                )
-            ).all()
-        return {row.job_id: _stage_times(row.stages) for row in rows}
-
-    def _record(
-        self, connection: Connection, user_id: str, job: Job, last_look: datetime | None = None
-    ) -> tuple[StageTime, ...]:
+    def _record(self, connection: Connection, user_id: str, job: Job, last_look: datetime | None = None) -> JobRecord:
         now = self._clock()
         insert = self._database.insert(jobs).values(
             upload_id=uuid4().hex,
@@ -143,20 +140,20 @@ class SQLJobLedger:
                     jobs.c.user_id == user_id,
                     sa.or_(~has_ended, is_newer) if job.is_terminal else sa.and_(~has_ended, is_newer),
                 ),
-            ).returning(jobs.c.stages)
+            ).returning(jobs)
         ).one_or_none()
         its_row = sa.and_(jobs.c.job_id == job.job_id, jobs.c.user_id == user_id)
         if taken is None:
-            own = connection.execute(sa.select(jobs.c.stages).where(its_row)).one_or_none()
+            own = connection.execute(sa.select(jobs).where(its_row)).one_or_none()
             if own is None:
                 raise OwnershipMismatchError("the ledger has the job as another user's")
-            return _stage_times(own.stages)
+            return _job_record(own)
         # The row is locked until the transaction ends, so what was just read is current.
-        known = _stage_times(taken.stages)
-        observed = observe(known, job, now, last_look=last_look)
-        if observed != known:
+        record = _job_record(taken)
+        observed = observe(record.stages, job, now, last_look=last_look)
+        if observed != record.stages:
             connection.execute(sa.update(jobs).where(its_row).values(stages=[_stage_dict(one) for one in observed]))
-        return observed
+        return replace(record, stages=observed)
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         """Return the user's record of this job, or None."""
@@ -230,6 +227,7 @@ def _job_record(row: Row[Any]) -> JobRecord:
         size=row.size,
         started_at=row.started_at,
         job=None if row.job_id is None else _job(row),
+        stages=_stage_times(row.stages),
     )
 
 

@@ -33,7 +33,11 @@ class SQLModelStore:
         values = {column.name: getattr(model, column.name) for column in models.columns}
         for _ in range(_TRIES):
             with self._database.write() as connection:
-                connection.execute(self._database.insert(models).values(values).on_conflict_do_nothing())
+                added = connection.execute(
+                    self._database.insert(models).values(values).on_conflict_do_nothing().returning(models.c.id)
+                ).first()
+                if added is not None:
+                    return model
                 row = connection.execute(
                     sa.select(models).where(
                         models.c.user_id == model.user_id, models.c.source_job_id == model.source_job_id

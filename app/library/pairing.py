@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
@@ -68,6 +68,8 @@ class LibraryPair:
         self._storage = storage
         self._models = models
         self._clock = clock
+        #: The confirmed id that was last read from the database, and when.
+        self._confirmed = ("", datetime.min.replace(tzinfo=UTC))
 
     def state(self) -> PairState:
         """Return the state. Changes nothing."""
@@ -80,11 +82,15 @@ class LibraryPair:
                 return PairState.PAIRED
         return PairState.MISMATCH
 
-    def require_match(self) -> None:
+    def require_match(self, *, max_age: timedelta = timedelta()) -> None:
         """Raise StorageMismatchError if the ids differ or exist on one side only. Without any id both may be used.
 
-        Return if the database fails: a caller that needs it gets the failure anyway.
+        The database's id may have been read that long ago; it never changes. The storage's is always read. Return if
+        the database fails: a caller that needs it gets the failure anyway.
         """
+        confirmed_id, read_at = self._confirmed
+        if self._clock() - read_at < max_age and self._storage.library_id() == confirmed_id:
+            return
         try:
             state = self.state()
         except ModelStoreUnavailableError:
@@ -132,7 +138,11 @@ class LibraryPair:
         """Return the database's id, and whether it was read back from the storage."""
         with self._database.read() as connection:
             row = connection.execute(sa.select(library)).one_or_none()
-        return (None, False) if row is None else (row.id, row.paired_at is not None)
+        if row is None:
+            return None, False
+        if row.paired_at is not None:
+            self._confirmed = row.id, self._clock()
+        return row.id, row.paired_at is not None
 
     def models_without_file(self, progress: Callable[[], None] = lambda: None) -> Iterator[Model]:
         """Iterate over the records whose file is missing from the storage."""

@@ -16,7 +16,8 @@ from app.clients.converter import SCOPE_WRITE, ConverterClient, ConverterConflic
 from app.clients.file_access import FileAccessClient
 from app.clients.member_center import MemberCenterClient
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.domain.job import Job, JobError, JobStatus
+from app.domain.job_record import JobRecord
 from app.domain.model import Model, clean_filename
 from app.domain.stages import StageTime
 from app.errors import (
@@ -130,8 +131,14 @@ class ConversionService:
 
         Raises JobNotFoundError both for a job of another user and for one that does not exist.
         """
-        self.ownership.require(user_id, job_id, context)
+        self._require(user_id, job_id, context)
         return self._view(user_id, self._current(user_id, job_id, context))
+
+    def _require(self, user_id: str, job_id: str, context: CallContext) -> None:
+        """Prove that the job is the user's. Raises what `JobOwnership.require` raises."""
+        record = self.ownership.require(user_id, job_id, context)
+        if record is not None:
+            self.notes.learn(record)
 
     def history(
         self, user_id: str, limit: int, cursor: str | None, context: CallContext
@@ -139,10 +146,10 @@ class ConversionService:
         """Return a page of the user's jobs, newest first, and the cursor of the next page, or None on the last one."""
         records = self.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor))
         page = [(record, record.job) for record in records[:limit] if record.job is not None]
+        for record, _ in page:
+            self.notes.learn(record)
         current = self._refreshed(user_id, [job for _, job in page], context)
-        job_ids = [job.job_id for _, job in page]
-        model_ids = self.models.model_ids_by_job(user_id, job_ids)
-        stages = self.ledger.stages_of(user_id, job_ids)
+        model_ids = self.models.model_ids_by_job(user_id, [job.job_id for _, job in page])
         views = [
             JobView(
                 current.get(job.job_id, job),
@@ -150,7 +157,7 @@ class ConversionService:
                 record.size,
                 model_ids.get(job.job_id),
                 record.started_at,
-                stages.get(job.job_id, ()),
+                self.notes.stages_of(user_id, job.job_id) if job.job_id in current else record.stages,
             )
             for record, job in page
         ]
@@ -191,7 +198,7 @@ class ConversionService:
         return model, is_new
 
     def _promote(self, user_id: str, job_id: str, context: CallContext) -> tuple[Model, bool]:
-        self.ownership.require(user_id, job_id, context)
+        self._require(user_id, job_id, context)
         existing = self.models.find_by_source_job_id(user_id, job_id)
         if existing is not None:
             return existing, False
@@ -230,7 +237,7 @@ class ConversionService:
         return Download(clean_filename(promotion.filename or "", f"{job_id}.nef"), promotion.size)
 
     def _result(self, user_id: str, job_id: str, context: CallContext) -> Promotion:
-        self.ownership.require(user_id, job_id, context)
+        self._require(user_id, job_id, context)
         self._completed_job(user_id, job_id, context)
         return self._promotion(user_id, job_id, context)
 

@@ -17,6 +17,8 @@ from app.services.ports import Leases
 
 TTL_SECONDS = 150.0
 RENEW_EVERY_SECONDS = 20.0
+#: Until then, a new or renewed lease counts as having all of its time left.
+YOUNG_SECONDS = 5.0
 #: How long after a failed renewal the next one is due.
 RETRY_SECONDS = 5.0
 _POLL_SECONDS = 0.2
@@ -36,15 +38,18 @@ class HeldLease:
         self._renewed_at = monotonic()
         self._retry_at = self._renewed_at
 
-    def renew(self, *, at_once: bool = False) -> None:
-        """Renew the lease if that is due, or `at_once`. Raises the failure for a lost lease if it is no longer ours.
+    def renew(self, *, is_before_long_step: bool = False) -> None:
+        """Renew the lease if that is due. Raises the failure for a lost lease if it is no longer ours.
+
+        Before a step that may take long and cannot renew it, the lease is renewed unless it is younger than
+        YOUNG_SECONDS.
 
         If the database is down, the work goes on until the lease expires; then ModelStoreUnavailableError is raised.
         """
         now = self._monotonic()
         age = now - self._renewed_at
         is_due = age >= RENEW_EVERY_SECONDS and (now >= self._retry_at or age >= TTL_SECONDS)
-        if not is_due and not at_once:
+        if not is_due and not (is_before_long_step and age >= YOUNG_SECONDS):
             return
         try:
             is_ours = self._leases.renew(self._name, self._holder, TTL_SECONDS)

@@ -7,12 +7,13 @@ which never change once they are known, are read once.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from cachetools import LRUCache
 
-from app.domain.job import Job, JobRecord
+from app.domain.job import Job
+from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime
 from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
 from app.services.deferred_writes import LEDGER, DeferredWrites
@@ -21,6 +22,8 @@ from app.services.ports import JobLedger
 log = structlog.get_logger(__name__)
 
 _MOST_JOBS = 10_000
+#: How long each poll of a job without a file name reads the ledger again, and how often polls do so after that.
+UNNAMED_TIME = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,10 @@ class _Known:
 
     state: tuple[object, ...] = ()
     last_look: datetime | None = None
-    stages: Sequence[StageTime] | None = None
-    upload: UploadNote | None = None
+    record: JobRecord | None = None
+    read_at: datetime | None = None
+    #: When a row without a file name was first read.
+    unnamed_since: datetime | None = None
 
 
 class JobNotes:
@@ -59,14 +64,14 @@ class JobNotes:
         the job as another user's and the converter does not name this user.
         """
         known, now = self._known(user_id, job.job_id), self._clock()
-        last_look, state = known.last_look, (job.status, job.stage, job.error)
+        last_look, state = known.last_look, _state(job)
         if known.state == state:
             known.last_look = now
             return
 
         def write() -> None:
             try:
-                known.stages = self._ledger.record_job(user_id, job, last_look=last_look)
+                self._set_record(known, self._ledger.record_job(user_id, job, last_look=last_look))
             except OwnershipMismatchError:
                 if job.user_id != user_id:
                     raise
@@ -76,42 +81,66 @@ class JobNotes:
         if is_written:
             known.last_look = now
 
+    def learn(self, record: JobRecord) -> None:
+        """Remember a record that the caller has just read from the ledger."""
+        job = record.job
+        if job is None:
+            return
+        known = self._known(record.user_id, job.job_id)
+        self._set_record(known, record)
+        # A running stage without a time must still be recorded: the response to the upload has named it.
+        if job.is_terminal or job.stage_index is None or record.stages:
+            known.state = _state(job)
+
     def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
         """Return the ledger's record, or None if there is none or the database is down."""
         try:
-            return self._ledger.find_job(user_id, job_id)
+            record = self._ledger.find_job(user_id, job_id)
         except ModelStoreUnavailableError:
             log.warning("ledger.find_failed", job_id=job_id)
             return None
+        if record is not None:
+            self._set_record(self._known(user_id, job_id), record)
+        return record
 
     def stages_of(self, user_id: str, job_id: str) -> Sequence[StageTime]:
         """Return the known times of the job's stages; an empty sequence if the database is down.
 
         The times change only with the job's state, so those of the last `note` are as new as the state.
         """
-        known = self._known(user_id, job_id)
-        if known.stages is not None:
-            return known.stages
-        try:
-            return self._ledger.stages_of(user_id, [job_id]).get(job_id, ())
-        except ModelStoreUnavailableError:
-            log.warning("ledger.find_failed", job_id=job_id)
-            return ()
+        record = self._record_of(user_id, job_id)
+        return record.stages if record else ()
 
     def upload_of(self, user_id: str, job_id: str) -> UploadNote:
         """Return what is known of the job's upload."""
+        record = self._record_of(user_id, job_id)
+        return UploadNote(record.filename, record.size, record.started_at) if record else UploadNote()
+
+    def _record_of(self, user_id: str, job_id: str) -> JobRecord | None:
         known = self._known(user_id, job_id)
-        if known.upload is not None:
-            return known.upload
-        record = self.find_record(user_id, job_id)
-        if record is None:
-            return UploadNote()
-        note = UploadNote(record.filename, record.size, record.started_at)
-        # A row without a file name comes from the converter's list; an upload may still be matched with it.
-        if note.filename:
-            known.upload = note
-        return note
+        if known.record is not None and not self._may_have_got_name(known):
+            return known.record
+        return self.find_record(user_id, job_id) or known.record
+
+    def _may_have_got_name(self, known: _Known) -> bool:
+        """Return whether to read a row without a file name again.
+
+        Such a row comes from the converter's list. If its upload is still in progress in another process, the name
+        follows within moments; if the name was lost, it never does.
+        """
+        if known.unnamed_since is None or known.read_at is None:
+            return False
+        now = self._clock()
+        return now - known.unnamed_since < UNNAMED_TIME or now - known.read_at >= UNNAMED_TIME
+
+    def _set_record(self, known: _Known, record: JobRecord) -> None:
+        known.record, known.read_at = record, self._clock()
+        known.unnamed_since = None if record.filename else known.unnamed_since or known.read_at
 
     def _known(self, user_id: str, job_id: str) -> _Known:
         with self._guard:
             return self._jobs.setdefault((user_id, job_id), _Known())
+
+
+def _state(job: Job) -> tuple[object, ...]:
+    return job.status, job.stage, job.error

@@ -24,7 +24,8 @@ from app.clients.converter import ConverterClient
 from app.clients.retry import Call
 from app.clients.single_flight import SingleFlightCache
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobRecord, is_job_id
+from app.domain.job import Job, is_job_id
+from app.domain.job_record import JobRecord
 from app.domain.ownership import CLOCK_SKEW, UserLocks, jobs_of, may_have_started
 from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
 from app.services.deferred_writes import LEDGER, DeferredWrites
@@ -67,8 +68,8 @@ class JobOwnership:
             self._rebuild, seconds=0, max_entries=1, wait=partial(converter.wait, Call.LIST_JOBS), monotonic=monotonic
         )
 
-    def require(self, user_id: str, job_id: str, context: CallContext) -> None:
-        """Return if the job is the user's.
+    def require(self, user_id: str, job_id: str, context: CallContext) -> JobRecord | None:
+        """Return if the job is the user's: the ledger's record if it was read, else None.
 
         Raises JobNotFoundError if it is not, whether it exists or not, and what asking the database or the converter
         raises: a failure is never taken for a yes.
@@ -77,11 +78,12 @@ class JobOwnership:
             raise JobNotFoundError("the id is malformed")
         if self._owner_of(job_id) == user_id:
             metrics.OWNERSHIP("memory").inc()
-            return
-        if self._ledger.find_job(user_id, job_id) is not None:
+            return None
+        record = self._ledger.find_job(user_id, job_id)
+        if record is not None:
             metrics.OWNERSHIP("ledger").inc()
             self._remember(user_id, job_id)
-            return
+            return record
         with self._guard:
             has_missed = user_id in self._misses
         if has_missed:
@@ -91,7 +93,7 @@ class JobOwnership:
             user_id, job_id, context
         ):
             metrics.OWNERSHIP("rebuilt").inc()
-            return
+            return None
         metrics.OWNERSHIP("denied").inc()
         with self._guard:
             self._misses[user_id] = True

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from app.domain.job import Job, JobRecord
+from app.domain.job import Job
+from app.domain.job_record import JobRecord
 from app.domain.model import Model
-from app.domain.stages import StageTime
 
 #: Where a page of a newest-first listing begins: strictly after this (time, id).
 PageKey = tuple[datetime, str]
@@ -35,15 +35,12 @@ class JobLedger(Protocol):
     def discard_upload(self, upload_id: str) -> None:
         """Remove a pending row of which no job was made. A row with a job stays."""
 
-    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
+    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> JobRecord:
         """Store the newest known state of the user's job, and insert a row if there is none (lazy rebuild).
 
-        A non-terminal state never replaces a terminal one. Returns the known times of the stages; `last_look` is when
-        the caller last saw the job. Raises OwnershipMismatchError if the job is another user's in the ledger.
+        A non-terminal state never replaces a terminal one. Returns the record; `last_look` is when the caller last saw
+        the job. Raises OwnershipMismatchError if the job is another user's in the ledger.
         """
-
-    def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
-        """Return the known times of the stages of the user's jobs, by job id, for jobs that have any."""
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         """Return the user's record of this job, or None."""

@@ -79,7 +79,7 @@ class ResultPuller:
             size = self._files.pull(promotion.object_key, result, context)
             sha256 = result.sha256
             _check(promotion, size, sha256)
-            lease.renew(at_once=True)
+            lease.renew(is_before_long_step=True)
             result.commit()
         filename = _filename(promotion, job, source_filename)
         model = Model(

@@ -17,7 +17,8 @@ import structlog
 from app import metrics
 from app.clients.converter import ConverterClient, ConverterConflictError
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobRecord
+from app.domain.job import Job
+from app.domain.job_record import JobRecord
 from app.errors import (
     GatewayError,
     ModelStoreUnavailableError,
@@ -173,4 +174,4 @@ def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generat
             transfer.reached(body.progress.received_bytes)
             lease.renew()
             yield chunk
-    lease.renew(at_once=True)
+    lease.renew(is_before_long_step=True)

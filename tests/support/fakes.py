@@ -16,7 +16,8 @@ from app.clients.retry import Call
 from app.clients.token_responses import DownloadToken
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobRecord, JobStatus
+from app.domain.job import Job, JobStatus
+from app.domain.job_record import JobRecord
 from app.domain.model import Model
 from app.domain.stages import StageTime
 from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
@@ -67,7 +68,7 @@ class MemoryLedger(Switch):
         if upload_id in self.rows and self.rows[upload_id].job_id is None:
             del self.rows[upload_id]
 
-    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> Sequence[StageTime]:
+    def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> JobRecord:
         self._called("record_job")
         self._require_owner(user_id, job.job_id)
         self.looks.append(last_look)
@@ -75,18 +76,13 @@ class MemoryLedger(Switch):
             f"found-{job.job_id}", user_id, job.job_id, "", None, datetime(2026, 3, 1, tzinfo=UTC), None
         )
         if not (row.job and row.job.is_terminal and not job.is_terminal):
-            self.rows[row.upload_id] = replace(row, job=job)
-        return self.stages.get(job.job_id, ())
-
-    def stages_of(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, Sequence[StageTime]]:
-        self._called("stages_of")
-        own = {row.job_id for row in self.rows.values() if row.user_id == user_id}
-        return {job_id: self.stages[job_id] for job_id in job_ids if job_id in own and job_id in self.stages}
+            self.rows[row.upload_id] = row = replace(row, job=job)
+        return replace(row, stages=self.stages.get(job.job_id, ()))
 
     def find_job(self, user_id: str, job_id: str) -> JobRecord | None:
         self._called("find_job")
         row = self._row(job_id)
-        return row if row is not None and row.user_id == user_id else None
+        return replace(row, stages=self.stages.get(job_id, ())) if row is not None and row.user_id == user_id else None
 
     def owners_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
         self._called("owners_of")
@@ -100,7 +96,9 @@ class MemoryLedger(Switch):
     def history(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[JobRecord]:
         self._called("history")
         rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is not None]
-        keys = {(row.started_at, row.upload_id): row for row in rows}
+        keys = {
+            (row.started_at, row.upload_id): replace(row, stages=self.stages.get(str(row.job_id), ())) for row in rows
+        }
         return [keys[key] for key in sorted(keys, reverse=True) if after is None or key < after][:limit]
 
     def _require_owner(self, user_id: str, job_id: str) -> None:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.job import Job, JobRecord, JobStatus
+from app.domain.job import Job, JobStatus
+from app.domain.job_record import JobRecord
 from app.domain.ownership import jobs_of, may_have_started, owner_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

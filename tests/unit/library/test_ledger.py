@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from app.domain.job import Job, JobError, JobRecord, JobStatus
+from app.domain.job import Job, JobError, JobStatus
+from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime
 from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
@@ -237,12 +238,12 @@ def test_the_times_of_stages_are_stored_for_later_requests(ledger: SQLJobLedger,
     """Each poll gets all known times, and so does every later one, of the owner only."""
     began = clock.now
     first = ledger.record_job("alice", replace(RUNNING, stage="onnx"), last_look=clock.now - timedelta(seconds=2))
-    assert first == (StageTime("onnx", began),)
+    assert first.stages == (StageTime("onnx", began),)
     clock.advance(5)
     second = ledger.record_job("alice", RUNNING)
-    assert second == (StageTime("onnx", began, clock.now), StageTime("bie", clock.now, is_approximate=True))
-    assert ledger.stages_of("alice", ["job", "another"]) == {"job": second}
-    assert ledger.stages_of("bob", ["job"]) == ledger.stages_of("alice", []) == {}
+    assert second.stages == (StageTime("onnx", began, clock.now), StageTime("bie", clock.now, is_approximate=True))
+    assert ledger.find_job("alice", "job") == second
+    assert ledger.history("alice", limit=1, after=None) == [second]
 
 
 def test_a_stale_response_does_not_change_the_stages(ledger: SQLJobLedger, clock: FakeClock) -> None:
@@ -251,7 +252,7 @@ def test_a_stale_response_does_not_change_the_stages(ledger: SQLJobLedger, clock
     assert ledger.record_job("alice", late) == known
     with pytest.raises(OwnershipMismatchError):
         ledger.record_job("bob", replace(RUNNING, stage="nef", user_id="bob"))
-    assert ledger.stages_of("alice", ["job"]) == {"job": known}
+    assert ledger.find_job("alice", "job") == known
 
 
 def test_concurrent_observers_of_a_stage_store_one_time(ledger: SQLJobLedger, clock: FakeClock) -> None:
@@ -260,7 +261,8 @@ def test_concurrent_observers_of_a_stage_store_one_time(ledger: SQLJobLedger, cl
     told: list[object] = []
 
     def look(_: int = 0) -> None:
-        told.append(ledger.record_job("alice", replace(RUNNING, updated_at=clock.now + timedelta(seconds=len(told)))))
+        state = replace(RUNNING, updated_at=clock.now + timedelta(seconds=len(told)))
+        told.append(ledger.record_job("alice", state).stages)
 
     clock.advance(60)
     assert in_parallel(6, look) == [None] * 6

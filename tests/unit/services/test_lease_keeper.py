@@ -80,8 +80,19 @@ def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
         clock.advance(20)
         lease.renew()
         assert len(leases.renewals) == 2
-        lease.renew(at_once=True)
-        assert len(leases.renewals) == 3
+
+
+def test_before_a_long_step_a_lease_is_renewed_unless_it_is_young(
+    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+) -> None:
+    with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
+        clock.advance(4.999)
+        lease.renew(is_before_long_step=True)
+        assert len(leases.renewals) == 0
+        clock.advance(0.001)
+        lease.renew(is_before_long_step=True)
+        lease.renew(is_before_long_step=True)
+        assert len(leases.renewals) == 1
 
 
 def test_a_lost_lease_raises_what_acquiring_it_would_have_raised(

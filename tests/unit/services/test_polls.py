@@ -148,6 +148,7 @@ def test_the_facts_of_an_upload_are_read_once_and_by_their_owner_only(bench: Ben
     bench.has_job("job-1", "alice")
     bench.ownership.running_jobs("alice", call_context())
     assert bench.notes.upload_of("alice", "job-1").filename == ""
+    bench.clock.advance(59)
     bench.ledger.rows.clear()
     bench.knows_job("job-1", "alice")
     before = len(bench.ledger.calls)
@@ -156,3 +157,37 @@ def test_the_facts_of_an_upload_are_read_once_and_by_their_owner_only(bench: Ben
         assert (note.filename, note.size, note.started_at) == ("job-1.onnx", 11, bench.clock())
     assert len(bench.ledger.calls) == before + 1
     assert bench.notes.upload_of("bob", "job-1").filename == ""
+
+
+def test_the_name_of_a_job_from_the_converters_list_is_looked_for_in_each_poll_of_a_minute_and_then_once_a_minute(
+    bench: Bench,
+) -> None:
+    """Its upload may be about to record the name in another process; or the name was lost."""
+    bench.has_job("job-1", "alice")
+    bench.ownership.running_jobs("alice", call_context())
+    bench.ledger.calls.clear()
+    for _ in range(60):
+        bench.notes.upload_of("alice", "job-1")
+        bench.clock.advance(1)
+    assert bench.ledger.calls.count("find_job") == 60
+    bench.ledger.calls.clear()
+    for _ in range(600):
+        bench.notes.upload_of("alice", "job-1")
+        bench.clock.advance(1)
+    assert bench.ledger.calls.count("find_job") in {9, 10}
+
+
+def test_a_process_that_reads_a_record_first_neither_reads_nor_writes_it_again(bench: Bench) -> None:
+    bench.knows_job("job-1", "alice", "running", stage="onnx")
+    bench.ledger.stages["job-1"] = (StageTime("onnx", bench.clock()),)
+    bench.ledger.calls.clear()
+    view = bench.service.get_job("alice", "job-1", call_context())
+    assert (view.filename, view.stages) == ("job-1.onnx", bench.ledger.stages["job-1"])
+    assert bench.ledger.calls == ["find_job"]
+
+
+def test_a_stage_that_the_response_to_an_upload_names_is_recorded_by_the_first_poll(bench: Bench) -> None:
+    bench.knows_job("job-1", "alice", "running", stage="onnx")
+    bench.ledger.calls.clear()
+    bench.service.get_job("alice", "job-1", call_context())
+    assert bench.ledger.calls == ["find_job", "record_job"]

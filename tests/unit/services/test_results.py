@@ -215,6 +215,7 @@ def test_a_lost_lease_stores_nothing(bench: Bench) -> None:
     def pull(receiver: Receiver) -> int:
         receiver.write(CONTENT)
         bench.leases.holders["job:job-1"] = "another"
+        bench.monotonic.advance(5)
         return len(CONTENT)
 
     bench.files.script = pull

@@ -272,6 +272,7 @@ def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_respons
         for start in range(0, len(BODY), 20):
             bench.monotonic.advance(10)
             yield BODY[start : start + 20]
+        bench.monotonic.advance(5)
 
     bench.uploads.run("alice", "b", FakeBody(chunks()), call_context())
     arrivals = -(-len(BODY) // 20)
@@ -323,6 +324,7 @@ def test_a_lease_lost_at_the_very_end_still_ends_it_before_the_closing_boundary(
     def chunks() -> Iterator[bytes]:
         yield BODY
         bench.leases.holders["upload:alice"] = "another"
+        bench.monotonic.advance(5)
 
     bench.converter.create = create
     with pytest.raises(UploadInProgressError):

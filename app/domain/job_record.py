@@ -1,0 +1,27 @@
+"""What the ledger knows of an upload and its job."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.domain.job import Job
+from app.domain.stages import StageTime
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One row of the ledger: an upload and the job that it started.
+
+    `job_id` is None while the upload is pending: the row is written before the body is sent. `job` is the newest state
+    that the converter has sent, with the parameters and the error of that state.
+    """
+
+    upload_id: str
+    user_id: str
+    job_id: str | None
+    filename: str
+    size: int | None
+    started_at: datetime
+    job: Job | None
+    #: When the gateway saw the stages begin and end.
+    stages: Sequence[StageTime] = ()
