@@ -83,7 +83,7 @@ def test_a_lease_is_renewed_every_twenty_seconds_of_progress(
 
 
 def test_before_a_long_step_a_lease_is_renewed_unless_it_is_young(
-    keeper: LeaseKeeper, leases: MemoryLeases, clock: FakeMonotonic
+    keeper: LeaseHolder, leases: MemoryLeases, clock: FakeMonotonic
 ) -> None:
     with keeper.held("upload:alice", "one", error=UploadInProgressError) as lease:
         clock.advance(4.999)
