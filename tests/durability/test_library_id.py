@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,27 @@ def forget_pair(library: Library) -> None:
         storage._client.delete_object(Bucket=storage._bucket, Key=storage._prefix + ".library-id")
     else:
         (library.folder / ".library-id").unlink(missing_ok=True)
+
+
+def test_a_promote_relies_on_the_databases_id_for_a_minute_and_always_reads_the_storages(place: Place) -> None:
+    minute = timedelta(minutes=1)
+    with place.opened() as right:
+        right.sweep()
+        pair, storage = right.stores.pair, right.stores.storage
+        pair.require_match()
+        storage.write_library_id("another")
+        with pytest.raises(StorageMismatchError):
+            pair.require_match(max_age=minute)
+        storage.write_library_id(str(pair.database_id()[0]))
+        database = Database(place.database_url)
+        with database.write() as connection:
+            connection.execute(sa.delete(library_table))
+        database.dispose()
+        right.clock.advance(59)
+        pair.require_match(max_age=minute)
+        right.clock.advance(1)
+        with pytest.raises(StorageMismatchError):
+            pair.require_match(max_age=minute)
 
 
 # The wrong one of either
