@@ -36,7 +36,7 @@ def graceful_seconds(gunicorn_definitions: dict[str, ast.stmt]) -> int:
 
 @pytest.fixture(scope="session")
 def gateway_port() -> int:
-    """The port at which deploy/nginx.conf looks for the gateway."""
-    text = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
+    """The port at which deploy/nginx-host.conf looks for the gateway."""
+    text = (ROOT / "deploy" / "nginx-host.conf").read_text(encoding="utf-8")
     [port] = set(re.findall(r"^\s*server 127\.0\.0\.1:(\d+) ", text, re.MULTILINE))
     return int(port)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.processes import ROOT
 
-UNIT, OWN_UNIT, SITE = "visiona-gateway.service", "visiona-gateway-uploads.service", "visiona.conf"
+UNIT, OWN_UNIT, HOSTS = "visiona-gateway.service", "visiona-gateway-uploads.service", "visiona-hosts.conf"
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     commands = [line for line in block.splitlines() if line.startswith("sed ")]
     assert len(commands) == 2
     (tmp_path / UNIT).write_text((ROOT / "deploy" / UNIT).read_text(encoding="utf-8"), encoding="utf-8")
-    (tmp_path / SITE).write_text((ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / HOSTS).write_text((ROOT / "deploy" / "nginx-host.conf").read_text(encoding="utf-8"), encoding="utf-8")
     for command in commands:
         subprocess.run(["sh", "-ec", command.replace("/etc/nginx/conf.d/", "")], cwd=tmp_path, check=True)
     return tmp_path
@@ -40,7 +40,7 @@ def test_second_service_has_its_own_port_and_directory(folder: Path) -> None:
 
 
 def test_nginx_sends_only_uploads_to_the_second_service(folder: Path) -> None:
-    [(_, changed)] = changed_lines(ROOT / "deploy" / "nginx.conf", folder / SITE)
+    [(_, changed)] = changed_lines(ROOT / "deploy" / "nginx-host.conf", folder / HOSTS)
     assert changed.strip() == "server 127.0.0.1:8001 max_fails=0;"
-    text = (folder / SITE).read_text(encoding="utf-8")
+    text = (folder / HOSTS).read_text(encoding="utf-8")
     assert re.search(r"upstream visiona_uploads \{\n    server 127\.0\.0\.1:8001 ", text)

@@ -21,7 +21,7 @@ from app.domain.identity import Identity, Session
 from app.domain.security_headers import security_headers
 from app.errors import TooManyRequestsError
 from tests.api.edge import CONVERSION, ENVIRON, Edge, make_edge
-from tests.support.nginx import CONFIGURATION
+from tests.support.nginx import CLUSTER, CONFIGURATION, HOST
 from tests.support.nginx_directives import Block, parse, seconds, size
 from tests.support.processes import ROOT
 
@@ -31,6 +31,13 @@ INIT, PROMOTE, FILE = "/api/conversion/init", "/api/conversion/j/promote-to-mode
 @pytest.fixture(scope="module")
 def configuration() -> Block:
     return parse(CONFIGURATION.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=[HOST, CLUSTER], ids=lambda path: path.stem)
+def groups(request: pytest.FixtureRequest) -> dict[str, Block]:
+    """The groups of servers by name, for one host and for several."""
+    blocks = parse(request.param.read_text(encoding="utf-8")).blocks("upstream")
+    return {block.arguments[0]: block for block in blocks}
 
 
 @pytest.fixture
@@ -171,26 +178,56 @@ def test_promoting_may_take_as_long_as_the_largest_setting_of_the_deadline(serve
     assert waits >= default("max_upload_bytes") / 1_500_000
 
 
-def test_nginx_closes_idle_connections_before_gunicorn_does(configuration: Block, gunicorn: dict[str, Any]) -> None:
+def test_nginx_closes_idle_connections_before_gunicorn_does(groups: dict[str, Block], gunicorn: dict[str, Any]) -> None:
     """Otherwise nginx could send a request on a connection that gunicorn has just closed."""
-    [kept] = [block for block in configuration.blocks("upstream") if block.values("keepalive")]
-    assert seconds(kept.one("keepalive_timeout")[0]) < gunicorn["keepalive"]
+    assert seconds(groups["visiona_gateway"].one("keepalive_timeout")[0]) < gunicorn["keepalive"]
 
 
-def test_nginx_never_retries_requests_that_cannot_be_repeated(server: Block) -> None:
-    for path in (INIT, PROMOTE):
-        assert setting(server, path, "proxy_next_upstream") == ["off"]
-    assert set(server.one("proxy_next_upstream")) <= {"error", "off"}
+def test_only_requests_that_may_be_repeated_meet_idle_connections(
+    configuration: Block, server: Block, groups: dict[str, Block]
+) -> None:
+    assert [name for name, group in groups.items() if group.values("keepalive")] == ["visiona_gateway"]
+    [choice] = [block for block in configuration.blocks("map") if block.arguments[1] == "$visiona_connections"]
+    assert dict(choice.content) == {"default": ["visiona_new_connections"], r"~^(GET|HEAD)\z": ["visiona_gateway"]}
+    targets = {path: setting(server, path, "proxy_pass") for path in ("/", INIT, PROMOTE, FILE)}
+    assert targets == {
+        "/": ["http://$visiona_connections"],
+        INIT: ["http://visiona_uploads"],
+        PROMOTE: ["http://visiona_new_connections"],
+        FILE: ["http://visiona_gateway"],
+    }
+
+
+def test_another_host_is_tried_only_if_a_connection_fails(server: Block) -> None:
+    """Never for a request that was sent and may have had an effect, nor because a response is slow."""
+    assert server.one("proxy_next_upstream") == ["error", "timeout"]
+    assert not any(block.values("proxy_next_upstream") for block in server.blocks("location"))
+    limit = seconds(server.one("proxy_next_upstream_timeout")[0])
+    slowest = min(seconds(setting(server, path, "proxy_read_timeout")[0]) for path in ("/", INIT, PROMOTE, FILE))
+    assert seconds(server.one("proxy_connect_timeout")[0]) * 2 < limit < slowest
+
+
+def test_a_restarted_host_is_in_use_before_the_next_one_refuses_connections() -> None:
+    """nginx compares whole seconds, so it leaves out a host for up to a second longer than `fail_timeout`."""
+    servers = [
+        words for block in parse(CLUSTER.read_text("utf-8")).blocks("upstream") for words in block.values("server")
+    ]
+    options = [dict(option.split("=") for option in words[1:]) for words in servers]
+    assert all(int(each["max_fails"]) > 1 for each in options)
+    assert {seconds(each["fail_timeout"]) + 1 for each in options} == {default("drain_seconds")}
 
 
 # --- who is believed
 
 
-def test_both_groups_of_connections_lead_to_where_gunicorn_listens(
-    configuration: Block, gunicorn: dict[str, Any]
+def test_all_groups_have_the_same_servers_and_the_port_of_gunicorn(
+    groups: dict[str, Block], gunicorn: dict[str, Any]
 ) -> None:
-    servers = [block.one("server")[0] for block in configuration.blocks("upstream")]
-    assert servers == [gunicorn["bind"]] * 2
+    assert groups.keys() == {"visiona_gateway", "visiona_new_connections", "visiona_uploads"}
+    servers = [[words[0] for words in group.values("server")] for group in groups.values()]
+    assert servers == servers[:1] * 3
+    assert gunicorn["bind"] in servers[0] or len(servers[0]) > 1
+    assert {address.partition(":")[2] for address in servers[0]} == {gunicorn["bind"].partition(":")[2]}
 
 
 def test_forwarding_headers_are_nginxs_own_or_none(server: Block) -> None:

@@ -1,4 +1,4 @@
-"""nginx as it is deployed: deploy/nginx.conf itself, with nothing changed but where things are.
+"""nginx as it is deployed: the files of deploy/ themselves, with nothing changed but where things are.
 
     with Nginx(tmp_path, 8000) as nginx:
         requests.get(f"{nginx.url}/healthz")
@@ -7,8 +7,9 @@
 """
 
 import os
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -18,9 +19,11 @@ from tests.support.processes import ROOT, Child, free_port
 
 PROGRAM = "/usr/sbin/nginx"
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+#: Where the gateway is: one of these belongs to the configuration.
+HOST, CLUSTER = ROOT / "deploy" / "nginx-host.conf", ROOT / "deploy" / "nginx-cluster.conf"
 _STREAMS = "proxy_request_buffering off;"
 _BUFFERS = "proxy_request_buffering on;"
-_UPLOADS = "visiona_uploads"
+_UPLOADS = "upstream visiona_uploads {"
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -56,12 +59,7 @@ class Nginx:
         directory.mkdir(parents=True, exist_ok=True)
         self.access_log.touch()
         write_certificate(self.certificate, directory / "nginx.key")
-        apart = f"upstream {_UPLOADS} {{\n    server 127.0.0.1:"
         changes = {
-            **({} if uploads_port is None else {f"{apart}8000 ": f"{apart}{uploads_port} "}),
-            "    server 127.0.0.1:8000 max_fails=0;": "\n".join(
-                f"    server 127.0.0.1:{port} max_fails=0;" for port in gateway_ports
-            ),
             "listen 80;": f"listen 127.0.0.1:{self.redirect_port};",
             "listen 127.0.0.1:8080;": f"listen 127.0.0.1:{self.port};",
             "listen 443 ssl;": f"listen 127.0.0.1:{self.tls_port} ssl;",
@@ -73,7 +71,8 @@ class Nginx:
             **(replacements or {}),
         }
         main = directory / "nginx.conf"
-        main.write_text(_main(directory, deployed_configuration(changes)), encoding="utf-8")
+        site = _hosts(gateway_ports, uploads_port) + deployed_configuration(changes)
+        main.write_text(_main(directory, site), encoding="utf-8")
         self._child = Child(
             "nginx", [PROGRAM, "-p", str(directory), "-c", str(main), "-e", "stderr"], directory / "nginx.log"
         )
@@ -112,6 +111,24 @@ def deployed_configuration(changes: dict[str, str]) -> str:
         assert old in text, f"deploy/nginx.conf does not say {old!r}"
         text = text.replace(old, new)
     return text
+
+
+def _hosts(ports: Sequence[int], uploads_port: int | None) -> str:
+    """Return the file for one host or for several, with these ports of this machine as the gateway's addresses."""
+    text = (HOST if len(ports) == 1 else CLUSTER).read_text(encoding="utf-8")
+    others, uploads_group, uploads = text.partition(_UPLOADS)
+    return (
+        _with_ports(others, ports)
+        + uploads_group
+        + _with_ports(uploads, ports if uploads_port is None else [uploads_port])
+    )
+
+
+def _with_ports(text: str, ports: Sequence[int]) -> str:
+    def servers(found: re.Match[str]) -> str:
+        return "".join(f"    server 127.0.0.1:{port} {found['options']}\n" for port in ports)
+
+    return re.sub(r"(?:^    server \S+ (?P<options>.*;)\n)+", servers, text, flags=re.MULTILINE)
 
 
 def _main(directory: Path, site: str) -> str:
