@@ -1,5 +1,6 @@
 """How gunicorn runs the gateway. `--bind`, WEB_CONCURRENCY and every other option of gunicorn work as usual."""
 
+import contextlib
 import faulthandler
 import itertools
 import os
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from gunicorn.glogging import Logger
+from gunicorn.systemd import sd_notify
 
 from app.config import ConfigurationError, load_settings
 from app.domain.security_headers import security_headers
@@ -146,6 +148,16 @@ def post_worker_init(worker):
     worker.is_full = lambda: not gateway.slots.free[TransferKind.UPLOAD]
     gateway.deferred_writes.start()
     SweepSchedule(gateway.sweep).start()
+    _take_over(worker)
+
+
+def _take_over(worker):
+    """Stop the master that has started this worker's one (SIGUSR2). Until a new worker can serve, the old ones do."""
+    if old_master := os.environ.get("GUNICORN_PID"):
+        sd_notify(f"MAINPID={os.getppid()}", worker.log)
+        # Another worker may have been first.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(old_master), signal.SIGTERM)
 
 
 def worker_exit(_server, worker):

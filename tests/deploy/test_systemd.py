@@ -97,7 +97,7 @@ def test_reload_needs_only_the_shell() -> None:
         reload = subprocess.run(
             [program, *arguments], env={"PATH": "/nowhere", "MAINPID": str(master.pid)}, timeout=10, check=False
         )
-        assert (reload.returncode, master.wait(10)) == (0, -signal.SIGHUP)
+        assert (reload.returncode, master.wait(10)) == (0, -signal.SIGUSR2)
 
 
 @pytest.mark.timeout(90)
