@@ -14,7 +14,7 @@ TOLERATED_DIFFERENCE = 8
 _PAUSE_SECONDS = 0.002
 #: How long a worker without a free upload slot leaves them to one that has some. It does not wait forever, because the
 #: other one may be stuck.
-_FULL_PAUSE_SECONDS = 1.0
+_FULL_PAUSE_SECONDS = 2.0
 _FULL = 1 << 32
 
 
