@@ -38,8 +38,8 @@ def test_tries_retries_and_failures_are_counted_and_the_last_one_is_remembered()
     failures = increase("visiona_upstream_failures_total", **LABELS)
     given_up = increase("visiona_upstream_given_up_total", **LABELS)
     seconds = increase("visiona_upstream_try_seconds_sum", **LABELS)
-    upstream = Scripted(clock, ServerFailure("503", status=503), NotConnectedFailure("refused"), "an answer")
-    assert retrier.run(Call.GET_JOB, Deadline(60, clock), upstream) == "an answer"
+    upstream = Scripted(clock, ServerFailure("503", status=503), NotConnectedFailure("refused"), "a response")
+    assert retrier.run(Call.GET_JOB, Deadline(60, clock), upstream) == "a response"
     assert (tries(), retries(), failures(), given_up(), seconds()) == (3, 2, 2, 0, 6)
     clock.advance(5)
     assert retrier.health.last("converter") == Experience("answered", 5)

@@ -145,7 +145,7 @@ UNSENT = {
 LOST = {
     "reset": lambda: requests.ConnectionError(urllib3.exceptions.ProtocolError("aborted", ConnectionResetError(104))),
     "time-out": lambda: requests.ReadTimeout("read timed out"),
-    "closed": lambda: requests.ConnectionError(urllib3.exceptions.ProtocolError("no answer")),
+    "closed": lambda: requests.ConnectionError(urllib3.exceptions.ProtocolError("no response")),
 }
 
 

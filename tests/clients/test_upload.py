@@ -127,8 +127,8 @@ def test_after_a_byte_was_sent_nothing_is_tried_again(size: int, then: Callable[
 @pytest.mark.parametrize(
     "reply",
     [
-        pytest.param(b"", id="no answer"),
-        pytest.param(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\nhalf", id="half an answer"),
+        pytest.param(b"", id="no response"),
+        pytest.param(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\nhalf", id="half a response"),
         pytest.param(response(b"<html>", 201), id="not JSON"),
         pytest.param(response(b"[]", 201), id="a list"),
         pytest.param(response(b'{"job_id": "../../etc"}', 201), id="an id that is none"),

@@ -346,7 +346,8 @@ from app.library.migrating import migrate
 from app.library.ledger import SQLJobLedger
 from app.library.sessions import SQLRevokedSessions
 
-database = Database(sys.argv[1])
+# A slow disk is not a locked database.
+database = Database(sys.argv[1], busy_timeout_seconds=60)
 clock = lambda: datetime.now(UTC)
 ledger, leases, sessions = (kind(database, clock=clock) for kind in (SQLJobLedger, SQLLeases, SQLRevokedSessions))
 

@@ -179,7 +179,7 @@ def test_a_lease_acquired_without_a_reply_is_released_in_the_background(
     keeper: LeaseHolder, leases: MemoryLeases, writes: DeferredWrites
 ) -> None:
     """The database has committed the lease, but its reply was lost."""
-    leases.failing = ModelStoreUnavailableError("the answer was lost")
+    leases.failing = ModelStoreUnavailableError("the response was lost")
     with pytest.raises(ModelStoreUnavailableError):
         hold(keeper)
     leases.holders["upload:alice"] = "one"

@@ -136,7 +136,7 @@ def test_a_hundred_callers_of_one_user_make_one_call(bench: Bench, round_: int) 
 @THREE_TIMES
 def test_the_lists_of_different_users_are_fetched_in_parallel(bench: Bench, round_: int) -> None:
     all_in_their_calls = threading.Barrier(10)
-    bench.converter.before = lambda name: all_in_their_calls.wait(10) and None
+    bench.converter.before = lambda name: all_in_their_calls.wait(60) and None
     for number in range(10):
         bench.has_job(f"job-{number}", f"user-{number}")
     owners = in_parallel(10, lambda n: bench.ownership.require(f"user-{n}", f"job-{n}", call_context()))

@@ -366,7 +366,7 @@ def test_a_row_of_which_nobody_knows_whether_it_was_written_is_discarded_later(b
 
     def write_and_fail(*row: Any) -> None:
         write(*row)
-        raise ModelStoreUnavailableError("the answer was lost")
+        raise ModelStoreUnavailableError("the response was lost")
 
     bench.ledger.open_upload = write_and_fail  # type: ignore[method-assign]
     with pytest.raises(ModelStoreUnavailableError):
@@ -436,7 +436,7 @@ def test_a_lost_uploads_job_is_not_taken_for_one_that_was_known_before(bench: Be
         b"".join(message)
         bench.knows_job("earlier", "alice")
         bench.has_job("later", "alice")
-        raise UploadOutcomeUnknownError("the answer was lost")
+        raise UploadOutcomeUnknownError("the response was lost")
 
     bench.converter.create = lose
     assert upload(bench) == "later"
