@@ -189,8 +189,7 @@ def find_programs() -> tuple[str, Path]:
 
 def nginx_configuration(directory: Path, ports: Ports) -> str:
     """Return a whole configuration around the deployed one, with these ports and without TLS."""
-    files = [ROOT / "deploy" / name for name in ("nginx-cluster.conf", "nginx.conf")]
-    site = "".join(path.read_text("utf-8") for path in files if path.exists())
+    site = "".join((ROOT / "deploy" / name).read_text("utf-8") for name in ("nginx-cluster.conf", "nginx.conf"))
     servers = "".join(f"    server 127.0.0.1:{port} \\1;\n" for port in ports.gateways)
     site = re.sub(r"(?:    server [\d.]+:8000 ([^;]+);\n)+", servers, site)
     site = re.sub(r"^ +(?:listen 443 ssl|ssl_\w+ [^;]+);\n", "", site, flags=re.MULTILINE)
