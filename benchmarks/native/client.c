@@ -216,6 +216,8 @@ static void *poll_on(void *argument) {
     struct polling *polling = argument;
     char *buffer = malloc(BUFFER + 1);
     polling->latencies = malloc(MOST_POLLS * sizeof(double));
+    /* People do not poll in step. */
+    usleep((useconds_t)(pause_microseconds * polling->first / thread_count));
     int fd = dial();
     for (long next = polling->first; now() < ends_at && polling->count < MOST_POLLS; next += thread_count) {
         struct file request = requests[next % request_count];
@@ -350,7 +352,8 @@ static int send_slowly(int count, char **names, long bytes_per_second, double ra
     for (int at = 0; at < count; at++) {
         all[at].head = load(names[at]);
         all[at].size = (long long)(all[at].head.bytes + prefix.bytes + tail.bytes) + filled;
-        all[at].due = began + ramp_seconds * at / count;
+        /* Slow lines are not in step: the pieces of all uploads are spread over the time between two pieces. */
+        all[at].due = began + ramp_seconds * at / count + (at * 618 % 1000) / 1e3 / PIECES_PER_SECOND;
     }
     int begun = 0, ended = 0;
     while (ended < count) {

@@ -1,4 +1,4 @@
-"""Reading request bodies from gunicorn: each arrival at once, and listening to the upstream while waiting."""
+"""Reading request bodies from gunicorn: what has arrived, and listening to the upstream while waiting."""
 
 import contextlib
 import io
@@ -6,7 +6,7 @@ import itertools
 import socket
 import threading
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import PayloadTooLargeError, UploadTimeoutError
-from app.server.body import PAUSE_SECONDS, _ClientSocket, end_connection, open_reader
+from app.server.body import FEW_BYTES, PAUSE_SECONDS, _ClientSocket, end_connection, open_reader
 from app.streaming import LENT_FROM_BYTES, Chunk
 from app.streaming.inbound import CHUNK_BYTES, InboundLimits, IncompleteBodyError, RequestBody
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
@@ -156,6 +156,25 @@ def test_an_upload_that_has_become_slow_holds_no_memory_for_large_chunks(
             return next(chunks) == b"y" and chunk[-1:] == b"\0"
 
         wait_until(is_free_after_a_small_chunk, "the memory is free", every=PAUSE_SECONDS / 5)
+
+
+def test_small_packets_that_follow_each_other_are_read_together() -> None:
+    """Each read is a turn of a thread, and hundreds of slow uploads would take most of a processor's time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    with client, server, ThreadPoolExecutor(1) as reader:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(post(b"", 10_000_000))
+        with contextlib.closing(iter(body_of(server))) as chunks:
+
+            def chunk_of_small_packets() -> int:
+                chunk = reader.submit(next, chunks)
+                while not wait([chunk], timeout=0.002).done:
+                    client.sendall(b"x" * 1_000)
+                return len(chunk.result())
+
+            wait_until(lambda: chunk_of_small_packets() >= FEW_BYTES, "a chunk has many packets")
 
 
 @pytest.mark.parametrize("first", [b"first", b"x" * 400_000], ids=["small", "lent"])
