@@ -164,6 +164,8 @@ def upstream() -> Iterator[Upstream]:
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the base class looks for these names
+
         def log_message(self, *_: Any) -> None:
             pass
 
@@ -362,6 +364,20 @@ def test_the_gateway_hears_of_the_way_from_nginx_alone(nginx: Nginx, upstream: U
         ("x-forwarded-proto", "http"),
         ("x-real-ip", "127.0.0.1"),
     ]
+
+
+@pytest.mark.parametrize("path", ["/api/models/m", "/api/conversion/init", "/api/conversion/j/promote-to-models"])
+@pytest.mark.parametrize(
+    ("method", "expected"), [("GET", None), ("POST", "close"), ("PATCH", "close"), ("DELETE", "close")]
+)
+def test_a_request_that_changes_something_shares_its_connection_with_no_other(
+    nginx: Nginx, upstream: Upstream, method: str, path: str, expected: str | None
+) -> None:
+    """nginx 1.29.7 and later reuses connections of each group, unless the request or the response says `close`."""
+    requests.request(method, nginx.url + path, timeout=10)
+
+    _, headers = upstream.requests[-1]
+    assert dict(headers).get("Connection") == expected
 
 
 @pytest.mark.parametrize("name", ["metrics", "readyz"])
