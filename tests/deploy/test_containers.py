@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.config import Settings
 from tests.support.processes import ROOT, free_port
 from tests.support.stack import Stack
 
@@ -163,6 +164,13 @@ def test_services_are_stages_of_the_dockerfile_and_can_complete_uploads(name: st
     assert context / service["build"]["dockerfile"] == DOCKERFILE
     assert service["build"]["target"] in stages()
     assert int(service["stop_grace_period"].removesuffix("s")) >= graceful_seconds + 10
+
+
+def test_limit_of_processes_allows_all_threads_of_old_and_new_workers() -> None:
+    """Docker counts threads, and a worker that cannot start a thread ends, with all its uploads."""
+    threads, workers = Settings.model_fields["worker_threads"].default, 2
+
+    assert services()["gateway"]["pids_limit"] >= 2 * workers * (threads + 20)
 
 
 def test_data_is_in_the_volume_of_the_image() -> None:

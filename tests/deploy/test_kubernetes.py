@@ -280,8 +280,8 @@ def test_ingress_has_the_values_of_the_deployed_nginx(location: str, url: str, n
         assert annotations(ingress)[annotation] == re.sub(r"(\d)s$", r"\1", directives[directive]), directive
 
 
-def test_no_request_is_sent_twice() -> None:
-    """Only a failed connection leads to another pod. A timeout, an error status or a POST that was sent does not."""
+def test_no_post_is_sent_twice() -> None:
+    """Only a failed connection leads to another pod; a timeout or an error status does not."""
     assert {annotations(name)["proxy-next-upstream"] for name in ingresses()} == {"error"}
 
 
