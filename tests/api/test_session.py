@@ -127,6 +127,13 @@ def test_a_cookie_signed_by_these_tests_is_accepted(world: World) -> None:
     assert forge(world, GOOD).me().status_code == 200
 
 
+def test_a_cookie_of_an_earlier_version_is_accepted(world: World) -> None:
+    """It wrote Flask's session, with one entry more. Nobody has to sign in again after the update."""
+    with world.app.app_context():
+        browser = forge(world, {**GOOD, "_permanent": True, "name": '模型 "q"'})
+    assert browser.me().json["name"] == '模型 "q"'
+
+
 @pytest.mark.parametrize(
     "payload",
     [

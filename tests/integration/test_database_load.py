@@ -22,7 +22,8 @@ from tests.support.stores import ServerStores
 
 #: Statements per request, at most.
 POLL, UPLOAD, PROMOTE, HISTORY = 0.1, 6, 6, 3
-POLL_SECONDS = 3.0
+#: How long and how many polls at least, however slow the machine is.
+POLL_SECONDS, POLLS = 3.0, 50
 
 APART = {"the feed": "SELECT anon_1.now, revoked_sessions.sid", "renewals": "UPDATE leases", "pairing": "FROM library"}
 
@@ -110,13 +111,12 @@ def test_polls_cost_nothing_but_the_feed_which_each_process_reads_once_a_second(
     started = time.monotonic()
 
     def poll_for_a_while() -> None:
-        while time.monotonic() - started < POLL_SECONDS:
+        while time.monotonic() - started < POLL_SECONDS or len(answers) < POLLS:
             answers.extend(poll())
 
     statements, feed = load.during(poll_for_a_while)
     seconds = time.monotonic() - started
     assert {answer.status for answer in answers} == {200}
-    assert len(answers) > 50
     assert len(statements) <= POLL * len(answers), statements
     assert 2 <= len(feed) <= len(load.connections) * (seconds + 1), feed
 

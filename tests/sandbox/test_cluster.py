@@ -33,7 +33,11 @@ class ClusterProcess:
         self.ports = [free_port() for _ in range(8)]
         command = [sys.executable, "-c", PROGRAM, *map(str, self.ports)]
         self.child = Child("cluster", command, directory / "cluster.log")
-        self.child.wait_until_ready(lambda: "Ctrl-C ends everything" in self.output(), seconds=120)
+        try:
+            self.child.wait_until_ready(lambda: "Ctrl-C ends everything" in self.output(), seconds=120)
+        except BaseException:
+            self.stop()
+            raise
         self.url = f"http://localhost:{self.ports[0]}"
         self.converter = f"http://localhost:{self.ports[4]}"
         [folder] = re.findall(r"^Logs and data: (.+)$", self.output(), re.MULTILINE)
@@ -41,6 +45,10 @@ class ClusterProcess:
 
     def output(self) -> str:
         return self.child.log_path.read_text(encoding="utf-8")
+
+    def stop(self) -> None:
+        # SIGKILL would leave the folder.
+        self.child.stop(seconds=END_SECONDS)
 
     def gateway_pid(self, number: int) -> int:
         return int((self.folder / f"gateway-{number}.pid").read_text(encoding="ascii"))
@@ -50,8 +58,7 @@ class ClusterProcess:
 def cluster(tmp_path: Path) -> Iterator[ClusterProcess]:
     cluster = ClusterProcess(tmp_path)
     yield cluster
-    # SIGKILL would leave the folder.
-    cluster.child.stop(seconds=END_SECONDS)
+    cluster.stop()
 
 
 def descendants(pid: int) -> list[int]:
