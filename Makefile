@@ -25,7 +25,7 @@ run: $(STAMP) ## Start the sandbox and the gateway; print the address, the accou
 	@exec $(BIN)/python -m sandbox.demo
 
 .PHONY: cluster
-cluster: $(STAMP) ## Two gateways behind nginx, PostgreSQL and S3, on this machine; print what to try
+cluster: $(STAMP) ## Start two gateways behind nginx, with PostgreSQL, S3 and the sandbox; print what to try
 	@scripts/ensure-commands nginx postgres
 	@exec $(BIN)/python -m sandbox.cluster
 

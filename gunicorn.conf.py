@@ -59,7 +59,7 @@ if workers < 1:  # also if it is not a number (deploy/web_concurrency.pth)
     sys.stderr.write("WEB_CONCURRENCY must be a whole number of workers, at least 1.\n")
     sys.exit(1)
 threads = _settings.worker_threads
-# Idle connections wait without a thread, so there may be as many of them as there would be with few threads.
+# gunicorn counts the requests in progress, too. Idle connections need no thread, so many of them may stay open.
 worker_connections = threads + 1000
 # An upload needs two descriptors, and many systems allow a process no more than 1024 unless it asks for more.
 _files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -152,7 +152,7 @@ def post_worker_init(worker):
 
 
 def _take_over(worker):
-    """Stop the master that has started this worker's one (SIGUSR2). Until a new worker can serve, the old ones do."""
+    """Stop the old master, if this worker's master was started by its SIGUSR2. Called once this worker can serve."""
     if old_master := os.environ.get("GUNICORN_PID"):
         sd_notify(f"MAINPID={os.getppid()}", worker.log)
         # Another worker may have been first.

@@ -170,7 +170,7 @@ class Settings(BaseModel):
     max_parts: int = Field(default=2_000, ge=2, le=100_000)
     #: Threads of each worker. The smallest number leaves 32 upload slots.
     worker_threads: int = Field(default=336, ge=112, le=1_024)
-    #: Concurrent uploads per worker; None means as many as possible. `max_uploads` is the number that holds.
+    #: Concurrent uploads per worker; None means as many as possible. `max_uploads` is the number in effect.
     upload_slots: int | None = Field(default=None, ge=1)
     #: Well below the upload lease's lifetime (150 s), which is renewed as bytes arrive.
     upload_idle_seconds: float = Field(default=60, gt=0, le=120)

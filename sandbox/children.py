@@ -67,7 +67,7 @@ class Child:
         return "\n".join(f"    {line}" for line in lines[-SHOWN_LOG_LINES:])
 
     def restart_if_due(self) -> None:
-        """Start a child that has ended again, RESTART_SECONDS after this was noticed."""
+        """Start a child again, RESTART_SECONDS after its end was noticed."""
         if self._ended_at is None:
             self._ended_at = time.monotonic()
             say(f"{self.program.name} has ended ({self.exit_code}); it starts again in {RESTART_SECONDS:.0f} s")

@@ -1,6 +1,7 @@
 """`python -m sandbox.cluster` (`make cluster`): two gateways behind nginx, PostgreSQL, an S3 server and the sandbox.
 
-It is for trying on one machine what several hosts do: end a gateway, and go on. The gateways start again by themselves.
+It shows on one machine how several hosts behave: stop a gateway, and the other one continues. Gateways start again by
+themselves.
 All data is in a temporary folder, which is removed at the end. PostgreSQL accepts everybody on this machine, and the S3
 server checks no signatures, so nothing but test data belongs in it.
 """
@@ -160,12 +161,12 @@ class Cluster:
 The gateways, behind nginx   {self.url}
 Accounts                     {accounts}
 
-Each of them, for /readyz and /metrics:
+Each gateway alone, for /readyz and /metrics:
 {gateways}
 
 Logs and data: {self._directory}
 {things_to_try(self.url)}
-To see that either gateway can go while you poll or upload:
+To stop or restart a gateway while you poll or upload:
 
   kill -9 $(cat {self._directory}/gateway-1.pid)         # a crash; it starts again after a few seconds
   kill $(cat {self._directory}/gateway-2.pid)            # a restart that loses no request

@@ -21,7 +21,7 @@ class Trace:
     request_id: str
     traceparent: str | None = None
     problem_code: str | None = None
-    #: The received bytes of an upload. For other requests, Content-Length says it.
+    #: The received bytes of an upload. Other requests have Content-Length.
     bytes_in: int | None = None
 
     @property

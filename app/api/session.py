@@ -56,8 +56,8 @@ class SessionCookie:
         self.name = cookie_name(SESSION_COOKIE, settings)
         self._is_secure = settings.is_https
         self._max_age_seconds = settings.session_seconds
-        # itsdangerous signs with the last key and verifies with any. The salt prevents that anything else signed with
-        # the same keys is accepted.
+        # itsdangerous signs with the last key and verifies with any. Because of the salt, nothing else that is
+        # signed with the same keys is accepted.
         self._serializer = URLSafeTimedSerializer(
             settings.secret_keys[::-1],
             salt="visiona.session",
@@ -105,7 +105,7 @@ class SessionCookie:
             return response
 
     def delete(self) -> None:
-        """Delete the cookie with the response to this request, also if that reports a failure."""
+        """Delete the cookie with the response to this request, even if that reports a failure."""
 
         @after_this_request
         def _expire(response: Response) -> Response:

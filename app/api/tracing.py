@@ -33,7 +33,7 @@ def user_hash(user_id: str) -> str:
 
 
 def begin(method: str, path: str, environ: Mapping[str, Any]) -> Trace:
-    """Return the trace of a request that begins, and add its ids to the log lines of this thread."""
+    """Return the trace of a new request, and add its ids to the log lines of this thread."""
     started = time.perf_counter()
     request_id, traceparent = environ.get("HTTP_X_REQUEST_ID", ""), environ.get("HTTP_TRACEPARENT", "")
     if not _REQUEST_ID.fullmatch(request_id):

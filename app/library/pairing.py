@@ -85,8 +85,8 @@ class LibraryPair:
     def require_match(self, *, max_age: timedelta = timedelta()) -> None:
         """Raise StorageMismatchError if the ids differ or exist on one side only. Without any id both may be used.
 
-        The database's id may have been read that long ago; it never changes. The storage's is always read. Return if
-        the database fails: a caller that needs it gets the failure anyway.
+        The database's id never changes, so a reading of it is used for `max_age`. The storage's is always read.
+        Return if the database fails: a caller that needs it gets the failure anyway.
         """
         confirmed_id, read_at = self._confirmed
         if self._clock() - read_at < max_age and self._storage.library_id() == confirmed_id:

@@ -57,10 +57,10 @@ class SQLRevokedSessions:
             return found.first() is not None
 
     def revoked_since(self, moment: datetime | None) -> tuple[datetime, Sequence[str]]:
-        """Return the present time of the database, and the sessions revoked since `moment`, some of them repeatedly.
+        """Return the database's current time, and the sessions revoked since `moment`, some of them repeatedly.
 
-        `moment` is the time that the reading before has returned, so that no revocation is missed; None for the first
-        one, which returns no sessions.
+        `moment` is the time that the previous call returned, so that no revocation is missed; None for the first call,
+        which returns no sessions.
         """
         since = sa.false() if moment is None else revoked_sessions.c.revoked_at >= moment - OVERLAP
         clock = sa.select(DatabaseTime().label("now")).subquery()

@@ -46,7 +46,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class DatabaseTime(FunctionElement[datetime]):
-    """The present time of the database's clock, not of its transaction's beginning."""
+    """The current time by the database's clock, not the time at which the transaction began."""
 
     type = UTCDateTime()
     inherit_cache = True

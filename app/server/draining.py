@@ -1,4 +1,4 @@
-"""Whether this process is about to stop, and how long uploads may still take. The worker sets it, and the views ask.
+"""Whether this process is about to stop, and how long uploads may take. The worker sets both; the views read them.
 
 A worker that drains serves every request: load balancers learn of the drain from `/readyz`, before the listener closes.
 """

@@ -1,8 +1,8 @@
 """The gunicorn worker: gthread with a drain that loses no request, and with connections that end off the accept thread.
 
 gunicorn's own worker, told to stop, keeps its listener open without accepting while it waits for running uploads, and
-the connections that queue there are reset when it exits. This one goes on accepting for `drain_seconds`, marked as
-draining, so that probes are told; then it takes what has queued, closes the listener, and waits for its requests
+the connections that queue there are reset when it exits. This one goes on accepting for `drain_seconds`, and
+`/readyz` responds `draining`; then it accepts what has queued, closes the listener, and waits for its requests
 within gunicorn's `graceful_timeout`.
 
 It overrides methods of gunicorn's ThreadWorker that have no stable interface: gunicorn's version is pinned, and
@@ -175,10 +175,10 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             conn.timeout = min(conn.timeout, deadline)
 
     def _accept_all(self, listener: Any, most: int = sys.maxsize) -> None:
-        """Accept until no connection waits, or so many.
+        """Accept until no connection waits, at most so many.
 
-        A connection that queues between the last look and `close` is reset. `accept` is no such look: it lets other
-        threads run, and can take milliseconds to say that there is none.
+        A connection that queues between the last check and `close` is reset, so the check must be fast. A failing
+        `accept` would not be: it lets other threads run, and can take milliseconds.
         """
         with contextlib.suppress(OSError):
             while most and _queued_connections(listener):

@@ -69,7 +69,7 @@ class JobOwnership:
         )
 
     def require(self, user_id: str, job_id: str, context: CallContext) -> JobRecord | None:
-        """Return if the job is the user's: the ledger's record if it was read, else None.
+        """Return if the job is the user's. The result is the ledger's record if it was read, otherwise None.
 
         Raises JobNotFoundError if it is not, whether it exists or not, and what asking the database or the converter
         raises: a failure is never taken for a yes.

@@ -81,9 +81,9 @@ class RevokedSessions(Protocol):
         """Return whether this session was signed out."""
 
     def revoked_since(self, moment: datetime | None) -> tuple[datetime, Sequence[str]]:
-        """Return the present time of the database, and the sessions that were signed out since `moment`.
+        """Return the database's current time, and the sessions that were signed out since `moment`.
 
-        `moment` is the time that the reading before has returned; None for the first one, which returns no sessions.
+        `moment` is the time that the previous call returned; None for the first call, which returns no sessions.
         """
 
 

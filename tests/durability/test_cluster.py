@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("engine", ["clus
 
 AWAY_SECONDS = 10.0
 LOGOUT_SECONDS = 1.5
-#: Fewer than PostgreSQL takes, and enough for several idle connections in each worker.
+#: Fewer than PostgreSQL accepts, and enough for several idle connections in each worker.
 AT_ONCE = 16
 
 
@@ -80,7 +80,7 @@ def test_each_request_of_a_user_may_go_to_either_replica_20_times(cluster: Clust
 
 
 def test_users_of_a_killed_replica_go_on_at_the_other(cluster: Cluster) -> None:
-    """Polls succeed at once, by nginx, and so does a promote. A cut-off upload can be repeated when its lease ends."""
+    """Through nginx, polls and a promote succeed at once. A cut-off upload can be repeated when its lease ends."""
     person, cut_off = cluster.person("survivor"), cluster.person("cut-off")
     job_id = cluster.completed_job(person, LazyBytes(100_000, seed=1))
     victim, other = cluster.replicas
@@ -118,7 +118,7 @@ def test_after_an_outage_of_the_database_no_request_fails(cluster: Cluster, post
             # The other replica uses none of its connections meanwhile.
             failed = [cluster.bound(person.clone(), cluster.replicas[0]).get("/api/models") for person in people[:4]]
             time.sleep(AWAY_SECONDS)
-        # Whose session no worker has in memory: the very first statement counts.
+        # No worker has their sessions in memory, so the first statement after the outage counts.
         strangers = [cluster.person(f"stranger-{number}") for number, _ in enumerate(spread.all)]
         back = [
             ask(connection, stranger, "GET", "/api/models").status

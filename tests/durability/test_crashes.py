@@ -1,4 +1,4 @@
-"""kill -9 at any moment loses nothing that was told, leaves nothing that the sweep does not find, and blocks nobody."""
+"""kill -9 at any moment loses nothing confirmed, leaves nothing that the sweep does not find, and blocks nobody."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A bucket that fails in any way: a clear code, nothing stored by halves, nothing held, and the next try succeeds."""
+"""A bucket that fails in any way: a clear code, nothing stored in part, nothing held, and the next try succeeds."""
 
 from collections.abc import Iterator
 
@@ -41,7 +41,7 @@ def bucket(s3_server: S3Server) -> Iterator[FailingBucket]:
 
 @pytest.fixture(scope="module")
 def environment(bucket: FailingBucket) -> dict[str, str]:
-    """The gateway reaches the bucket by the failing server; tests look at it directly."""
+    """The gateway reaches the bucket through the failing server; the tests reach it directly."""
     return {"AWS_ENDPOINT_URL": bucket.url}
 
 

@@ -27,7 +27,7 @@ def sandbox_options() -> dict[str, object]:
 
 
 def restart_one_after_the_other(cluster: Cluster, times: int) -> MixedLoad:
-    """Restart each host so many times as an operator does, who waits for `/readyz` before the next one."""
+    """Restart each host so many times. Wait for `/readyz` before the next one, as an operator does."""
     people = [cluster.person(f"user-{number}") for number in range(USERS)]
     began = time.monotonic()
     with MixedLoad(cluster, people, upload_seconds=UPLOAD_SECONDS) as load:

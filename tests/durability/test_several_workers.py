@@ -101,7 +101,7 @@ def test_promote_against_delete_ends_whole(stack: ScaledStack, first: str, turn:
 
 @three_times
 def test_a_cookie_that_was_signed_out_is_refused_by_all_workers_within_1_5_s(stack: ScaledStack, turn: int) -> None:
-    """All workers have just seen the session alive; 1.5 s after the logout none of them takes its cookie."""
+    """All workers have just seen the session alive; 1.5 s after the logout none of them accepts its cookie."""
     person = stack.person(f"leaving-{turn}")
     with Spread(stack, each=1) as spread:
         assert {ask(connection, person, "GET", "/api/me").status for connection in spread.all} == {200}

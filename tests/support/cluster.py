@@ -24,7 +24,7 @@ from tests.support.stores import ServerStores
 
 
 class Cluster(ScaledStack):
-    """A stack of two replicas with two workers each. People reach both by nginx, or choose one themselves."""
+    """A stack of two replicas with two workers each. People reach both through nginx, or choose one themselves."""
 
     def __init__(self, directory: Path, postgresql: PostgreSQL, s3_server: S3Server, **options: Any) -> None:
         """Start everything. `options` are those of a stack."""

@@ -61,7 +61,7 @@ class Call:
                 return "GetObject" if is_object else listing
 
     def forward(self) -> Response:
-        """Have the S3 server respond."""
+        """Send the call to the S3 server. Return its response."""
         connection = http.client.HTTPConnection("127.0.0.1", self._server_port, timeout=_SECONDS)
         try:
             connection.request(self._handler.command, self._handler.path, self._body, dict(self._handler.headers))
@@ -158,7 +158,7 @@ class FailingBucket:
 
     @contextmanager
     def failing(self, operation: str, failure: Failure) -> Iterator[None]:
-        """Let all calls of an operation fail during the block. Raise AssertionError if there were none."""
+        """Let all calls of an operation fail during the block. Raises AssertionError if there were none."""
         self.calls.clear()
         self._failures[operation] = failure
         try:
@@ -186,7 +186,7 @@ def reset(call: Call) -> None:
 
 
 def lose_response(call: Call) -> None:
-    """Have the server do it, and reset the connection instead of responding."""
+    """Forward the call, and reset the connection instead of responding."""
     call.forward()
     call.reset()
 
@@ -211,7 +211,7 @@ def shorten(call: Call) -> None:
 
 
 def change_etag(call: Call) -> None:
-    """Say that the object is another one."""
+    """Respond with another ETag, as if the object had been replaced."""
     response = call.forward()
     headers = [(name, value) for name, value in response.headers if name.lower() != "etag"]
     call.respond(Response(response.status, [*headers, ("ETag", '"another"')], response.body))

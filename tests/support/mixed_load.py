@@ -1,6 +1,6 @@
-"""Users who do all that users do, all the time, and the outcome of each request: what does a restart cost them?
+"""Users who use everything all the time, and the outcome of each of their requests. It shows what a restart costs them.
 
-with MixedLoad(stack, users=6) as load:
+with MixedLoad(stack, people, upload_seconds=3) as load:
     ...
 assert not load.failures
 """

@@ -90,7 +90,7 @@ def test_with_one_base_url_conversion_is_disabled_and_a_warning_names_the_other(
 
 @pytest.mark.parametrize("threads", ["", "112"])
 @pytest.mark.parametrize("slots", [1, 24, 32])
-def test_every_number_of_upload_slots_that_fits_holds(threads: str, slots: int) -> None:
+def test_a_number_of_upload_slots_that_fits_is_used(threads: str, slots: int) -> None:
     settings = load_settings(
         REQUIRED | {"VISIONA_WORKER_THREADS": threads, "VISIONA_UPLOAD_SLOTS": str(slots)},
     )

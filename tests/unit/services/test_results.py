@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_removed_does_not_hide_the_first_failure(bench: Be
     assert len(sticky.storage.files) == 1
 
 
-def test_the_lease_is_kept_while_the_result_comes_and_once_more_before_it_shows(bench: Bench) -> None:
+def test_the_lease_is_renewed_while_the_result_comes_and_once_more_before_it_is_visible(bench: Bench) -> None:
     def pull(receiver: Receiver) -> int:
         for byte in CONTENT:
             bench.monotonic.advance(10)

@@ -181,7 +181,7 @@ def test_a_list_that_fails_too_leaves_it_unknown(bench: Bench) -> None:
     assert row_of(bench) == PENDING
 
 
-def test_the_look_for_a_lost_response_has_time_of_its_own(bench: Bench) -> None:
+def test_the_search_for_a_lost_response_has_a_deadline_of_its_own(bench: Bench) -> None:
     """The request's own deadline has passed while the body was sent."""
 
     def create(message: UploadMessage) -> Job:
@@ -267,7 +267,7 @@ def test_without_a_database_no_body_is_read(bench: Bench, store: str) -> None:
 # --- while it streams
 
 
-def test_the_lease_is_kept_while_the_body_comes_and_once_more_before_the_response(bench: Bench) -> None:
+def test_the_lease_is_renewed_while_the_body_comes_and_once_more_before_the_response(bench: Bench) -> None:
     def chunks() -> Iterator[bytes]:
         for start in range(0, len(BODY), 20):
             bench.monotonic.advance(10)

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column. Existing rows get a time long ago; new ones the present time, also from earlier versions."""
+    """Add the column. Existing rows get a time long ago; new rows the current time, also those of earlier versions."""
     long_ago = "1970-01-01 00:00:00.000000"
     is_postgresql = op.get_bind().dialect.name == "postgresql"
     now = "clock_timestamp()" if is_postgresql else "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
