@@ -41,7 +41,7 @@ class SessionGate:
         self._reading_feed = threading.Lock()
         self._feed_moment: datetime | None = None
         self._feed_read_at = -math.inf
-        #: The feed covers what happens after its first reading.
+        #: The feed covers what happens after its first reading, or after the database's clock was set back.
         self._feed_began_at = math.inf
 
     def check(self, sid: str, *, is_read_only: bool) -> None:
@@ -90,7 +90,8 @@ class SessionGate:
             with self._lock:
                 for sid in signed_out:
                     self._set_signed_out(sid)
-                if self._feed_moment is None:
+                # After a failover the clock may be behind. Logouts in between then look too old for the next reading.
+                if self._feed_moment is None or moment < self._feed_moment:
                     self._feed_began_at = self._monotonic()
                 self._feed_moment, self._feed_read_at = moment, now
         finally:

@@ -127,6 +127,29 @@ def test_the_feed_says_nothing_of_sessions_that_were_asked_for_before_it_began(
         gate.check("two", is_read_only=True)
 
 
+def test_after_a_failover_to_a_server_whose_clock_is_behind_each_session_is_asked_for_again(clock: FakeClock) -> None:
+    """What was signed out between the two readings has a time before the first one, so the feed does not return it."""
+    new_server_time = datetime(2000, 1, 1, tzinfo=UTC)
+
+    class FailedOver(FakeRevokedSessions):
+        def revoked_since(self, moment: datetime | None) -> tuple[datetime, Sequence[str]]:
+            now, signed_out = super().revoked_since(moment)
+            return (now, signed_out) if self.feeds == 1 else (new_server_time, [])
+
+    revoked = FailedOver()
+    gate = SessionGate(revoked, clock.monotonic)
+    gate.check("one", is_read_only=True)
+    gate.check("two", is_read_only=True)
+    revoked.revoke("two", LATER)
+    clock.advance(1)
+    gate.check("one", is_read_only=True)
+    with pytest.raises(UnauthenticatedError):
+        gate.check("two", is_read_only=True)
+    clock.advance(1)
+    gate.check("one", is_read_only=True)
+    assert (revoked.asked, revoked.feeds) == (4, 3), "after that, the feed is enough again"
+
+
 def test_the_cached_second_begins_before_the_query(clock: FakeClock) -> None:
     """The result may be as old as the beginning of the query, however long that takes."""
 
