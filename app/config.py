@@ -268,6 +268,14 @@ class Settings(BaseModel):
             raise ValueError("has a port that is not a number") from None
         return value
 
+    @field_validator("grace_seconds")
+    @classmethod
+    def _check_grace(cls, value: int, info: ValidationInfo) -> int:
+        # The last 3 s are for the responses to uploads that are not done.
+        if value < info.data.get("drain_seconds", 0) + 3:
+            raise ValueError(f"must be at least 3 more than {PREFIX}DRAIN_SECONDS")
+        return value
+
     @property
     def is_conversion_enabled(self) -> bool:
         """Whether both upstreams of a conversion are configured."""

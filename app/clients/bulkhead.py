@@ -9,6 +9,7 @@ that hang are then not retried. No failures are counted and nothing is probed: t
 (docs/adr/0008-a-bulkhead-and-no-circuit-breaker.md).
 """
 
+import math
 import threading
 import time
 from collections import Counter
@@ -55,15 +56,18 @@ class Bulkhead:
         self._inside: dict[object, tuple[str, float]] = {}
 
     @contextmanager
-    def entered(self, kind: str) -> Iterator[None]:
-        """Hold a slot for a call of `kind` during the block. Raises BulkheadFullFailure if none becomes free."""
+    def entered(self, kind: str, seconds: float = math.inf) -> Iterator[None]:
+        """Hold a slot for a call of `kind` during the block.
+
+        Raises BulkheadFullFailure if none becomes free, and as a timeout if none did within `seconds`.
+        """
         ticket = object()
         with self._changed:
-            until = self._monotonic() + self._patience_seconds
+            until = self._monotonic() + min(self._patience_seconds, seconds)
             while not self._has_slot(kind):
                 left = until - self._monotonic()
                 if left <= 0 or self._hangs(kind):
-                    raise self._failure()
+                    raise self._failure(is_timeout=left <= 0)
                 # No longer, so that it notices when the calls of its kind begin to hang.
                 self._changed.wait(min(left, self._hanging_seconds[kind] / 4))
             self._calls[kind] += 1
@@ -116,5 +120,6 @@ class Bulkhead:
         hang = [came_at <= since for other, came_at in self._inside.values() if other == kind]
         return any(hang) and 2 * sum(hang) >= len(hang)
 
-    def _failure(self) -> BulkheadFullFailure:
-        return BulkheadFullFailure(f"{len(self._inside)} threads wait for this upstream already")
+    def _failure(self, *, is_timeout: bool = False) -> BulkheadFullFailure:
+        reason = f"{len(self._inside)} threads wait for this upstream already"
+        return BulkheadFullFailure(reason, is_timeout=is_timeout)

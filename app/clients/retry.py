@@ -175,7 +175,7 @@ class Retrier:
             reraise=True,
         )
         try:
-            with nullcontext() if bulkhead is None else bulkhead.entered(call):
+            with nullcontext() if bulkhead is None else bulkhead.entered(call, deadline.remaining_seconds()):
                 return retrying(lambda: self._try(call, send, _clipped(policy.timeouts, deadline), on_failure))
         except UpstreamFailure as failure:
             count_failure(call, failure)  # one that found the bulkhead full was not even tried

@@ -57,7 +57,7 @@ class Database:
         busy_timeout_seconds: float = 5.0,
         is_patient: bool = False,
     ) -> None:
-        """Prepare for at most `pool_size` connections at once: the number of threads that use them.
+        """Prepare for at most `pool_size` connections at once, fewer than the threads that share them.
 
         A thread waits at most `pool_timeout_seconds` for a connection, and at most `busy_timeout_seconds` for other
         writers (on SQLite once for those of its process and once for those of others). A PostgreSQL server that does

@@ -11,15 +11,17 @@ heads and small bodies; slow clients of gunicorn's own port are not this worker'
 """
 
 import contextlib
+import select
 import socket
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import structlog
 from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -29,6 +31,8 @@ from app.server.body import SERVER_READS_ON_BYTES
 from app.server.draining import begin_draining
 from app.server.lingering import LingeringConnections
 from app.server.refusals import PageCatcher, refusal
+
+log = structlog.get_logger(__name__)
 
 #: How long a thread waits for a small body to go on, or for the client to take one piece of a response, in seconds.
 #: nginx takes the next piece of a download when a third of its send buffer is free, so behind it a client that reads
@@ -65,7 +69,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
     def get_thread_pool(self) -> Any:
         """Return the pool, whose threads have small stacks. It starts a thread only if all others are busy."""
         threading.stack_size(_STACK_BYTES)
-        return super().get_thread_pool()
+        return _ThreadPool(self.cfg.threads)
 
     def run(self) -> None:
         """Run the event loop until the worker's end."""
@@ -229,8 +233,28 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]
             util.write_nonblock(client, refusal(page.status, page.reason, self.security_headers))
 
 
+class _ThreadPool(ThreadPoolExecutor):
+    """A pool that goes on with the threads it has if the system allows no more, for example in a small container.
+
+    The exception would end the event loop, and with the worker all its uploads.
+    """
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            log.warning("worker.thread_refused", threads=len(self._threads))
+
+
 def _queued_connections(listener: Any) -> int:
-    """Return how many connections wait to be accepted: `tcpi_unacked` of a listening socket in Linux's tcp_info."""
+    """Return how many connections wait to be accepted: `tcpi_unacked` of a listening socket in Linux's tcp_info.
+
+    Of a Unix socket, which has none, only whether one waits.
+    """
+    if listener.family == socket.AF_UNIX:
+        return len(select.select([listener], [], [], 0)[0])
     (count,) = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
     return int(count)
 

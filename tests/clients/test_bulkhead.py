@@ -1,6 +1,7 @@
 """The bound on threads that hang on one upstream."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -129,6 +130,15 @@ def test_a_call_without_a_free_slot_waits_for_one(_turn: int) -> None:
         assert not came_in.is_set()
     follower.join(30)
     assert came_in.is_set()
+
+
+def test_a_call_waits_for_a_slot_no_longer_than_its_caller_has_time() -> None:
+    bulkhead = Bulkhead(1, {"only": 600}, patience_seconds=60.0)
+    began = time.monotonic()
+    with bulkhead.entered("only"), pytest.raises(BulkheadFullFailure) as caught, bulkhead.entered("only", 0.05):
+        pass
+    assert time.monotonic() - began < 30
+    assert caught.value.is_timeout
 
 
 @pytest.mark.parametrize("_turn", range(3))

@@ -1,9 +1,12 @@
 """The retrier against a deadline: clipped timeouts, waits that fit, and whose failure it is."""
 
+from contextlib import ExitStack, suppress
+
 import pytest
 from structlog.testing import capture_logs
 
-from app.clients.retry import MATRIX, Call, Retrier
+from app.clients.bulkhead import BulkheadFullFailure
+from app.clients.retry import MATRIX, SLOTS, Call, Retrier
 from app.clients.transport import (
     NotConnectedFailure,
     ResponseLostFailure,
@@ -101,6 +104,18 @@ def test_a_spent_deadline_makes_no_try_at_all(call: Call) -> None:
     assert isinstance(failure, DeadlineExceededError)
     assert upstream.timeouts == []
     assert sleep.waits == []
+
+
+@pytest.mark.parametrize("call", CONTROL_CALLS)
+def test_a_wait_for_a_slot_ends_with_the_deadline(call: Call) -> None:
+    retrier = Retrier()
+    bulkhead = retrier.bulkheads[call.bulkhead]
+    with ExitStack() as inside:
+        for _ in range(SLOTS):
+            with suppress(BulkheadFullFailure):  # some slots are reserved for other kinds
+                inside.enter_context(bulkhead.entered(call, 0))
+        with pytest.raises(DeadlineExceededError):
+            retrier.run(call, Deadline(0.05), lambda _timeouts: None)
 
 
 def test_a_stream_that_has_begun_is_retried_past_the_deadline() -> None:

@@ -167,7 +167,7 @@ def test_services_are_stages_of_the_dockerfile_and_can_complete_uploads(name: st
 
 
 def test_limit_of_processes_allows_all_threads_of_old_and_new_workers() -> None:
-    """Docker counts threads, and a worker that cannot start a thread ends, with all its uploads."""
+    """Docker counts threads, and requests wait if a worker cannot start one."""
     threads, workers = Settings.model_fields["worker_threads"].default, 2
 
     assert services()["gateway"]["pids_limit"] >= 2 * workers * (threads + 20)

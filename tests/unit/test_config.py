@@ -111,6 +111,15 @@ def test_more_upload_slots_than_the_threads_allow_are_lowered_with_a_warning(
     assert f"{uploads} uploads" in warning
 
 
+@pytest.mark.parametrize("drain", [2, 60])
+def test_the_grace_includes_the_drain_and_three_seconds(drain: int) -> None:
+    """Otherwise gunicorn would kill workers that still accept requests."""
+    environ = REQUIRED | {"VISIONA_DRAIN_SECONDS": str(drain), "VISIONA_GRACE_SECONDS": str(drain + 3)}
+    assert load_settings(environ).grace_seconds == drain + 3
+    environ |= {"VISIONA_DRAIN_SECONDS": "58", "VISIONA_GRACE_SECONDS": "60"}
+    assert problems(environ) == ["VISIONA_GRACE_SECONDS must be at least 3 more than VISIONA_DRAIN_SECONDS"]
+
+
 WRONG = {
     "VISIONA_OIDC_ISSUER": "mc.s3cr3t",
     "VISIONA_PUBLIC_BASE_URL": "http://visiona.s3cr3t",
