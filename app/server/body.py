@@ -97,29 +97,26 @@ class _ClientSocket:
                 return data
 
     def recv_into(self, buffer: "_Buffer", size: int) -> int:
+        pause_seconds = min(PAUSE_SECONDS, self._idle_seconds)
         while True:
             try:
                 count: int = self._sock.recv_into(buffer.view, size)
             except BlockingIOError:
-                self._wait(buffer, size)
+                self.wake_at(min(FEW_BYTES, size))
             else:
                 return count
+            try:
+                self._progress.wait_for(self._sock, pause_seconds)
+            except TimeoutError:
+                self.wake_at(1)
+                buffer.free()
+                self._progress.wait_for(self._sock, self._idle_seconds - pause_seconds)
 
     def wake_at(self, size: int) -> None:
         """Have a wait end when so many bytes have arrived (SO_RCVLOWAT, socket(7)), or when the client has closed."""
         if size != self._wakes_at:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
             self._wakes_at = size
-
-    def _wait(self, buffer: "_Buffer", size: int) -> None:
-        pause_seconds = min(PAUSE_SECONDS, self._idle_seconds)
-        self.wake_at(min(FEW_BYTES, size))
-        try:
-            self._progress.wait_for(self._sock, pause_seconds)
-        except TimeoutError:
-            self.wake_at(1)
-            buffer.free()
-            self._progress.wait_for(self._sock, self._idle_seconds - pause_seconds)
 
 
 def _chunked_reader(reader: Any) -> Read:

@@ -274,7 +274,7 @@ def test_concurrent_observers_of_a_stage_store_one_time(ledger: SQLJobLedger, cl
 def test_concurrent_polls_of_a_job_leave_one_row_in_its_final_state(ledger: SQLJobLedger) -> None:
     states = [replace(RUNNING, progress=float(number)) for number in range(19)] + [COMPLETED]
     outcomes = in_parallel(len(states), lambda number: ledger.record_job("alice", states[number]))
-    assert {type(outcome) for outcome in outcomes} == {tuple}
+    assert {type(outcome) for outcome in outcomes} == {JobRecord}
     (record,) = ledger.history("alice", limit=10, after=None)
     assert record.job == COMPLETED
 
@@ -283,7 +283,7 @@ def test_one_of_several_concurrent_users_owns_a_job(ledger: SQLJobLedger) -> Non
     users = [f"user-{number}" for number in range(10)]
 
     outcomes = in_parallel(len(users), lambda number: ledger.record_job(users[number], RUNNING))
-    assert {type(outcome) for outcome in outcomes} == {tuple, OwnershipMismatchError}
+    assert {type(outcome) for outcome in outcomes} == {JobRecord, OwnershipMismatchError}
     assert sum(ledger.find_job(user, "job") is not None for user in users) == 1
 
 
