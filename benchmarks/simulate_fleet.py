@@ -44,24 +44,24 @@ class Input:
 
 INPUTS: dict[str, Input] = {
     # Costs
-    "poll_p50": Input(1.9, "ms", _BENCH, "ms p50 of polls alone"),
-    "poll_p99": Input(6.0, "ms", _BENCH, "ms p99 of polls alone"),
-    "poll_cpu": Input(2.2, "ms", _BENCH, "CPU ms per request, many polls alone"),
-    "poll_turns": Input(13, "per poll", _BENCH, "context switches per request, many polls alone"),
-    "upload_cpu": Input(0.95, "ms/s per upload", _BENCH, "CPU ms/s per upload"),
-    "pieces_per_second": Input(10, "per upload", "benchmarks/native/client.c"),
+    "poll_p50": Input(3.4, "ms", _BENCH, "ms p50 of polls alone"),
+    "poll_p99": Input(8.28, "ms", _BENCH, "ms p99 of polls alone"),
+    "poll_cpu": Input(3.2, "ms", _BENCH, "CPU ms per request, many polls alone"),
+    "poll_turns": Input(18.1, "per poll", _BENCH, "context switches per request, many polls alone"),
+    "upload_cpu": Input(0.2, "ms/s per upload", _BENCH, "CPU ms/s per upload"),
+    "pieces_per_second": Input(1.3, "per upload", "20 KB/s in reads of 16 KB (app/server/body.py)"),
     "time_slice": Input(1.4, "ms", "Linux 6.18, two cores: 0.7 ms x (1 + log2(cores))"),
     "statements_per_poll": Input(0.1, "per poll", "the limit in the tests"),
     "read": Input(0.11, "ms", "pgbench --select-only --client 8 --time 8, on two cores"),
     "write": Input(0.46, "ms", "pgbench --skip-some-updates --client 8 --time 8, on two cores"),
     "converter_call": Input(20, "ms", "assumed, with 64 calls at once"),
     # The two points of the check. The whole machine was busy, with clients and upstreams, too.
-    "many_polls_per_second": Input(170, "per s", _BENCH, "many polls alone/s"),
-    "many_polls_cores_busy": Input(0.8, "cores", _BENCH, "cores busy, many polls alone"),
-    "many_polls_p99": Input(9.0, "ms", _BENCH, "ms p99 of many polls alone"),
-    "polls_per_second": Input(45, "per s", _BENCH, "polls/s"),
-    "cores_busy": Input(1.3, "cores", _BENCH, "cores busy, polls"),
-    "polls_p99": Input(15.0, "ms", _BENCH, "ms p99 of polls"),
+    "many_polls_per_second": Input(162, "per s", _BENCH, "many polls alone/s"),
+    "many_polls_cores_busy": Input(0.547, "cores", _BENCH, "cores busy, many polls alone"),
+    "many_polls_p99": Input(16.3, "ms", _BENCH, "ms p99 of many polls alone"),
+    "polls_per_second": Input(47.7, "per s", _BENCH, "polls/s"),
+    "cores_busy": Input(0.384, "cores", _BENCH, "cores busy, polls"),
+    "polls_p99": Input(16.7, "ms", _BENCH, "ms p99 of polls"),
 }
 _UPLOADS_OF_CHECK = 500
 
