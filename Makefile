@@ -93,6 +93,10 @@ format: $(STAMP) ## Format, and apply the safe fixes of the linter
 
 ##@ Maintain
 
+.PHONY: protos
+protos: $(STAMP) ## Generate the reader of ONNX models again from its .proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. app/advice/onnx_model.proto
+
 .PHONY: pins
 pins: $(STAMP) ## Compile the requirements again with the newest versions
 	$(COMPILE) --upgrade --output-file requirements.txt requirements.in

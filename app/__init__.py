@@ -1,7 +1,8 @@
 """The visionA conversion gateway: the only way from the visionA frontend to the conversion services.
 
 `create_app` is all that a server needs. The rooms, from the top down: `console` (the page), `api` (the edge),
-`bootstrap` (the composition root), `services`, `clients` and `library`, `server`, `streaming`, `domain`, `errors`.
+`bootstrap` (the composition root), `services`, `clients` and `library`, `server`,
+`advice` and `streaming`, `domain`, `errors`.
 """
 
 from typing import TYPE_CHECKING, cast
