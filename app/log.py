@@ -5,6 +5,7 @@ they are secret, bearer tokens, JSON Web Tokens, token parameters of URLs, and t
 from tracebacks and from the lines of libraries. A line break in a value cannot begin a new line: it is escaped.
 """
 
+import contextlib
 import functools
 import logging
 import re
@@ -106,6 +107,14 @@ def _redact_match(match: re.Match[str]) -> str:
     return f"{name} {REDACTED}".strip()
 
 
+class _HarmlessLogger(structlog.make_filtering_bound_logger(logging.INFO)):  # type: ignore[misc]
+    """A logger that raises nothing: a line that can't be formatted or written fails no request."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **values: Any) -> Any:
+        with contextlib.suppress(Exception):
+            return super()._proxy_to_logger(method_name, event, **values)
+
+
 def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[str] = ()) -> None:
     """Send all events, structlog's and the standard library's, to standard error through one redactor.
 
@@ -117,7 +126,6 @@ def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[
         structlog.stdlib.add_logger_name,
     ]
     finish: list[Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
@@ -131,15 +139,19 @@ def configure_logging(log_format: Literal["json", "console"], secrets: Iterable[
         render = _shortened(
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         )
-    handler = logging.StreamHandler()
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, render]))
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=logging.getLogger,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[*shared, *finish, render, _encode],
+        # Not through `logging`: that takes another 20 microseconds for each request.
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        wrapper_class=_HarmlessLogger,
         cache_logger_on_first_use=False,
     )
-    # A line that can't be formatted or written fails no request, and isn't reported past the redactor.
+    handler = logging.StreamHandler()
+    meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[meta, *finish, render])
+    )
+    # As `_HarmlessLogger` does it; nothing is reported past the redactor.
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -168,6 +180,10 @@ def _shortened(render: Renderer) -> Renderer:
             event[name] = _without_middle(text, len(text) * 3 // 4)
 
     return render_short
+
+
+def _encode(_logger: Any, _method: str, line: Any) -> bytes:
+    return str(line).encode(errors="backslashreplace")
 
 
 def _escape_line_breaks(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
