@@ -88,9 +88,10 @@ class JobNotes:
             return
         known = self._known(record.user_id, job.job_id)
         self._set_record(known, record)
-        # A running stage without a time must still be recorded: the response to the upload has named it.
-        if job.is_terminal or job.stage_index is None or record.stages:
-            known.state = _state(job)
+        # A running stage without a time must still be recorded: the response to the upload has named it. An older record
+        # than that of the last `note` also takes back its state, so that the next `note` brings the newer record again.
+        has_stages = job.is_terminal or job.stage_index is None or bool(record.stages)
+        known.state = _state(job) if has_stages else ()
 
     def find_record(self, user_id: str, job_id: str) -> JobRecord | None:
         """Return the ledger's record, or None if there is none or the database is down."""
@@ -100,7 +101,7 @@ class JobNotes:
             log.warning("ledger.find_failed", job_id=job_id)
             return None
         if record is not None:
-            self._set_record(self._known(user_id, job_id), record)
+            self.learn(record)
         return record
 
     def stages_of(self, user_id: str, job_id: str) -> Sequence[StageTime]:

@@ -191,3 +191,20 @@ def test_a_stage_that_the_response_to_an_upload_names_is_recorded_by_the_first_p
     bench.ledger.calls.clear()
     bench.service.get_job("alice", "job-1", call_context())
     assert bench.ledger.calls == ["find_job", "record_job"]
+
+
+@pytest.mark.parametrize("has_stages", [True, False])
+def test_stage_times_come_back_with_the_next_poll_after_an_older_record_was_read(
+    bench: Bench, has_stages: bool
+) -> None:
+    """A page of the history, for example, was read just before a poll recorded the next stage."""
+    onnx, bie = StageTime("onnx", bench.clock()), StageTime("bie", bench.clock())
+    bench.knows_job("job-1", "alice", "running", stage="onnx")
+    bench.ledger.stages["job-1"] = (onnx,) if has_stages else ()
+    older = bench.ledger.find_job("alice", "job-1")
+    assert older is not None
+    bench.ledger.stages["job-1"] = (onnx, bie)
+    bench.notes.note("alice", a_job("job-1", "running", stage="bie"))
+    bench.notes.learn(older)
+    bench.notes.note("alice", a_job("job-1", "running", stage="bie"))
+    assert bench.notes.stages_of("alice", "job-1") == (onnx, bie)
