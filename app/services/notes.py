@@ -88,8 +88,8 @@ class JobNotes:
             return
         known = self._known(record.user_id, job.job_id)
         self._set_record(known, record)
-        # A running stage without a time must still be recorded: the response to the upload has named it. An older record
-        # than that of the last `note` also takes back its state, so that the next `note` brings the newer record again.
+        # A running stage without a time must still be recorded: the response to the upload has named it. If the record
+        # is older than the last `note`, so must that one's state, which brings the newer record again.
         has_stages = job.is_terminal or job.stage_index is None or bool(record.stages)
         known.state = _state(job) if has_stages else ()
 

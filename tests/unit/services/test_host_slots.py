@@ -72,19 +72,22 @@ def test_a_slot_is_in_use_for_other_processes_until_its_holder_is_killed(tmp_pat
     assert is_removed or [path.name for path in directory.iterdir()] == ["slots.lock"]
 
 
-def test_neither_a_refusal_nor_a_failure_leaves_a_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_a_refusal_nor_a_failure_leaves_a_file_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    slots, files = HostSlots(None), Path("/proc/self/fd")
+    def open_files() -> int:
+        return sum(path.resolve().is_relative_to(tmp_path) for path in Path("/proc/self/fd").iterdir())
+
+    slots = HostSlots(tmp_path)
     release = slots.acquire("alice", 1)
     assert release is not None
-    open_files = len(list(files.iterdir()))
+    assert open_files() == 2
     assert slots.acquire("alice", 1) is None
     monkeypatch.setattr(fcntl, "fcntl", fail)
     with pytest.raises(OSError, match="no locks"):
         slots.acquire("bob", 1)
-    assert len(list(files.iterdir())) == open_files
+    assert open_files() == 2
     release()
 
 
