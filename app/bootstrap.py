@@ -17,6 +17,7 @@ from app.clients.health import UpstreamHealth
 from app.clients.identity_provider import IdentityProvider
 from app.clients.member_center import SCOPE_DELEGATE_DOWNLOADS, MemberCenterClient
 from app.clients.retry import Retrier
+from app.clients.tokens import ServiceTokens
 from app.clients.transport import Upstream
 from app.clients.upload import UploadTransport
 from app.clients.watchdog import Watchdog
@@ -152,41 +153,22 @@ def build_gateway(
         },
         HostSlots(shared_directory()),
     )
-    deferred_writes = DeferredWrites(monotonic=monotonic)
-    leases = LeaseHolder(stores.leases, deferred_writes, monotonic=monotonic)
-    retrier = retrier or Retrier(monotonic=monotonic)
-    member_center = build_member_center(settings, retrier, clock, monotonic)
-    conversions = None
-    if settings.is_conversion_enabled:
-        conversions = _conversions(
-            settings, stores, leases, slots, deferred_writes, retrier, member_center, clock, monotonic
-        )
-    sweep = Sweep(
-        library=LibrarySweep(
-            models=stores.models,
-            storage=stores.storage,
-            pair=stores.pair,
-            quarantine=stores.quarantine,
-            leases=leases,
-            clock=clock,
-        ),
-        ledger=stores.ledger,
-        expired_leases=stores.leases,
-        leases=leases,
-        ownership=conversions.ownership if conversions else None,
-        clock=clock,
-    )
+    writes = DeferredWrites(monotonic=monotonic)
+    leases = LeaseHolder(stores.leases, writes, monotonic=monotonic)
+    shared = _Shared(settings, stores, slots, writes, leases, retrier or Retrier(monotonic=monotonic), clock, monotonic)
+    member_center = build_member_center(settings, shared.retrier, clock, monotonic)
+    conversions = _conversions(shared, member_center) if settings.is_conversion_enabled else None
     return Gateway(
         settings=settings,
         identity_provider=build_identity_provider(settings, member_center, clock, monotonic),
         sessions=SessionGate(stores.revoked_sessions, monotonic),
         library=ModelLibrary(stores.models, stores.storage, leases, slots),
         conversions=conversions,
-        sweep=sweep,
-        deferred_writes=deferred_writes,
+        sweep=_sweep(shared, conversions.ownership if conversions else None),
+        deferred_writes=writes,
         slots=slots,
         readiness=Readiness(stores.checks, monotonic=monotonic),
-        upstream_health=retrier.health,
+        upstream_health=shared.retrier.health,
         clock=clock,
         monotonic=monotonic,
     )
@@ -230,71 +212,114 @@ def build_identity_provider(
     )
 
 
-def _conversions(  # noqa: PLR0917 - the composition root joins what it is given
-    settings: Settings,
-    stores: Stores,
-    leases: LeaseHolder,
-    slots: TransferSlots,
-    writes: DeferredWrites,
-    retrier: Retrier,
-    member_center: MemberCenterClient,
-    clock: Callable[[], datetime],
-    monotonic: Callable[[], float],
-) -> ConversionService:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the parts of one process share."""
+
+    settings: Settings
+    stores: Stores
+    slots: TransferSlots
+    writes: DeferredWrites
+    leases: LeaseHolder
+    retrier: Retrier
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float]
+
+    def new_deadline(self) -> Deadline:
+        """Return the deadline of a request that begins now."""
+        return Deadline(self.settings.request_deadline_seconds, self.monotonic)
+
+
+def _conversions(shared: _Shared, member_center: MemberCenterClient) -> ConversionService:
+    stores = shared.stores
+    member_center.tokens.begin_to_count(_SCOPES)
     watchdog = Watchdog()
-    converter_url, faa_url = _required(settings.converter_base_url), _required(settings.faa_base_url)
-    tokens = member_center.tokens
-    tokens.begin_to_count(_SCOPES)
-    converter = ConverterClient(
-        Upstream(converter_url, watchdog=watchdog, ca_file=settings.ca_file),
-        UploadTransport(converter_url, watchdog, settings.ca_file),
-        tokens,
-        retrier,
-    )
-    files = FileAccessClient(
-        Upstream(faa_url, watchdog=watchdog, ca_file=settings.ca_file),
-        settings.faa_public_base_url or faa_url,
-        tokens,
-        retrier,
-        monotonic=monotonic,
-    )
-    new_deadline = partial(Deadline, settings.request_deadline_seconds, monotonic)
-    ownership = JobOwnership(converter, stores.ledger, writes, clock=clock, monotonic=monotonic)
-    uploads = UploadRunner(
-        converter,
-        ownership,
-        stores.ledger,
-        leases,
-        slots,
-        writes=writes,
-        max_parts=settings.max_parts,
-        wants_digest=settings.upload_digest == "sha256",
-        clock=clock,
-        new_deadline=new_deadline,
-    )
+    converter = _converter(shared, member_center.tokens, watchdog)
+    files = _files(shared, member_center.tokens, watchdog)
+    ownership = JobOwnership(converter, stores.ledger, shared.writes, clock=shared.clock, monotonic=shared.monotonic)
     return ConversionService(
         converter=converter,
         files=files,
         member_center=member_center,
         ownership=ownership,
-        polled_jobs=polled_jobs(converter, monotonic=monotonic),
-        uploads=uploads,
-        results=ResultPuller(
-            files,
-            stores.storage,
-            stores.models,
-            LibraryQuota(stores.models, leases, settings.library_bytes_per_user),
-            clock,
-            require_pair=partial(stores.pair.require_match, max_age=_PAIR_MAX_AGE),
+        polled_jobs=polled_jobs(converter, monotonic=shared.monotonic),
+        uploads=_uploads(shared, converter, ownership),
+        results=_results(shared, files),
+        ledger=stores.ledger,
+        notes=JobNotes(stores.ledger, shared.writes, clock=shared.clock),
+        models=stores.models,
+        leases=shared.leases,
+        slots=shared.slots,
+        tenant_id=_required(shared.settings.tenant_id),
+        clock=shared.clock,
+        new_deadline=shared.new_deadline,
+    )
+
+
+def _converter(shared: _Shared, tokens: ServiceTokens, watchdog: Watchdog) -> ConverterClient:
+    url, ca_file = _required(shared.settings.converter_base_url), shared.settings.ca_file
+    return ConverterClient(
+        Upstream(url, watchdog=watchdog, ca_file=ca_file),
+        UploadTransport(url, watchdog, ca_file),
+        tokens,
+        shared.retrier,
+    )
+
+
+def _files(shared: _Shared, tokens: ServiceTokens, watchdog: Watchdog) -> FileAccessClient:
+    url = _required(shared.settings.faa_base_url)
+    return FileAccessClient(
+        Upstream(url, watchdog=watchdog, ca_file=shared.settings.ca_file),
+        shared.settings.faa_public_base_url or url,
+        tokens,
+        shared.retrier,
+        monotonic=shared.monotonic,
+    )
+
+
+def _uploads(shared: _Shared, converter: ConverterClient, ownership: JobOwnership) -> UploadRunner:
+    return UploadRunner(
+        converter,
+        ownership,
+        shared.stores.ledger,
+        shared.leases,
+        shared.slots,
+        writes=shared.writes,
+        max_parts=shared.settings.max_parts,
+        wants_digest=shared.settings.upload_digest == "sha256",
+        clock=shared.clock,
+        new_deadline=shared.new_deadline,
+    )
+
+
+def _results(shared: _Shared, files: FileAccessClient) -> ResultPuller:
+    stores = shared.stores
+    return ResultPuller(
+        files,
+        stores.storage,
+        stores.models,
+        LibraryQuota(stores.models, shared.leases, shared.settings.library_bytes_per_user),
+        shared.clock,
+        require_pair=partial(stores.pair.require_match, max_age=_PAIR_MAX_AGE),
+    )
+
+
+def _sweep(shared: _Shared, ownership: JobOwnership | None) -> Sweep:
+    stores = shared.stores
+    return Sweep(
+        library=LibrarySweep(
+            models=stores.models,
+            storage=stores.storage,
+            pair=stores.pair,
+            quarantine=stores.quarantine,
+            leases=shared.leases,
+            clock=shared.clock,
         ),
         ledger=stores.ledger,
-        notes=JobNotes(stores.ledger, writes, clock=clock),
-        models=stores.models,
-        leases=leases,
-        slots=slots,
-        tenant_id=_required(settings.tenant_id),
-        clock=clock,
-        new_deadline=new_deadline,
+        expired_leases=stores.leases,
+        leases=shared.leases,
+        ownership=ownership,
+        clock=shared.clock,
     )
 
 
