@@ -44,7 +44,6 @@ from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
 from app.services.polls import polled_jobs
 from app.services.ports import RevokedSessions
-from app.services.quota import LibraryQuota
 from app.services.readiness import Readiness
 from app.services.results import ResultPuller
 from app.services.session_gate import SessionGate
@@ -298,7 +297,7 @@ def _results(shared: _Shared, files: FileAccessClient) -> ResultPuller:
         files,
         stores.storage,
         stores.models,
-        LibraryQuota(stores.models, shared.leases, shared.settings.library_bytes_per_user),
+        shared.settings.library_bytes_per_user,
         shared.clock,
         require_pair=partial(stores.pair.require_match, max_age=_PAIR_MAX_AGE),
     )

@@ -271,7 +271,7 @@ LEASES = _counter(
     "event",
     known=[
         (lease, event)
-        for lease in ("upload", "job", "library", "sweep")
+        for lease in ("upload", "job", "sweep")
         for event in ("taken", "busy", "lost", "renewal_failed", "release_failed")
     ],
 )

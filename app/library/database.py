@@ -30,7 +30,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import ModelStoreUnavailableError
-from app.library.postgresql import CONNECT_ARGUMENTS, BoundedConnection, Silence, begin_statement, connect
+from app.library.postgresql import (
+    CONNECT_ARGUMENTS,
+    BoundedConnection,
+    Silence,
+    begin_statement,
+    connect,
+    lock_statement,
+)
 
 MAX_REASON_CHARACTERS = 200
 
@@ -113,14 +120,21 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, lock: str | None = None) -> Iterator[Connection]:
         """Return a connection in a transaction that is committed when the block ends, or rolled back on an exception.
+
+        Transactions that name the same `lock` take turns, and each sees what those before it have committed. On SQLite
+        all that write do.
 
         Raises ModelStoreUnavailableError for every failure of the database, also inside the block. After a
         UniqueViolationError the caller may read the new state and try again.
         """
         self._require_answers()
-        with self._translated(self._writing), self._one_writer(), _begun(self._writing) as connection:
+        engine = self._writing
+        if lock is not None and not self._is_sqlite:
+            begin = f"{engine.get_execution_options()[_BEGIN]}; {lock_statement(lock)}"
+            engine = engine.execution_options(**{_BEGIN: begin})
+        with self._translated(engine), self._one_writer(), _begun(engine) as connection:
             yield connection
             connection.commit()
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from app.domain.model import Model
-from app.errors import ModelStoreUnavailableError
+from app.errors import LibraryFullError, ModelStoreUnavailableError
 from app.library.database import Database
 from app.library.tables import models, newest_first, quarantined_models
 
@@ -28,14 +28,18 @@ class SQLModelStore:
         """Store the records in `database`."""
         self._database = database
 
-    def add(self, model: Model) -> Model:
-        """Add a model and return it, or return the user's existing model of the same job."""
-        values = {column.name: getattr(model, column.name) for column in models.columns}
+    def add(self, model: Model, *, quota_bytes: int | None = None) -> Model:
+        """Add a model and return it, or return the user's existing model of the same job.
+
+        Raises LibraryFullError if the user's models would then be larger than the quota. Additions of one user take
+        turns, because two of them that run at the same time do not see each other's row.
+        """
+        values = [sa.literal(getattr(model, column.name), column.type).label(column.name) for column in models.columns]
+        fits = sa.true() if quota_bytes is None else _bytes_of(model.user_id) + model.size <= quota_bytes
+        insert = self._database.insert(models).from_select([*models.columns], sa.select(*values).where(fits))
         for _ in range(_TRIES):
-            with self._database.write() as connection:
-                added = connection.execute(
-                    self._database.insert(models).values(values).on_conflict_do_nothing().returning(models.c.id)
-                ).first()
+            with self._database.write(lock=None if quota_bytes is None else f"models of {model.user_id}") as connection:
+                added = connection.execute(insert.on_conflict_do_nothing().returning(models.c.id)).first()
                 if added is not None:
                     return model
                 row = connection.execute(
@@ -43,14 +47,27 @@ class SQLModelStore:
                         models.c.user_id == model.user_id, models.c.source_job_id == model.source_job_id
                     )
                 ).one_or_none()
+                used_bytes = connection.execute(sa.select(_bytes_of(model.user_id))).scalar_one()
             if row is not None:
                 return _model(row)
+            if quota_bytes is not None and used_bytes + model.size > quota_bytes:
+                raise LibraryFullError(quota_bytes)
             # The conflicting row was deleted meanwhile (PostgreSQL only), or has the same id and another job.
         raise ModelStoreUnavailableError("the id or the storage key of a new model is taken")
 
     def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
         """Return the user's model that was made from this job, or None."""
         return self._find(models.c.user_id == user_id, models.c.source_job_id == job_id)
+
+    def find_with_usage(self, user_id: str, job_id: str) -> tuple[Model | None, int]:
+        """Return the user's model that was made from this job, or None, and the bytes of all of the user's models."""
+        used = sa.select(_bytes_of(user_id).label("used_bytes")).subquery()
+        is_wanted = sa.and_(models.c.user_id == user_id, models.c.source_job_id == job_id)
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(used, models).select_from(used.outerjoin(models, is_wanted))).one()
+        values = row._asdict()
+        used_bytes = int(values.pop("used_bytes"))
+        return None if row.id is None else Model(**values), used_bytes
 
     def model_ids_by_job(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, str]:
         """Return the ids of the user's models by job id, for jobs that have one. For a page of jobs at a time."""
@@ -95,14 +112,6 @@ class SQLModelStore:
             )
             return removed.first() is not None
 
-    def bytes_of(self, user_id: str) -> int:
-        """Return the size of all of the user's models, in bytes."""
-        with self._database.read() as connection:
-            total = connection.execute(
-                sa.select(sa.func.coalesce(sa.func.sum(models.c.size), 0)).where(models.c.user_id == user_id)
-            ).scalar_one()
-            return int(total)
-
     def batch(self, *, limit: int, after_id: str | None) -> Sequence[Model]:
         """Return at most `limit` models of all users after that id, ordered by id."""
         statement = sa.select(models).order_by(models.c.id).limit(limit)
@@ -139,6 +148,11 @@ class SQLModelStore:
         with self._database.read() as connection:
             row = connection.execute(sa.select(models).where(*conditions)).one_or_none()
         return None if row is None else _model(row)
+
+
+def _bytes_of(user_id: str) -> sa.ScalarSelect[int]:
+    total = sa.func.coalesce(sa.func.sum(models.c.size), 0)
+    return sa.select(total).where(models.c.user_id == user_id).scalar_subquery()
 
 
 def _model(row: Row[Any]) -> Model:

@@ -8,6 +8,7 @@ Nothing is set for a session and no statement is prepared, because PgBouncer in 
 another session of the server. Each transaction sets its own limits (`begin_statement`).
 """
 
+import hashlib
 import socket
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -149,3 +150,12 @@ def _count_addresses(arguments: Mapping[str, Any]) -> int:
         with suppress(OSError):
             addresses += len(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
     return max(1, addresses)
+
+
+def lock_statement(name: str) -> str:
+    """Return the statement that waits for the lock of this name, which the end of the transaction releases.
+
+    It must precede the statement that reads: a statement sees what was committed before it began.
+    """
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    return f"SELECT pg_advisory_xact_lock({number})"

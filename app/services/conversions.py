@@ -208,14 +208,21 @@ class ConversionService:
             self.slots.transfer(TransferKind.PULL, user_id) as transfer,
             self.leases.awaited(lease_name(job_id), uuid.uuid4().hex, context.deadline) as lease,
         ):
-            existing = self.models.find_by_source_job_id(user_id, job_id)
+            existing, used_bytes = self.models.find_with_usage(user_id, job_id)
             if existing is not None:
                 transfer.was_not_needed()
                 return existing, False
             promotion = self._promotion(user_id, job_id, context)
             filename = self.notes.upload_of(user_id, job_id).filename
             model = self.results.pull(
-                user_id, job, promotion, source_filename=filename, lease=lease, transfer=transfer, context=context
+                user_id,
+                job,
+                promotion,
+                source_filename=filename,
+                used_bytes=used_bytes,
+                lease=lease,
+                transfer=transfer,
+                context=context,
             )
             return model, True
 

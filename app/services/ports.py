@@ -90,11 +90,17 @@ class RevokedSessions(Protocol):
 class ModelStore(Protocol):
     """The records of the model library. Only its owner sees a model."""
 
-    def add(self, model: Model) -> Model:
-        """Add a model and return it. If the user has one of the same `source_job_id`, return that one instead."""
+    def add(self, model: Model, *, quota_bytes: int | None = None) -> Model:
+        """Add a model and return it. If the user has one of the same `source_job_id`, return that one instead.
+
+        Raises LibraryFullError, and adds nothing, if the user's models would then be larger than the quota.
+        """
 
     def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
         """Return the user's model that was made from this job, or None."""
+
+    def find_with_usage(self, user_id: str, job_id: str) -> tuple[Model | None, int]:
+        """Return the user's model that was made from this job, or None, and the bytes of all of the user's models."""
 
     def model_ids_by_job(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, str]:
         """Return the ids of the user's models by job id, for the jobs that have one."""
@@ -110,9 +116,6 @@ class ModelStore(Protocol):
 
     def delete(self, user_id: str, model_id: str) -> bool:
         """Remove the record. Return False if the user has no such model."""
-
-    def bytes_of(self, user_id: str) -> int:
-        """Return the size of all of the user's models, in bytes."""
 
 
 class StorageWriter(Protocol):

@@ -1,13 +1,17 @@
 """From a promoted result to a model in the library: pull, check, store, record.
 
 Promotes of one job take turns by the job's lease, in all processes, and so does deleting its model. The second promote
-finds the model of the first one (`find_by_source_job_id`). A model is not visible before it is complete and checked.
+finds the model of the first one (`find_with_usage`). A model is not visible before it is complete and checked.
+
+The user's quota is checked before the pull if the size is announced, and during it. Of two results that fit alone but
+not together, the database accepts one (`ModelStore.add`).
 """
 
 import hashlib
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -17,10 +21,9 @@ from app.clients.file_access import FileAccessClient
 from app.domain.call import CallContext
 from app.domain.job import Job
 from app.domain.model import Model, clean_filename, stem_of, storage_key_of
-from app.errors import GatewayError, ModelStoreUnavailableError, ResultCorruptError
+from app.errors import GatewayError, LibraryFullError, ModelStoreUnavailableError, ResultCorruptError
 from app.services.leases import HeldLease
 from app.services.ports import ModelStore, Storage, StorageWriter
-from app.services.quota import FreeSpace, LibraryQuota
 from app.services.transfers import Transfer
 
 log = structlog.get_logger(__name__)
@@ -41,16 +44,19 @@ class ResultPuller:
         files: FileAccessClient,
         storage: Storage,
         models: ModelStore,
-        quota: LibraryQuota,
+        quota_bytes: int | None,
         clock: Callable[[], datetime],
         *,
         require_pair: Callable[[], None],
     ) -> None:
-        """`require_pair` raises StorageMismatchError if the storage and the database do not belong together."""
+        """`quota_bytes` is how much one user may store; None means no limit.
+
+        `require_pair` raises StorageMismatchError if the storage and the database do not belong together.
+        """
         self._files = files
         self._storage = storage
         self._models = models
-        self._quota = quota
+        self._quota_bytes = quota_bytes
         self._clock = clock
         self._require_pair = require_pair
 
@@ -61,21 +67,25 @@ class ResultPuller:
         promotion: Promotion,
         *,
         source_filename: str,
+        used_bytes: int,
         lease: HeldLease,
         transfer: Transfer,
         context: CallContext,
     ) -> Model:
         """Pull the promoted result, check it, store it and record it as the user's model.
 
+        `used_bytes` is the size of the user's models so far.
+
         Raises ResultCorruptError if size or SHA-256 differ from the announced ones, LibraryFullError, and what pulling,
         storing and recording raise. Then nothing is left behind, unless the database fails while the model is recorded:
         the record may have been written, so the file stays for the sweep.
         """
         self._require_pair()
-        free = self._quota.require_space(user_id, promotion.size or 0)
+        quota = _Quota(self._quota_bytes, used_bytes)
+        quota.require_space(promotion.size or 0)
         model_id = uuid.uuid4().hex
         storage_key = storage_key_of(job.job_id, model_id)
-        with _StoredResult(self._storage, storage_key, lease, free, transfer) as result:
+        with _StoredResult(self._storage, storage_key, lease, quota, transfer) as result:
             size = self._files.pull(promotion.object_key, result, context)
             sha256 = result.sha256
             _check(promotion, size, sha256)
@@ -99,8 +109,7 @@ class ResultPuller:
 
     def _record(self, model: Model) -> Model:
         try:
-            with self._quota.reserved(model.user_id, model.size):
-                recorded = self._models.add(model)
+            recorded = self._models.add(model, quota_bytes=self._quota_bytes)
         except ModelStoreUnavailableError:
             # The commit may have succeeded although its response was lost. The sweep removes a file without a record.
             raise
@@ -119,14 +128,27 @@ class ResultPuller:
             log.warning("storage.delete_failed", code=failure.code)
 
 
+@dataclass(frozen=True, slots=True)
+class _Quota:
+    """How much one user may store, None for no limit, and how much of that was in use before the pull."""
+
+    quota_bytes: int | None
+    used_bytes: int
+
+    def require_space(self, size: int) -> None:
+        """Raise LibraryFullError if `size` more bytes do not fit."""
+        if self.quota_bytes is not None and self.used_bytes + size > self.quota_bytes:
+            raise LibraryFullError(self.quota_bytes)
+
+
 class _StoredResult(AbstractContextManager["_StoredResult"]):
     """Writes a pull to a file that becomes visible at `commit`, and hashes it on the way."""
 
-    def __init__(self, storage: Storage, key: str, lease: HeldLease, free: FreeSpace, transfer: Transfer) -> None:
+    def __init__(self, storage: Storage, key: str, lease: HeldLease, quota: _Quota, transfer: Transfer) -> None:
         self._storage = storage
         self._key = key
         self._lease = lease
-        self._free = free
+        self._quota = quota
         self._transfer = transfer
         self._open = ExitStack()
         self._begin()
@@ -140,7 +162,7 @@ class _StoredResult(AbstractContextManager["_StoredResult"]):
         self._lease.renew()
         self._size += len(data)
         self._transfer.moved(len(data))
-        self._free.require(self._size)
+        self._quota.require_space(self._size)
         self._hash.update(data)
         self._writer.write(data)
 

@@ -67,11 +67,10 @@ def test_a_record_without_file_is_in_quarantine_for_seven_days_and_hidden(librar
 
     assert library.sweep_later().removed["records_without_file"] == 1
     assert models.find("alice", lost.id) is None
-    assert models.find_by_source_job_id("alice", lost.source_job_id) is None
     assert models.model_ids_by_job("alice", [lost.source_job_id]) == {}
     assert models.page("alice", limit=10, after=None) == [kept]
     assert models.rename("alice", lost.id, "x") is None
-    assert models.bytes_of("alice") == kept.size
+    assert models.find_with_usage("alice", lost.source_job_id) == (None, kept.size)
     assert models.batch(limit=10, after_id=None) == [kept]
 
     assert library.sweep_later(7 * DAY - HOUR).removed["quarantine"] == 0

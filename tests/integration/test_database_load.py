@@ -91,7 +91,14 @@ def load(postgresql: PostgreSQL, s3_server: S3Server, tmp_path_factory: pytest.T
     postgresql.log_statements(stores.environment["VISIONA_DATABASE_URL"])
     directory = tmp_path_factory.mktemp("load")
     with (
-        ScaledStack(directory, application="wsgi:app", workers=2, stores=stores) as stack,
+        ScaledStack(
+            directory,
+            application="wsgi:app",
+            workers=2,
+            stores=stores,
+            # A quota costs promotes no more statements.
+            environment={"VISIONA_LIBRARY_BYTES_PER_USER": "1000000"},
+        ) as stack,
         Spread(stack, each=1) as all_,
     ):
         load = Load(stack, postgresql, all_.all)

@@ -20,7 +20,7 @@ from app.domain.job import Job, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
 from app.domain.stages import StageTime
-from app.errors import GatewayError, JobNotFoundError, OwnershipMismatchError
+from app.errors import GatewayError, JobNotFoundError, LibraryFullError, OwnershipMismatchError
 from app.services.ports import PageKey
 from app.streaming.multipart import UploadMessage
 from tests.support.waiting import CountedWait
@@ -144,17 +144,22 @@ class MemoryModels(Switch):
 
     models: dict[str, Model] = field(default_factory=dict)
 
-    def add(self, model: Model) -> Model:
+    def add(self, model: Model, *, quota_bytes: int | None = None) -> Model:
         self._called("add")
         for other in self._of(model.user_id):
             if other.source_job_id == model.source_job_id:
                 return other
+        if quota_bytes is not None and self.bytes_of(model.user_id) + model.size > quota_bytes:
+            raise LibraryFullError(quota_bytes)
         self.models[model.id] = model
         return model
 
     def find_by_source_job_id(self, user_id: str, job_id: str) -> Model | None:
         self._called("find_by_source_job_id")
         return next((model for model in self._of(user_id) if model.source_job_id == job_id), None)
+
+    def find_with_usage(self, user_id: str, job_id: str) -> tuple[Model | None, int]:
+        return self.find_by_source_job_id(user_id, job_id), self.bytes_of(user_id)
 
     def model_ids_by_job(self, user_id: str, job_ids: Iterable[str]) -> Mapping[str, str]:
         self._called("model_ids_by_job")
@@ -182,7 +187,6 @@ class MemoryModels(Switch):
         return any(model.id == model_id for model in self._of(user_id)) and bool(self.models.pop(model_id))
 
     def bytes_of(self, user_id: str) -> int:
-        self._called("bytes_of")
         return sum(model.size for model in self._of(user_id))
 
     def _of(self, user_id: str) -> list[Model]:

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from app.domain.model import Model
-from app.errors import ModelStoreUnavailableError
+from app.errors import LibraryFullError, ModelStoreUnavailableError
+from app.library.database import Database
 from app.library.models import SQLModelStore
 from tests.support.parallel import in_parallel
 
@@ -103,11 +104,38 @@ def test_models_are_found_by_several_job_ids_at_once(store: SQLModelStore, a_mod
 
 
 def test_the_bytes_of_a_user_are_the_sum_of_their_models(store: SQLModelStore, a_model: MakeModel) -> None:
-    assert store.bytes_of("alice") == 0
-    store.add(a_model(size=6 * 1024**3))
+    assert store.find_with_usage("alice", "absent") == (None, 0)
+    model = store.add(a_model(size=6 * 1024**3))
     store.add(a_model(size=1))
     store.add(a_model(size=5, user_id="bob"))
-    assert store.bytes_of("alice") == 6 * 1024**3 + 1
+    assert store.find_with_usage("alice", model.source_job_id) == (model, 6 * 1024**3 + 1)
+    assert store.find_with_usage("bob", model.source_job_id) == (None, 5)
+
+
+def test_a_model_that_fits_into_the_quota_to_the_last_byte_is_added_and_a_larger_one_is_not(
+    store: SQLModelStore, a_model: MakeModel
+) -> None:
+    store.add(a_model(size=3))
+    store.add(a_model(size=100, user_id="bob"))
+    with pytest.raises(LibraryFullError):
+        store.add(a_model(size=8), quota_bytes=10)
+    fitting = a_model(size=7)
+    assert store.add(fitting, quota_bytes=10) == fitting
+    assert store.add(replace(fitting, size=8), quota_bytes=10) == fitting, (
+        "the model of a job is found in a full library"
+    )
+    assert store.find_with_usage("alice", "absent") == (None, 10)
+
+
+def test_of_20_models_that_are_added_at_once_as_many_are_stored_as_fit(database_url: str, a_model: MakeModel) -> None:
+    """Also if two replicas add them."""
+    replicas = [Database(database_url), Database(database_url)]
+    stores = [SQLModelStore(database) for database in replicas]
+    results = in_parallel(20, lambda number: stores[number % 2].add(a_model(size=3), quota_bytes=10))
+    for database in replicas:
+        database.dispose()
+    assert [type(result) for result in results].count(Model) == 3
+    assert [type(result) for result in results].count(LibraryFullError) == 17
 
 
 def test_models_of_all_users_are_read_in_batches_and_by_storage_key(store: SQLModelStore, a_model: MakeModel) -> None:

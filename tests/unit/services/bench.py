@@ -15,7 +15,6 @@ from app.services.model_library import ModelLibrary
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
 from app.services.polls import polled_jobs
-from app.services.quota import LibraryQuota
 from app.services.results import ResultPuller
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
@@ -109,7 +108,7 @@ class Bench:
             self.files,  # type: ignore[arg-type]
             self.storage,
             self.models,
-            LibraryQuota(self.models, self.keeper, self.quota_bytes),
+            self.quota_bytes,
             self.clock,
             require_pair=self.require_pair,
         )

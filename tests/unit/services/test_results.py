@@ -47,6 +47,7 @@ def keep(bench: Bench, promotion: Promotion | None = None, user_id: str = "alice
             job,
             promotion or a_promotion(),
             source_filename=source,
+            used_bytes=bench.models.bytes_of(user_id),
             lease=lease,
             transfer=transfer,
             context=call_context(),
@@ -150,7 +151,7 @@ def fail_to_record(bench: Bench, failure: GatewayError, *, is_recorded: bool = F
     """Make `add` fail, before or after it has recorded the model."""
     add = bench.models.add
 
-    def failing(model: Model) -> Model:
+    def failing(model: Model, *, quota_bytes: int | None = None) -> Model:
         if is_recorded:
             add(model)
         raise failure
@@ -186,7 +187,7 @@ def test_nothing_is_stored_while_the_storage_belongs_to_another_database(bench: 
 
 def test_a_file_that_cannot_be_removed_does_not_hide_the_first_failure(bench: Bench) -> None:
     class Full(type(bench.models)):  # type: ignore[misc]
-        def add(self, model: Model) -> Model:
+        def add(self, model: Model, *, quota_bytes: int | None = None) -> Model:
             raise LibraryFullError(1)
 
     class Sticky(type(bench.storage)):  # type: ignore[misc]
