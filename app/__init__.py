@@ -31,6 +31,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     from app.api.requests import GatewayRequest  # noqa: PLC0415
     from app.bootstrap import build_gateway  # noqa: PLC0415
     from app.config import load_settings  # noqa: PLC0415
+    from app.console import problem_page  # noqa: PLC0415
     from app.log import configure_logging  # noqa: PLC0415
 
     settings = settings or load_settings()
@@ -56,6 +57,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
     problem.register(app)
     signin.register(app, settings)
     openapi.register(app, settings)
+    problem_page.register(app)
     for blueprint in (conversion.blueprint, models.blueprint, operations.blueprint, console.blueprint):
         app.register_blueprint(blueprint)
     return app

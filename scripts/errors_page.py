@@ -23,6 +23,9 @@ Every failure is a problem document (RFC 9457) with the members `type`, `title`,
 - `retryable` says whether the same request may succeed later. If there is a `Retry-After`, wait that long.
 - `blame` says who has to act: the `user`, the operators of the `gateway`, or those of the `upstream`.
 
+A browser that opens an address (GET with `Sec-Fetch-Mode: navigate` and `text/html` in Accept) gets a page with the
+same texts, status and headers instead, with a link to sign in, to try again, or to the console. `Vary` names both.
+
 Some failures have more members: `active_job_conflict` has `active_job` (or null), `job_failed` has `job_error`,
 `library_full` has `quota_bytes`, and `converter_rejected` has the converter's `upstream_code` and `upstream_message`.
 

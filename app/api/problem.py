@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import structlog
-from flask import Flask, Response, json, request
+from flask import Flask, Response, g, json, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -67,7 +67,11 @@ def problem_document(error: GatewayError) -> dict[str, Any]:
 
 
 def problem_response(error: GatewayError) -> Response:
-    """Return the response with the problem document for `error`, and log the failure."""
+    """Return the response with the problem document for `error`, and log the failure.
+
+    The console may turn the response into a page (`app/console/problem_page.py`), which needs the failure.
+    """
+    g.failure = error
     trace().problem_code = error.code
     metrics.FAILURES(error.code, error.entry.blame.value).inc()
     _log(error)

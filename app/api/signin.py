@@ -12,28 +12,22 @@ import logging
 import time
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import urlencode
 
 import structlog
 from authlib.common.errors import AuthlibBaseError
-from flask import Blueprint, Flask, Response, current_app, g, jsonify, render_template, request
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask_oidc import OpenIDConnect
 
 from app.api.context import call_context, gateway
 from app.api.documents import timestamp
 from app.api.navigation import require_navigation
-from app.api.problem import language, problem_response, request_id
 from app.api.session import current_session, end_session, start_session
-from app.api.signin_states import HOME, PendingSignIn, SignInStates, begin_sign_in, safe_return_path
+from app.api.signin_states import PendingSignIn, SignInStates, begin_sign_in, safe_return_path
 from app.api.tracing import user_hash
 from app.config import Settings
 from app.errors import (
-    LANGUAGES,
-    GatewayError,
-    IDPMisconfiguredError,
     IDPUnavailableError,
     ModelStoreUnavailableError,
-    SignInFailedError,
     StaleSignInError,
     UnauthenticatedError,
 )
@@ -41,10 +35,8 @@ from app.errors import (
 log = structlog.get_logger(__name__)
 
 _EXTENSION = "visiona.signin"
-#: The cookie with the language that a person has chosen in the console. It is not a secret.
-LANGUAGE_COOKIE = "visiona_lang"
 
-auth = Blueprint("auth", __name__, url_prefix="/auth", template_folder="templates")
+auth = Blueprint("auth", __name__, url_prefix="/auth")
 account = Blueprint("account", __name__)
 
 
@@ -167,30 +159,6 @@ def _keep_private(response: Response) -> Response:
     return response
 
 
-@auth.errorhandler(GatewayError)
-def _explain(error: GatewayError) -> Response:
-    """Return a page to a person who navigated here, and a problem document to a program."""
-    response = problem_response(error)
-    if not isinstance(error, SignInFailedError | IDPUnavailableError | IDPMisconfiguredError) or not _is_page_wanted():
-        return response
-    remembered = request.cookies.get(LANGUAGE_COOKIE)
-    entry, spoken = error.entry, remembered if remembered in LANGUAGES else language()
-    page = render_template(
-        "signin_failed.html",
-        language=spoken,
-        title=entry.title[spoken],
-        detail=entry.detail[spoken],
-        request_id=request_id(),
-        retry_url="/auth/login?" + urlencode({"next": g.get("return_path", HOME)}),
-        home_url=HOME,
-    )
-    response.set_data(page)
-    response.content_type = "text/html; charset=utf-8"
-    response.headers["Content-Language"] = spoken
-    response.vary.add("Accept")
-    return response
-
-
 def _sign_in() -> _SignIn:
     return cast(_SignIn, current_app.extensions[_EXTENSION])
 
@@ -216,12 +184,6 @@ def _has_session() -> bool:
     except (UnauthenticatedError, ModelStoreUnavailableError):
         return False
     return True
-
-
-def _is_page_wanted() -> bool:
-    """Return whether the caller prefers HTML to JSON. Browsers do; curl and XHR accept everything alike."""
-    accepted = request.accept_mimetypes
-    return accepted["text/html"] > max(accepted["application/json"], accepted["application/problem+json"])
 
 
 def _redirect(location: str) -> Response:

@@ -6,9 +6,9 @@ Only known values are accepted, and they say nothing about the user, so the cook
 from flask import request
 
 from app.api.problem import language
-from app.api.signin import LANGUAGE_COOKIE
 from app.errors import LANGUAGES
 
+LANGUAGE_COOKIE = "visiona_lang"
 THEME_COOKIE = "visiona_theme"
 THEMES = ("system", "light", "dark")
 MAX_AGE_SECONDS = 31_536_000

@@ -3,16 +3,17 @@
 import hashlib
 from typing import Any
 
-from flask import Blueprint, Response, current_app, json, render_template
+from flask import Blueprint, Response, current_app, json, render_template, request
 
 from app.api.context import gateway
 from app.api.documents import timestamp
 from app.api.preconditions import conditional
 from app.api.session import current_session
-from app.api.signin import LANGUAGE_COOKIE
+from app.api.signin_states import safe_return_path
 from app.console.assets import VERSION, find_asset, module_names
 from app.console.docs import render_reference
-from app.console.preferences import MAX_AGE_SECONDS, asked_language, reading_language, theme
+from app.console.preferences import LANGUAGE_COOKIE, MAX_AGE_SECONDS, asked_language, reading_language, theme
+from app.console.problem_page import sign_in_path, signed_in_path
 from app.console.texts import texts
 from app.domain.identity import Session
 from app.errors import LANGUAGES, ModelStoreUnavailableError, NotFoundError, UnauthenticatedError, catalogue
@@ -35,8 +36,14 @@ def home() -> Response:
 
 @blueprint.get("/console/signed-in")
 def signed_in() -> Response:
-    """Return the page after a sign-in in a second tab. It tells the first tab, which then continues."""
-    return _page("console/signed_in.html")
+    """Return the page after a sign-in in a second tab. It tells the first tab, which then continues.
+
+    With `then`, an address of the API, the page leads there at once: a file is downloaded, and the page stays.
+    """
+    then = safe_return_path(request.args.get("then"))
+    if not then.startswith("/api/"):
+        return _page("console/signed_in.html", sign_in=sign_in_path(request.path))
+    return _page("console/signed_in.html", sign_in=sign_in_path(signed_in_path(then)), then=then)
 
 
 @blueprint.get("/docs")

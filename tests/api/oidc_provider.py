@@ -35,6 +35,8 @@ from app.bootstrap import build_identity_provider, build_member_center
 from app.clients.retry import MATRIX, Call, Retrier, RetryPolicy
 from app.clients.transport import Timeouts
 from app.config import Settings, load_settings
+from app.console import blueprint as console_blueprint
+from app.console import problem_page
 from app.domain.identity import Identity
 from app.errors import ModelStoreUnavailableError
 from app.services.session_gate import SessionGate
@@ -414,4 +416,6 @@ def make_world(
     problem.register(app)
     session.register(app, loaded)
     signin.register(app, loaded)
+    problem_page.register(app)
+    app.register_blueprint(console_blueprint)
     return World(app, loaded, clock, revoked, provider)

@@ -41,8 +41,11 @@ def api_paths(shared_stack: Stack) -> list[str]:
 def assert_unauthenticated(response: requests.Response) -> None:
     what = (response.request.method, response.request.path_url)
     assert response.status_code == 401, what
-    assert response.headers["Content-Type"] == "application/problem+json", what
     assert "Location" not in response.headers, what
+    if response.request.method == "GET" and response.request.headers.get("Sec-Fetch-Mode") == "navigate":
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8", what
+        return
+    assert response.headers["Content-Type"] == "application/problem+json", what
     if response.request.method != "HEAD":
         assert response.json()["code"] == "unauthenticated", what
 

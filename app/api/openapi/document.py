@@ -24,6 +24,8 @@ redirects.
 - Failures are RFC 9457 problem documents (`application/problem+json`). Programs should use `code`. `title` and \
 `detail` are for people, in the language that Accept-Language prefers (English or Traditional Chinese). Most technical \
 reasons in `detail` are in English only.
+- To a browser that opens an address (GET with `Sec-Fetch-Mode: navigate` and `text/html` in Accept), a failure is an \
+HTML page instead, with the same status and headers.
 - For a job or model of another user, the response is the same as for one that doesn't exist.
 - POST, PATCH and DELETE are accepted from our own pages and from clients that are not browsers, such as curl.
 - HEAD works like GET, without the body, except where this description says that it is not allowed. An unsupported \

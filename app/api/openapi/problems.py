@@ -79,7 +79,7 @@ def problem_response(operation: Operation, entries: list[Entry]) -> dict[str, An
             },
         }
     }
-    # A browser that fails to sign in gets a page.
+    # Also for browsers that don't send Sec-Fetch-Mode. For the other operations, the description says it once.
     if operation.rule.startswith("/auth/") and any(
         entry.code in {"sign_in_failed", "idp_unavailable"} for entry in entries
     ):
