@@ -25,6 +25,8 @@ COMPOSED = (
     "job.lead.",
     "job.sentence.",
     "job.remedy.",
+    "verdict.",
+    "severity.",
     "problem.",
     "home.",
 )

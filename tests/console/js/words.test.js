@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { findMistakes } from "../js/form.js";
-import { formatAgo, formatDuration, formatPercent, formatSize } from "../js/format.js";
+import { formatAgo, formatDuration, formatPercent, formatRoughly, formatSize } from "../js/format.js";
 import { NETWORK, UNREACHABLE, problemFrom } from "../js/problems.js";
 import { SpeedMeter } from "../js/speed.js";
 
@@ -23,6 +23,12 @@ test("durations have their two largest units, in the user's language", () => {
   assert.equal(formatDuration(3_600_000, "en"), "1 hr");
   assert.match(formatDuration(134_000, "zh-TW"), /2.*分.*14.*秒/);
   assert.equal(formatDuration(NaN, "en"), "–");
+});
+
+test("usual durations have minutes only", () => {
+  assert.equal(formatRoughly(41, "en"), "41 sec");
+  assert.equal(formatRoughly(254, "en"), "4 min");
+  assert.equal(formatRoughly(7_300, "en"), "2 hr 2 min");
 });
 
 test("times are relative", () => {

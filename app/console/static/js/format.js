@@ -42,6 +42,12 @@ export function formatDuration(milliseconds, language) {
     .join(" ");
 }
 
+/** Format a usual duration: in minutes if it is longer than 90 seconds. */
+export function formatRoughly(seconds, language) {
+  const rounded = seconds > 90 ? Math.round(seconds / 60) * 60 : seconds;
+  return formatDuration(rounded * 1000, language);
+}
+
 function unit(value, name, language) {
   return new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "short" }).format(value);
 }

@@ -1,6 +1,6 @@
 // A failure for the user: what happened, what to do next, and the request ID.
 
-import { h, icon } from "../dom.js";
+import { h, icon, setText } from "../dom.js";
 import { t } from "../i18n.js";
 import { problemWords } from "../problems.js";
 
@@ -38,20 +38,27 @@ export function requestIdLine(requestId) {
   );
 }
 
-export function copyButton(read, shown) {
-  const button = h("button", { class: "icon-button", type: "button", "aria-label": t("copy") }, icon("copy"));
+/** Return a button that copies a text: an icon, or one with a label. Without the clipboard, it selects `shown`. */
+export function copyButton(read, shown, label = "") {
+  const words = label && h("span", {}, label);
+  const button = h(
+    "button",
+    { class: words ? "button quiet small" : "icon-button", type: "button", "aria-label": words ? null : t("copy") },
+    icon("copy"),
+    words,
+  );
   const use = button.querySelector("use");
+  const show = (symbol, text) => {
+    use.setAttribute("href", `#i-${symbol}`);
+    if (words) setText(words, text);
+    else button.setAttribute("aria-label", text);
+  };
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(read());
-      use.setAttribute("href", "#i-check");
-      button.setAttribute("aria-label", t("copied"));
-      setTimeout(() => {
-        use.setAttribute("href", "#i-copy");
-        button.setAttribute("aria-label", t("copy"));
-      }, COPIED_MILLISECONDS);
+      show("check", t("copied"));
+      setTimeout(() => show("copy", label || t("copy")), COPIED_MILLISECONDS);
     } catch {
-      // Without access to the clipboard, select the text instead.
       getSelection()?.selectAllChildren(shown);
     }
   });
