@@ -199,6 +199,7 @@ def nginx_configuration(directory: Path, ports: Ports) -> str:
         "listen 127.0.0.1:8080;": f"listen 127.0.0.1:{ports.nginx};",
         "visiona.example.com": "localhost",
         "/var/log/nginx/visiona.log": f"{directory}/nginx-access.log",
+        "/usr/share/visiona/pages": str(ROOT / "deploy" / "pages"),
     }
     for old, new in changes.items():
         site = site.replace(old, new)

@@ -190,6 +190,8 @@ def test_nginx_finds_the_files_and_addresses_of_its_configuration() -> None:
     assert sorted(services()["gateway"]["ports"]) == ["443:443", "80:80"]
     [log] = set(re.findall(r"access_log (\S+) ", text))
     assert log in instructions("edge", "RUN")[0]
+    [pages] = set(re.findall(r"root (\S+);", text))
+    assert f"deploy/pages {pages}" in instructions("edge", "COPY")
 
 
 def test_git_ignores_the_files_with_secrets() -> None:

@@ -19,6 +19,7 @@ from tests.support.processes import ROOT, Child, free_port
 
 PROGRAM = "/usr/sbin/nginx"
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+PAGES = ROOT / "deploy" / "pages"
 #: Where the gateway is: one of these belongs to the configuration.
 HOST, CLUSTER = ROOT / "deploy" / "nginx-host.conf", ROOT / "deploy" / "nginx-cluster.conf"
 _STREAMS = "proxy_request_buffering off;"
@@ -67,6 +68,7 @@ class Nginx:
             "/etc/nginx/tls/visiona.crt": str(self.certificate),
             "/etc/nginx/tls/visiona.key": str(directory / "nginx.key"),
             "/var/log/nginx/visiona.log": str(self.access_log),
+            "/usr/share/visiona/pages": str(PAGES),
             **({} if request_buffering is None else {_STREAMS: _BUFFERS if request_buffering else _STREAMS}),
             **(replacements or {}),
         }
