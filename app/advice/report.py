@@ -30,7 +30,7 @@ class Finding:
     severity: Severity
     #: The operator that it is about (with its domain, if that is not the default one), or None.
     operator: str | None = None
-    #: Names of the nodes, at most as many as a response may carry; `count` counts all.
+    #: Names of the nodes, or of the inputs that it is about: the first ones. `count` counts all.
     nodes: Sequence[str] = ()
     count: int = 0
     #: The values in its sentence.
@@ -69,6 +69,8 @@ class Advice:
     outputs: Sequence[Tensor] = ()
     #: How often each operator occurs; other domains than the default one as a prefix: `com.example::Foo`.
     operators: Mapping[str, int] = field(default_factory=dict)
+    #: Nodes that the optimizer removes or computes beforehand. They are in `operators`, and in no count of a chip.
+    folded_nodes: int = 0
     parameters: int | None = None
     chips: Mapping[str, ChipAdvice] = field(default_factory=dict)
     recommended: str | None = None

@@ -1,0 +1,146 @@
+"""The advice as JSON: for a response, and in a compact form to be stored with a job.
+
+What is stored has keys and values, and gets its sentences when it is read.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.advice.report import Advice, ChipAdvice, Finding, Tensor, Verdict
+from app.advice.texts import condition_text, replacement_text, sentence
+from app.advice.toolchain import toolchain
+
+_STORED_FINDINGS = 20
+_STORED_NAMES = 20
+#: Bytes of all names of nodes that are stored. The rest takes at most half as much.
+_STORED_NAME_BYTES = 10_000
+#: The findings for which another chip or another operator is a remedy.
+_HAVE_REMEDY = frozenset({"operator_not_on_npu", "condition_not_met"})
+
+
+def advice_json(advice: Advice, language: str) -> dict[str, Any]:
+    """Return the advice as a response shows it. Without advice, `reason` and `text` say why."""
+    if advice.reason is not None:
+        return {"format": advice.format, **_reason(advice.format, advice.reason, language)}
+    return {
+        "format": advice.format,
+        "producer": advice.producer,
+        "opset": advice.opset,
+        "inputs": [_tensor(tensor) for tensor in advice.inputs],
+        "outputs": [_tensor(tensor) for tensor in advice.outputs],
+        "operators": dict(advice.operators),
+        "folded_nodes": advice.folded_nodes,
+        "parameters": advice.parameters,
+        "chips": {
+            name: _counts(chip) | {"findings": [finding_json(_record(each), language) for each in chip.findings]}
+            for name, chip in advice.chips.items()
+        },
+        "recommended": advice.recommended,
+    }
+
+
+def stored_advice(advice: Advice, chip: str | None) -> dict[str, Any]:
+    """Return what to store with a job: the findings for its chip, and the counts for the others (at most 16 KB)."""
+    if advice.reason is not None:
+        return {"format": advice.format, "reason": advice.reason}
+    chips = {name: _counts(each) for name, each in advice.chips.items()}
+    if chip is not None and chip in advice.chips:
+        chips[chip]["findings"] = _shortened(advice.chips[chip].findings)
+    return {"format": advice.format, "chip": chip, "recommended": advice.recommended, "chips": chips}
+
+
+def stored_advice_json(stored: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """Return stored advice as a response shows it: as `advice_json` for the chips, and `chip`, the job's own."""
+    if "chips" not in stored:
+        return {"format": stored["format"], **_reason(stored["format"], stored["reason"], language)}
+    chips = {
+        name: chip | {"findings": [finding_json(each, language) for each in chip["findings"]]}
+        if "findings" in chip
+        else chip
+        for name, chip in stored["chips"].items()
+    }
+    return {**stored, "chips": chips}
+
+
+def advice_summary(stored: Mapping[str, Any], language: str) -> dict[str, Any] | None:
+    """Return the verdict for the job's chip, its counts and its worst `finding` (or None); None without advice."""
+    chip = stored.get("chips", {}).get(stored.get("chip"))
+    if chip is None:
+        return None
+    findings = chip.get("findings", [])
+    worst = finding_json(findings[0], language) if findings else None
+    return {name: value for name, value in chip.items() if name != "findings"} | {"finding": worst}
+
+
+def finding_json(finding: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """Return a finding with its sentence, and `remedy`: which chips run the operator, and what to write instead."""
+    values, operator = finding["values"], finding["operator"]
+    if "condition" in values:
+        values = values | {"condition": condition_text(values["condition"], language)}
+    return {
+        "key": finding["key"],
+        "severity": finding["severity"],
+        "operator": operator,
+        "nodes": list(finding["nodes"]),
+        "count": finding["count"],
+        "text": sentence("finding", finding["key"], language, values) or finding["key"],
+        "remedy": remedy(operator, language) if finding["key"] in _HAVE_REMEDY else None,
+    }
+
+
+def remedy(operator: str, language: str) -> str:
+    """Return in words which chips run an operator on the NPU, and what to write instead."""
+    chips = toolchain().chips_with(operator)
+    values = {"operator": operator, "chips": ("、" if language == "zh-TW" else ", ").join(chips)}
+    texts = [
+        sentence("remedy", "chips" if chips else "no_chips", language, values),
+        replacement_text(operator, language),
+    ]
+    return ("" if language == "zh-TW" else " ").join(filter(None, texts))
+
+
+def _reason(model_format: str, reason: str, language: str) -> dict[str, str]:
+    for key in (reason, model_format, "other"):
+        if (text := sentence("reason", key, language)) is not None:
+            return {"reason": reason, "text": text}
+    raise AssertionError("there is a text for other reasons")
+
+
+def _counts(chip: ChipAdvice) -> dict[str, Any]:
+    return {
+        "verdict": Verdict(chip.verdict).value,
+        "npu_nodes": chip.npu_nodes,
+        "conditional_nodes": chip.conditional_nodes,
+        "other_nodes": chip.other_nodes,
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    shape = None if tensor.shape is None else list(tensor.shape)
+    return {"name": tensor.name, "element_type": tensor.element_type, "shape": shape}
+
+
+def _record(finding: Finding) -> dict[str, Any]:
+    return {
+        "key": finding.key,
+        "severity": finding.severity.value,
+        "operator": finding.operator,
+        "nodes": list(finding.nodes),
+        "count": finding.count,
+        "values": dict(finding.values),
+    }
+
+
+def _shortened(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    left = _STORED_NAME_BYTES
+    records = []
+    for finding in findings[:_STORED_FINDINGS]:
+        record = _record(finding)
+        record["nodes"] = []
+        for name in finding.nodes[:_STORED_NAMES]:
+            left -= len(json.dumps(name))
+            if left >= 0:
+                record["nodes"].append(name)
+        records.append(record)
+    return records
