@@ -1,8 +1,9 @@
 """What the ledger knows of an upload and its job."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from app.domain.job import Job
 from app.domain.stages import StageTime
@@ -25,3 +26,5 @@ class JobRecord:
     job: Job | None
     #: When the gateway saw the stages begin and end.
     stages: Sequence[StageTime] = ()
+    #: What the advice about the model said when the job started. None if the upload's response was lost.
+    advice: Mapping[str, Any] | None = None

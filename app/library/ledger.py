@@ -44,17 +44,27 @@ class SQLJobLedger:
                 .on_conflict_do_nothing()
             )
 
-    def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+    def assign_job(
+        self,
+        user_id: str,
+        upload_id: str,
+        job: Job,
+        *,
+        filename: str,
+        size: int | None,
+        advice: Mapping[str, Any] | None = None,
+    ) -> None:
         """Give the user's pending row its job. If that row is gone, insert one for the job.
 
         Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
         """
+        sent = {"filename": filename, "size": size, "advice": advice}
         for turn in range(_TRIES):  # pragma: no branch - the last turn returns or raises
             try:
                 with self._database.write() as connection:
                     # Nearly always the row is pending and the job has no other row: one statement.
-                    if turn or not self._fill(connection, user_id, upload_id, job, filename=filename, size=size):
-                        self._assign(connection, user_id, upload_id, job, filename=filename, size=size)
+                    if turn or not self._fill(connection, user_id, upload_id, job, sent):
+                        self._assign(connection, user_id, upload_id, job, sent)
                 return
             except UniqueViolationError:
                 # The job has a row: a poll of the same user, for example, has just recorded it. It is visible now.
@@ -62,30 +72,27 @@ class SQLJobLedger:
                     raise
 
     @staticmethod
-    def _fill(
-        connection: Connection, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None
-    ) -> bool:
-        """Give the user's pending row its job. Return False if the row is not pending."""
+    def _fill(connection: Connection, user_id: str, upload_id: str, job: Job, sent: Mapping[str, Any]) -> bool:
+        """Give the user's pending row its job. Return False if the row is not pending.
+
+        `sent` has the columns that say what was sent.
+        """
         filled = connection.execute(
             sa.update(jobs)
             .where(jobs.c.upload_id == upload_id, jobs.c.user_id == user_id, jobs.c.job_id.is_(None))
-            .values(job_id=job.job_id, filename=filename, size=size, **_state(job))
+            .values(job_id=job.job_id, **sent, **_state(job))
             .returning(jobs.c.upload_id)
         )
         return filled.first() is not None
 
-    def _assign(
-        self, connection: Connection, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None
-    ) -> None:
+    def _assign(self, connection: Connection, user_id: str, upload_id: str, job: Job, sent: Mapping[str, Any]) -> None:
         upload = connection.execute(
             sa.select(jobs.c.job_id).where(jobs.c.upload_id == upload_id, jobs.c.user_id == user_id).with_for_update()
         ).one_or_none()
         if upload is not None and upload.job_id == job.job_id:
-            # Another request has found the job in the converter's list and knows neither file name nor size.
+            # Another request has found the job in the converter's list and knows nothing of what was sent.
             connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.upload_id == upload_id, jobs.c.filename == "")
-                .values(filename=filename, size=size)
+                sa.update(jobs).where(jobs.c.upload_id == upload_id, jobs.c.filename == "").values(**sent)
             )
             return
         owner = connection.execute(sa.select(jobs.c.user_id).where(jobs.c.job_id == job.job_id)).scalar_one_or_none()
@@ -93,15 +100,11 @@ class SQLJobLedger:
             raise OwnershipMismatchError("the ledger has the job as another user's")
         if upload is not None and upload.job_id is None:
             if owner is None:
-                self._fill(connection, user_id, upload_id, job, filename=filename, size=size)
+                self._fill(connection, user_id, upload_id, job, sent)
                 return
             connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id))
         self._record(connection, user_id, job)
-        connection.execute(
-            sa.update(jobs)
-            .where(jobs.c.job_id == job.job_id, jobs.c.user_id == user_id)
-            .values(filename=filename, size=size)
-        )
+        connection.execute(sa.update(jobs).where(jobs.c.job_id == job.job_id, jobs.c.user_id == user_id).values(**sent))
 
     def discard_upload(self, upload_id: str) -> None:
         """Remove a pending row; a row with a job stays."""
@@ -228,6 +231,7 @@ def _job_record(row: Row[Any]) -> JobRecord:
         started_at=row.started_at,
         job=None if row.job_id is None else _job(row),
         stages=_stage_times(row.stages),
+        advice=row.advice,
     )
 
 

@@ -86,6 +86,8 @@ jobs = sa.Table(
     sa.Column("updated_at", UTCDateTime, nullable=True),
     # Ours: what polls saw of the stages, in their order (`app/domain/stages.py`).
     sa.Column("stages", sa.JSON(none_as_null=True), nullable=True),
+    # Ours: what the advice about the model said when the job started.
+    sa.Column("advice", sa.JSON(none_as_null=True), nullable=True),
     sa.UniqueConstraint("job_id", name="uq_jobs_job_id"),
     # Read backwards: newest first.
     sa.Index("ix_jobs_history", "user_id", "started_at", "upload_id"),

@@ -9,7 +9,7 @@ Times are aware UTC datetimes.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.domain.job import Job
 from app.domain.job_record import JobRecord
@@ -25,7 +25,16 @@ class JobLedger(Protocol):
     def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
         """Write the pending row of an upload, before its body is sent."""
 
-    def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+    def assign_job(
+        self,
+        user_id: str,
+        upload_id: str,
+        job: Job,
+        *,
+        filename: str,
+        size: int | None,
+        advice: Mapping[str, Any] | None = None,
+    ) -> None:
         """Give the user's pending row its job. May be repeated.
 
         If another row of the user has the job already, that row is updated and this one removed. Raises

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from app.clients.converter import Promotion
 from app.clients.file_access import Receiver
@@ -57,11 +58,20 @@ class MemoryLedger(Switch):
         self._called("open_upload")
         self.rows[upload_id] = JobRecord(upload_id, user_id, None, "", None, started_at, None)
 
-    def assign_job(self, user_id: str, upload_id: str, job: Job, *, filename: str, size: int | None) -> None:
+    def assign_job(
+        self,
+        user_id: str,
+        upload_id: str,
+        job: Job,
+        *,
+        filename: str,
+        size: int | None,
+        advice: Mapping[str, Any] | None = None,
+    ) -> None:
         self._called("assign_job")
         self._require_owner(user_id, job.job_id)
         row = self.rows[upload_id]
-        self.rows[upload_id] = replace(row, job_id=job.job_id, job=job, filename=filename, size=size)
+        self.rows[upload_id] = replace(row, job_id=job.job_id, job=job, filename=filename, size=size, advice=advice)
 
     def discard_upload(self, upload_id: str) -> None:
         self._called("discard_upload")

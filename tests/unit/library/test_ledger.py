@@ -107,6 +107,20 @@ def test_a_job_that_a_poll_recorded_first_replaces_the_pending_row(ledger: SQLJo
     assert (record.filename, record.size, record.job) == ("m.onnx", 1, COMPLETED)
 
 
+@pytest.mark.parametrize("recorded_by", ["nobody", "a poll", "a search for lost uploads"])
+def test_the_advice_is_stored_with_the_job_and_stays(ledger: SQLJobLedger, clock: FakeClock, recorded_by: str) -> None:
+    advice = {"format": "onnx", "chip": "720", "nodes": ["卷積"]}
+    ledger.open_upload("upload", "alice", clock.now)
+    if recorded_by == "a poll":
+        ledger.record_job("alice", RUNNING)
+    elif recorded_by == "a search for lost uploads":
+        ledger.assign_job("alice", "upload", RUNNING, filename="", size=None)
+    assert recorded_by == "nobody" or recorded(ledger).advice is None
+    ledger.assign_job("alice", "upload", RUNNING, filename="m.onnx", size=1, advice=advice)
+    assert ledger.record_job("alice", COMPLETED).advice == advice
+    assert recorded(ledger).advice == ledger.history("alice", limit=1, after=None)[0].advice == advice
+
+
 def test_a_job_of_another_user_is_never_assigned(ledger: SQLJobLedger, clock: FakeClock) -> None:
     ledger.record_job("bob", replace(RUNNING, user_id="bob"))
     ledger.open_upload("upload", "alice", clock.now)

@@ -20,6 +20,7 @@ from app.domain.model import Model
 from app.errors import ModelStoreUnavailableError
 from app.library import migrating
 from app.library.database import Database
+from app.library.ledger import SQLJobLedger
 from app.library.migrating import migrate, pending_migrations
 from app.library.models import SQLModelStore
 from app.library.sessions import SQLRevokedSessions
@@ -141,6 +142,27 @@ def test_sessions_revoked_before_the_feed_stay_revoked_and_are_not_news(
     moment, _ = sessions.revoked_since(None)
     assert sessions.is_revoked("sid")
     assert sessions.revoked_since(moment)[1] == []
+
+
+def test_jobs_from_before_the_advice_stay_and_have_none(
+    empty_database_url: str, request: pytest.FixtureRequest
+) -> None:
+    database = Database(empty_database_url)
+    request.addfinalizer(database.dispose)
+    database.ensure_file()
+    upgrade_to(database, "0005")
+    with database.write() as connection:
+        statement = sa.text(
+            "INSERT INTO jobs (upload_id, user_id, job_id, filename, size, status, parameters, started_at) VALUES"
+            " ('upload', 'alice', 'job', 'm.onnx', 7, 'completed', '{\"platform\": \"720\"}', '2026-11-01 12:00:00+00')"
+        )
+        connection.execute(statement)
+
+    migrate(empty_database_url)
+
+    record = SQLJobLedger(database, clock=lambda: datetime.now(UTC)).find_job("alice", "job")
+    assert record is not None
+    assert (record.filename, record.size, record.advice) == ("m.onnx", 7, None)
 
 
 HOLDS_THE_LOCK = """
