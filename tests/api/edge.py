@@ -21,11 +21,12 @@ from app.config import Settings, load_settings
 from app.domain.identity import Identity, Session
 from app.domain.job import Job, JobStatus
 from app.domain.model import Model
-from app.library.migrating import migrate
 from app.services.conversions import Download, JobView
 from app.streaming.inbound import RequestBody
+from tests.support.certificates import own_authority
 from tests.support.processes import wait_until
 from tests.support.seen_statuses import made_up
+from tests.support.stores import make_database
 
 ENVIRON = {
     "VISIONA_OIDC_ISSUER": "http://localhost:9",
@@ -147,14 +148,18 @@ def make_edge(
     folder: Path, *, is_enabled: bool = True, monotonic: Callable[[], float] = time.monotonic, **environ: str
 ) -> Iterator[Edge]:
     """An edge whose database and files are in `folder`."""
-    url = f"sqlite:///{folder / 'gateway.db'}"
+    database = folder / "gateway.db"
     settings = load_settings(
         ENVIRON
         | (CONVERSION if is_enabled else {})
-        | {"VISIONA_DATABASE_URL": url, "VISIONA_STORAGE_URL": (folder / "models").as_uri()}
+        | {
+            "VISIONA_DATABASE_URL": f"sqlite:///{database}",
+            "VISIONA_STORAGE_URL": (folder / "models").as_uri(),
+            "VISIONA_CA_FILE": str(own_authority()),
+        }
         | environ
     )
-    migrate(url)
+    make_database(database)
     stores = open_stores(settings, lambda: NOW)
     gateway = build_gateway(settings, stores=stores, clock=lambda: NOW, monotonic=monotonic)
     fake = FakeConversions()

@@ -21,6 +21,7 @@ from app.clients.watchdog import Watchdog
 from app.domain.basic_credentials import basic_authorization
 from app.streaming.multipart import UploadMessage
 from app.streaming.progress import UploadProgress
+from tests.support.certificates import own_authority
 from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
 from tests.support.fakes import FakeTokenSource
 
@@ -227,7 +228,7 @@ class Clients:
         self.upstream = upstream(self.url)
         self.retrier = Retrier(self.matrix, self.sleep)
         self.tokens = ServiceTokens(self.token_source, monotonic=self.clock)
-        self.uploads = UploadTransport(self.url, WATCHDOG)
+        self.uploads = UploadTransport(self.url, WATCHDOG, own_authority())
         self.converter = ConverterClient(self.upstream, self.uploads, self.tokens, self.retrier)
         self.files = FileAccessClient(self.upstream, "https://files.example", self.tokens, self.retrier)
         self.mc_upstream = upstream("")

@@ -1,6 +1,8 @@
 """A certificate of our own for tests over TLS."""
 
+import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -31,3 +33,15 @@ def write_certificate(certificate_path: Path, key_path: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     key_path.chmod(0o600)
+
+
+@cache
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    directory = tempfile.TemporaryDirectory()
+    write_certificate(Path(directory.name) / "authority.pem", Path(directory.name) / "key.pem")
+    return directory
+
+
+def own_authority() -> Path:
+    """Return the file of one authority, for tests without TLS: reading all public ones takes 30 ms for each client."""
+    return Path(_directory().name) / "authority.pem"

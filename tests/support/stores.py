@@ -6,15 +6,31 @@ the gateway.
 
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 from psycopg.rows import dict_row
 
+from app.library.migrating import migrate
 from tests.support.postgresql import PostgreSQL
 from tests.support.s3_server import S3Server
+
+
+@cache
+def _migrated_file() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "visiona.db"
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def make_database(path: Path) -> None:
+    """Make a migrated SQLite database as a copy of one, which is much quicker than migrating an empty one."""
+    path.write_bytes(_migrated_file())
 
 
 class Stores(Protocol):

@@ -1,6 +1,5 @@
 """A migrated database per test, on SQLite and on PostgreSQL, and a clock to turn."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from app.library.models import SQLModelStore
 from app.library.sessions import SQLRevokedSessions
 from tests.support.clocks import FakeClock
 from tests.support.postgresql import PostgreSQL
+from tests.support.stores import make_database
 
 
 @pytest.fixture
@@ -39,14 +39,6 @@ def empty_database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Pa
 
 
 @pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to be copied: cheaper than to migrate one for every test."""
-    path = tmp_path_factory.mktemp("migrated") / "visiona.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def migrated_template(postgresql: PostgreSQL) -> str:
     """The URL of a migrated PostgreSQL database, to be copied."""
     url = postgresql.create_database()
@@ -60,7 +52,7 @@ def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) ->
     if engine == "sqlite":
         path = tmp_path / "var" / "visiona.db"
         path.parent.mkdir(mode=0o700)
-        shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+        make_database(path)
         yield f"sqlite:///{path}"
         return
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")
