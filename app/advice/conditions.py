@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from app.advice.graph import Node, Outcome
 from app.advice.pooling import average_pool_520, average_pool_720, average_pool_730, max_pool_520, max_pool_530
-from app.advice.shapes import normalized_axes, resize_scales
+from app.advice.shapes import kernel_of, normalized_axes, resize_scales
 
 Predicate = Callable[[Node], Outcome]
 
@@ -58,8 +58,7 @@ def _stride_limits(node: Node) -> Outcome:
 
 def conv_520(node: Node) -> Outcome:
     """6: rank at most 4, kernel at most 12, horizontal stride at most 16, vertical stride at most 4."""
-    weights = node.input_shape(1)
-    kernel = node.integers("kernel_shape", None if weights is None else [size or 0 for size in weights[2:]])
+    kernel = kernel_of(node)
     small = None if kernel is None else all(size <= 12 for size in kernel)
     return every(rank_at_most_4(node), small, _stride_limits(node))
 

@@ -16,10 +16,10 @@ from app.advice.report import Tensor
 from app.advice.shapes import output_shape
 from app.advice.tensors import INDEX_TYPES, is_external, value_shape, value_type
 
-MAX_NODES = 10_000
+MAX_NODES = 5_000
 MAX_VALUES = 20_000
 #: Inputs, outputs and attributes of all nodes.
-MAX_EDGES = 100_000
+MAX_EDGES = 50_000
 MAX_OPERATORS = 200
 MAX_DEPTH = 16
 #: Tensors in a description; the first ones.
@@ -29,6 +29,7 @@ _MAX_TENSORS = 32
 REMOVED = frozenset({"Constant", "Dropout", "Identity"})
 #: Constant as soon as the shapes of the inputs are fixed, which the toolchain asks for.
 CONSTANT_FOR_FIXED_SHAPES = frozenset({"Shape", "Size"})
+_HAVE_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
@@ -135,7 +136,7 @@ class _Reader:
         description.operators[operator] += 1
         if len(description.operators) > MAX_OPERATORS:
             raise NotAdvisableError("too_complex")
-        graphs = list(node.graphs())
+        graphs = list(node.graphs()) if operator in _HAVE_GRAPHS or "::" in operator else []
         if operator == "Constant":
             self._read_constant(node)
         if self._is_folded(node, has_graphs=bool(graphs)):

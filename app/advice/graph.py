@@ -88,7 +88,7 @@ class Scope:
 class Node:
     """One node. `operator` has the domain as a prefix, if that is not the default one."""
 
-    __slots__ = ("_attributes", "inputs", "operator", "opset", "outputs", "path", "proto", "scope")
+    __slots__ = ("_attributes", "_integers", "inputs", "operator", "opset", "outputs", "path", "proto", "scope")
 
     def __init__(self, proto: pb.Node, operator: str, scope: Scope, opset: int | None, path: str) -> None:
         self.proto = proto
@@ -99,6 +99,7 @@ class Node:
         self.inputs: Sequence[str] = proto.input
         self.outputs: Sequence[str] = proto.output
         self._attributes: dict[str, pb.Attribute] | None = None
+        self._integers: dict[str, tuple[int, ...] | None] = {}
 
     @property
     def name(self) -> str:
@@ -139,12 +140,15 @@ class Node:
 
     def integers(self, name: str, default: Sequence[int] | None) -> tuple[int, ...] | None:
         """Return a list of integers; the default if the node lacks it."""
+        # Several conditions ask for the same list.
+        if name in self._integers:
+            return self._integers[name]
         attribute = self.attribute(name)
         if attribute is None:
             return None if default is None else tuple(default)
-        if attribute.ref_attr_name or len(attribute.ints) > _MAX_INTS:
-            return None
-        return tuple(attribute.ints)
+        is_unknown = attribute.ref_attr_name or len(attribute.ints) > _MAX_INTS
+        value = self._integers[name] = None if is_unknown else tuple(attribute.ints)
+        return value
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
         """Return a list of floats."""

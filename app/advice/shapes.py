@@ -97,12 +97,18 @@ def _windows(node: Node, shape: Shape, kernel: Sequence[int] | None, channels: i
     return (shape[0], channels, *sizes)
 
 
+def kernel_of(node: Node) -> tuple[int, ...] | None:
+    """Return the kernel of a convolution, from its attribute or the shape of its weights."""
+    weights = node.input_shape(1)
+    sizes = () if weights is None else tuple(size for size in weights[2:] if size is not None)
+    return node.integers("kernel_shape", sizes if weights and len(sizes) == len(weights) - 2 else None)
+
+
 def _conv(node: Node) -> Shape | None:
     shape, weights = node.input_shape(), node.input_shape(1)
     if shape is None:
         return None if weights is None else (None, *weights[:1], *[None] * (len(weights) - 2))
-    kernel = node.integers("kernel_shape", None if weights is None else [size or 0 for size in weights[2:]])
-    return _windows(node, shape, kernel, weights[0] if weights else None) if len(shape) > 1 else None
+    return _windows(node, shape, kernel_of(node), weights[0] if weights else None) if len(shape) > 1 else None
 
 
 def _pool(node: Node) -> Shape | None:
