@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
-from app.api.openapi.schemas import PATH_PARAMETERS, reference
+from app.api.openapi.json_schema import reference
+from app.api.openapi.schemas import PATH_PARAMETERS
 
 JSON = "application/json"
 

@@ -6,8 +6,9 @@ An operation names codes. Their statuses, texts and keys come from the catalog.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from app.api.openapi.json_schema import reference
 from app.api.openapi.operation import Operation
-from app.api.openapi.schemas import JOB_EXAMPLE, header_references, reference
+from app.api.openapi.schemas import JOB_EXAMPLE, header_references
 from app.errors import LANGUAGES, Entry, Phrase, catalogue
 
 #: Values for the placeholders of detail texts in the examples.

@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.api.announcement import MAX_FIELDS, MAX_FORM_BYTES
+from app.api.openapi.json_schema import Schema, array_of, count, map_of, nullable, object_of, reference, text
 from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.job import MAX_ERROR_CHARACTERS, STAGES, JobStatus
 from app.domain.model import MAX_NAME_CHARACTERS
 from app.errors import LANGUAGES, Blame, catalogue
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
-
-Schema = dict[str, Any]
 
 # Examples, used wherever the same thing is shown, so that the whole description tells one story.
 JOB_ID = "job-5f2c9a31"
@@ -48,46 +47,14 @@ MODEL_EXAMPLE: dict[str, Any] = {
 }
 
 
-def reference(name: str) -> Schema:
-    """Return a reference to the schema of that name."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def header_references(names: Iterable[str]) -> dict[str, Any]:
     """Return a response's `headers` object. Every response has X-Request-ID too."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
 
 
-def _object(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), **details: Any) -> Schema:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", **details, "properties": properties, "required": required}
-
-
-def _array(items: Schema, **details: Any) -> Schema:
-    return {"type": "array", "items": items, **details}
-
-
-def _map(values: Schema, **details: Any) -> Schema:
-    return {"type": "object", "additionalProperties": values, **details}
-
-
-def _text(description: str = "", **details: Any) -> Schema:
-    described = {"description": description} if description else {}
-    return {"type": "string", **described, **details}
-
-
-def _count(description: str, *, is_nullable: bool = False, **details: Any) -> Schema:
-    kind = ["integer", "null"] if is_nullable else "integer"
-    return {"type": kind, "minimum": 0, "description": description, **details}
-
-
-def _nullable(schema: Schema, **details: Any) -> Schema:
-    return {"oneOf": [schema, {"type": "null"}], **details}
-
-
-_ID = _text(pattern="^[A-Za-z0-9_-]{1,128}$")
-_SHA256 = _text(pattern="^[0-9a-f]{64}$")
-_TIME = _text(format="date-time")
+_ID = text(pattern="^[A-Za-z0-9_-]{1,128}$")
+_SHA256 = text(pattern="^[0-9a-f]{64}$")
+_TIME = text(format="date-time")
 _NULLABLE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _TRUE: Schema = {"const": True}
 _BLAME: Schema = {
@@ -109,14 +76,14 @@ _CONVERTER_FIELDS: dict[str, Schema] = {
         "description": "The number of the model on the chip.",
         "examples": [32_769],
     },
-    "version": _text("Four hexadecimal digits.", examples=["0001"]),
-    "platform": _text("The chip: 520, 720, 530, 630 or 730.", examples=["720"]),
+    "version": text("Four hexadecimal digits.", examples=["0001"]),
+    "platform": text("The chip: 520, 720, 530, 630 or 730.", examples=["720"]),
 }
 _MAX_ANNOUNCED = 10**18 - 1
 
 # Members may be added to any schema later; clients ignore those that they don't know.
 _JOBS: dict[str, Schema] = {
-    "Job": _object(
+    "Job": object_of(
         {
             "job_id": _ID,
             "status": {
@@ -131,10 +98,10 @@ _JOBS: dict[str, Schema] = {
             "created_at": _NULLABLE_TIME,
             "updated_at": _NULLABLE_TIME,
             "parameters": reference("JobParameters"),
-            "filename": _text(),
-            "size": _count("Size of the uploaded model in bytes.", is_nullable=True),
-            "stages": _array(
-                _object(
+            "filename": text(),
+            "size": count("Size of the uploaded model in bytes.", is_nullable=True),
+            "stages": array_of(
+                object_of(
                     {
                         "stage": {"enum": list(STAGES)},
                         "started_at": _TIME,
@@ -164,57 +131,57 @@ _JOBS: dict[str, Schema] = {
     "JobParameters": {
         "type": "object",
         "description": "The fields of the upload, as reported by the converter.",
-        "properties": {"model_id": {"type": "integer"}, "version": _text(), "platform": _text()},
+        "properties": {"model_id": {"type": "integer"}, "version": text(), "platform": text()},
         "additionalProperties": {"type": ["string", "number", "boolean"]},
     },
-    "JobError": _object(
-        {"code": _text(), "message": _text(maxLength=MAX_ERROR_CHARACTERS)},
+    "JobError": object_of(
+        {"code": text(), "message": text(maxLength=MAX_ERROR_CHARACTERS)},
         description="Why a job failed, in the converter's words. Plain text, never markup.",
     ),
-    "ActiveJob": _object({"active_job": _nullable(reference("Job"))}),
-    "JobPage": _object({"jobs": _array(reference("Job")), "next_cursor": _CURSOR}),
-    "UploadCheck": _object(
+    "ActiveJob": object_of({"active_job": nullable(reference("Job"))}),
+    "JobPage": object_of({"jobs": array_of(reference("Job")), "next_cursor": _CURSOR}),
+    "UploadCheck": object_of(
         {"ok": _TRUE, "max_upload_bytes": {"type": "integer", "minimum": 1}, "session_expires_at": _TIME}
     ),
-    "DownloadCheck": _object(
-        {"ready": _TRUE, "filename": _text(), "size": _count("In bytes; null if unknown.", is_nullable=True)}
+    "DownloadCheck": object_of(
+        {"ready": _TRUE, "filename": text(), "size": count("In bytes; null if unknown.", is_nullable=True)}
     ),
 }
 _MODELS: dict[str, Schema] = {
-    "Model": _object(
+    "Model": object_of(
         {
             "id": _ID,
-            "name": _text(minLength=1, maxLength=MAX_NAME_CHARACTERS),
+            "name": text(minLength=1, maxLength=MAX_NAME_CHARACTERS),
             "source_job_id": _ID,
-            "platform": _text(),
-            "filename": _text(),
-            "size": _count("In bytes."),
+            "platform": text(),
+            "filename": text(),
+            "size": count("In bytes."),
             "sha256": _SHA256,
             "created_at": _TIME,
         }
     ),
-    "ModelPage": _object({"models": _array(reference("Model")), "next_cursor": _CURSOR}),
-    "ModelChanges": _object(
+    "ModelPage": object_of({"models": array_of(reference("Model")), "next_cursor": _CURSOR}),
+    "ModelChanges": object_of(
         {
-            "name": _text(
+            "name": text(
                 f"1 to {MAX_NAME_CHARACTERS} printable characters. Spaces at both ends are removed.", minLength=1
             )
         }
     ),
 }
 _SERVICE: dict[str, Schema] = {
-    "Account": _object({"user_id": _text(), "name": _text(), "email": _text(), "session_expires_at": _TIME}),
-    "SignedOut": _object({"logout_url": _text("Member Center's address for signing out there.", format="uri")}),
-    "Health": _object({"status": {"const": "ok"}}),
-    "Readiness": _object(
+    "Account": object_of({"user_id": text(), "name": text(), "email": text(), "session_expires_at": _TIME}),
+    "SignedOut": object_of({"logout_url": text("Member Center's address for signing out there.", format="uri")}),
+    "Health": object_of({"status": {"const": "ok"}}),
+    "Readiness": object_of(
         {
             "status": {"enum": ["ready", "draining", "unavailable"]},
-            "checks": _map(
-                _text(), description="The state of each part of the gateway: `ok`, an error code, or `timeout`."
+            "checks": map_of(
+                text(), description="The state of each part of the gateway: `ok`, an error code, or `timeout`."
             ),
             "conversion": {"enum": ["enabled", "disabled"]},
-            "upstreams": _map(
-                _object(
+            "upstreams": map_of(
+                object_of(
                     {
                         "last": {"type": ["string", "null"]},
                         "seconds_ago": {"type": ["number", "null"], "minimum": 0},
@@ -224,46 +191,46 @@ _SERVICE: dict[str, Schema] = {
             ),
         }
     ),
-    "ErrorCatalogue": _object(
+    "ErrorCatalogue": object_of(
         {
-            "languages": _array(_text()),
-            "errors": _map(
-                _object(
+            "languages": array_of(text()),
+            "errors": map_of(
+                object_of(
                     {
                         "status": {"type": "integer"},
-                        "i18n_key": _text(),
+                        "i18n_key": text(),
                         "blame": _BLAME,
                         "retryable": {"type": "boolean"},
-                        "title": _map(_text()),
-                        "detail": _map(_text()),
+                        "title": map_of(text()),
+                        "detail": map_of(text()),
                     }
                 )
             ),
         }
     ),
-    "Problem": _object(
+    "Problem": object_of(
         {
-            "type": _text("`urn:visiona:problem:` and the code.", format="uri"),
-            "title": _text("For people, in the language that Accept-Language prefers."),
+            "type": text("`urn:visiona:problem:` and the code.", format="uri"),
+            "title": text("For people, in the language that Accept-Language prefers."),
             "status": {"type": "integer"},
-            "detail": _text("For people, in the language that Accept-Language prefers."),
+            "detail": text("For people, in the language that Accept-Language prefers."),
             "code": {"enum": list(catalogue()), "description": "Identifies the failure. For programs."},
-            "i18n_key": _text("The key under which a frontend can look up its own text."),
+            "i18n_key": text("The key under which a frontend can look up its own text."),
             "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
             "blame": _BLAME,
-            "request_id": _text("Identifies this request in the gateway's log."),
-            "active_job": _nullable(reference("Job"), description="With `active_job_conflict`."),
-            "job_error": _nullable(reference("JobError"), description="With `job_failed`."),
-            "quota_bytes": _count("With `library_full`."),
-            "upstream_code": _text("With `converter_rejected`."),
-            "upstream_message": _text("With `converter_rejected`."),
+            "request_id": text("Identifies this request in the gateway's log."),
+            "active_job": nullable(reference("Job"), description="With `active_job_conflict`."),
+            "job_error": nullable(reference("JobError"), description="With `job_failed`."),
+            "quota_bytes": count("With `library_full`."),
+            "upstream_code": text("With `converter_rejected`."),
+            "upstream_message": text("With `converter_rejected`."),
         },
         optional=("active_job", "job_error", "quota_bytes", "upstream_code", "upstream_message"),
         description="A failure (RFC 9457).",
     ),
 }
 _UPLOADS: dict[str, Schema] = {
-    "Upload": _object(
+    "Upload": object_of(
         {
             **_CONVERTER_FIELDS,
             "model": {
@@ -271,7 +238,7 @@ _UPLOADS: dict[str, Schema] = {
                 "description": "The model file. Put it after the fields, so that an invalid field is reported before "
                 "the model is sent.",
             },
-            "ref_images": _array(BINARY, description="Any number of reference images."),
+            "ref_images": array_of(BINARY, description="Any number of reference images."),
         },
         optional=("ref_images",),
         description="Other fields are passed to the converter unchanged, except that fields which name a user or "
@@ -283,9 +250,9 @@ _UPLOADS: dict[str, Schema] = {
         f"{MAX_SMALL_BODY_BYTES} bytes in total.",
         "properties": {
             **_CONVERTER_FIELDS,
-            "filename": _text(),
-            "size": _count("Size of all parts in bytes.", maximum=_MAX_ANNOUNCED),
-            "parts": _count("Number of parts in the upload.", maximum=_MAX_ANNOUNCED),
+            "filename": text(),
+            "size": count("Size of all parts in bytes.", maximum=_MAX_ANNOUNCED),
+            "parts": count("Number of parts in the upload.", maximum=_MAX_ANNOUNCED),
             "head": {
                 **BINARY,
                 "description": "The first bytes of the model, at most 4 MiB. In multipart/form-data only; the body "
@@ -298,7 +265,7 @@ SCHEMAS = _JOBS | _MODELS | _SERVICE | _UPLOADS
 
 
 def _header(description: str, example: str, *, is_required: bool = True, **schema: Any) -> dict[str, Any]:
-    return {"description": description, "required": is_required, "schema": _text(**schema), "example": example}
+    return {"description": description, "required": is_required, "schema": text(**schema), "example": example}
 
 
 #: Headers of responses. A response that names a required one always has it.
@@ -341,7 +308,7 @@ HEADERS: dict[str, Any] = {
 
 
 def _path(name: str, example: str, **details: Any) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": _text(minLength=1), "example": example, **details}
+    return {"name": name, "in": "path", "required": True, "schema": text(minLength=1), "example": example, **details}
 
 
 #: Parameters in paths, by their names in Flask's rules.
@@ -370,35 +337,35 @@ PARAMETERS: dict[str, Any] = _named(
             "Maximum number of items.",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         ),
-        ("cursor", "`next_cursor` of the previous page. Omit it for the first page.", _text()),
-        ("check", "1: return 200 and whether a download would work, without issuing a token.", _text(enum=["1"])),
+        ("cursor", "`next_cursor` of the previous page. Omit it for the first page.", text()),
+        ("check", "1: return 200 and whether a download would work, without issuing a token.", text(enum=["1"])),
         (
             "next",
             "Path to return to after signing in. Anything that leads to another site counts as `/`.",
-            _text(default="/"),
+            text(default="/"),
         ),
-        ("state", "Identifies the sign-in that this callback belongs to.", _text()),
-        ("code", "Member Center's authorization code.", _text()),
-        ("error", "Why Member Center did not issue a code (RFC 6749, section 4.1.2.1).", _text()),
-        ("iss", "The issuer that sent the callback (RFC 9207).", _text()),
-        ("lang", "Show the page in this language, and remember it.", _text(enum=list(LANGUAGES))),
+        ("state", "Identifies the sign-in that this callback belongs to.", text()),
+        ("code", "Member Center's authorization code.", text()),
+        ("error", "Why Member Center did not issue a code (RFC 6749, section 4.1.2.1).", text()),
+        ("iss", "The issuer that sent the callback (RFC 9207).", text()),
+        ("lang", "Show the page in this language, and remember it.", text(enum=list(LANGUAGES))),
     ),
 ) | _named(
     "header",
     (
-        ("If-Match", "An ETag. If the current one differs, the response is 412.", _text(examples=[f'"{SHA256}"'])),
-        ("If-None-Match", "An ETag. If it is still current, the response is 304.", _text(examples=['"d1a8"'])),
+        ("If-Match", "An ETag. If the current one differs, the response is 412.", text(examples=[f'"{SHA256}"'])),
+        ("If-None-Match", "An ETag. If it is still current, the response is 304.", text(examples=['"d1a8"'])),
         (
             "If-Modified-Since",
             "If the resource hasn't changed since then, the response is 304.",
-            _text(examples=["Wed, 25 Nov 2026 08:34:41 GMT"]),
+            text(examples=["Wed, 25 Nov 2026 08:34:41 GMT"]),
         ),
         (
             "If-Unmodified-Since",
             "If the resource has changed since then, the response is 412.",
-            _text(examples=["Wed, 25 Nov 2026 08:34:41 GMT"]),
+            text(examples=["Wed, 25 Nov 2026 08:34:41 GMT"]),
         ),
-        ("Range", "One range of bytes. Other kinds of ranges are ignored.", _text(examples=["bytes=0-99"])),
-        ("If-Range", "Apply Range only if this ETag or date is still current.", _text(examples=[f'"{SHA256}"'])),
+        ("Range", "One range of bytes. Other kinds of ranges are ignored.", text(examples=["bytes=0-99"])),
+        ("If-Range", "Apply Range only if this ETag or date is still current.", text(examples=[f'"{SHA256}"'])),
     ),
 )

@@ -1,7 +1,7 @@
 """Operations for operators and tools, and the pages for people."""
 
+from app.api.openapi.json_schema import reference
 from app.api.openapi.operation import JSON, Operation, ResponseDescription, json_content, text_content
-from app.api.openapi.schemas import reference
 
 _CACHED = ("ETag", "Cache-Control")
 _NOT_MODIFIED = ResponseDescription("The caller's copy is current.", {}, _CACHED)
