@@ -1,0 +1,105 @@
+// What the user can do when a job has ended: download or save the result, or learn why there is none.
+
+import * as api from "../../api.js";
+import { announce, toast } from "../../announcer.js";
+import { guardLink } from "../../downloads.js";
+import { h, icon, setText } from "../../dom.js";
+import { t } from "../../i18n.js";
+import { remedyFor } from "../../remedies.js";
+import { broadcast } from "../../tabs.js";
+import { button, copyButton, problemPanel } from "../problem.js";
+
+export function outcomeOf(watcher, options) {
+  const { job } = watcher;
+  const again =
+    options.onNew && button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
+  // A job that can no longer be found never ends, so offer the way back to the form now.
+  if (!job.terminal) return watcher.polling.name === "gone" && again ? [h("div", { class: "actions" }, again)] : [];
+  if (job.status === "completed") return resultActions(watcher, options, again);
+  return [failure(job), h("div", { class: "actions" }, again)];
+}
+
+function failure({ error, status, job_id: jobId }) {
+  const code = h("code", {}, jobId);
+  return h(
+    "div",
+    { class: "problem bad", role: "alert" },
+    h("span", { class: "problem-icon" }, icon("alert")),
+    h(
+      "div",
+      { class: "problem-body" },
+      h("p", { class: "problem-title" }, t(status === "cancelled" ? "job.cancelled.title" : "job.failed.title")),
+      error?.message && h("p", {}, t("job.failed.says")),
+      error?.message && h("blockquote", {}, error.message),
+      h("p", {}, t(status === "cancelled" ? "job.cancelled.next" : (remedyFor(error?.message) ?? "job.failed.next"))),
+      h(
+        "p",
+        { class: "request-id" },
+        `${t("job.quote")} `,
+        code,
+        copyButton(() => jobId, code),
+      ),
+    ),
+  );
+}
+
+function resultActions(watcher, { isUploading }, again) {
+  const { job } = watcher;
+  const problemArea = h("div", { class: "problem-area", "aria-live": "polite" });
+  const show = (problem) => problemArea.replaceChildren(problemPanel(problem));
+  const clear = () => problemArea.replaceChildren();
+  const download = h(
+    "a",
+    { class: "button large", href: api.downloadPath(job.job_id), id: "download" },
+    icon("download"),
+    h("span", {}, t("job.download")),
+  );
+  guardLink(download, {
+    check: () => api.checkDownload(job.job_id),
+    isUploading,
+    onBusy(isBusy) {
+      if (isBusy) clear();
+      download.classList.toggle("busy", isBusy);
+      download.setAttribute("aria-busy", String(isBusy));
+    },
+    onReady: () => announce(t("job.download.begins")),
+    onProblem: show,
+  });
+  return [
+    h("div", { class: "actions" }, download, job.library_model_id ? savedLink() : saveButton(watcher, show, clear), again),
+    problemArea,
+  ];
+}
+
+function savedLink() {
+  return h(
+    "a",
+    { class: "button large quiet", href: "#/models", id: "saved" },
+    icon("check"),
+    h("span", {}, t("job.saved")),
+  );
+}
+
+function saveButton(watcher, show, clear) {
+  const label = h("span", {}, t("job.save"));
+  const save = h("button", { class: "button large quiet", type: "button", id: "save" }, icon("save"), label);
+  save.addEventListener("click", async () => {
+    if (save.classList.contains("busy")) return;
+    clear();
+    save.classList.add("busy");
+    setText(label, t("job.saving"));
+    try {
+      const { data } = await api.promote(watcher.job.job_id);
+      watcher.amend({ library_model_id: data.id });
+      toast(t("job.saved.said", { name: data.name }));
+      broadcast("models");
+      document.getElementById("saved")?.focus();
+    } catch (problem) {
+      show(problem);
+    } finally {
+      save.classList.remove("busy");
+      setText(label, t("job.save"));
+    }
+  });
+  return save;
+}
