@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { adviceText, usualTime, verdictName } from "../js/views/advice.js";
+import { adviceText, verdictName } from "../js/views/advice.js";
+import { isLongerThanUsual, usualTime } from "../js/views/usual.js";
 
 // Without loaded texts, `t` returns its key.
 
@@ -38,4 +39,11 @@ test("a usual time has two ends only if they differ", () => {
   assert.equal(usualTime(null), "");
   assert.equal(usualTime({ median_seconds: 241, p90_seconds: 250, jobs: 9 }), "usual.about");
   assert.equal(usualTime({ median_seconds: 240, p90_seconds: 540, jobs: 9 }), "usual.range");
+});
+
+test("a conversion takes longer than usual after the 90th percentile", () => {
+  const usual = { median_seconds: 240, p90_seconds: 540, jobs: 9 };
+  assert.equal(isLongerThanUsual(usual, 540), false);
+  assert.equal(isLongerThanUsual(usual, 541), true);
+  assert.equal(isLongerThanUsual(null, 541), false);
 });

@@ -25,7 +25,7 @@ test("durations have their two largest units, in the user's language", () => {
   assert.equal(formatDuration(NaN, "en"), "–");
 });
 
-test("usual durations have minutes only", () => {
+test("usual durations have seconds only below a minute", () => {
   assert.equal(formatRoughly(41, "en"), "41 sec");
   assert.equal(formatRoughly(254, "en"), "4 min");
   assert.equal(formatRoughly(7_300, "en"), "2 hr 2 min");

@@ -42,9 +42,9 @@ export function formatDuration(milliseconds, language) {
     .join(" ");
 }
 
-/** Format a usual duration: in minutes if it is longer than 90 seconds. */
+/** Format a usual duration: in whole minutes from one minute on. */
 export function formatRoughly(seconds, language) {
-  const rounded = seconds > 90 ? Math.round(seconds / 60) * 60 : seconds;
+  const rounded = seconds >= 60 ? Math.round(seconds / 60) * 60 : seconds;
   return formatDuration(rounded * 1000, language);
 }
 

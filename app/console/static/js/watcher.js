@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { serverNow } from "./clock.js";
 import { Emitter } from "./emitter.js";
+import { onLanguage } from "./i18n.js";
 import { Poller } from "./poll.js";
 import { fromGateway, merge, observe } from "./stages.js";
 import { local } from "./storage.js";
@@ -29,6 +30,8 @@ export class JobWatcher extends Emitter {
       },
     });
     this.#take(job);
+    // The sentences of the advice are in the language of the response.
+    this.#leave.push(onLanguage(() => this.#poller.start(job.job_id)));
     if (!job.terminal) {
       this.#listen(document, "visibilitychange", () => this.#poller.setHidden(document.hidden));
       this.#listen(window, "online", () => this.#poller.resume());

@@ -2,7 +2,7 @@
 // `chip` is one member of the API's `chips`.
 
 import { h, icon } from "../dom.js";
-import { formatNumber, formatRoughly } from "../format.js";
+import { formatNumber } from "../format.js";
 import { language, t } from "../i18n.js";
 import { copyButton } from "./problem.js";
 
@@ -17,6 +17,12 @@ export const verdictName = (verdict) => t(`verdict.${verdictOf(verdict)}`);
 export function verdictBadge(verdict) {
   const known = verdictOf(verdict);
   return h("span", { class: `verdict ${known}` }, icon(VERDICT_ICONS[known]), h("span", {}, verdictName(known)));
+}
+
+/** Return the verdict as a small fact beside others. */
+export function verdictMark(verdict) {
+  const known = verdictOf(verdict);
+  return h("span", { class: `verdict-mark ${known}` }, icon(VERDICT_ICONS[known]), h("span", {}, verdictName(known)));
 }
 
 /** Return a bar of the nodes on the NPU, on it under a condition, and not on it. Show `nodeCounts` with it. */
@@ -52,28 +58,38 @@ export function findingsList(findings) {
   return h("ul", { class: "findings" }, findings.map(finding));
 }
 
-function finding({ severity, text, nodes = [], count = nodes.length }) {
+function finding({ severity, operator, text, remedy, nodes = [], count = nodes.length }) {
   const known = severity in SEVERITY_ICONS ? severity : "info";
   return h(
     "li",
-    { class: `finding ${known}` },
+    { class: "finding", dataset: { severity: known } },
     icon(SEVERITY_ICONS[known]),
-    h("div", {}, h("p", {}, h("span", { class: "unseen" }, t(`severity.${known}`)), text), nodeList(nodes, count)),
+    h(
+      "div",
+      {},
+      h("p", {}, h("span", { class: "unseen" }, t(`severity.${known}`)), text),
+      remedy && h("p", { class: "quiet-text" }, remedy),
+      nodeList(nodes, { count, operator }),
+    ),
   );
 }
 
-/** Return the folded names of nodes, or null without any. `count` includes the nodes that are not named here. */
-export function nodeList(nodes, count = nodes.length) {
-  if (nodes.length === 0) return null;
-  const more = count - nodes.length;
+/**
+ * Return the names of nodes, folded unless `open`, or null without any. `count` includes those that are not named here.
+ * A finding without an operator is about the model's inputs.
+ */
+export function nodeList(names, { count = names.length, operator = null, open = false } = {}) {
+  if (names.length === 0) return null;
+  const values = { n: count, count: formatNumber(count, language()) };
+  const more = count - names.length;
   return h(
     "details",
-    { class: "nodes" },
-    h("summary", {}, t("advice.nodes", { n: count, count: formatNumber(count, language()) })),
+    { class: "nodes", open },
+    h("summary", {}, operator ? t("advice.nodes", values) : t("advice.inputs", values)),
     h(
       "ul",
       {},
-      nodes.map((name) => h("li", {}, h("code", {}, name || t("advice.unnamed")))),
+      names.map((name) => h("li", {}, h("code", {}, name || t("advice.unnamed")))),
       more > 0 && h("li", {}, t("advice.more", { count: formatNumber(more, language()) })),
     ),
   );
@@ -82,8 +98,9 @@ export function nodeList(nodes, count = nodes.length) {
 /** Return the advice as plain text, for a ticket or a message to a colleague. */
 export function adviceText(title, chip) {
   const lines = [`${title}${t("advice.colon")}${verdictName(chip.verdict)}`, nodeCounts(chip)];
-  for (const { text, nodes = [], count = nodes.length } of chip.findings ?? []) {
-    lines.push("", `- ${text}`, ...nodes.map((name) => `    ${name || t("advice.unnamed")}`));
+  for (const { text, remedy, nodes = [], count = nodes.length } of chip.findings ?? []) {
+    lines.push("", `- ${[text, remedy].filter(Boolean).join(" ")}`);
+    lines.push(...nodes.map((name) => `    ${name || t("advice.unnamed")}`));
     if (count > nodes.length && nodes.length > 0) {
       lines.push(`    ${t("advice.more", { count: formatNumber(count - nodes.length, language()) })}`);
     }
@@ -94,12 +111,4 @@ export function adviceText(title, chip) {
 /** Return a button that copies the advice as text. `shown` is selected instead if the clipboard is not available. */
 export function copyAdviceButton(title, chip, shown) {
   return copyButton(() => adviceText(title, chip), shown, t("advice.copy"));
-}
-
-/** Return a short sentence about the usual time of a conversion, or "" if it is unknown. */
-export function usualTime(usual) {
-  if (!usual) return "";
-  const median = formatRoughly(usual.median_seconds, language());
-  const longest = formatRoughly(usual.p90_seconds, language());
-  return median === longest ? t("usual.about", { median }) : t("usual.range", { median, longest });
 }

@@ -4,6 +4,7 @@ import * as api from "../api.js";
 import { h, icon } from "../dom.js";
 import { formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
+import { verdictMark } from "./advice.js";
 import { pagedList } from "./list.js";
 import { ago, chipBadge, emptyState, pageHead, statusPill } from "./pieces.js";
 
@@ -46,6 +47,7 @@ function row(job) {
         h("li", {}, ago(job.created_at)),
         Number.isFinite(job.size) && h("li", {}, formatSize(job.size, language())),
         parameters.model_id !== undefined && h("li", {}, `${parameters.model_id} · ${parameters.version ?? "–"}`),
+        job.advice?.verdict && h("li", {}, verdictMark(job.advice.verdict)),
         job.library_model_id && h("li", { class: "saved" }, icon("save"), h("span", {}, t("history.saved"))),
       ),
     ),

@@ -7,11 +7,13 @@ import { h, icon, setText } from "../dom.js";
 import { formatDuration, formatMoment, formatPercent, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { stageTimes } from "../stages.js";
+import { advicePanel } from "./job/advice.js";
 import { outcomeOf } from "./job/outcome.js";
 import { stepper } from "./job/stepper.js";
 import { pageHead, statusPill } from "./pieces.js";
 import { copyButton } from "./problem.js";
 import { progressBar } from "./progress.js";
+import { isLongerThanUsual, longerThanUsual, usualTime } from "./usual.js";
 
 const TICK_MILLISECONDS = 1000;
 // 0.58 times 100 is a little less than 58.
@@ -23,10 +25,12 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
   const percent = h("span", { class: "big-number" });
   const bar = progressBar(t("job.progress"));
   const sentence = h("p", { class: "job-sentence" });
-  const elapsed = h("span", { class: "quiet-text" });
+  const elapsed = h("span", {});
+  const usual = h("span", {});
   const steps = stepper();
   const trouble = h("p", { class: "trouble", role: "status" });
   const outcome = h("div", { class: "outcome" });
+  const advice = advicePanel();
   const heading = h("h1", {});
   const lead = h("p", {});
   const element = h(
@@ -58,13 +62,15 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
         { class: "job-progress" },
         h("div", { class: "job-numbers" }, sentence, percent),
         bar.element,
-        h("div", { class: "job-numbers below" }, trouble, elapsed),
+        h("div", { class: "job-numbers below" }, trouble, h("p", { class: "job-times quiet-text" }, elapsed, usual)),
       ),
       outcome,
     ),
+    advice.element,
     details(watcher),
   );
   let said = null;
+  let isLate = false;
   let shownOutcome = null;
 
   function update() {
@@ -78,8 +84,8 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     const shown = share === null ? "" : formatPercent(Math.floor(share * 100 + ROUNDING) / 100, language());
     bar.update(job.terminal ? (share ?? 0) : job.status === "queued" ? null : share, shown || t("status.running"));
     setText(percent, job.status === "queued" ? "" : shown);
-    steps.update(stageTimes(record, job, serverNow()));
-    showElapsed();
+    showTimes();
+    advice.update(job);
     const words = sentenceOf(job);
     setText(sentence, words);
     if (words !== said) {
@@ -97,22 +103,31 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     }
   }
 
-  function showElapsed() {
+  function showTimes() {
     const { job, record } = watcher;
+    const now = serverNow();
+    steps.update(stageTimes(record, job, now), job.terminal ? null : job.usual_time?.stages);
     const from = Date.parse(job.created_at ?? "");
-    const to = job.terminal ? Date.parse(job.updated_at ?? "") || record?.endedAt : serverNow();
+    const to = job.terminal ? Date.parse(job.updated_at ?? "") || record?.endedAt : now;
     const known = Number.isFinite(from) && Number.isFinite(to) && to >= from;
     setText(
       elapsed,
       known ? t(job.terminal ? "job.took" : "job.elapsed", { time: formatDuration(to - from, language()) }) : "",
     );
+    showUsual(job, known ? (to - from) / 1000 : 0);
+  }
+
+  function showUsual({ terminal, usual_time: known }, seconds) {
+    const wasLate = isLate;
+    isLate = !terminal && isLongerThanUsual(known, seconds);
+    setText(usual, isLate ? longerThanUsual(known) : usualTime(known));
+    if (isLate && !wasLate) announce(t("usual.longer.said"));
   }
 
   const leave = watcher.subscribe(update);
   const ticking = setInterval(() => {
     if (watcher.job.terminal || document.hidden) return;
-    steps.update(stageTimes(watcher.record, watcher.job, serverNow()));
-    showElapsed();
+    showTimes();
   }, TICK_MILLISECONDS);
   update();
   return {

@@ -7,8 +7,13 @@ import { h, icon, setText } from "../../dom.js";
 import { t } from "../../i18n.js";
 import { remedyFor } from "../../remedies.js";
 import { broadcast } from "../../tabs.js";
+import { nodeList } from "../advice.js";
 import { button, copyButton, problemPanel } from "../problem.js";
 
+/** A failure shows the names of so many nodes at once, and folds more. */
+const MOST_OPEN_NODES = 5;
+
+/** Return the elements for the state of the job. */
 export function outcomeOf(watcher, options) {
   const { job } = watcher;
   const again =
@@ -19,8 +24,9 @@ export function outcomeOf(watcher, options) {
   return [failure(job), h("div", { class: "actions" }, again)];
 }
 
-function failure({ error, status, job_id: jobId }) {
+function failure({ error, status, explanation, job_id: jobId }) {
   const code = h("code", {}, jobId);
+  const isFailed = status === "failed";
   return h(
     "div",
     { class: "problem bad", role: "alert" },
@@ -28,10 +34,10 @@ function failure({ error, status, job_id: jobId }) {
     h(
       "div",
       { class: "problem-body" },
-      h("p", { class: "problem-title" }, t(status === "cancelled" ? "job.cancelled.title" : "job.failed.title")),
+      h("p", { class: "problem-title" }, isFailed ? t("job.failed.title") : t("job.cancelled.title")),
       error?.message && h("p", {}, t("job.failed.says")),
       error?.message && h("blockquote", {}, error.message),
-      h("p", {}, t(status === "cancelled" ? "job.cancelled.next" : (remedyFor(error?.message) ?? "job.failed.next"))),
+      isFailed ? explain(error, explanation) : h("p", {}, t("job.cancelled.next")),
       h(
         "p",
         { class: "request-id" },
@@ -41,6 +47,14 @@ function failure({ error, status, job_id: jobId }) {
       ),
     ),
   );
+}
+
+/** Return what the failure means: by the advice about the model, else by the words of the message. */
+function explain(error, explanation) {
+  if (!explanation) return h("p", {}, t(remedyFor(error?.message) ?? "job.failed.next"));
+  const { text, operator, nodes = [] } = explanation;
+  const isShort = nodes.length <= MOST_OPEN_NODES;
+  return [h("p", {}, text), nodeList(nodes, { operator, open: isShort })];
 }
 
 function resultActions(watcher, { isUploading }, again) {

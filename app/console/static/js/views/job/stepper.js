@@ -3,12 +3,14 @@
 import { h, icon, setText } from "../../dom.js";
 import { formatDuration } from "../../format.js";
 import { language, t } from "../../i18n.js";
+import { usualStageTime } from "../usual.js";
 
 const STEP_ICONS = { done: "check", failed: "cross" };
 
 export function stepper() {
   const steps = ["onnx", "bie", "nef"].map((stage) => {
     const time = h("span", { class: "step-time" });
+    const usual = h("span", { class: "step-usual" });
     const state = h("span", { class: "unseen" });
     const dot = h("span", { class: "step-dot" }, icon(`stage-${stage}`));
     const element = h(
@@ -20,11 +22,11 @@ export function stepper() {
         { class: "step-text" },
         h("strong", {}, t(`stage.${stage}`)),
         h("span", { class: "step-does" }, t(`stage.${stage}.short`)),
-        time,
+        h("span", { class: "step-times" }, time, usual),
         state,
       ),
     );
-    return { stage, element, time, state, use: dot.querySelector("use") };
+    return { stage, element, time, usual, state, use: dot.querySelector("use") };
   });
   return {
     element: h(
@@ -32,8 +34,9 @@ export function stepper() {
       { class: "stepper", "aria-label": t("home.way") },
       steps.map(({ element }) => element),
     ),
-    update(times) {
-      times.forEach(({ state, milliseconds, isRough }, index) => {
+    /** Show the times of `stageTimes`, and the usual times by stage. */
+    update(times, usual = null) {
+      times.forEach(({ stage, state, milliseconds, isRough }, index) => {
         const step = steps[index];
         step.element.className = `step ${state}`;
         if (state === "running") step.element.setAttribute("aria-current", "step");
@@ -43,6 +46,8 @@ export function stepper() {
         const isUnseen = milliseconds === null && (state === "done" || state === "failed");
         setText(step.time, isUnseen ? t("step.unseen") : time && isRough ? t("job.roughly", { time }) : time);
         step.time.classList.toggle("missing", isUnseen);
+        const isAhead = state === "pending" || state === "running";
+        setText(step.usual, isAhead ? usualStageTime(usual?.[stage]) : "");
         setText(step.state, t(`step.${state}`));
       });
     },
