@@ -24,45 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61pp/advice/onnx_model.proto\x12\x0evisiona.advice\"\xd2\x01\n\x05Model\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12\x15\n\rproducer_name\x18\x02 \x01(\t\x12\x18\n\x10producer_version\x18\x03 \x01(\t\x12$\n\x05graph\x18\x07 \x01(\x0b\x32\x15.visiona.advice.Graph\x12\x31\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1b.visiona.advice.OperatorSet\x12+\n\tfunctions\x18\x19 \x03(\x0b\x32\x18.visiona.advice.Function\".\n\x0bOperatorSet\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa4\x02\n\x05Graph\x12\"\n\x04node\x18\x01 \x03(\x0b\x32\x14.visiona.advice.Node\x12\x0c\n\x04name\x18\x02 \x01(\t\x12+\n\x0binitializer\x18\x05 \x03(\x0b\x32\x16.visiona.advice.Tensor\x12(\n\x05input\x18\x0b \x03(\x0b\x32\x19.visiona.advice.ValueInfo\x12)\n\x06output\x18\x0c \x03(\x0b\x32\x19.visiona.advice.ValueInfo\x12-\n\nvalue_info\x18\r \x03(\x0b\x32\x19.visiona.advice.ValueInfo\x12\x38\n\x12sparse_initializer\x18\x0f \x03(\x0b\x32\x1c.visiona.advice.SparseTensor\"\x91\x01\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04node\x18\x07 \x03(\x0b\x32\x14.visiona.advice.Node\x12\x31\n\x0copset_import\x18\t \x03(\x0b\x32\x1b.visiona.advice.OperatorSet\x12\x0e\n\x06\x64omain\x18\n \x01(\t\x12\x10\n\x08overload\x18\r \x01(\t\"\x94\x01\n\x04Node\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12,\n\tattribute\x18\x05 \x03(\x0b\x32\x19.visiona.advice.Attribute\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\x12\x10\n\x08overload\x18\x08 \x01(\t\"\xaf\x02\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01\x66\x18\x02 \x01(\x02\x12\t\n\x01i\x18\x03 \x01(\x03\x12\t\n\x01s\x18\x04 \x01(\x0c\x12!\n\x01t\x18\x05 \x01(\x0b\x32\x16.visiona.advice.Tensor\x12 \n\x01g\x18\x06 \x01(\x0b\x32\x15.visiona.advice.Graph\x12\x0e\n\x06\x66loats\x18\x07 \x03(\x02\x12\x0c\n\x04ints\x18\x08 \x03(\x03\x12\x0f\n\x07strings\x18\t \x03(\x0c\x12%\n\x06graphs\x18\x0b \x03(\x0b\x32\x15.visiona.advice.Graph\x12\x0c\n\x04type\x18\x14 \x01(\x05\x12\x15\n\rref_attr_name\x18\x15 \x01(\t\x12\x33\n\rsparse_tensor\x18\x16 \x01(\x0b\x32\x1c.visiona.advice.SparseTensor\"\xc1\x01\n\x06Tensor\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x16\n\nfloat_data\x18\x04 \x03(\x02\x42\x02\x10\x01\x12\x16\n\nint32_data\x18\x05 \x03(\x05\x42\x02\x10\x01\x12\x16\n\nint64_data\x18\x07 \x03(\x03\x42\x02\x10\x01\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x10\n\x08raw_data\x18\t \x01(\x0c\x12\x17\n\x0b\x64ouble_data\x18\n \x03(\x01\x42\x02\x10\x01\x12\x15\n\rdata_location\x18\x0e \x01(\x05\"D\n\x0cSparseTensor\x12&\n\x06values\x18\x01 \x01(\x0b\x32\x16.visiona.advice.Tensor\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\"=\n\tValueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04type\x18\x02 \x01(\x0b\x32\x14.visiona.advice.Type\"\x83\x01\n\x04Type\x12\x34\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1f.visiona.advice.Type.TensorType\x1a\x45\n\nTensorType\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12$\n\x05shape\x18\x02 \x01(\x0b\x32\x15.visiona.advice.Shape\"u\n\x05Shape\x12,\n\x03\x64im\x18\x01 \x03(\x0b\x32\x1f.visiona.advice.Shape.Dimension\x1a>\n\tDimension\x12\x13\n\tdim_value\x18\x01 \x01(\x03H\x00\x12\x13\n\tdim_param\x18\x02 \x01(\tH\x00\x42\x07\n\x05value')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61pp/advice/onnx_model.proto\x12\x0evisiona.advice\"\xa6\x02\n\x05Model\x12\x17\n\nir_version\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rproducer_name\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x1d\n\x10producer_version\x18\x03 \x01(\tH\x02\x88\x01\x01\x12)\n\x05graph\x18\x07 \x01(\x0b\x32\x15.visiona.advice.GraphH\x03\x88\x01\x01\x12\x31\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1b.visiona.advice.OperatorSet\x12+\n\tfunctions\x18\x19 \x03(\x0b\x32\x18.visiona.advice.FunctionB\r\n\x0b_ir_versionB\x10\n\x0e_producer_nameB\x13\n\x11_producer_versionB\x08\n\x06_graph\"O\n\x0bOperatorSet\x12\x13\n\x06\x64omain\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07version\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_domainB\n\n\x08_version\"\xb2\x02\n\x05Graph\x12\"\n\x04node\x18\x01 \x03(\x0b\x32\x14.visiona.advice.Node\x12\x11\n\x04name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12+\n\x0binitializer\x18\x05 \x03(\x0b\x32\x16.visiona.advice.Tensor\x12(\n\x05input\x18\x0b \x03(\x0b\x32\x19.visiona.advice.ValueInfo\x12)\n\x06output\x18\x0c \x03(\x0b\x32\x19.visiona.advice.ValueInfo\x12-\n\nvalue_info\x18\r \x03(\x0b\x32\x19.visiona.advice.ValueInfo\x12\x38\n\x12sparse_initializer\x18\x0f \x03(\x0b\x32\x1c.visiona.advice.SparseTensorB\x07\n\x05_name\"\xc1\x01\n\x08\x46unction\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\"\n\x04node\x18\x07 \x03(\x0b\x32\x14.visiona.advice.Node\x12\x31\n\x0copset_import\x18\t \x03(\x0b\x32\x1b.visiona.advice.OperatorSet\x12\x13\n\x06\x64omain\x18\n \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08overload\x18\r \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_nameB\t\n\x07_domainB\x0b\n\t_overload\"\xd5\x01\n\x04Node\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07op_type\x18\x04 \x01(\tH\x01\x88\x01\x01\x12,\n\tattribute\x18\x05 \x03(\x0b\x32\x19.visiona.advice.Attribute\x12\x13\n\x06\x64omain\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08overload\x18\x08 \x01(\tH\x03\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_op_typeB\t\n\x07_domainB\x0b\n\t_overload\"\xb0\x03\n\tAttribute\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x01\x66\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x0e\n\x01i\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x0e\n\x01s\x18\x04 \x01(\x0cH\x03\x88\x01\x01\x12&\n\x01t\x18\x05 \x01(\x0b\x32\x16.visiona.advice.TensorH\x04\x88\x01\x01\x12%\n\x01g\x18\x06 \x01(\x0b\x32\x15.visiona.advice.GraphH\x05\x88\x01\x01\x12\x0e\n\x06\x66loats\x18\x07 \x03(\x02\x12\x0c\n\x04ints\x18\x08 \x03(\x03\x12\x0f\n\x07strings\x18\t \x03(\x0c\x12%\n\x06graphs\x18\x0b \x03(\x0b\x32\x15.visiona.advice.Graph\x12\x11\n\x04type\x18\x14 \x01(\x05H\x06\x88\x01\x01\x12\x1a\n\rref_attr_name\x18\x15 \x01(\tH\x07\x88\x01\x01\x12\x38\n\rsparse_tensor\x18\x16 \x01(\x0b\x32\x1c.visiona.advice.SparseTensorH\x08\x88\x01\x01\x42\x07\n\x05_nameB\x04\n\x02_fB\x04\n\x02_iB\x04\n\x02_sB\x04\n\x02_tB\x04\n\x02_gB\x07\n\x05_typeB\x10\n\x0e_ref_attr_nameB\x10\n\x0e_sparse_tensor\"\xfb\x01\n\x06Tensor\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x16\n\tdata_type\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nfloat_data\x18\x04 \x03(\x02\x12\x12\n\nint32_data\x18\x05 \x03(\x05\x12\x12\n\nint64_data\x18\x07 \x03(\x03\x12\x11\n\x04name\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08raw_data\x18\t \x01(\x0cH\x02\x88\x01\x01\x12\x13\n\x0b\x64ouble_data\x18\n \x03(\x01\x12\x1a\n\rdata_location\x18\x0e \x01(\x05H\x03\x88\x01\x01\x42\x0c\n\n_data_typeB\x07\n\x05_nameB\x0b\n\t_raw_dataB\x10\n\x0e_data_location\"T\n\x0cSparseTensor\x12+\n\x06values\x18\x01 \x01(\x0b\x32\x16.visiona.advice.TensorH\x00\x88\x01\x01\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\x42\t\n\x07_values\"Y\n\tValueInfo\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\'\n\x04type\x18\x02 \x01(\x0b\x32\x14.visiona.advice.TypeH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x07\n\x05_type\"\xba\x01\n\x04Type\x12\x39\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1f.visiona.advice.Type.TensorTypeH\x00\x88\x01\x01\x1ag\n\nTensorType\x12\x16\n\telem_type\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12)\n\x05shape\x18\x02 \x01(\x0b\x32\x15.visiona.advice.ShapeH\x01\x88\x01\x01\x42\x0c\n\n_elem_typeB\x08\n\x06_shapeB\x0e\n\x0c_tensor_type\"u\n\x05Shape\x12,\n\x03\x64im\x18\x01 \x03(\x0b\x32\x1f.visiona.advice.Shape.Dimension\x1a>\n\tDimension\x12\x13\n\tdim_value\x18\x01 \x01(\x03H\x00\x12\x13\n\tdim_param\x18\x02 \x01(\tH\x00\x42\x07\n\x05valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'app.advice.onnx_model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENSOR'].fields_by_name['float_data']._loaded_options = None
-  _globals['_TENSOR'].fields_by_name['float_data']._serialized_options = b'\020\001'
-  _globals['_TENSOR'].fields_by_name['int32_data']._loaded_options = None
-  _globals['_TENSOR'].fields_by_name['int32_data']._serialized_options = b'\020\001'
-  _globals['_TENSOR'].fields_by_name['int64_data']._loaded_options = None
-  _globals['_TENSOR'].fields_by_name['int64_data']._serialized_options = b'\020\001'
-  _globals['_TENSOR'].fields_by_name['double_data']._loaded_options = None
-  _globals['_TENSOR'].fields_by_name['double_data']._serialized_options = b'\020\001'
   _globals['_MODEL']._serialized_start=48
-  _globals['_MODEL']._serialized_end=258
-  _globals['_OPERATORSET']._serialized_start=260
-  _globals['_OPERATORSET']._serialized_end=306
-  _globals['_GRAPH']._serialized_start=309
-  _globals['_GRAPH']._serialized_end=601
-  _globals['_FUNCTION']._serialized_start=604
-  _globals['_FUNCTION']._serialized_end=749
-  _globals['_NODE']._serialized_start=752
-  _globals['_NODE']._serialized_end=900
-  _globals['_ATTRIBUTE']._serialized_start=903
-  _globals['_ATTRIBUTE']._serialized_end=1206
-  _globals['_TENSOR']._serialized_start=1209
-  _globals['_TENSOR']._serialized_end=1402
-  _globals['_SPARSETENSOR']._serialized_start=1404
-  _globals['_SPARSETENSOR']._serialized_end=1472
-  _globals['_VALUEINFO']._serialized_start=1474
-  _globals['_VALUEINFO']._serialized_end=1535
-  _globals['_TYPE']._serialized_start=1538
-  _globals['_TYPE']._serialized_end=1669
-  _globals['_TYPE_TENSORTYPE']._serialized_start=1600
-  _globals['_TYPE_TENSORTYPE']._serialized_end=1669
-  _globals['_SHAPE']._serialized_start=1671
-  _globals['_SHAPE']._serialized_end=1788
-  _globals['_SHAPE_DIMENSION']._serialized_start=1726
-  _globals['_SHAPE_DIMENSION']._serialized_end=1788
+  _globals['_MODEL']._serialized_end=342
+  _globals['_OPERATORSET']._serialized_start=344
+  _globals['_OPERATORSET']._serialized_end=423
+  _globals['_GRAPH']._serialized_start=426
+  _globals['_GRAPH']._serialized_end=732
+  _globals['_FUNCTION']._serialized_start=735
+  _globals['_FUNCTION']._serialized_end=928
+  _globals['_NODE']._serialized_start=931
+  _globals['_NODE']._serialized_end=1144
+  _globals['_ATTRIBUTE']._serialized_start=1147
+  _globals['_ATTRIBUTE']._serialized_end=1579
+  _globals['_TENSOR']._serialized_start=1582
+  _globals['_TENSOR']._serialized_end=1833
+  _globals['_SPARSETENSOR']._serialized_start=1835
+  _globals['_SPARSETENSOR']._serialized_end=1919
+  _globals['_VALUEINFO']._serialized_start=1921
+  _globals['_VALUEINFO']._serialized_end=2010
+  _globals['_TYPE']._serialized_start=2013
+  _globals['_TYPE']._serialized_end=2199
+  _globals['_TYPE_TENSORTYPE']._serialized_start=2080
+  _globals['_TYPE_TENSORTYPE']._serialized_end=2183
+  _globals['_SHAPE']._serialized_start=2201
+  _globals['_SHAPE']._serialized_end=2318
+  _globals['_SHAPE_DIMENSION']._serialized_start=2256
+  _globals['_SHAPE_DIMENSION']._serialized_end=2318
 # @@protoc_insertion_point(module_scope)
