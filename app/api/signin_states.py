@@ -37,6 +37,8 @@ _COOKIE = "visiona_signin_"
 _SALT = "visiona.sign-in"
 
 _CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+#: A view of the console, which the browser shows at `/`: `/models`, `/jobs/j-1`.
+_VIEW = re.compile(r"/[A-Za-z0-9/_.~%-]*")
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 # A path that needs more rounds of decoding than this was made to deceive.
 _MAX_DECODINGS = 4
@@ -159,7 +161,7 @@ def safe_return_path(unverified_next: str | None) -> str:
     Browsers, proxies and the gateway read a URL differently, so everything that one of them might read in another way
     is refused: a second slash or a backslash at the beginning (another host), control characters (browsers drop
     them and read on), dot segments, and any of these behind percent-encoding. Paths under `/auth` are refused too:
-    they would sign the person in or fail again, endlessly.
+    they would sign the person in or fail again, endlessly. Only the console has fragments, one for each view.
     """
     if not unverified_next or len(unverified_next) > MAX_RETURN_PATH_CHARACTERS:
         return HOME
@@ -169,7 +171,10 @@ def safe_return_path(unverified_next: str | None) -> str:
     path = quote(unverified_next, safe=_PRINTABLE_ASCII)
     if len(path) > MAX_RETURN_PATH_CHARACTERS:
         return HOME
-    decoded = re.split(r"[?#]", path, maxsplit=1)[0]
+    page, has_fragment, view = path.partition("#")
+    if has_fragment and not (page == HOME and _VIEW.fullmatch(view)):
+        return HOME
+    decoded = page.partition("?")[0]
     for _ in range(_MAX_DECODINGS):
         if not _is_plain_path(decoded):
             return HOME

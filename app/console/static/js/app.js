@@ -3,9 +3,14 @@
 import { toast } from "./announcer.js";
 import { speak, t } from "./i18n.js";
 import { prepareLanguage, prepareTheme } from "./preferences.js";
+import { finishSignIn, prepareSignIn } from "./sign_in.js";
 
-await speak(document.documentElement.lang);
 const { page, userId } = document.body.dataset;
+if (page === "home") {
+  if (userId) await finishSignIn();
+  else prepareSignIn();
+}
+await speak(document.documentElement.lang);
 // The server renders the API reference, so its language link loads a new page.
 if (page !== "docs") prepareLanguage(() => toast(t("language.failed"), "alert"));
 prepareTheme();

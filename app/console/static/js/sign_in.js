@@ -1,0 +1,56 @@
+// Signing in from the welcome page. Afterwards the user sees the view that the address names, and the browser's Back does
+// not lead to Member Center's login page: we go back in the history to the welcome page, which now shows the console, and
+// on from there, which removes the entries of the sign-in.
+
+import { tab } from "./storage.js";
+
+const KEY = "sign-in";
+const LONGEST_WAIT_MILLISECONDS = 3000;
+
+/** Prepare the links of the welcome page. */
+export function prepareSignIn() {
+  // A sign-in that was begun earlier was not completed.
+  tab.remove(KEY);
+  const links = document.querySelectorAll("a[href^='/auth/login']");
+  // The server does not see the fragment, so the link must carry it.
+  const show = () => {
+    for (const link of links) link.href = `/auth/login?next=${encodeURIComponent(location.pathname + location.hash)}`;
+  };
+  window.addEventListener("hashchange", show);
+  show();
+  for (const link of links) link.addEventListener("click", begin);
+  window.addEventListener("pageshow", (event) => {
+    // The browser has restored the page as it was, perhaps before a sign-in.
+    if (event.persisted) location.reload();
+  });
+}
+
+function begin(event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  history.replaceState({ isSignInStart: true }, "");
+  // A new entry ends the history, so its length tells where we are. The sign-in replaces this entry.
+  history.pushState(null, "");
+  tab.set(KEY, { length: history.length });
+  location.replace(event.currentTarget.href);
+}
+
+/** Leave the sign-in's part of the history, if a sign-in from the welcome page has just been completed. */
+export async function finishSignIn() {
+  const begun = tab.get(KEY);
+  if (!begun) return;
+  if (history.state?.isSignInStart || begun.isReturning) {
+    tab.remove(KEY);
+    if (!history.state?.isSignInStart) return;
+    history.replaceState(null, "");
+    history.pushState(null, "");
+    return;
+  }
+  tab.set(KEY, { ...begun, isReturning: true });
+  history.go(begun.length - 1 - history.length);
+  // If the browser counts its entries in another way, nothing happens, and the page continues.
+  await new Promise((resolve) => {
+    const timer = setTimeout(resolve, LONGEST_WAIT_MILLISECONDS);
+    window.addEventListener("beforeunload", () => clearTimeout(timer));
+  });
+}
