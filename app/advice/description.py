@@ -25,6 +25,8 @@ MAX_DEPTH = 16
 #: Tensors in a description; the first ones.
 _MAX_TENSORS = 32
 
+_MAX_PARAMETERS = 2**53
+
 #: The optimizer removes these from every model.
 REMOVED = frozenset({"Constant", "Dropout", "Identity"})
 #: Constant as soon as the shapes of the inputs are fixed, which the toolchain asks for.
@@ -53,8 +55,8 @@ class Description:
     inputs: Sequence[Tensor] = ()
     outputs: Sequence[Tensor] = ()
     input_count: int = 0
-    #: Elements of all constants but indices.
-    parameters: int = 0
+    #: Elements of all constants but indices; None for an impossible number.
+    parameters: int | None = 0
     #: All nodes, also those in subgraphs, and in functions once for each call.
     operators: Counter[str] = field(default_factory=Counter)
     #: The nodes that compute something at run time, by operator.
@@ -83,6 +85,7 @@ class _Reader:
         self._nodes = 0
         self._values = 0
         self._edges = 0
+        self._parameters = 0
 
     def read(self) -> Description:
         model, description = self._model, self._description
@@ -99,6 +102,7 @@ class _Reader:
         description.inputs = _tensors(inputs)
         description.outputs = _tensors(model.graph.output)
         self._read_graph(model.graph, None, "", 0, description.opset)
+        description.parameters = self._parameters if self._parameters <= _MAX_PARAMETERS else None
         return description
 
     def _read_graph(self, graph: pb.Graph, parent: Scope | None, path: str, depth: int, opset: int | None) -> None:
@@ -193,7 +197,7 @@ class _Reader:
         if is_external(tensor):
             self._description.has_external_data = True
         if tensor.data_type not in INDEX_TYPES:
-            self._description.parameters += max(0, math.prod(tensor.dims[:16]))
+            self._parameters += max(0, math.prod(tensor.dims[:16]))
 
 
 def _set_shapes(node: Node) -> None:

@@ -184,7 +184,10 @@ class Node:
         if not self.has_input(index):
             return None if default is None else tuple(default)
         values = self.input_values(index)
-        return None if values is None else tuple(int(value) for value in values)
+        if values is None or len(values) > _MAX_INTS:
+            return None
+        integers = tuple(value for value in values if isinstance(value, int))
+        return integers if len(integers) == len(values) else None
 
     def graphs(self) -> Iterator[pb.Graph]:
         """Yield the graphs in the node's attributes, for example the branches of an `If`."""

@@ -30,6 +30,9 @@ _REDUCE = frozenset(
 )
 #: More inputs of one node are not looked at.
 _MAX_INPUTS = 64
+#: Larger ranks and sizes are not remembered, so that no chain of operators makes them grow without end.
+_MAX_RANK = 16
+_MAX_SIZE = 2**40
 
 
 def broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
@@ -241,7 +244,8 @@ def _resize(node: Node) -> Shape | None:
     if shape is None or scales is None or len(scales) != len(shape):
         return _rank_only(node)
     return tuple(
-        None if size is None or scale <= 0 else int(size * scale) for size, scale in zip(shape, scales, strict=True)
+        int(size * scale) if size is not None and 0 < scale < _MAX_SIZE else None
+        for size, scale in zip(shape, scales, strict=True)
     )
 
 
@@ -277,15 +281,12 @@ def _depth_to_space(node: Node) -> Shape | None:
 
 
 def _expand(node: Node) -> Shape | None:
-    target = node.input_values(1)
-    if target is None:
-        return None
-    return broadcast([node.input_shape(), tuple(int(size) for size in target)])
+    target = node.integer_list("shape", 1, None)
+    return None if target is None else broadcast([node.input_shape(), target])
 
 
 def _constant_of_shape(node: Node) -> Shape | None:
-    sizes = node.input_values(0)
-    return None if sizes is None else tuple(int(size) for size in sizes)
+    return node.integer_list("shape", 0, None)
 
 
 def _shape(node: Node) -> Shape | None:
@@ -321,4 +322,7 @@ _RULES: Mapping[str, Callable[[Node], Shape | None]] = {
 def output_shape(node: Node) -> Shape | None:
     """Return the shape of the node's outputs; None if it cannot be told."""
     rule = _RULES.get(node.operator)
-    return rule(node) if rule else None
+    shape = rule(node) if rule else None
+    if shape is None:
+        return None
+    return tuple(size if size is not None and 0 <= size <= _MAX_SIZE else None for size in shape[:_MAX_RANK])
