@@ -222,27 +222,6 @@ def test_a_download_is_a_redirect_without_body_that_is_not_cached(edge: Edge) ->
     assert [name for name, value in response.headers.items() if "t0k3n" in value] == ["Location"]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Mode": "cors"},
-        {"Sec-Purpose": "prefetch"},
-        {"Origin": "https://app.example"},
-    ],
-)
-def test_a_download_by_script_or_prefetch_mints_nothing(edge: Edge, headers: dict[str, str]) -> None:
-    response = edge.client().get("/api/conversion/job-1/download", headers=headers)
-    assert (response.status_code, response.get_json()["code"]) == (403, "navigation_required")
-    assert edge.conversions.calls == []
-
-
-def test_a_download_by_head_mints_nothing(edge: Edge) -> None:
-    response = edge.client().head("/api/conversion/job-1/download")
-    assert response.status_code == 405
-    assert "HEAD" not in response.headers["Allow"]
-    assert edge.conversions.calls == []
-
-
 def test_scripts_may_check_whether_a_download_would_work(edge: Edge) -> None:
     response = edge.client().get("/api/conversion/job-1/download?check=1", headers={"Sec-Fetch-Mode": "cors"})
     assert response.get_json() == {"ready": True, "filename": "net.nef", "size": 9}

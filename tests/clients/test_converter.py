@@ -19,7 +19,6 @@ from app.errors import (
     IDPUnavailableError,
     PromoteFailedError,
     ServiceClientUnauthorizedError,
-    UploadOutcomeUnknownError,
 )
 from tests.clients.upstreams import MOCKED_SEND, Clients, message
 from tests.support.fakes import call_context
@@ -403,13 +402,6 @@ def test_a_promotion_of_another_job_or_another_users_has_failed(
     converter.post(JOBS + "/job-1/promote", json={"object_key": "a/b", **fields})
     with pytest.raises(PromoteFailedError):
         clients.converter.promote("job-1", tenant_id="t", user_id="alice", context=call_context())
-
-
-@pytest.mark.parametrize("status", [204, 206, 304, 404, 408, 410, 418])
-def test_a_status_that_says_nothing_of_a_job_leaves_the_outcome_of_a_whole_body_unknown(
-    clients: Clients, status: int
-) -> None:
-    assert type(upload_failure(clients, status, b"")) is UploadOutcomeUnknownError
 
 
 def test_the_retry_after_of_a_control_call_is_passed_on(clients: Clients) -> None:

@@ -13,7 +13,6 @@ from app.errors import (
     FileServiceUnavailableError,
     GatewayError,
     ResultMissingError,
-    ServiceClientUnauthorizedError,
     StorageUnavailableError,
 )
 from tests.clients.upstreams import Clients, LocalServer, Request, Script, Sink, Wire, clients_of, response, serving
@@ -116,12 +115,6 @@ def test_a_pull_that_was_cut_off_goes_on_where_it_stopped(cut: int) -> None:
     assert clients.sleep.waits == [1.0]
     again = server.requests[1].headers
     assert (again.get("range"), again.get("if-range")) == ((f"bytes={cut}-", '"v1"') if cut else (None, None))
-
-
-def test_a_response_cut_off_before_its_first_body_byte_is_retried() -> None:
-    sink, clients = pull(FileServer(cuts=[0, 0]))
-    assert sink.data == FILE
-    assert clients.sleep.waits == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("cuts", [[0, 0, 0], [10, 10, 10], [0, 10, 0], [10, 0, 0]])
@@ -241,13 +234,6 @@ def test_a_missing_file_is_missing_also_in_the_middle(status: int) -> None:
         assert isinstance(failure, ResultMissingError)
 
 
-@pytest.mark.parametrize("status", [400, 405, 409, 416, 429, 206, 204, 302])
-def test_any_other_response_is_the_file_services_fault_and_not_retried(status: int) -> None:
-    failure, clients = pull_failure(Script([response(b"", status)]))
-    assert isinstance(failure, FileServiceUnavailableError)
-    assert clients.sleep.waits == []
-
-
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("before", [[], [CUT]], ids=["at the beginning", "in the middle"])
 def test_a_refused_token_is_replaced_once(status: int, before: list[bytes]) -> None:
@@ -266,15 +252,6 @@ def test_a_refused_token_is_replaced_once(status: int, before: list[bytes]) -> N
         "Bearer token-2",
     ]
     assert clients.token_source.scopes == ["files:download.read"] * 2
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_refused_twice_is_a_misconfiguration(status: int) -> None:
-    script = Script([response(b"", status)])
-    failure, clients = pull_failure(script)
-    assert isinstance(failure, ServiceClientUnauthorizedError)
-    assert len(script.requests) == 2
-    assert clients.sleep.waits == []
 
 
 def test_a_receiver_that_fails_ends_the_pull_with_its_own_failure() -> None:

@@ -14,7 +14,6 @@ from app.clients.retry import Call
 from app.clients.token_responses import DownloadToken
 from app.clients.tokens import IssuedToken
 from app.errors import (
-    DownloadTokenFailedError,
     GatewayError,
     IDPMisconfiguredError,
     IDPUnavailableError,
@@ -280,31 +279,6 @@ def test_a_download_token_that_is_none_or_breaks_lines_is_unusable(
 
 
 # --- the four classes of failure
-
-
-@pytest.mark.parametrize(
-    ("status", "failure"),
-    [
-        (400, DownloadTokenFailedError),
-        (401, ServiceClientUnauthorizedError),
-        (403, ServiceClientUnauthorizedError),
-        (404, DownloadTokenFailedError),
-        (422, DownloadTokenFailedError),
-        (429, MCTokenUnavailableError),
-        (500, MCTokenUnavailableError),
-        (503, MCTokenUnavailableError),
-        (302, MCTokenUnavailableError),
-    ],
-)
-def test_a_failing_download_token_endpoint_has_its_own_codes(
-    mc: responses.RequestsMock, clients: Clients, status: int, failure: type[GatewayError]
-) -> None:
-    with_service_token(mc)
-    mc.post(DOWNLOAD_TOKENS, status=status, body="s3cret detail")
-    with pytest.raises(GatewayError) as caught:
-        mint(clients)
-    assert type(caught.value) is failure
-    assert "s3cret" not in caught.value.reason
 
 
 @pytest.mark.parametrize(

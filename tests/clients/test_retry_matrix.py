@@ -109,7 +109,7 @@ STATUSES: dict[Call, dict[int, str]] = {
     Call.PROMOTE: dict.fromkeys((400, 410, 413, 418, 422), "promote_failed")
     | {404: "job_not_found", 409: "job_not_completed", 429: "converter_busy"},
     # A body that was whole may have started a job, unless the status says that it was refused.
-    Call.CREATE_JOB: dict.fromkeys((302, 404, 408, 410, 418), "upload_outcome_unknown")
+    Call.CREATE_JOB: dict.fromkeys((204, 206, 302, 304, 404, 408, 410, 418), "upload_outcome_unknown")
     | {
         400: "converter_rejected",
         401: "idp_misconfigured",
@@ -119,7 +119,7 @@ STATUSES: dict[Call, dict[int, str]] = {
         422: "converter_rejected",
         429: "converter_busy",
     },
-    Call.GET_FILE: dict.fromkeys((400, 409, 413, 416, 418, 422, 429, 206, 204), "file_service_unavailable")
+    Call.GET_FILE: dict.fromkeys((400, 405, 409, 413, 416, 418, 422, 429, 206, 204), "file_service_unavailable")
     | dict.fromkeys((404, 410), "result_missing"),
 }
 
@@ -194,7 +194,8 @@ def code_or_result(clients: Clients, call: Call) -> object:
     try:
         return CALLERS[call](clients)
     except GatewayError as failure:
-        return failure.code
+        shown = f"{failure} {failure.reason} {failure.extensions} {failure.texts}"
+        return "a part of the body" if "s3cret" in shown else failure.code
 
 
 def reply_to(call: Call, **fields: object) -> responses.Response:
@@ -252,7 +253,7 @@ def test_a_lost_response_is_retried_unless_a_body_was_sent(call: Call, failure: 
 @pytest.mark.parametrize("call", SERVICE_CALLS)
 def test_a_5xx_is_retried_unless_a_body_was_sent(call: Call, status: int, clients: Clients) -> None:
     result, tries = outcome_of(
-        clients, call, reply_to(call, body=b"oops", status=status), ServerFailure("5xx", status=status)
+        clients, call, reply_to(call, body=b"s3cret", status=status), ServerFailure("5xx", status=status)
     )
     assert result == ("upload_outcome_unknown" if call is Call.CREATE_JOB else UNAVAILABLE[call])
     assert tries == expected_tries(call, was_sent=True)
@@ -290,7 +291,7 @@ def test_a_redirect_is_neither_followed_nor_retried(call: Call, status: int, cli
 )
 def test_a_4xx_has_its_own_meaning_and_is_not_retried(call: Call, status: int, code: str, clients: Clients) -> None:
     result, tries = outcome_of(
-        clients, call, reply_to(call, body=b"no", status=status), UpstreamResponse(status, {}, b"no")
+        clients, call, reply_to(call, body=b"s3cret", status=status), UpstreamResponse(status, {}, b"s3cret")
     )
     assert result == code
     assert tries == 1

@@ -286,12 +286,12 @@ stores.close()
 
 
 def test_replicas_that_start_at_once_agree_on_one_id(place: Place) -> None:
-    """Six processes pair one empty pair at the same moment, without the lease that sweeps have."""
+    """Four processes pair one empty pair at the same moment, without the lease that sweeps have."""
     migrate(place.database_url)
     environment = process_environment(
         {"VISIONA_DATABASE_URL": place.database_url, "VISIONA_STORAGE_URL": place.storage_url}
     )
-    with ready_programs(ESTABLISH, [[]] * 6, environment=environment) as replicas:
+    with ready_programs(ESTABLISH, [[]] * 4, environment=environment) as replicas:
         tell_all(replicas)
         responses = [replica.communicate(timeout=60)[0].splitlines()[-1].split() for replica in replicas]
     assert {response[0] for response in responses} == {"paired"}

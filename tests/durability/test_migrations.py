@@ -30,7 +30,6 @@ for url in sys.stdin:
     print("done", flush=True)
 """
 TURNS = 10
-MOMENTS = 4
 LONGEST_SECONDS = 0.25
 
 
@@ -83,11 +82,6 @@ def play(folder: Path, seed: int) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert {"jobs", "models", "leases", "revoked_sessions"} <= tables
-
-
-@pytest.mark.parametrize("seed", range(MOMENTS))
-def test_migration_that_is_killed_is_done_by_the_next_start(tmp_path: Path, seed: int) -> None:
-    play(tmp_path, seed)
 
 
 @pytest.mark.soak

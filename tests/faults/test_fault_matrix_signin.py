@@ -4,10 +4,7 @@ tests/api has all faults in one process; these are the ones for which real socke
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -80,33 +77,3 @@ def sign_in_while(stack: ScaledStack, rule: dict[str, Any]) -> requests.Response
         return client.get(back.headers["Location"])
     finally:
         remove_fault(address)
-
-
-OUTSIDERS = 64
-#: So that a try lasts much longer than a poll may.
-SILENT_TRY_SECONDS = 8.0
-
-
-def test_outsiders_with_invented_codes_do_not_slow_polls_while_member_center_is_silent(tmp_path: Path) -> None:
-    """Twice as many as the worker has threads; each began its own sign-in, so that its state is valid."""
-    environment = {"SCALED_TRY_SECONDS": str(SILENT_TRY_SECONDS)}
-    with ScaledStack(tmp_path, environment=environment) as stack, ThreadPoolExecutor(OUTSIDERS) as pool:
-        alice = stack.client().sign_in("alice")
-        outsiders = [stack.client() for _ in range(OUTSIDERS)]
-        begun = [outsider.get("/auth/login").headers["Location"] for outsider in outsiders]
-        states = [parse_qs(urlsplit(location).query)["state"][0] for location in begun]
-        address = stack.add_fault(MEMBER_CENTER, {"call": "token", "grant": "authorization_code", "stall_seconds": 600})
-        responses = [
-            pool.submit(outsider.get, f"/auth/authorize?code=invented&state={state}")
-            for outsider, state in zip(outsiders, states, strict=True)
-        ]
-        polls = []
-        while not all(response.done() for response in responses):
-            polls.append(alice.get("/api/conversion/active"))
-            wait(responses, timeout=0.1)
-        remove_fault(address)
-        assert {response.result().json()["code"] for response in responses} == {"idp_unavailable"}
-        assert {poll.status_code for poll in polls} == {200}
-        slowest = max(poll.elapsed.total_seconds() for poll in polls)
-        print(f"slowest of {len(polls)} polls beside {OUTSIDERS} callbacks: {slowest:.2f} s")
-        assert slowest < SILENT_TRY_SECONDS / 2

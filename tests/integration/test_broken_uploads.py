@@ -144,15 +144,6 @@ def test_message_without_its_closing_boundary_is_refused(
     assert_nothing_was_whole(stack, alice)
 
 
-def test_client_that_stops_sending_gets_408_after_the_idle_time(stack: Stack, alice: Client) -> None:
-    body = body_of(100_000)
-    with begin(stack, alice, body, **{"Content-Length": str(len(body) + 1)}) as connection:
-        connection.send(body.as_bytes())
-        assert_refused(connection.read_response(), 408, "upload_timeout")
-
-    assert_nothing_was_whole(stack, alice)
-
-
 @pytest.mark.parametrize(
     "ending",
     [

@@ -97,6 +97,7 @@ def test_all_upload_slots_of_the_host_are_used_before_an_upload_is_refused(
     """A worker without a free slot leaves new connections to one that has some."""
     refused = fill(stack, opened)
     assert (refused.status, refused.json()["code"]) == (503, "upload_capacity")
+    assert int(str(refused.header("Retry-After"))) > 0
     assert uploads_in_flight(stack) == SLOTS
 
 

@@ -47,33 +47,6 @@ def test_librarys_bytes_are_the_downloads(alice: Client, job_id: str) -> None:
     assert whole.headers["ETag"] == f'"{model["sha256"]}"'
 
 
-@pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [("bytes=0-0", 0, 1), ("bytes=5-999", 5, 1000), ("bytes=70000-", 70_000, None), ("bytes=-17", -17, None)],
-)
-def test_range_of_the_library_file_is_that_range_of_the_result(
-    alice: Client, job_id: str, asked: str, start: int, end: int | None
-) -> None:
-    model = alice.promote(job_id).json()
-
-    response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": asked})
-
-    wanted = expected_bytes(MODEL)[start:end]
-    assert (response.status_code, response.content) == (206, wanted)
-    first = start % model["size"]
-    assert response.headers["Content-Range"] == f"bytes {first}-{first + len(wanted) - 1}/{model['size']}"
-
-
-def test_range_beyond_the_library_file_is_416(alice: Client, job_id: str) -> None:
-    """The response names the size, so that a client can correct its request."""
-    model = alice.promote(job_id).json()
-
-    response = alice.get(f"/api/models/{model['id']}/file", headers={"Range": f"bytes={model['size']}-"})
-
-    assert (response.status_code, response.json()["code"]) == (416, "range_not_satisfiable")
-    assert response.headers["Content-Range"] == f"bytes */{model['size']}"
-
-
 def test_promotion_too_early_and_of_a_failed_job_are_409(stack: Stack, alice: Client) -> None:
     job_id = stack.upload(alice)
     early = alice.promote(job_id)

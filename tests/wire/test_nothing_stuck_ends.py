@@ -6,7 +6,6 @@ The gateway has one worker here with one slot for uploads, so that a slot that i
 import hashlib
 import select
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -19,7 +18,6 @@ from tests.support.multipart_bodies import LazyBytes, model_upload
 from tests.support.processes import wait_until
 from tests.support.sandbox_processes import CONVERTER, FILE_ACCESS
 from tests.support.scaled_stack import ScaledStack
-from tests.support.slow_uploads import SlowUpload
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -216,54 +214,5 @@ def test_an_unread_body_ends_its_connection_only_as_announced(stack: ScaledStack
             assert connection.send_head("GET", "/healthz").read_response().status == 200
 
 
-def test_refused_upload_that_asked_first_is_not_sent(stack: ScaledStack) -> None:
-    """`Expect: 100-continue`: a refused client never gets 100, an accepted one does."""
-    body = model_upload(b"x" * 100_000)
-    length = {"Content-Length": str(len(body)), "Expect": "100-continue"}
-    with connect(stack, "direct") as connection:
-        connection.send_head("POST", "/api/conversion/init", {**host(stack), **body.headers, **length})
-        assert connection.read_response("POST").status == 401
-        assert connection.socket.recv(1) == b""
-    cookie = {"Cookie": stack.person("asks first").cookie_header}
-    with connect(stack, "direct") as connection:
-        connection.send_head("POST", "/api/conversion/init", {**host(stack), **body.headers, **length, **cookie})
-        assert connection.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        assert connection.send(body.as_bytes()).read_response("POST").status == 201
-
-
-def test_uploads_in_all_their_slots_leave_pulls_and_downloads_theirs(stack: ScaledStack) -> None:
-    """While an upload has the only slot, another upload is refused, and everything else goes on."""
-    reader = stack.person("reader")
-    model_id = kept_model(stack, reader)
-    promoter = stack.person("promoter")
-    job_id = stack.completed_job(promoter)
-    file = f"/api/models/{model_id}/file"
-    before = len(stack.sandbox.uploads())
-    with SlowUpload(stack.url, stack.person("uploader"), size=4_000_000) as upload:
-        wait_until(lambda: stack.sandbox.uploads()[before:], "the upload holds the slot")
-        refused = stack.send(stack.person("another"), model_upload())
-        assert (refused.status_code, refused.json()["code"]) == (503, "upload_capacity")
-        assert int(refused.headers["Retry-After"]) > 0
-        assert promoter.promote(job_id).status_code == 201
-        assert reader.get(file).status_code == 200
-        assert_polls_go_on(stack, promoter, job_id)
-        assert upload.finish().status == 201
-
-
 def kept_model(stack: ScaledStack, client: Client) -> str:
     return str(stack.kept_model(client, LazyBytes(MUCH, seed=2))["id"])
-
-
-def assert_polls_go_on(stack: ScaledStack, client: Client, job_id: str) -> None:
-    """For many callers at once."""
-    statuses: list[int] = []
-
-    def poll() -> None:
-        statuses.append(client.clone().get(f"/api/conversion/{job_id}").status_code)
-
-    threads = [threading.Thread(target=poll) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 40

@@ -376,7 +376,7 @@ database.dispose()
 
 def test_two_processes_of_32_threads_never_find_the_database_locked(database: Database, database_url: str) -> None:
     # 64 threads of 12 operations a turn: 13 turns are the 10,000 of the long form.
-    turns = int(os.environ.get("VISIONA_TEST_TURNS", "4"))
+    turns = int(os.environ.get("VISIONA_TEST_TURNS", "2"))
     with ready_programs(MIXED_OPERATIONS, [[database_url, name, str(turns)] for name in ("one", "two")]) as programs:
         tell_all(programs)
         assert [next_line(program) for program in programs] == [str(32 * turns)] * 2

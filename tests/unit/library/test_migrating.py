@@ -55,42 +55,22 @@ def test_a_database_of_a_newer_version_is_refused_with_its_revision(database: Da
             refused(database_url)
 
 
-KILLED = """
-import os, signal, sys
-import sqlalchemy as sa
-from sqlalchemy import event
-from app.library.migrating import migrate
-
-statements = 0
-
-@event.listens_for(sa.engine.Engine, "after_cursor_execute")
-def kill(connection, cursor, statement, *rest):
-    global statements
-    statements += 1
-    if statements == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-migrate(sys.argv[1])
-"""
-
-
 def test_a_migration_killed_after_any_statement_leaves_all_or_nothing_and_the_next_start_finishes_it(
     empty_database_url: str, repository_root: Path
 ) -> None:
     killed_after = 0
     returncode = -signal.SIGKILL
     while returncode == -signal.SIGKILL:
-        killed_after += 3
-        returncode = subprocess.run(
-            [sys.executable, "-c", KILLED, empty_database_url, str(killed_after)], cwd=repository_root, check=False
-        ).returncode
+        killed_after += 5
+        module = ["tests.unit.library.killed_migration", empty_database_url, str(killed_after)]
+        returncode = run_module(module, directory=repository_root, environment=os.environ).returncode
         if returncode == -signal.SIGKILL:
             database = Database(empty_database_url)
             with database.read() as connection:
                 assert sa.inspect(connection).get_table_names() == []
             database.dispose()
     assert returncode == 0
-    assert killed_after > 6, "the hook killed nothing of the migration itself"
+    assert killed_after > 10, "the hook killed nothing of the migration itself"
     assert pending_migrations(empty_database_url) == []
 
 
