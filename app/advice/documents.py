@@ -13,8 +13,8 @@ from app.advice.toolchain import toolchain
 
 _STORED_FINDINGS = 20
 _STORED_NAMES = 20
-#: Bytes of all names of nodes that are stored. The rest takes at most half as much.
-_STORED_NAME_BYTES = 10_000
+#: Bytes of all findings that are stored. The counts of the chips take less than 1,000.
+_STORED_BYTES = 15_000
 #: The findings for which another chip or another operator is a remedy.
 _HAVE_REMEDY = frozenset({"operator_not_on_npu", "condition_not_met"})
 
@@ -133,14 +133,16 @@ def _record(finding: Finding) -> dict[str, Any]:
 
 
 def _shortened(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    left = _STORED_NAME_BYTES
-    records = []
+    """Return the first findings with the first names, as many as there is space for."""
+    left = _STORED_BYTES
+    records: list[dict[str, Any]] = []
     for finding in findings[:_STORED_FINDINGS]:
         record = _record(finding)
-        record["nodes"] = []
-        for name in finding.nodes[:_STORED_NAMES]:
-            left -= len(json.dumps(name))
-            if left >= 0:
-                record["nodes"].append(name)
+        del record["nodes"][_STORED_NAMES:]
+        if len(json.dumps(record)) > left // 2:
+            record["nodes"] = []
+        left -= len(json.dumps(record))
+        if left < 0:
+            break
         records.append(record)
     return records
