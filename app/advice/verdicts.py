@@ -5,12 +5,12 @@ docs/advice.md defines the verdicts.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from app.advice.conditions import CONDITIONS, Predicate
 from app.advice.description import Description, NotAdvisableError, describe
 from app.advice.graph import Node
 from app.advice.report import Advice, ChipAdvice, Finding, Severity, Verdict
+from app.advice.skeleton import Skeleton
 from app.advice.toolchain import Support, Toolchain, toolchain
 
 #: Names of nodes in one finding, and findings of one chip.
@@ -29,24 +29,8 @@ _ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 _VERDICTS = tuple(Verdict)
 
 
-class SkeletonLike(Protocol):
-    """A model's structure, as `skeleton` gives it."""
-
-    @property
-    def format(self) -> str:
-        """`onnx`, another format, or `unknown`."""
-
-    @property
-    def data(self) -> bytes:
-        """The model without large tensors."""
-
-    @property
-    def reason(self) -> str | None:
-        """Why there is no data."""
-
-
 def advise(
-    skeleton: SkeletonLike, table: Toolchain | None = None, *, chip: str | None = None, model_id: int | None = None
+    skeleton: Skeleton, table: Toolchain | None = None, *, chip: str | None = None, model_id: int | None = None
 ) -> Advice:
     """Tell how a model fits each chip of the table, or only `chip`; `recommended` always considers all.
 

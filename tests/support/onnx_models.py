@@ -1,24 +1,14 @@
 """Small ONNX models for tests of the advice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.advice.report import Advice
+from app.advice.skeleton import Skeleton
 from app.advice.verdicts import advise
-
-
-@dataclass(frozen=True)
-class SmallModel:
-    """A model that is small enough to be its own skeleton."""
-
-    format: str
-    data: bytes = b""
-    reason: str | None = None
-
 
 FLOAT = TensorProto.FLOAT
 Shape = Sequence[int | str | None]
@@ -63,4 +53,4 @@ def model_bytes(model_graph: GraphProto, *, opset: int | None = 13, **more: Any)
 
 def advice_for(data: bytes, **options: Any) -> Advice:
     """Return the advice for a small ONNX model."""
-    return advise(SmallModel("onnx", data), **options)
+    return advise(Skeleton("onnx", data), **options)

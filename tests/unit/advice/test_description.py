@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from app.advice.description import (
@@ -16,7 +18,7 @@ from app.advice.description import (
     NotAdvisableError,
     describe,
 )
-from tests.support.onnx_models import graph, model_bytes
+from tests.support.onnx_models import advice_for, graph, model_bytes
 
 IMAGE = (1, 3, 8, 8)
 
@@ -247,3 +249,42 @@ def test_an_impossible_number_of_parameters_is_unknown() -> None:
     model_graph = graph([node("Relu")], {"x": IMAGE}, w=[1.0])
     model_graph.initializer[0].dims[:] = [2**40, 2**40]
     assert describe(model_bytes(model_graph)).parameters is None
+
+
+def test_names_that_are_not_utf_8_are_malformed() -> None:
+    data = model_bytes(graph([node("Relu", name="NAME")], {"x": IMAGE})).replace(b"NAME", b"\xff\xfe\xff\xfe")
+    with pytest.raises(NotAdvisableError, match="malformed"):
+        describe(data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8), st.integers(0, 10_000))
+def test_a_damaged_model_gives_advice_or_a_reason(changes: Sequence[tuple[int, int]], end: int) -> None:
+    constants = {"w": WEIGHTS, "s": [1, -1], "p": [0, 0, 1, 1, 0, 0, 1, 1], "d": [1.0, 1.0, 2.0, 2.0], "z": [0]}
+    nodes = [
+        node("Conv", ["x", "w"], "a", strides=[2, 2]),
+        node("MaxPool", ["a"], "b", kernel_shape=[2, 2]),
+        node("AveragePool", ["b"], "c", kernel_shape=[2, 2]),
+        node("Resize", ["c", "", "d"], "e", mode="linear"),
+        node("Pad", ["e", "p"], "f"),
+        node("Transpose", ["f"], "g", perm=[0, 2, 3, 1]),
+        node("Concat", ["g", "g"], "h", axis=1),
+        node("Reshape", ["h", "s"], "i"),
+        node("Gather", ["i", "z"], "j", axis=1),
+        node("ReduceMean", ["j"], "k", axes=[-1]),
+        node("DepthToSpace", ["a"], "l", blocksize=2),
+        node("Upsample", ["a", "d"], "m"),
+        node("Unsqueeze", ["a", "z"], "n"),
+        node("Squeeze", ["a", "z"], "o"),
+        node("Flatten", ["a"], "q"),
+        node("MatMul", ["q", "q"], "r"),
+        node("Gemm", ["q", "q"], "t"),
+        node("Expand", ["a", "s"], "u"),
+        node("Slice", ["a", "z", "z"], "v"),
+        node("Clip", ["a", "z"]),
+    ]
+    data = bytearray(model_bytes(graph(nodes, {"x": IMAGE}, **constants)))
+    for position, value in changes:
+        data[position % len(data)] = value
+    advice = advice_for(bytes(data[: len(data) - end % 200] if end % 3 == 0 else data))
+    assert advice.chips or advice.reason

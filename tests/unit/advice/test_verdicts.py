@@ -10,9 +10,10 @@ import pytest
 from onnx import NodeProto, TensorProto, helper
 
 from app.advice.report import Advice, ChipAdvice, Finding, Severity, Verdict
+from app.advice.skeleton import Skeleton
 from app.advice.toolchain import toolchain
 from app.advice.verdicts import MAX_FINDINGS, MAX_NAMES, advise, recommended
-from tests.support.onnx_models import Shape, SmallModel, advice_for, graph, model_bytes
+from tests.support.onnx_models import Shape, advice_for, graph, model_bytes
 
 F, C, P, U = Verdict.FITS, Verdict.CONDITIONAL, Verdict.PARTIAL, Verdict.UNLIKELY
 CHIPS = toolchain().chips
@@ -215,14 +216,14 @@ def test_of_equal_chips_the_first_is_recommended_and_fewer_open_conditions_are_b
 @pytest.mark.parametrize(
     ("skeleton", "model_format", "reason"),
     [
-        (SmallModel("onnx", b"\xff"), "onnx", "malformed"),
-        (SmallModel("onnx", b""), "onnx", "not_a_model"),
-        (SmallModel("onnx", reason="truncated"), "onnx", "truncated"),
-        (SmallModel("hdf5", reason="hdf5"), "hdf5", "hdf5"),
-        (SmallModel("tflite", b"data"), "tflite", "tflite"),
-        (SmallModel("unknown"), "unknown", "unknown"),
+        (Skeleton("onnx", b"\xff"), "onnx", "malformed"),
+        (Skeleton("onnx", b""), "onnx", "not_a_model"),
+        (Skeleton("onnx", reason="truncated"), "onnx", "truncated"),
+        (Skeleton("hdf5", reason="hdf5"), "hdf5", "hdf5"),
+        (Skeleton("tflite", b"data"), "tflite", "tflite"),
+        (Skeleton("unknown"), "unknown", "unknown"),
     ],
 )
-def test_without_a_structure_there_is_a_reason(skeleton: SmallModel, model_format: str, reason: str) -> None:
+def test_without_a_structure_there_is_a_reason(skeleton: Skeleton, model_format: str, reason: str) -> None:
     advice = advise(skeleton)
     assert (advice.format, advice.reason, advice.chips, advice.recommended) == (model_format, reason, {}, None)
