@@ -419,3 +419,14 @@ def make_world(
     problem_page.register(app)
     app.register_blueprint(console_blueprint)
     return World(app, loaded, clock, revoked, provider)
+
+
+def refused(browser: Browser, status: int, code: str) -> TestResponse:
+    """The sign-in fails like this, and leaves the browser as it was: neither in nor with more cookies."""
+    login = browser.get("/auth/login", query_string={"next": "/models"})
+    response = login if login.status_code != 302 else browser.get(browser.at_provider(login.headers["Location"]))
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.mimetype == "application/problem+json"
+    assert browser.cookies() == {}
+    assert browser.me().status_code == 401
+    return response
