@@ -40,8 +40,8 @@ function contentOf({ advice, filename, parameters: { platform } }) {
       h(
         "p",
         { class: "quiet-text" },
-        t("job.advice.when"),
-        best && best !== advice.chip && ` ${t("job.advice.better", { chip: chipName(best) })}`,
+        h("span", {}, t("job.advice.when")),
+        best && best !== advice.chip && h("span", {}, t("job.advice.better", { chip: chipName(best) })),
       ),
       copyAdviceButton(t("job.advice.of", { name: filename || t("job.unnamed"), chip: name }), chip, findings),
     ),

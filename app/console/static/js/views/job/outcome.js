@@ -18,10 +18,19 @@ export function outcomeOf(watcher, options) {
   const { job } = watcher;
   const again =
     options.onNew && button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
-  // A job that can no longer be found never ends, so offer the way back to the form now.
-  if (!job.terminal) return watcher.polling.name === "gone" && again ? [h("div", { class: "actions" }, again)] : [];
+  if (!job.terminal) {
+    // A job that can no longer be found never ends, so offer the way back to the form now.
+    if (watcher.polling.name === "gone") return again ? [h("div", { class: "actions" }, again)] : [];
+    return [h("div", { class: "actions" }, downloadLater())];
+  }
   if (job.status === "completed") return resultActions(watcher, options, again);
   return [failure(job), h("div", { class: "actions" }, again)];
+}
+
+/** Return the button that will become the download. It keeps the parts below it in their places. */
+function downloadLater() {
+  const properties = { class: "button large", type: "button", disabled: true };
+  return h("button", properties, icon("download"), h("span", {}, t("job.download")));
 }
 
 function failure({ error, status, explanation, job_id: jobId }) {
