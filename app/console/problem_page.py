@@ -73,6 +73,7 @@ def _show_page(response: Response, failure: GatewayError) -> None:
         detail=problem["detail"],
         wait=_wait(failure, text),
         links=_links(failure),
+        is_signed_out=isinstance(failure, UnauthenticatedError),
         request_id=request_id(),
     )
     response.set_data(page)

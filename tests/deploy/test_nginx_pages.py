@@ -14,6 +14,7 @@ import requests
 from playwright.sync_api import Page, expect
 
 from app.console.assets import find_asset
+from app.errors import catalogue
 from tests.console.browser import AXE
 from tests.support.chromium import shared_browser
 from tests.support.nginx import CONFIGURATION, PAGES, Nginx
@@ -130,6 +131,16 @@ def test_too_many_requests_have_a_page_too(tmp_path: Path, gateway_port: int) ->
     assert document.json()["code"] == "too_many_requests"
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+def test_an_address_that_nginx_closes_has_a_page_too(nginx: Nginx, path: str) -> None:
+    page = requests.get(nginx.url + path, headers=NAVIGATION, timeout=10)
+    document = requests.get(nginx.url + path, timeout=10)
+    assert page.status_code == document.status_code == document.json()["status"] == 404
+    assert "<h1>Not found</h1>" in page.text
+    assert "Sec-Fetch-Mode" in page.headers["Vary"]
+    assert document.json()["code"] == "not_found"
+
+
 @pytest.mark.parametrize("language", TITLES)
 def test_the_pages_say_what_the_documents_say(language: str) -> None:
     text = CONFIGURATION.read_text(encoding="utf-8")
@@ -139,6 +150,9 @@ def test_the_pages_say_what_the_documents_say(language: str) -> None:
         page = (PAGES / f"{name}.{language}.html").read_text(encoding="utf-8")
         assert f"<h1>{json.loads(f'{{{said}}}')['title']}</h1>" in page
         assert not re.search(r"<style| style=|<script(?! type=\"module\" src=)", page)
+    not_found = catalogue()["not_found"]
+    page = (PAGES / f"not_found.{language}.html").read_text(encoding="utf-8")
+    assert f"<h1>{not_found.title[language]}</h1>\n    <p>{not_found.detail[language]}</p>" in page
 
 
 def test_the_logo_is_the_consoles() -> None:

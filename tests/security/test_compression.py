@@ -43,6 +43,17 @@ def test_personal_responses_are_not_compressed(alice: Client, path: str) -> None
     assert "Content-Encoding" not in response.headers
 
 
+@pytest.mark.parametrize("path", ["/api/me", "/api/models/m/file", "/api/nothing", "/nothing", "/auth/authorize"])
+def test_pages_about_failures_are_not_compressed(stack: Stack, path: str) -> None:
+    """They have the path in a link."""
+    headers = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Accept-Encoding": "gzip, br, deflate, zstd"}
+    response = stack.client().get(f"{path}?{CHOSEN}", headers=headers)
+    assert response.status_code >= 400
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert "Content-Encoding" not in response.headers
+    assert CHOSEN not in response.text
+
+
 @pytest.mark.parametrize("path", PUBLIC)
 def test_compressed_responses_repeat_nothing_of_the_request(alice: Client, path: str) -> None:
     response = alice.get(

@@ -296,6 +296,7 @@ def test_every_exact_location_is_a_route_of_the_gateway(server: Block, edge: Edg
         ("=", "/metrics"),
         ("=", "/readyz"),
         ("=", "/.refused"),
+        ("=", "/.refused_page"),
         ("^~", "/.pages/"),
     }
     assert named == known, "a location that this test does not know"
