@@ -58,7 +58,7 @@ def test_a_refused_client_is_our_fault_and_not_the_persons(
     assert response.json["retryable"] is False
     page = world.browser().sign_in("/models", headers={"Accept": HTML}).get_data(as_text=True)
     assert "The gateway is misconfigured" in page
-    assert 'href="/auth/login?next=%2Fmodels"' in page
+    assert 'href="/auth/login?next=/models"' in page
 
 
 def test_a_wrong_client_secret_is_a_misconfiguration(provider: OIDCProvider, clock: FakeClock) -> None:
