@@ -14,6 +14,7 @@ from benchmarks import (
     polls_under_load,
     results,
     single_upload,
+    skeleton,
     slow_uploads,
     small_requests,
 )
@@ -27,6 +28,7 @@ PARTS: tuple[Part, ...] = (
     polls_under_load.measure,
     small_requests.measure,
     hostile_bodies.measure,
+    skeleton.measure,
     slow_uploads.measure,
     # Last, because the disk goes on writing for a while.
     results.measure,
