@@ -8,6 +8,7 @@ keeps the contract, this one breaks it.
 import base64
 import hashlib
 import json
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -430,3 +431,9 @@ def refused(browser: Browser, status: int, code: str) -> TestResponse:
     assert browser.cookies() == {}
     assert browser.me().status_code == 401
     return response
+
+
+def ways_on(response: TestResponse) -> list[str]:
+    """Return the links of a page's main part."""
+    [main] = re.findall("<main.*</main>", response.get_data(as_text=True), re.DOTALL)
+    return re.findall(r'<a [^>]*href="([^"]*)"', main)

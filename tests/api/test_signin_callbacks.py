@@ -1,6 +1,5 @@
 """Callbacks as browsers really send them: again, too late, from several tabs, and while MC is silent."""
 
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from tests.api.oidc_provider import (
     make_world,
     query_of,
     responding,
+    ways_on,
 )
 
 
@@ -27,7 +27,7 @@ def links(browser: Browser, callback: str) -> list[str]:
     """The links of the page that a failed callback is answered with."""
     response = browser.get(callback, headers={"Accept": HTML})
     assert response.status_code >= 400
-    return re.findall(r'href="([^"]*)"', response.get_data(as_text=True))
+    return ways_on(response)
 
 
 # --- again, and too late

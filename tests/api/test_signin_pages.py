@@ -3,14 +3,8 @@
 import re
 
 import pytest
-from werkzeug.test import TestResponse
 
-from tests.api.oidc_provider import HTML, OIDCProvider, World, query_of
-
-
-def ways_on(response: TestResponse) -> list[str]:
-    [main] = re.findall("<main.*</main>", response.get_data(as_text=True), re.DOTALL)
-    return re.findall(r'<a [^>]*href="([^"]*)"', main)
+from tests.api.oidc_provider import HTML, OIDCProvider, World, query_of, ways_on
 
 
 def test_people_get_a_page_with_a_way_back(world: World) -> None:
