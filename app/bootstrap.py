@@ -50,6 +50,7 @@ from app.services.session_gate import SessionGate
 from app.services.sweep import Sweep
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
+from app.services.usual_times import UsualTimes
 
 #: The background threads that use the database: sweep, deferred writes, readiness, and the probe of a silent server.
 _BACKGROUND_THREADS = 4
@@ -236,13 +237,15 @@ def _conversions(shared: _Shared, member_center: MemberCenterClient) -> Conversi
     converter = _converter(shared, member_center.tokens, watchdog)
     files = _files(shared, member_center.tokens, watchdog)
     ownership = JobOwnership(converter, stores.ledger, shared.writes, clock=shared.clock, monotonic=shared.monotonic)
+    usual_times = UsualTimes(stores.ledger, monotonic=shared.monotonic)
     return ConversionService(
         converter=converter,
         files=files,
         member_center=member_center,
         ownership=ownership,
         polled_jobs=polled_jobs(converter, monotonic=shared.monotonic),
-        uploads=_uploads(shared, converter, ownership),
+        uploads=_uploads(shared, converter, ownership, usual_times),
+        usual_times=usual_times,
         results=_results(shared, files),
         ledger=stores.ledger,
         notes=JobNotes(stores.ledger, shared.writes, clock=shared.clock),
@@ -276,7 +279,9 @@ def _files(shared: _Shared, tokens: ServiceTokens, watchdog: Watchdog) -> FileAc
     )
 
 
-def _uploads(shared: _Shared, converter: ConverterClient, ownership: JobOwnership) -> UploadRunner:
+def _uploads(
+    shared: _Shared, converter: ConverterClient, ownership: JobOwnership, usual_times: UsualTimes
+) -> UploadRunner:
     return UploadRunner(
         converter,
         ownership,
@@ -284,6 +289,7 @@ def _uploads(shared: _Shared, converter: ConverterClient, ownership: JobOwnershi
         shared.leases,
         shared.slots,
         writes=shared.writes,
+        usual_times=usual_times,
         max_parts=shared.settings.max_parts,
         wants_digest=shared.settings.upload_digest == "sha256",
         clock=shared.clock,

@@ -72,6 +72,8 @@ def _add_other_ways(world: World, scale: Scale, report: Report) -> None:
     usual = rounds.median("gateway, half as much", "MB/s")
     report.add("upload_chunked_vs_plain", rounds.median("gateway, chunked inbound", "MB/s") / usual)
     report.add("upload_sha256_vs_plain", rounds.median("gateway, SHA-256", "MB/s") / usual)
+    cpu = {name: rounds.median(name, "CPU s/GB") for name in ways}
+    report.add("upload_sha256_cpu_vs_plain", cpu["gateway, SHA-256"] / max(cpu["gateway, half as much"], 0.001))
     report.add("upload_https_upstream_vs_plain", rounds.median("gateway, HTTPS upstream", "MB/s") / usual)
 
 

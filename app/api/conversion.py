@@ -8,8 +8,10 @@ from flask import Blueprint, Response, g, jsonify, request
 from app.api.announcement import require_within_limits
 from app.api.context import call_context, gateway, trace
 from app.api.documents import job_document, model_document, timestamp
+from app.api.models import content_disposition
 from app.api.navigation import require_navigation
 from app.api.preconditions import conditional
+from app.api.receipt import receipt_document, receipt_filename
 from app.api.session import current_session
 from app.errors import ConversionDisabledError
 from app.server.body import open_reader
@@ -94,6 +96,15 @@ def poll(job_id: str) -> Response:
     if not view.job.is_terminal:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
     return conditional(response, hashlib.sha256(response.data).hexdigest()[:32])
+
+
+@blueprint.get("/<job_id>/receipt")
+def receipt(job_id: str) -> Response:
+    """Return what was sent for the job and what came back, as a file to save."""
+    found = service().get_receipt(g.user_id, job_id)
+    response = jsonify(receipt_document(found))
+    response.headers["Content-Disposition"] = content_disposition(receipt_filename(found))
+    return response
 
 
 @blueprint.post("/<job_id>/promote-to-models")

@@ -1,11 +1,12 @@
 """The JSON documents of the API: the members of jobs and models that their owner sees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from app.domain.job import STAGES
 from app.domain.model import Model
+from app.domain.stages import StageTime
 from app.services.conversions import JobView
 
 _TEXTS = ("version", "platform")
@@ -34,18 +35,11 @@ def job_document(view: JobView) -> dict[str, Any]:
         "terminal": job.is_terminal,
         "created_at": timestamp(job.created_at or view.started_at),
         "updated_at": timestamp(job.updated_at),
-        "parameters": _typed(job.parameters),
+        "parameters": typed_parameters(job.parameters),
         "filename": view.filename,
         "size": view.size,
-        "stages": [
-            {
-                "stage": seen.stage,
-                "started_at": timestamp(seen.started_at),
-                "ended_at": timestamp(seen.ended_at),
-                "approximate": seen.is_approximate,
-            }
-            for seen in view.stages
-        ],
+        "stages": stage_documents(view.stages),
+        "usual_time": view.usual_time,
     }
     if job.error is not None:
         document["error"] = job.error.as_dict()
@@ -58,7 +52,20 @@ def job_document(view: JobView) -> dict[str, Any]:
     return document
 
 
-def _typed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def stage_documents(stages: Sequence[StageTime]) -> list[dict[str, Any]]:
+    """Return the times at which the gateway saw stages begin and end."""
+    return [
+        {
+            "stage": seen.stage,
+            "started_at": timestamp(seen.started_at),
+            "ended_at": timestamp(seen.ended_at),
+            "approximate": seen.is_approximate,
+        }
+        for seen in stages
+    ]
+
+
+def typed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters, with the ones of every upload in the documented types."""
     typed = {name: str(value) if name in _TEXTS else value for name, value in parameters.items()}
     if "model_id" in typed:

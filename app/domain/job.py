@@ -74,6 +74,12 @@ class Job:
         return self.status.is_terminal
 
     @property
+    def chip(self) -> str | None:
+        """The chip that the job is for; None if the converter does not repeat the upload's parameters."""
+        chip = self.parameters.get("platform")
+        return None if chip is None else str(chip)
+
+    @property
     def stage_index(self) -> int | None:
         """The index of the stage in `STAGES`; None before the first."""
         return STAGES.index(self.stage) if self.stage in STAGES else None

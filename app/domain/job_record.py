@@ -28,3 +28,7 @@ class JobRecord:
     stages: Sequence[StageTime] = ()
     #: What the advice about the model said when the job started. None if the upload's response was lost.
     advice: Mapping[str, Any] | None = None
+    #: What a receipt says of the upload. None if its response was lost, or if an earlier version took it.
+    upload_facts: Mapping[str, Any] | None = None
+    #: How long such a job usually took when this one started (`app/domain/usual_time.py`); None if that is unknown.
+    usual_time: Mapping[str, Any] | None = None

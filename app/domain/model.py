@@ -33,6 +33,8 @@ class Model:
     content_type: str
     storage_key: str
     created_at: datetime
+    #: Whether the SHA-256 is the one that the converter announced. None if an earlier version stored the model.
+    is_verified: bool | None = None
 
 
 def storage_key_of(job_id: str, model_id: str) -> str:

@@ -15,9 +15,10 @@ from sqlalchemy.engine import Connection, Row
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime, observe
+from app.domain.usual_time import CompletedJob, size_class
 from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
-from app.library.tables import jobs, newest_first
+from app.library.tables import is_completed, jobs, newest_first
 
 _TERMINAL = [status.value for status in JobStatus if status.is_terminal]
 _TRIES = 3
@@ -53,12 +54,21 @@ class SQLJobLedger:
         filename: str,
         size: int | None,
         advice: Mapping[str, Any] | None = None,
+        upload_facts: Mapping[str, Any] | None = None,
+        usual_time: Mapping[str, Any] | None = None,
     ) -> None:
         """Give the user's pending row its job. If that row is gone, insert one for the job.
 
         Raises OwnershipMismatchError, and changes nothing, if the job is another user's in the ledger.
         """
-        sent = {"filename": filename, "size": size, "advice": advice}
+        sent = {
+            "filename": filename,
+            "size": size,
+            "size_class": None if size is None else size_class(size),
+            "advice": advice,
+            "upload_facts": upload_facts,
+            "usual_time": usual_time,
+        }
         for turn in range(_TRIES):  # pragma: no branch - the last turn returns or raises
             try:
                 with self._database.write() as connection:
@@ -202,6 +212,24 @@ class SQLJobLedger:
             )
             return len(removed.all())
 
+    def completed_jobs(self, chip: str, size_class: int, *, limit: int) -> Sequence[CompletedJob]:
+        """Return the newest completed jobs of all users for this chip and class of size, at most `limit`.
+
+        Jobs for which the converter did not say when they began and ended are left out.
+        """
+        statement = (
+            sa.select(jobs.c.created_at, jobs.c.updated_at, jobs.c.stages)
+            .where(is_completed, jobs.c.chip == chip, jobs.c.size_class == size_class)
+            .where(jobs.c.created_at.is_not(None), jobs.c.updated_at.is_not(None))
+            .order_by(jobs.c.started_at.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [
+                CompletedJob(row.created_at, row.updated_at, _stage_times(row.stages))
+                for row in connection.execute(statement)
+            ]
+
     def _select(self, statement: sa.Select[Any]) -> list[JobRecord]:
         with self._database.read() as connection:
             return [_job_record(row) for row in connection.execute(statement)]
@@ -212,6 +240,7 @@ def _state(job: Job) -> dict[str, Any]:
     state: dict[str, Any] = {"status": job.status.value, "stage": job.stage, "progress": job.progress}
     if job.parameters:
         state["parameters"] = dict(job.parameters)
+        state["chip"] = job.chip
     if job.error is not None or job.status is not JobStatus.FAILED:
         state["error"] = job.error.as_dict() if job.error is not None else None
     if job.created_at is not None:
@@ -232,6 +261,8 @@ def _job_record(row: Row[Any]) -> JobRecord:
         job=None if row.job_id is None else _job(row),
         stages=_stage_times(row.stages),
         advice=row.advice,
+        upload_facts=row.upload_facts,
+        usual_time=row.usual_time,
     )
 
 

@@ -88,12 +88,28 @@ jobs = sa.Table(
     sa.Column("stages", sa.JSON(none_as_null=True), nullable=True),
     # Ours: what the advice about the model said when the job started.
     sa.Column("advice", sa.JSON(none_as_null=True), nullable=True),
+    # Ours: what a receipt says of the upload, and how long such a job usually took when this one started.
+    sa.Column("upload_facts", sa.JSON(none_as_null=True), nullable=True),
+    sa.Column("usual_time", sa.JSON(none_as_null=True), nullable=True),
+    # Ours: by which jobs are compared (`app/domain/usual_time.py`).
+    sa.Column("chip", sa.Text, nullable=True),
+    sa.Column("size_class", sa.Integer, nullable=True),
     sa.UniqueConstraint("job_id", name="uq_jobs_job_id"),
     # Read backwards: newest first.
     sa.Index("ix_jobs_history", "user_id", "started_at", "upload_id"),
 )
 _is_pending = jobs.c.job_id.is_(None)
 sa.Index("ix_jobs_pending", jobs.c.user_id, jobs.c.started_at, sqlite_where=_is_pending, postgresql_where=_is_pending)
+#: In the statement itself, because neither database uses a partial index for a value that it does not know yet.
+is_completed = jobs.c.status == sa.literal("completed", literal_execute=True)
+sa.Index(
+    "ix_jobs_completed",
+    jobs.c.chip,
+    jobs.c.size_class,
+    jobs.c.started_at,
+    sqlite_where=is_completed,
+    postgresql_where=is_completed,
+)
 
 #: The model library. A user has at most one model for each job.
 models = sa.Table(
@@ -110,6 +126,8 @@ models = sa.Table(
     sa.Column("content_type", sa.Text, nullable=False),
     sa.Column("storage_key", sa.Text, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
+    # Whether the SHA-256 is the one that the converter announced. Null if an earlier version stored the model.
+    sa.Column("is_verified", sa.Boolean, nullable=True),
     sa.UniqueConstraint("user_id", "source_job_id", name="uq_models_user_id_source_job_id"),
     sa.UniqueConstraint("storage_key", name="uq_models_storage_key"),
     sa.Index("ix_models_page", "user_id", "created_at", "id"),

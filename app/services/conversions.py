@@ -5,9 +5,10 @@ it proves once that the job is this user's.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -16,7 +17,7 @@ from app.clients.converter import SCOPE_WRITE, ConverterClient, ConverterConflic
 from app.clients.file_access import FileAccessClient
 from app.clients.member_center import MemberCenterClient
 from app.domain.call import CallContext, Deadline
-from app.domain.job import Job, JobError, JobStatus
+from app.domain.job import Job, JobError, JobStatus, is_job_id
 from app.domain.job_record import JobRecord
 from app.domain.model import Model, clean_filename
 from app.domain.stages import StageTime
@@ -39,6 +40,7 @@ from app.services.ports import JobLedger, ModelStore
 from app.services.results import ResultPuller, lease_name
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import ClientBody, UploadRunner
+from app.services.usual_times import UsualTimes
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,17 @@ class JobView:
     stages: Sequence[StageTime] = ()
     #: The digest of the model that an upload has just sent, if the settings ask for one.
     model_sha256: str | None = None
+    #: How long such a job usually took when this one started, as `UsualTime.as_dict` represents it.
+    usual_time: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a user sent for a job, and the result that is in the library, if any."""
+
+    record: JobRecord
+    job: Job
+    model: Model | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,7 @@ class ConversionService:
     ownership: JobOwnership
     polled_jobs: PolledJobs
     uploads: UploadRunner
+    usual_times: UsualTimes
     results: ResultPuller
     ledger: JobLedger
     notes: JobNotes
@@ -107,7 +121,14 @@ class ConversionService:
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
         self.polled_jobs.forget(started.job.job_id)
-        return JobView(started.job, started.filename, started.size, model_id=None, model_sha256=started.model_sha256)
+        return JobView(
+            started.job,
+            started.filename,
+            started.size,
+            model_id=None,
+            model_sha256=started.model_sha256,
+            usual_time=started.usual_time.as_dict() if started.usual_time else None,
+        )
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
         """Raise what an upload that begins now would raise before its body is read. Starts nothing."""
@@ -134,6 +155,16 @@ class ConversionService:
         self._require(user_id, job_id, context)
         return self._view(user_id, self._current(user_id, job_id, context))
 
+    def get_receipt(self, user_id: str, job_id: str) -> Receipt:
+        """Return what the user sent for this job and what came back, as the ledger and the library know it.
+
+        No upstream is asked. Raises JobNotFoundError, and ModelStoreUnavailableError.
+        """
+        record = self.ledger.find_job(user_id, job_id) if is_job_id(job_id) else None
+        if record is None or record.job is None:
+            raise JobNotFoundError("malformed, or not in the ledger as the caller's")
+        return Receipt(record, record.job, self.models.find_by_source_job_id(user_id, job_id))
+
     def _require(self, user_id: str, job_id: str, context: CallContext) -> None:
         """Prove that the job is the user's. Raises what `JobOwnership.require` raises."""
         record = self.ownership.require(user_id, job_id, context)
@@ -158,6 +189,7 @@ class ConversionService:
                 model_ids.get(job.job_id),
                 record.started_at,
                 self.notes.stages_of(user_id, job.job_id) if job.job_id in current else record.stages,
+                usual_time=record.usual_time,
             )
             for record, job in page
         ]
@@ -296,7 +328,15 @@ class ConversionService:
     def _view(self, user_id: str, job: Job) -> JobView:
         upload = self.notes.upload_of(user_id, job.job_id)
         stages = self.notes.stages_of(user_id, job.job_id)
-        return JobView(job, upload.filename, upload.size, self._model_id(user_id, job), upload.started_at, stages)
+        return JobView(
+            job,
+            upload.filename,
+            upload.size,
+            self._model_id(user_id, job),
+            upload.started_at,
+            stages,
+            usual_time=upload.usual_time,
+        )
 
     def _model_id(self, user_id: str, job: Job) -> str | None:
         if job.status is not JobStatus.COMPLETED:

@@ -5,9 +5,10 @@ which never change once they are known, are read once.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from cachetools import LRUCache
@@ -33,6 +34,7 @@ class UploadNote:
     filename: str = ""
     size: int | None = None
     started_at: datetime | None = None
+    usual_time: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -115,7 +117,9 @@ class JobNotes:
     def upload_of(self, user_id: str, job_id: str) -> UploadNote:
         """Return what is known of the job's upload."""
         record = self._record_of(user_id, job_id)
-        return UploadNote(record.filename, record.size, record.started_at) if record else UploadNote()
+        if record is None:
+            return UploadNote()
+        return UploadNote(record.filename, record.size, record.started_at, record.usual_time)
 
     def _record_of(self, user_id: str, job_id: str) -> JobRecord | None:
         known = self._known(user_id, job_id)

@@ -11,10 +11,11 @@ records it. The rule for that is in `app/domain/ownership.py`.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from cachetools import LRUCache, TTLCache
@@ -149,7 +150,16 @@ class JobOwnership:
                 return job
         return None
 
-    def note_started(self, upload: JobRecord, job: Job, *, filename: str, size: int | None) -> None:
+    def note_started(
+        self,
+        upload: JobRecord,
+        job: Job,
+        *,
+        filename: str,
+        size: int | None,
+        upload_facts: Mapping[str, Any] | None = None,
+        usual_time: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record a job that an upload has just started.
 
         The job exists whether this succeeds or not. If the database fails for longer than a moment, the write is held
@@ -163,7 +173,15 @@ class JobOwnership:
 
         def write() -> None:
             with self._agreeing(user_id, job):
-                self._ledger.assign_job(user_id, upload.upload_id, job, filename=filename, size=size)
+                self._ledger.assign_job(
+                    user_id,
+                    upload.upload_id,
+                    job,
+                    filename=filename,
+                    size=size,
+                    upload_facts=upload_facts,
+                    usual_time=usual_time,
+                )
 
         key = f"job {job.job_id}"
         if not self._writes.write(LEDGER, key, write, patience_seconds=_NOTE_SECONDS):

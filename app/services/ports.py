@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from app.domain.job import Job
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
+from app.domain.usual_time import CompletedJob
 
 #: Where a page of a newest-first listing begins: strictly after this (time, id).
 PageKey = tuple[datetime, str]
@@ -34,6 +35,8 @@ class JobLedger(Protocol):
         filename: str,
         size: int | None,
         advice: Mapping[str, Any] | None = None,
+        upload_facts: Mapping[str, Any] | None = None,
+        usual_time: Mapping[str, Any] | None = None,
     ) -> None:
         """Give the user's pending row its job. May be repeated.
 
@@ -62,6 +65,9 @@ class JobLedger(Protocol):
 
     def history(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[JobRecord]:
         """Return at most `limit` records with a job after that key, newest first by (started_at, upload_id)."""
+
+    def completed_jobs(self, chip: str, size_class: int, *, limit: int) -> Sequence[CompletedJob]:
+        """Return the newest completed jobs of all users for this chip and class of size, at most `limit`."""
 
 
 class Leases(Protocol):

@@ -104,6 +104,7 @@ class ResultPuller:
             content_type=promotion.content_type or DEFAULT_CONTENT_TYPE,
             storage_key=storage_key,
             created_at=self._clock(),
+            is_verified=promotion.sha256 is not None,
         )
         return self._record(model)
 

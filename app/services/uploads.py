@@ -19,6 +19,7 @@ from app.clients.converter import ConverterClient, ConverterConflictError
 from app.domain.call import CallContext, Deadline
 from app.domain.job import Job
 from app.domain.job_record import JobRecord
+from app.domain.usual_time import UsualTime
 from app.errors import (
     GatewayError,
     ModelStoreUnavailableError,
@@ -31,9 +32,11 @@ from app.services.leases import HeldLease, LeaseHolder
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
 from app.services.transfers import Transfer, TransferKind, TransferSlots
+from app.services.usual_times import UsualTimes
 from app.streaming import Chunk
 from app.streaming.multipart import UploadFacts, UploadMessage
 from app.streaming.progress import UploadProgress
+from app.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +57,7 @@ class StartedJob:
     filename: str
     size: int | None
     model_sha256: str | None
+    usual_time: UsualTime | None
 
 
 def lease_name(user_id: str) -> str:
@@ -73,6 +77,7 @@ class UploadRunner:
         slots: TransferSlots,
         *,
         writes: DeferredWrites,
+        usual_times: UsualTimes,
         max_parts: int,
         wants_digest: bool,
         clock: Callable[[], datetime],
@@ -84,6 +89,7 @@ class UploadRunner:
         self._leases = leases
         self._slots = slots
         self._writes = writes
+        self._usual_times = usual_times
         self._max_parts = max_parts
         self._wants_digest = wants_digest
         self._clock = clock
@@ -108,19 +114,19 @@ class UploadRunner:
                     progress=body.progress,
                 )
                 try:
-                    job = self._send(user_id, upload_id, message, context)
+                    started = self._send(user_id, upload_id, message, context)
                 finally:
                     metrics.DROPPED_IDENTITIES().inc(message.facts.dropped_identities)
             facts = message.facts
             log.info(
                 "upload.started_job",
-                job_id=job.job_id,
+                job_id=started.job.job_id,
                 parts=facts.parts,
                 dropped_identities=facts.dropped_identities,
                 model_bytes=facts.model_bytes,
                 model_sha256=facts.model_sha256,
             )
-            return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256)
+            return started
 
     def require_no_running_job(self, user_id: str, context: CallContext) -> None:
         """Raise ActiveJobConflictError, with the job, if the converter lists one as running."""
@@ -135,7 +141,7 @@ class UploadRunner:
         if self._leases.is_held(lease_name(user_id)):
             raise UploadInProgressError("the user's upload lease is held")
 
-    def _send(self, user_id: str, upload_id: str, message: UploadMessage, context: CallContext) -> Job:
+    def _send(self, user_id: str, upload_id: str, message: UploadMessage, context: CallContext) -> StartedJob:
         """Send the message and record the job that it started."""
         upload = JobRecord(upload_id, user_id, None, "", None, self._clock(), None)
         try:
@@ -162,9 +168,24 @@ class UploadRunner:
         # The pending row stays: it is matched when the converter's list shows the job.
         raise UploadOutcomeUnknownError(cause.reason) from cause
 
-    def _noted(self, upload: JobRecord, job: Job, facts: UploadFacts) -> Job:
-        self._ownership.note_started(upload, job, filename=facts.filename, size=facts.model_bytes)
-        return job
+    def _noted(self, upload: JobRecord, job: Job, facts: UploadFacts) -> StartedJob:
+        usual_time = self._usual_times.of(job.chip, facts.model_bytes)
+        self._ownership.note_started(
+            upload,
+            job,
+            filename=facts.filename,
+            size=facts.model_bytes,
+            upload_facts={
+                "ended_at": self._clock().isoformat(),
+                "model_sha256": facts.model_sha256,
+                "ref_images": facts.ref_images,
+                "ref_image_bytes": facts.ref_image_bytes,
+                "ref_image_names": facts.ref_image_names,
+                "gateway_version": VERSION,
+            },
+            usual_time=usual_time.as_dict() if usual_time else None,
+        )
+        return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256, usual_time)
 
 
 def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generator[Chunk, None, None]:

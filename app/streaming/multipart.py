@@ -11,7 +11,7 @@ the iteration, and the upstream then holds a visibly incomplete message (RFC 911
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from multipart import MultipartSegment
@@ -27,8 +27,10 @@ from app.streaming.progress import UploadProgress
 
 #: Smaller pieces are joined as long as more is available without waiting: a send costs more than copying them.
 JOIN_BELOW_BYTES = 16 * 1024
-#: The part whose file is the model (docs/upstreams.md).
-MODEL_PART = "model"
+#: The part whose file is the model, and the parts whose files are reference images (docs/upstreams.md).
+MODEL_PART, REF_IMAGES_PART = "model", "ref_images"
+#: How many names of reference images are recorded.
+_MOST_IMAGE_NAMES = 20
 
 # Quoted or not: some clients leave out the quotes that RFC 2045 requires around `=` and similar characters.
 _PARAMETER = re.compile(
@@ -39,7 +41,7 @@ _PARAMETERS = re.compile(rf"(?:{_PARAMETER.pattern})*;?[ \t]*+")
 # leaves the gateway, which writes its own. The four excluded characters have a meaning in the header itself.
 _BOUNDARY = re.compile(r"[!#-:<-\[\]-~](?:[ !#-:<-\[\]-~]{0,198}[!#-:<-\[\]-~])?")
 #: The parts that are files, with or without a file name.
-_FILE_PARTS = frozenset({MODEL_PART, "ref_images"})
+_FILE_PARTS = frozenset({MODEL_PART, REF_IMAGES_PART})
 _CONTENT_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}"
     r"(?:; ?[A-Za-z0-9!#$&^_.+-]{1,50}=(?:[A-Za-z0-9!#$&^_.+-]{1,100}|\"[A-Za-z0-9 !#$&^_.+/:=-]{0,100}\")){0,8}"
@@ -59,6 +61,10 @@ class UploadFacts:
     model_bytes: int | None = None
     #: In hexadecimal; None unless the message was made with `wants_digest`.
     model_sha256: str | None = None
+    ref_images: int = 0
+    ref_image_bytes: int = 0
+    #: Of the first reference images.
+    ref_image_names: list[str] = field(default_factory=list)
     parts: int = 0
     dropped_identities: int = 0
 
@@ -183,9 +189,17 @@ class UploadMessage:
                 if name == MODEL_PART and not self.facts.filename:
                     self.facts.filename = filename
                 yield name, (filename, body, content_type or _DEFAULT_CONTENT_TYPE)
+                if name == REF_IMAGES_PART:
+                    self._count_image(filename, body.bytes_read)
             if is_model:
                 self.facts.model_bytes = body.bytes_read
                 self.facts.model_sha256 = self._digest.finish() if self._digest is not None else None
+
+    def _count_image(self, filename: str, size: int) -> None:
+        self.facts.ref_images += 1
+        self.facts.ref_image_bytes += size
+        if len(self.facts.ref_image_names) < _MOST_IMAGE_NAMES:
+            self.facts.ref_image_names.append(filename)
 
 
 def check_name(name: str) -> None:

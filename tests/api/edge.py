@@ -21,7 +21,7 @@ from app.config import Settings, load_settings
 from app.domain.identity import Identity, Session
 from app.domain.job import Job, JobStatus
 from app.domain.model import Model
-from app.services.conversions import Download, JobView
+from app.services.conversions import Download, JobView, Receipt
 from app.streaming.inbound import RequestBody
 from tests.support.certificates import own_authority
 from tests.support.processes import wait_until
@@ -59,6 +59,7 @@ class FakeConversions:
     failure: Exception | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     model: Model | None = None
+    receipt: Receipt | None = None
     body: bytes = b""
     announced_bytes: int | None = None
     #: While it is clear, calls wait.
@@ -96,6 +97,11 @@ class FakeConversions:
     ) -> tuple[Sequence[JobView], str | None]:
         self._answer("history", user_id, limit, cursor)
         return [self.view], "next"
+
+    def get_receipt(self, user_id: str, job_id: str) -> Receipt:
+        self._answer("receipt", user_id, job_id)
+        assert self.receipt is not None
+        return self.receipt
 
     def promote_to_models(self, user_id: str, job_id: str, _context: Any) -> tuple[Model | None, bool]:
         self._answer("promote", user_id, job_id)

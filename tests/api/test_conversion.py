@@ -1,8 +1,10 @@
 """The conversion routes: what they pass to the service, and their responses."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
+from urllib.parse import quote
 
 import pytest
 from werkzeug.datastructures import FileStorage
@@ -10,15 +12,16 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.job import Job, JobError, JobStatus
+from app.domain.job_record import JobRecord
 from app.domain.model import Model
 from app.domain.stages import StageTime
-from app.services.conversions import JobView
+from app.services.conversions import JobView, Receipt
 from app.streaming.part_headers import MAX_NAME_BYTES, MAX_PART_HEADER_BYTES
 from tests.api.edge import NOW, SECRET_URL, Edge, a_job
 
 JOB_MEMBERS = {
     "job_id", "status", "stage", "stage_index", "stage_count", "progress", "terminal", "created_at", "updated_at",
-    "parameters", "filename", "size", "stages",
+    "parameters", "filename", "size", "stages", "usual_time",
 }  # fmt: skip
 MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "application/octet-stream", "k/m1", NOW)
 
@@ -237,3 +240,59 @@ def test_identity_comes_from_the_session_whatever_the_client_sends(edge: Edge) -
         "/api/conversion/job-1/promote-to-models", data=json.dumps({"user_id": "bob"}), content_type="application/json"
     )
     assert {call[1] for call in edge.conversions.calls} == {"alice"}
+
+
+def test_a_receipt_is_a_file_with_everything_that_is_known(edge: Edge) -> None:
+    job = a_job(status=JobStatus.COMPLETED, parameters={"platform": 720}, created_at=NOW, updated_at=NOW)
+    facts = {
+        "ended_at": NOW.isoformat(),
+        "model_sha256": "cd" * 32,
+        "ref_images": 2,
+        "ref_image_bytes": 10,
+        "ref_image_names": ["貓.png", "dog.png"],
+        "gateway_version": "1.2.3",
+    }
+    record = JobRecord("u", "alice", "job-1", "貓.onnx", 5, NOW, job, upload_facts=facts)
+    edge.conversions.receipt = Receipt(record, job, replace(MODEL, is_verified=True))
+    response = edge.client().get("/api/conversion/job-1/receipt")
+    assert response.status_code == 200
+    assert quote("貓-job-1-receipt.json") in response.headers["Content-Disposition"]
+    assert edge.conversions.calls == [("receipt", "alice", "job-1")]
+    now = "2026-11-23T12:00:00.000Z"
+    assert response.get_json() == {
+        "schema": "visiona-receipt/1",
+        "gateway_version": "1.2.3",
+        "job_id": "job-1",
+        "status": "completed",
+        "error": None,
+        "upload": {
+            "started_at": now,
+            "ended_at": now,
+            "reference_images": {"count": 2, "size": 10, "first_filenames": ["貓.png", "dog.png"]},
+        },
+        "model": {"filename": "貓.onnx", "size": 5, "sha256": "cd" * 32},
+        "parameters": {"platform": "720"},
+        "created_at": now,
+        "ended_at": now,
+        "stages": [],
+        "usual_time": None,
+        "advice": None,
+        "result": {
+            "library_model_id": "m1",
+            "filename": "net.nef",
+            "size": 9,
+            "sha256": "ab" * 32,
+            "verified": True,
+            "stored_at": now,
+        },
+    }
+
+
+def test_a_receipt_of_a_job_without_known_upload_says_so(edge: Edge) -> None:
+    job = a_job()
+    edge.conversions.receipt = Receipt(JobRecord("u", "alice", "job-1", "", None, NOW, job), job, None)
+    response = edge.client().get("/api/conversion/job-1/receipt")
+    receipt = response.get_json()
+    assert (receipt["gateway_version"], receipt["upload"], receipt["result"]) == (None, None, None)
+    assert receipt["model"] == {"filename": "", "size": None, "sha256": None}
+    assert 'filename="model-job-1-receipt.json"' in response.headers["Content-Disposition"]

@@ -24,6 +24,7 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "getActiveJob": ("GET", "/api/conversion/active", {}),
     "listJobs": ("GET", "/api/conversion/jobs", {}),
     "getJob": ("GET", "/api/conversion/job-1", {}),
+    "getReceipt": ("GET", "/api/conversion/job-1/receipt", {}),
     "promoteToModels": ("POST", "/api/conversion/job-1/promote-to-models", {}),
     "downloadResult": ("GET", "/api/conversion/job-1/download", {}),
 }

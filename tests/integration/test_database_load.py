@@ -129,17 +129,19 @@ def test_polls_cost_nothing_but_the_feed_which_each_process_reads_once_a_second(
 
 
 @pytest.mark.parametrize("worker", [0, 1])
-def test_an_upload_costs_four_statements(load: Load, worker: int) -> None:
-    """The lease, the pending row, the job of the row, and the lease again."""
+def test_an_upload_costs_four_statements_and_one_more_a_minute(load: Load, worker: int) -> None:
+    """The lease, the pending row, the job of the row, and the lease again; and how long such jobs usually take."""
     person = load.person(f"uploader-{worker}")
-    statements, _ = load.during(lambda: load.upload(load.connections[worker], person))
+    all_statements, _ = load.during(lambda: load.upload(load.connections[worker], person))
+    statements = [one for one in all_statements if not one.startswith("SELECT jobs.created_at")]
+    assert len(all_statements) - len(statements) <= 1
     assert [" ".join(one.replace("FROM", "INTO").split()[:3]) for one in statements] == [
         "INSERT INTO leases",
         "INSERT INTO jobs",
         "UPDATE jobs SET",
         "DELETE INTO leases",
     ]
-    assert len(statements) <= UPLOAD
+    assert len(all_statements) <= UPLOAD
 
 
 def test_a_promote_costs_five_statements_and_six_in_a_process_that_did_not_know_the_job(load: Load) -> None:

@@ -21,6 +21,7 @@ from app.domain.job import Job, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
 from app.domain.stages import StageTime
+from app.domain.usual_time import CompletedJob
 from app.errors import GatewayError, JobNotFoundError, LibraryFullError, OwnershipMismatchError
 from app.services.ports import PageKey
 from app.streaming.multipart import UploadMessage
@@ -53,6 +54,8 @@ class MemoryLedger(Switch):
     #: The known stages of jobs, and the `last_look` of each recorded state.
     stages: dict[str, Sequence[StageTime]] = field(default_factory=dict)
     looks: list[datetime | None] = field(default_factory=list)
+    #: Completed jobs by chip and class of size.
+    completed: dict[tuple[str, int], Sequence[CompletedJob]] = field(default_factory=dict)
 
     def open_upload(self, upload_id: str, user_id: str, started_at: datetime) -> None:
         self._called("open_upload")
@@ -67,11 +70,22 @@ class MemoryLedger(Switch):
         filename: str,
         size: int | None,
         advice: Mapping[str, Any] | None = None,
+        upload_facts: Mapping[str, Any] | None = None,
+        usual_time: Mapping[str, Any] | None = None,
     ) -> None:
         self._called("assign_job")
         self._require_owner(user_id, job.job_id)
         row = self.rows[upload_id]
-        self.rows[upload_id] = replace(row, job_id=job.job_id, job=job, filename=filename, size=size, advice=advice)
+        self.rows[upload_id] = replace(
+            row,
+            job_id=job.job_id,
+            job=job,
+            filename=filename,
+            size=size,
+            advice=advice,
+            upload_facts=upload_facts,
+            usual_time=usual_time,
+        )
 
     def discard_upload(self, upload_id: str) -> None:
         self._called("discard_upload")
@@ -110,6 +124,10 @@ class MemoryLedger(Switch):
             (row.started_at, row.upload_id): replace(row, stages=self.stages.get(str(row.job_id), ())) for row in rows
         }
         return [keys[key] for key in sorted(keys, reverse=True) if after is None or key < after][:limit]
+
+    def completed_jobs(self, chip: str, size_class: int, *, limit: int) -> Sequence[CompletedJob]:
+        self._called("completed_jobs")
+        return self.completed.get((chip, size_class), ())[:limit]
 
     def _require_owner(self, user_id: str, job_id: str) -> None:
         row = self._row(job_id)

@@ -41,3 +41,9 @@ def count(description: str, *, is_nullable: bool = False, **details: Any) -> Sch
 def nullable(schema: Schema, **details: Any) -> Schema:
     """Return the schema that allows null, too."""
     return {"oneOf": [schema, {"type": "null"}], **details}
+
+
+ID = text(pattern="^[A-Za-z0-9_-]{1,128}$")
+SHA256_HEX = text(pattern="^[0-9a-f]{64}$")
+TIME = text(format="date-time")
+NULLABLE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}

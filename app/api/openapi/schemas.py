@@ -4,7 +4,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.api.announcement import MAX_FIELDS, MAX_FORM_BYTES
-from app.api.openapi.json_schema import Schema, array_of, count, map_of, nullable, object_of, reference, text
+from app.api.openapi.json_schema import (
+    ID,
+    NULLABLE_TIME,
+    SHA256_HEX,
+    TIME,
+    Schema,
+    array_of,
+    count,
+    map_of,
+    nullable,
+    object_of,
+    reference,
+    text,
+)
+from app.api.openapi.receipts import RECEIPTS
 from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.job import MAX_ERROR_CHARACTERS, STAGES, JobStatus
 from app.domain.model import MAX_NAME_CHARACTERS
@@ -17,6 +31,12 @@ MODEL_ID = "0d5e9c1b7f3a4a4e9a3d3c5f0c7b1e42"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 CREATED_AT = "2026-11-25T08:30:00.000Z"
 
+USUAL_TIME_EXAMPLE: dict[str, Any] = {
+    "median_seconds": 240,
+    "p90_seconds": 540,
+    "jobs": 37,
+    "stages": {"bie": {"median_seconds": 170, "p90_seconds": 400, "jobs": 21}},
+}
 JOB_EXAMPLE: dict[str, Any] = {
     "job_id": JOB_ID,
     "status": "running",
@@ -30,6 +50,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "parameters": {"model_id": 32_769, "version": "0001", "platform": "720"},
     "filename": "yolo.onnx",
     "size": 7_340_032,
+    "usual_time": USUAL_TIME_EXAMPLE,
     "stages": [
         {"stage": "onnx", "started_at": CREATED_AT, "ended_at": "2026-11-25T08:30:10.000Z", "approximate": False},
         {"stage": "bie", "started_at": "2026-11-25T08:30:10.000Z", "ended_at": None, "approximate": False},
@@ -52,10 +73,6 @@ def header_references(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
 
 
-_ID = text(pattern="^[A-Za-z0-9_-]{1,128}$")
-_SHA256 = text(pattern="^[0-9a-f]{64}$")
-_TIME = text(format="date-time")
-_NULLABLE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _TRUE: Schema = {"const": True}
 _BLAME: Schema = {
     "enum": [blame.value for blame in Blame],
@@ -85,7 +102,7 @@ _MAX_ANNOUNCED = 10**18 - 1
 _JOBS: dict[str, Schema] = {
     "Job": object_of(
         {
-            "job_id": _ID,
+            "job_id": ID,
             "status": {
                 "enum": [status.value for status in JobStatus],
                 "description": "An unknown status of the converter is reported as running.",
@@ -95,8 +112,8 @@ _JOBS: dict[str, Schema] = {
             "stage_count": {"const": len(STAGES)},
             "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100, "description": "Percent."},
             "terminal": {"type": "boolean", "description": "True when the job has ended. Stop polling then."},
-            "created_at": _NULLABLE_TIME,
-            "updated_at": _NULLABLE_TIME,
+            "created_at": NULLABLE_TIME,
+            "updated_at": NULLABLE_TIME,
             "parameters": reference("JobParameters"),
             "filename": text(),
             "size": count("Size of the uploaded model in bytes.", is_nullable=True),
@@ -104,8 +121,8 @@ _JOBS: dict[str, Schema] = {
                 object_of(
                     {
                         "stage": {"enum": list(STAGES)},
-                        "started_at": _TIME,
-                        "ended_at": _NULLABLE_TIME,
+                        "started_at": TIME,
+                        "ended_at": NULLABLE_TIME,
                         "approximate": {
                             "type": "boolean",
                             "description": "True if the start was noticed late, because nobody was polling.",
@@ -114,14 +131,18 @@ _JOBS: dict[str, Schema] = {
                 ),
                 description="When the gateway saw each stage start and end, in order.",
             ),
+            "usual_time": nullable(
+                reference("UsualTime"),
+                description="How long such jobs usually took when this one started; null if fewer than five are known.",
+            ),
             "error": reference("JobError"),
             "library_model_id": {
-                **_ID,
+                **ID,
                 "description": "The model in the library that was made from this job; absent if there is none. Older "
                 "clients read the same value from `model_id`.",
             },
             "model_sha256": {
-                **_SHA256,
+                **SHA256_HEX,
                 "description": "SHA-256 of the uploaded model. Only in the response to an upload, and only if the "
                 "gateway is configured to compute it.",
             },
@@ -141,7 +162,7 @@ _JOBS: dict[str, Schema] = {
     "ActiveJob": object_of({"active_job": nullable(reference("Job"))}),
     "JobPage": object_of({"jobs": array_of(reference("Job")), "next_cursor": _CURSOR}),
     "UploadCheck": object_of(
-        {"ok": _TRUE, "max_upload_bytes": {"type": "integer", "minimum": 1}, "session_expires_at": _TIME}
+        {"ok": _TRUE, "max_upload_bytes": {"type": "integer", "minimum": 1}, "session_expires_at": TIME}
     ),
     "DownloadCheck": object_of(
         {"ready": _TRUE, "filename": text(), "size": count("In bytes; null if unknown.", is_nullable=True)}
@@ -150,14 +171,14 @@ _JOBS: dict[str, Schema] = {
 _MODELS: dict[str, Schema] = {
     "Model": object_of(
         {
-            "id": _ID,
+            "id": ID,
             "name": text(minLength=1, maxLength=MAX_NAME_CHARACTERS),
-            "source_job_id": _ID,
+            "source_job_id": ID,
             "platform": text(),
             "filename": text(),
             "size": count("In bytes."),
-            "sha256": _SHA256,
-            "created_at": _TIME,
+            "sha256": SHA256_HEX,
+            "created_at": TIME,
         }
     ),
     "ModelPage": object_of({"models": array_of(reference("Model")), "next_cursor": _CURSOR}),
@@ -170,7 +191,7 @@ _MODELS: dict[str, Schema] = {
     ),
 }
 _SERVICE: dict[str, Schema] = {
-    "Account": object_of({"user_id": text(), "name": text(), "email": text(), "session_expires_at": _TIME}),
+    "Account": object_of({"user_id": text(), "name": text(), "email": text(), "session_expires_at": TIME}),
     "SignedOut": object_of({"logout_url": text("Member Center's address for signing out there.", format="uri")}),
     "Health": object_of({"status": {"const": "ok"}}),
     "Readiness": object_of(
@@ -261,7 +282,7 @@ _UPLOADS: dict[str, Schema] = {
         },
     },
 }
-SCHEMAS = _JOBS | _MODELS | _SERVICE | _UPLOADS
+SCHEMAS = RECEIPTS | _JOBS | _MODELS | _SERVICE | _UPLOADS
 
 
 def _header(description: str, example: str, *, is_required: bool = True, **schema: Any) -> dict[str, Any]:
@@ -313,9 +334,9 @@ def _path(name: str, example: str, **details: Any) -> dict[str, Any]:
 
 #: Parameters in paths, by their names in Flask's rules.
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
-    "job_id": _path("job_id", JOB_ID, schema=_ID),
+    "job_id": _path("job_id", JOB_ID, schema=ID),
     # Everywhere else `model_id` is the number of a model on the chip.
-    "model_id": _path("library_model_id", MODEL_ID, schema=_ID),
+    "model_id": _path("library_model_id", MODEL_ID, schema=ID),
     "version": _path("version", "0123456789ab"),
     "name": _path("name", "css/base.css", description="May contain slashes."),
 }

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime
+from app.domain.usual_time import size_class
 from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
 from app.library.ledger import SQLJobLedger
@@ -355,3 +356,76 @@ def test_a_conflict_on_every_try_is_a_failure(ledger: SQLJobLedger, database: Da
     with pytest.raises(UniqueViolationError):
         raced.assign_job("alice", "upload", RUNNING, filename="net.onnx", size=3)
     assert [record.upload_id for record in ledger.pending_uploads("alice")] == ["upload"]
+
+
+# --- how long jobs took
+
+
+def complete(
+    ledger: SQLJobLedger, clock: FakeClock, number: int, *, user_id: str = "alice", size: int = 1000, **fields: object
+) -> None:
+    """Record a job that took `number` seconds, for chip 720 unless `fields` say something else."""
+    upload_id, began = f"upload-{user_id}-{number}", clock()
+    values = {"status": JobStatus.COMPLETED, "user_id": user_id, "created_at": began, "parameters": {"platform": 720}}
+    values["updated_at"] = began + timedelta(seconds=number)
+    job = Job(f"job-{user_id}-{number}", **(values | fields))  # type: ignore[arg-type]
+    ledger.open_upload(upload_id, user_id, began)
+    ledger.assign_job(user_id, upload_id, job, filename="m.onnx", size=size)
+    clock.advance(1)
+
+
+def seconds_of(ledger: SQLJobLedger, limit: int = 100) -> list[float]:
+    jobs = ledger.completed_jobs("720", size_class(1000), limit=limit)
+    return [(job.ended_at - job.created_at).total_seconds() for job in jobs]
+
+
+def test_the_newest_completed_jobs_of_all_users_count(ledger: SQLJobLedger, clock: FakeClock) -> None:
+    complete(ledger, clock, 10)
+    complete(ledger, clock, 20, user_id="bob")
+    complete(ledger, clock, 30, user_id="carol", size=1023)
+    assert seconds_of(ledger) == [30, 20, 10]
+    assert seconds_of(ledger, limit=2) == [30, 20]
+
+
+def test_other_jobs_do_not_count(ledger: SQLJobLedger, clock: FakeClock) -> None:
+    """Of another chip or size, failed, running, without times, or found on the converter's list."""
+    complete(ledger, clock, 1, parameters={"platform": "520"})
+    complete(ledger, clock, 2, size=1024)
+    complete(ledger, clock, 3, status=JobStatus.FAILED)
+    complete(ledger, clock, 4, status=JobStatus.RUNNING)
+    complete(ledger, clock, 5, updated_at=None)
+    complete(ledger, clock, 6, created_at=None)
+    complete(ledger, clock, 7, parameters={})
+    ledger.record_job("alice", Job("found", JobStatus.COMPLETED, parameters={"platform": "720"}))
+    assert seconds_of(ledger) == []
+
+
+def test_a_job_counts_once_it_has_completed(ledger: SQLJobLedger, clock: FakeClock) -> None:
+    complete(ledger, clock, 10, status=JobStatus.RUNNING)
+    assert seconds_of(ledger) == []
+    job = recorded(ledger, job_id="job-alice-10").job
+    assert job is not None
+    ledger.record_job("alice", replace(job, status=JobStatus.COMPLETED, parameters={}))
+    assert seconds_of(ledger) == [10]
+
+
+def test_completed_jobs_are_read_by_their_index(ledger: SQLJobLedger, database: Database, clock: FakeClock) -> None:
+    complete(ledger, clock, 10)
+    explained: list[str] = []
+
+    def explain(connection: sa.Connection, statement: sa.Executable, *_: object) -> None:
+        if not isinstance(statement, sa.Select):
+            return
+        prefix = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+        text = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        with database.read() as another:
+            if another.dialect.name == "postgresql":
+                # With so few rows, reading all of them would be cheaper.
+                another.execute(sa.text("SET LOCAL enable_seqscan = off"))
+            explained.extend(str(row) for row in another.exec_driver_sql(f"{prefix} {text}"))
+
+    sa.event.listen(database._reading, "before_execute", explain)
+    ledger.completed_jobs("720", 10, limit=5)
+    assert "ix_jobs_completed" in " ".join(explained)
+    assert "Sort" not in " ".join(explained), "the index has the order"
+    assert "TEMP B-TREE" not in " ".join(explained)

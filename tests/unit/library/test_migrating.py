@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from app.domain.model import Model
+from app.domain.usual_time import size_class
 from app.errors import ModelStoreUnavailableError
 from app.library import migrating
 from app.library.database import Database
@@ -24,7 +26,7 @@ from app.library.ledger import SQLJobLedger
 from app.library.migrating import migrate, pending_migrations
 from app.library.models import SQLModelStore
 from app.library.sessions import SQLRevokedSessions
-from app.library.tables import metadata, models
+from app.library.tables import jobs, metadata, models
 from tests.support.forking import run_module
 
 
@@ -80,6 +82,11 @@ def upgrade_to(database: Database, revision: str) -> None:
         command.upgrade(migrating._config(connection), revision)
 
 
+def older_values(model: Model) -> dict[str, Any]:
+    """Return the model's values for a table of revision 0006 or before."""
+    return {name: value for name, value in asdict(model).items() if name != "is_verified"}
+
+
 def test_existing_models_stay_when_their_jobs_become_unique_per_user(
     empty_database_url: str, a_model: Callable[..., Model], request: pytest.FixtureRequest
 ) -> None:
@@ -89,9 +96,9 @@ def test_existing_models_stay_when_their_jobs_become_unique_per_user(
     upgrade_to(before, "0002")
     existing = [a_model(id=f"model-{number}", source_job_id=f"job-{number}") for number in range(3)]
     with before.write() as connection:
-        connection.execute(models.insert(), [asdict(model) for model in existing])
+        connection.execute(models.insert(), [older_values(model) for model in existing])
     with pytest.raises(ModelStoreUnavailableError), before.write() as connection:
-        connection.execute(models.insert(), asdict(a_model(user_id="bob", source_job_id="job-1")))
+        connection.execute(models.insert(), older_values(a_model(user_id="bob", source_job_id="job-1")))
     before.dispose()
 
     migrate(empty_database_url)
@@ -143,6 +150,34 @@ def test_jobs_from_before_the_advice_stay_and_have_none(
     record = SQLJobLedger(database, clock=lambda: datetime.now(UTC)).find_job("alice", "job")
     assert record is not None
     assert (record.filename, record.size, record.advice) == ("m.onnx", 7, None)
+
+
+def test_jobs_from_before_the_usual_times_count_for_them(
+    empty_database_url: str, request: pytest.FixtureRequest
+) -> None:
+    database = Database(empty_database_url)
+    request.addfinalizer(database.dispose)
+    database.ensure_file()
+    upgrade_to(database, "0006")
+    sizes = {"0": 0, "1": 1, "7": 7, "8": 8, "large": 5 * 2**30, "none": None}
+    with database.write() as connection:
+        for job_id, size in sizes.items():
+            connection.execute(
+                sa.text(
+                    "INSERT INTO jobs (upload_id, user_id, job_id, filename, size, status, parameters, started_at)"
+                    " VALUES (:id, 'alice', :id, 'm.onnx', :size, 'completed', '{\"platform\": \"720\"}',"
+                    " '2026-11-01 12:00:00+00')"
+                ),
+                {"id": job_id, "size": size},
+            )
+
+    migrate(empty_database_url)
+
+    with database.read() as connection:
+        rows = connection.execute(sa.select(jobs.c.job_id, jobs.c.chip, jobs.c.size_class)).all()
+    assert {row.job_id: (row.chip, row.size_class) for row in rows} == {
+        job_id: (None, None) if size is None else ("720", size_class(size)) for job_id, size in sizes.items()
+    }
 
 
 HOLDS_THE_LOCK = """

@@ -18,6 +18,7 @@ from app.services.polls import polled_jobs
 from app.services.results import ResultPuller
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
+from app.services.usual_times import UsualTimes
 from app.streaming.progress import UploadProgress
 from tests.support.clocks import FakeClock, FakeMonotonic, FakeSleep
 from tests.support.fakes import (
@@ -92,6 +93,7 @@ class Bench:
             monotonic=self.monotonic,
         )
         self.polled_jobs = polled_jobs(self.converter, monotonic=self.monotonic)  # type: ignore[arg-type]
+        self.usual_times = UsualTimes(self.ledger, monotonic=self.monotonic)
         self.uploads = UploadRunner(
             self.converter,  # type: ignore[arg-type]
             self.ownership,
@@ -99,6 +101,7 @@ class Bench:
             self.keeper,
             self.slots,
             writes=self.writes,
+            usual_times=self.usual_times,
             max_parts=10,
             wants_digest=False,
             clock=self.clock,
@@ -121,6 +124,7 @@ class Bench:
             ownership=self.ownership,
             polled_jobs=self.polled_jobs,
             uploads=self.uploads,
+            usual_times=self.usual_times,
             results=self.results,
             ledger=self.ledger,
             notes=self.notes,

@@ -1,7 +1,8 @@
 """The operations below `/api/conversion`."""
 
 from app.api.openapi.operation import Body, Operation, ResponseDescription, json_content, no_head
-from app.api.openapi.schemas import CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE
+from app.api.openapi.schemas import CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE, USUAL_TIME_EXAMPLE
+from app.version import VERSION
 
 # Failures of any call to an upstream: MC for a token, the converter for the job, the deadline for both.
 _CONVERTER = ("idp_unavailable", "idp_misconfigured", "converter_busy", "converter_unavailable", "deadline_exceeded")
@@ -26,6 +27,33 @@ _COMPLETED_EXAMPLE = JOB_EXAMPLE | {
     "terminal": True,
     "updated_at": "2026-11-25T08:34:12.000Z",
     "library_model_id": MODEL_EXAMPLE["id"],
+}
+_RECEIPT_EXAMPLE = {
+    "schema": "visiona-receipt/1",
+    "gateway_version": VERSION,
+    "job_id": JOB_EXAMPLE["job_id"],
+    "status": "completed",
+    "error": None,
+    "upload": {
+        "started_at": "2026-11-25T08:29:51.004Z",
+        "ended_at": "2026-11-25T08:30:00.310Z",
+        "reference_images": {"count": 2, "size": 204_800, "first_filenames": ["cat.jpg", "dog.jpg"]},
+    },
+    "model": {"filename": "yolo.onnx", "size": 7_340_032, "sha256": None},
+    "parameters": JOB_EXAMPLE["parameters"],
+    "created_at": CREATED_AT,
+    "ended_at": _COMPLETED_EXAMPLE["updated_at"],
+    "stages": JOB_EXAMPLE["stages"],
+    "usual_time": USUAL_TIME_EXAMPLE,
+    "advice": None,
+    "result": {
+        "library_model_id": MODEL_EXAMPLE["id"],
+        "filename": MODEL_EXAMPLE["filename"],
+        "size": MODEL_EXAMPLE["size"],
+        "sha256": MODEL_EXAMPLE["sha256"],
+        "verified": True,
+        "stored_at": MODEL_EXAMPLE["created_at"],
+    },
 }
 ONLY_NAVIGATION = (
     "Follow this as a link. Requests by scripts (`Sec-Fetch-Mode` other than `navigate`), prefetches and HEAD are "
@@ -114,6 +142,22 @@ CONVERSION = (
         description="Wait for the time in Retry-After between polls. When the job has ended, there is no Retry-After.",
         parameters=("If-None-Match", "If-Match"),
         failures=("job_not_found", "precondition_failed", *_CONVERTER),
+    ),
+    Operation(
+        "GET",
+        "/api/conversion/<job_id>/receipt",
+        "getReceipt",
+        {"en": "Download a job's receipt", "zh-TW": "下載工作的收據"},
+        {
+            200: ResponseDescription(
+                "The receipt, as a file to save.",
+                json_content("Receipt", _RECEIPT_EXAMPLE),
+                ("Content-Disposition", "Cache-Control"),
+            )
+        },
+        description="What the gateway has recorded, whether the job has ended or not. The state is that of the last "
+        "poll.",
+        failures=("job_not_found",),
     ),
     Operation(
         "POST",
