@@ -29,7 +29,7 @@ def _within(value: float | None, least: float, most: float) -> Outcome:
 
 
 def _rank(node: Node) -> int | None:
-    shape = node.output_shape()
+    shape = node.output
     return None if shape is None else len(shape)
 
 
@@ -45,7 +45,7 @@ def rank_at_most_4(node: Node) -> Outcome:
 
 
 def _stride_limits(node: Node) -> Outcome:
-    strides = node.integers("strides", [1, 1])
+    strides = node.integers("strides", (1, 1))
     if strides is None:
         return None
     if len(strides) == 2:
@@ -70,13 +70,13 @@ def conv_720(node: Node) -> Outcome:
 
 def stride_of_2(node: Node) -> Outcome:
     """9: the stride is 2 in all directions."""
-    strides = node.integers("strides", [1, 1])
+    strides = node.integers("strides", (1, 1))
     return None if strides is None else all(stride == 2 for stride in strides)
 
 
 def square_stride(node: Node) -> Outcome:
     """10: the stride is the same in all directions."""
-    strides = node.integers("strides", [1, 1])
+    strides = node.integers("strides", (1, 1))
     return None if strides is None else len(set(strides)) == 1
 
 
@@ -117,7 +117,7 @@ def decomposed(_: Node) -> Outcome:
 
 
 def _expanded_axes(node: Node) -> set[int] | None:
-    shape, target = node.input_shape(), node.output_shape()
+    shape, target = node.input_shape(), node.output
     if shape is None or target is None or len(target) != 4 or len(shape) > 4:
         return None
     shape = (1,) * (4 - len(shape)) + shape
@@ -251,7 +251,7 @@ def keeps_dimensions(node: Node) -> Outcome:
 
 def _reduced_axes(node: Node) -> set[int] | None:
     """Return the axes; None if unknown. No axes mean all of them, the batch among them."""
-    axes = node.integer_list("axes", 1, [])
+    axes = node.integer_list("axes", 1, ())
     if axes is None:
         return None
     if not axes:
@@ -339,7 +339,7 @@ def upsample_one_direction(node: Node) -> Outcome:
 
 def steps_of_1(node: Node) -> Outcome:
     """38: all steps are 1."""
-    steps = node.integer_list("steps", 4, [1])
+    steps = node.integer_list("steps", 4, (1,))
     return None if steps is None else all(step == 1 for step in steps)
 
 
@@ -350,7 +350,7 @@ def slice_720(node: Node) -> Outcome:
 
 def _order(node: Node) -> tuple[int, ...] | None:
     rank = _input_rank(node)
-    return node.integers("perm", None if rank is None else range(rank)[::-1])
+    return node.integers("perm", None if rank is None else tuple(range(rank)[::-1]))
 
 
 def transpose_720(node: Node) -> Outcome:

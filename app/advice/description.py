@@ -16,10 +16,10 @@ from app.advice.report import Tensor
 from app.advice.shapes import output_shape
 from app.advice.tensors import INDEX_TYPES, is_external, value_shape, value_type
 
-MAX_NODES = 5_000
+MAX_NODES = 4_000
 MAX_VALUES = 20_000
 #: Inputs, outputs and attributes of all nodes.
-MAX_EDGES = 50_000
+MAX_EDGES = 40_000
 MAX_OPERATORS = 200
 MAX_DEPTH = 16
 #: Tensors in a description; the first ones.
@@ -82,6 +82,7 @@ class _Reader:
         self._model = model
         self._functions = {(function.domain, function.name): function for function in model.functions}
         self._description = Description()
+        self._operators: dict[tuple[str, str], str] = {}
         self._nodes = 0
         self._values = 0
         self._edges = 0
@@ -130,10 +131,16 @@ class _Reader:
                 inner = f"{path}{bounded_name(proto.name or proto.op_type)}/"
                 self._read_nodes(function.node, Scope(), inner, depth + 1, _opset(function.opset_import) or opset)
                 continue
-            domain = proto.domain
-            operator = proto.op_type if domain in DEFAULT_DOMAINS else f"{domain}::{proto.op_type}"
-            node = Node(proto, bounded_name(operator), scope, opset, path)
-            self._read_node(node, path, depth)
+            self._read_node(Node(proto, self._operator(proto), scope, opset, path), path, depth)
+
+    def _operator(self, proto: pb.Node) -> str:
+        """Return the operator's name, with its domain unless that is ONNX's own."""
+        key = (proto.domain, proto.op_type)
+        name = self._operators.get(key)
+        if name is None:
+            name = bounded_name(key[1] if key[0] in DEFAULT_DOMAINS else f"{key[0]}::{key[1]}")
+            self._operators[key] = name
+        return name
 
     def _read_node(self, node: Node, path: str, depth: int) -> None:
         description, operator = self._description, node.operator
@@ -201,7 +208,12 @@ class _Reader:
 
 
 def _set_shapes(node: Node) -> None:
-    if node.output_shape() is None and (shape := output_shape(node)) is not None:
+    """Note the shapes of the node's outputs: what the model declares, or what follows from the inputs."""
+    if not node.outputs:
+        return
+    node.output = node.scope.shape(node.outputs[0])
+    if node.output is None and (shape := output_shape(node)) is not None:
+        node.output = shape
         for name in node.outputs:
             node.scope.set_shape(name, shape)
 

@@ -59,10 +59,14 @@ class Scope:
         while scope is not None:
             if (shape := scope._shapes.get(name)) is not None:
                 return shape
+            found = None
             if (tensor := scope._tensors.get(name)) is not None:
-                return tensor_shape(tensor)
-            if (declared := scope._declared.get(name)) is not None:
-                return value_shape(declared)
+                found = tensor_shape(tensor)
+            elif (declared := scope._declared.get(name)) is not None:
+                found = value_shape(declared)
+            if found is not None:
+                scope._shapes[name] = found
+                return found
             scope = scope._parent
         return None
 
@@ -88,7 +92,18 @@ class Scope:
 class Node:
     """One node. `operator` has the domain as a prefix, if that is not the default one."""
 
-    __slots__ = ("_attributes", "_integers", "inputs", "operator", "opset", "outputs", "path", "proto", "scope")
+    __slots__ = (
+        "_attributes",
+        "_integers",
+        "inputs",
+        "operator",
+        "opset",
+        "output",
+        "outputs",
+        "path",
+        "proto",
+        "scope",
+    )
 
     def __init__(self, proto: pb.Node, operator: str, scope: Scope, opset: int | None, path: str) -> None:
         self.proto = proto
@@ -98,6 +113,8 @@ class Node:
         self.path = path
         self.inputs: Sequence[str] = proto.input
         self.outputs: Sequence[str] = proto.output
+        #: The shape of the first output.
+        self.output: Shape | None = None
         self._attributes: dict[str, pb.Attribute] | None = None
         self._integers: dict[str, tuple[int, ...] | None] = {}
 
@@ -138,14 +155,14 @@ class Node:
             return default
         return None if attribute.ref_attr_name else attribute.s.decode("utf-8", "replace")
 
-    def integers(self, name: str, default: Sequence[int] | None) -> tuple[int, ...] | None:
+    def integers(self, name: str, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """Return a list of integers; the default if the node lacks it."""
         # Several conditions ask for the same list.
         if name in self._integers:
             return self._integers[name]
         attribute = self.attribute(name)
         if attribute is None:
-            return None if default is None else tuple(default)
+            return default
         is_unknown = attribute.ref_attr_name or len(attribute.ints) > _MAX_INTS
         value = self._integers[name] = None if is_unknown else tuple(attribute.ints)
         return value
@@ -165,10 +182,6 @@ class Node:
         """Return the shape of an input."""
         return self.scope.shape(self.inputs[index]) if self.has_input(index) else None
 
-    def output_shape(self) -> Shape | None:
-        """Return the shape of the first output."""
-        return self.scope.shape(self.outputs[0]) if self.outputs else None
-
     def input_values(self, index: int) -> Values | None:
         """Return the numbers of an input that is a small constant."""
         return self.scope.values(self.inputs[index]) if self.has_input(index) else None
@@ -177,12 +190,12 @@ class Node:
         """Return whether an input is known before the model runs."""
         return self.has_input(index) and self.scope.is_constant(self.inputs[index])
 
-    def integer_list(self, name: str, index: int, default: Sequence[int] | None) -> tuple[int, ...] | None:
+    def integer_list(self, name: str, index: int, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """Return a list that is an attribute in old opsets and an input in new ones; the default if it is neither."""
         if self.has(name):
             return self.integers(name, None)
         if not self.has_input(index):
-            return None if default is None else tuple(default)
+            return default
         values = self.input_values(index)
         if values is None or len(values) > _MAX_INTS:
             return None

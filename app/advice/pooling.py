@@ -1,15 +1,15 @@
 """Decide whether a pooling meets the conditions of the chip table. As in `conditions`, None says "unknown"."""
 
-from collections.abc import Sequence
-
 from app.advice.graph import Node, Outcome
+
+Sizes = tuple[int, ...]
 
 
 class _Window:
     """The window of a pooling."""
 
-    def __init__(self, node: Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> None:
-        self.kernel, self.strides = tuple(kernel), tuple(strides)
+    def __init__(self, node: Node, kernel: Sizes, strides: Sizes, dilations: Sizes) -> None:
+        self.kernel, self.strides = kernel, strides
         self.is_dense = all(dilation == 1 for dilation in dilations)
         self.rounds_down = node.integer("ceil_mode", 0) == 0
         self.leaves_out_padding = node.integer("count_include_pad", 0) == 0
@@ -46,7 +46,7 @@ def _window(node: Node) -> _Window | None:
     kernel = node.integers("kernel_shape", None)
     if not kernel:
         return None
-    ones = [1] * len(kernel)
+    ones = (1,) * len(kernel)
     strides, dilations = node.integers("strides", ones), node.integers("dilations", ones)
     if strides is None or dilations is None or len(strides) != len(kernel):
         return None
@@ -63,7 +63,7 @@ def _is_large_average(window: _Window, *, skipping_counts_padding: bool) -> bool
 
 def _covers_image(node: Node, window: _Window) -> bool:
     """Return whether the window has the size of the image, without padding."""
-    shape, pads = node.input_shape(), node.integers("pads", [])
+    shape, pads = node.input_shape(), node.integers("pads", ())
     return shape is not None and shape[2:] == window.kernel and pads is not None and not any(pads)
 
 

@@ -40,6 +40,8 @@ def broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
     known = [shape for shape in shapes if shape is not None]
     if len(known) != len(shapes) or not known:
         return None
+    if all(shape == known[0] for shape in known):
+        return known[0]
     rank = max(len(shape) for shape in known)
     padded = [(1,) * (rank - len(shape)) + shape for shape in known]
     result: list[int | None] = []
@@ -78,8 +80,8 @@ def _windows(node: Node, shape: Shape, kernel: Sequence[int] | None, channels: i
     """Return the shape after a convolution or a pooling."""
     spatial = len(shape) - 2
     unknown = (shape[0], channels, *[None] * spatial)
-    strides, dilations = node.integers("strides", [1] * spatial), node.integers("dilations", [1] * spatial)
-    pads, ceil_mode = node.integers("pads", [0] * 2 * spatial), node.integer("ceil_mode", 0)
+    strides, dilations = node.integers("strides", (1,) * spatial), node.integers("dilations", (1,) * spatial)
+    pads, ceil_mode = node.integers("pads", (0,) * 2 * spatial), node.integer("ceil_mode", 0)
     auto_pad = node.text("auto_pad", "NOTSET")
     if spatial < 0 or kernel is None or strides is None or dilations is None or pads is None or ceil_mode is None:
         return unknown
@@ -179,7 +181,7 @@ def _reshape(node: Node) -> Shape | None:
 
 def _transpose(node: Node) -> Shape | None:
     shape = node.input_shape()
-    order = node.integers("perm", None if shape is None else range(len(shape))[::-1])
+    order = node.integers("perm", None if shape is None else tuple(range(len(shape))[::-1]))
     if order is None:
         return None
     if shape is None or sorted(order) != list(range(len(shape))):
@@ -221,7 +223,7 @@ def _squeeze(node: Node) -> Shape | None:
 
 
 def _reduce(node: Node) -> Shape | None:
-    shape, axes, keep = node.input_shape(), node.integer_list("axes", 1, []), node.integer("keepdims", 1)
+    shape, axes, keep = node.input_shape(), node.integer_list("axes", 1, ()), node.integer("keepdims", 1)
     removed = None if shape is None or axes is None else normalized_axes(axes, len(shape))
     if shape is None or removed is None or keep is None:
         return None
