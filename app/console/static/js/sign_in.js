@@ -5,7 +5,9 @@
 import { tab } from "./storage.js";
 
 const KEY = "sign-in";
-const LONGEST_WAIT_MILLISECONDS = 3000;
+// Browsers forget the oldest of more than 50 entries, and the length then says nothing.
+const MOST_ENTRIES = 40;
+const LONGEST_WAIT_MILLISECONDS = 5000;
 
 /** Prepare the links of the welcome page. */
 export function prepareSignIn() {
@@ -26,7 +28,7 @@ export function prepareSignIn() {
 }
 
 function begin(event) {
-  if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || history.length > MOST_ENTRIES) return;
   event.preventDefault();
   history.replaceState({ isSignInStart: true }, "");
   // A new entry ends the history, so its length tells where we are. The sign-in replaces this entry.
@@ -39,15 +41,19 @@ function begin(event) {
 export async function finishSignIn() {
   const begun = tab.get(KEY);
   if (!begun) return;
-  if (history.state?.isSignInStart || begun.isReturning) {
+  if (history.state?.isSignInStart) {
     tab.remove(KEY);
-    if (!history.state?.isSignInStart) return;
     history.replaceState(null, "");
     history.pushState(null, "");
     return;
   }
+  const steps = history.length - begun.length + 1;
+  if (begun.isReturning || steps < 1) {
+    tab.remove(KEY);
+    return;
+  }
   tab.set(KEY, { ...begun, isReturning: true });
-  history.go(begun.length - 1 - history.length);
+  history.go(-steps);
   // If the browser counts its entries in another way, nothing happens, and the page continues.
   await new Promise((resolve) => {
     const timer = setTimeout(resolve, LONGEST_WAIT_MILLISECONDS);
