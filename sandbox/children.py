@@ -176,9 +176,10 @@ class Children:
             child.restart_if_due()
 
     def _end(self) -> None:
-        # The last group first: its last requests need those before it.
-        deadline = time.monotonic() + STOP_SECONDS
+        # The last group first: its last requests need those before it. Each has its own time, or a slow gateway would
+        # leave none to its database.
         for group in reversed(self._groups):
+            deadline = time.monotonic() + STOP_SECONDS
             for child in group:
                 child.ask_to_end()
             for child in group:

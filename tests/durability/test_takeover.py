@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mixed_load import MixedLoad
-from tests.support.processes import Child, wait_until
+from tests.support.processes import Child, children_of, wait_until
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(120)
@@ -44,10 +44,6 @@ def systemd() -> Iterator[Systemd]:
     found.socket.close()
 
 
-def children(pid: int) -> set[int]:
-    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()))
-
-
 def test_a_reload_by_usr2_replaces_the_master_and_fails_no_request(tmp_path: Path, systemd: Systemd) -> None:
     environment = {"NOTIFY_SOCKET": systemd.address, "VISIONA_DRAIN_SECONDS": "1"}
     with Stack(tmp_path, environment=environment, nginx={}, start_gateway=False, job_seconds=0.4) as stack:
@@ -66,6 +62,6 @@ def test_a_reload_by_usr2_replaces_the_master_and_fails_no_request(tmp_path: Pat
             assert not load.failures, load.failures
             assert old.exit_code == 0
             assert new != old.pid
-            assert len(children(new)) == 2
+            assert len(children_of(new)) == 2
         finally:
             old.kill()

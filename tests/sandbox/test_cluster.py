@@ -13,7 +13,7 @@ import requests
 from sandbox.children import responds
 from tests.support.clients import Client
 from tests.support.models import expected_bytes
-from tests.support.processes import Child, free_port, wait_until
+from tests.support.processes import Child, children_of, free_port, wait_until
 
 PROGRAM = """
 import sys
@@ -63,11 +63,7 @@ def cluster(tmp_path: Path) -> Iterator[ClusterProcess]:
 
 def descendants(pid: int) -> list[int]:
     """Return the pids of a process's children, of their children, and so on."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return []
-    children = [int(child) for child in text.split()]
+    children = children_of(pid)
     return children + [one for child in children for one in descendants(child)]
 
 

@@ -67,6 +67,14 @@ def log_end(log_path: Path) -> str:
     return log_path.read_text(encoding="utf-8", errors="replace")[-SHOWN_LOG_CHARACTERS:]
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children; none if it has ended."""
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        return [int(child) for child in text.split()]
+    return []
+
+
 class Child:
     """One child process, started at once. Its log is appended to, so that it survives restarts."""
 
@@ -158,10 +166,7 @@ class Child:
 
     def worker_pids(self) -> list[int]:
         """Return the pids of its own children, such as gunicorn's workers."""
-        with suppress(OSError):
-            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
-            return [int(pid) for pid in text.split()]
-        return []
+        return children_of(self.pid)
 
     def _signal(self, number: int) -> None:
         # The group outlives its leader as long as a member lives. Its number is ours until the leader is waited for
