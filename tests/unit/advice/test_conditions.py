@@ -31,6 +31,10 @@ class Case:
         return f"{self.condition}-{self.operator}-{self.expected}"
 
 
+#: An input that is not constant and has no shape.
+UNSHAPED = ("computed", None)
+
+
 def computed(*shape: int | None) -> tuple[str, tuple[int | None, ...]]:
     """An input that is not constant."""
     return "computed", shape
@@ -142,6 +146,7 @@ CASES = [
     Case("9", "ConvTranspose", False, IMAGE, {"strides": [2, 1]}, (WEIGHTS,)),
     Case("9", "ConvTranspose", False, IMAGE, {}, (WEIGHTS,)),
     Case("10", "ConvTranspose", True, IMAGE, {"strides": [3, 3]}, (WEIGHTS,)),
+    Case("10", "ConvTranspose", True, IMAGE, {}, (WEIGHTS,)),
     Case("10", "ConvTranspose", False, IMAGE, {"strides": [2, 1]}, (WEIGHTS,)),
     # 11, 12, 41: DepthToSpace, SpaceToDepth
     Case("11", "DepthToSpace", True, (1, 4, 8, 8), {"blocksize": 2, "mode": "CRD"}),
@@ -173,6 +178,7 @@ CASES = [
     Case("18", "Gather", True, constants=(computed(1),)),
     Case("18", "Gather", False, constants=([0, 1],)),
     Case("18", "Gather", None, constants=(computed(None),)),
+    Case("18", "Gather", None, constants=(UNSHAPED,)),
     # 19 to 21: pooling over everything
     Case("19", "GlobalAveragePool", True, (1, 8, 16, 16)),
     Case("19", "GlobalAveragePool", False, (1, 8, 17, 16)),
@@ -189,6 +195,7 @@ CASES = [
     Case("22", "MatMul", False, (1, 4), constants=([[[1.0] * 2] * 4],)),
     Case("22", "MatMul", True, IMAGE, constants=(computed(*IMAGE),)),
     Case("22", "MatMul", False, (8, 4, 4), constants=(computed(8, 4, 4),)),
+    Case("22", "MatMul", False, RANK_5, constants=(computed(1, 2, 3, 5, 4),)),
     Case("22", "MatMul", None, None, constants=(computed(8, 4, 4),)),
     Case("23", "MatMul", True, (8, 4, 4), constants=(computed(8, 4, 4),)),
     Case("23", "MatMul", False, (4, 4), constants=(computed(4, 4),)),
@@ -297,9 +304,26 @@ def test_each_condition_is_tested_with_a_node_that_meets_it() -> None:
     assert {case.condition for case in CASES if case.expected} == set(CONDITIONS) - {"as_reshape", "as_slice"}
 
 
-def test_a_function_s_own_attribute_is_unknown() -> None:
-    """The attribute's value depends on the call."""
-    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
-    node.attribute.append(AttributeProto(name="strides", ref_attr_name="steps", type=AttributeProto.INTS))
-    [found] = describe(model_bytes(graph([node], {"x": IMAGE, "w": (8, 8, 3, 3)}))).nodes["ConvTranspose"]
-    assert CONDITIONS["9"](found) is None
+@pytest.mark.parametrize(
+    ("condition", "operator", "attribute"),
+    [
+        ("6", "Conv", "strides"),
+        ("7", "Conv", "strides"),
+        ("9", "ConvTranspose", "strides"),
+        ("10", "ConvTranspose", "strides"),
+        ("12", "DepthToSpace", "blocksize"),
+        ("17", "Flatten", "axis"),
+        ("24", "MaxPool", "kernel_shape"),
+        ("30", "ReduceMax", "keepdims"),
+        ("36", "Resize", "mode"),
+        ("36", "Resize", "extrapolation_value"),
+        ("43", "Transpose", "perm"),
+    ],
+)
+def test_an_attribute_that_depends_on_a_function_s_call_is_unknown(
+    condition: str, operator: str, attribute: str
+) -> None:
+    node = helper.make_node(operator, ["x", "w"], ["y"])
+    node.attribute.append(AttributeProto(name=attribute, ref_attr_name="given", type=AttributeProto.INTS))
+    [found] = describe(model_bytes(graph([node], {"x": IMAGE, "w": (8, 8, 3, 3)}))).nodes[operator]
+    assert CONDITIONS[condition](found) is None

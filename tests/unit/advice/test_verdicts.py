@@ -83,6 +83,37 @@ CASES = [
     Case("an opset that is too old", [CONV], (U, U, U, U, U), None, {"opset_unsupported"}, opset=7),
     Case("the first and the last opset", [CONV], (F, F, F, F, F), "520", opset=8),
     Case("not for the legacy environment", [CONV], (F,) * 5, "520", {"opset_not_in_legacy_environment"}, opset=18),
+    Case(
+        "a block of a MobileNet; only the 520 lacks Flatten",
+        [
+            CONV,
+            node("Clip", "a", "lower", "upper", output="b"),
+            node("Conv", "b", "w", output="c", pads=[1, 1, 1, 1]),
+            node("Add", "b", "c", output="d"),
+            node("GlobalAveragePool", "d", output="e"),
+            node("Flatten", "e", output="f"),
+            node("Gemm", "f", "matrix"),
+        ],
+        (P, F, F, F, F),
+        "720",
+        {"operator_not_on_npu"},
+        constants={"w": WEIGHTS, "lower": 0.0, "upper": 6.0, "matrix": [[1.0] * 2] * 3},
+    ),
+    Case(
+        "an image twice as large, as in YOLO; the 720 enlarges in one direction",
+        [
+            CONV,
+            node(
+                *("Resize", "a", "", "scales"),
+                mode="nearest",
+                nearest_mode="floor",
+                coordinate_transformation_mode="asymmetric",
+            ),
+        ],
+        (F, P, F, F, F),
+        "520",
+        constants={"w": WEIGHTS, "scales": [1.0, 1.0, 2.0, 2.0]},
+    ),
     Case("no opset", [CONV], (C, C, C, C, C), "520", {"opset_missing"}, opset=None),
     Case(
         "an operator of another domain",
