@@ -83,10 +83,7 @@ def _show_page(response: Response, failure: GatewayError) -> None:
 
 def _links(failure: GatewayError) -> list[tuple[str, str]]:
     """Return the ways on, the best one first, as addresses with the keys of their texts."""
-    home = (
-        gateway().settings.public_base_url + HOME if isinstance(failure, BadHostError) else _place_in_console(failure)
-    )
-    to_console = (home, "problem.back")
+    to_console = (_console_address(failure), "problem.back")
     path = safe_return_path(quote(request.path))
     if _is_failed_sign_in(failure):
         return [(sign_in_path(g.get("return_path", HOME)), "session.sign_in"), to_console]
@@ -97,8 +94,10 @@ def _links(failure: GatewayError) -> list[tuple[str, str]]:
     return [to_console]
 
 
-def _place_in_console(failure: GatewayError) -> str:
-    """Return the view of the console where the failed link is: the job's, the library's, or the first one."""
+def _console_address(failure: GatewayError) -> str:
+    """Return the address of the view that has the failed link: the job, the library, or the first view."""
+    if isinstance(failure, BadHostError):
+        return gateway().settings.public_base_url + HOME
     if request.blueprint == "models":
         return HOME + "#/models"
     job_id = (request.view_args or {}).get("job_id")
@@ -123,7 +122,7 @@ def _is_failed_sign_in(failure: GatewayError) -> bool:
 
 
 def _is_navigation() -> bool:
-    """Return whether a browser will show the response as a page (Fetch standard, section 2.2.5)."""
+    """Return whether a browser will show the response as a page (Fetch Metadata, section 2.2)."""
     if request.headers.get("Sec-Fetch-Mode") != "navigate" or not _has_short_accept():
         return False
     return any(kind.lower() == _HTML and quality > 0 for kind, quality in request.accept_mimetypes)
