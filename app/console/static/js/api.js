@@ -74,6 +74,8 @@ export const jobs = (cursor) => ask(`/api/conversion/jobs?limit=20${cursor ? `&c
 export const promote = (jobId) => ask(`/api/conversion/${id(jobId)}/promote-to-models`, { method: "POST" });
 export const checkDownload = (jobId) => ask(`/api/conversion/${id(jobId)}/download?check=1`);
 export const downloadPath = (jobId) => `/api/conversion/${id(jobId)}/download`;
+export const receiptPath = (jobId) => `/api/conversion/${id(jobId)}/receipt`;
+export const receipt = (jobId) => ask(receiptPath(jobId));
 export const models = (cursor) => ask(`/api/models?limit=20${cursor ? `&cursor=${id(cursor)}` : ""}`);
 export const model = (modelId) => ask(`/api/models/${id(modelId)}`);
 export const filePath = (modelId) => `/api/models/${id(modelId)}/file`;

@@ -13,6 +13,7 @@ import { stepper } from "./job/stepper.js";
 import { pageHead, statusPill } from "./pieces.js";
 import { copyButton } from "./problem.js";
 import { progressBar } from "./progress.js";
+import { receiptLink } from "./receipt.js";
 import { isLongerThanUsual, longerThanUsual, usualTime } from "./usual.js";
 
 const TICK_MILLISECONDS = 1000;
@@ -31,6 +32,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
   const trouble = h("p", { class: "trouble", role: "status" });
   const outcome = h("div", { class: "outcome" });
   const advice = advicePanel();
+  const problemArea = h("div", { class: "problem-area", "aria-live": "polite" });
   const heading = h("h1", {});
   const lead = h("p", {});
   const element = h(
@@ -67,7 +69,8 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
       outcome,
     ),
     advice.element,
-    details(watcher),
+    details(watcher, { isUploading, problemArea }),
+    problemArea,
   );
   let said = null;
   let isLate = false;
@@ -96,7 +99,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     setText(trouble, troubleOf(polling));
     trouble.classList.toggle("shown", Boolean(troubleOf(polling)));
     const isGone = polling.name === "gone";
-    const key = `${job.terminal}/${job.status}/${job.library_model_id ?? ""}/${isGone}`;
+    const key = [job.status, job.library_model_id, isGone, job.explanation?.text].join("/");
     if (key !== shownOutcome) {
       shownOutcome = key;
       outcome.replaceChildren(...outcomeOf(watcher, { isUploading, onNew }));
@@ -164,7 +167,7 @@ function factsOf({ parameters = {}, size }) {
   ].filter(Boolean);
 }
 
-function details({ job }) {
+function details({ job }, { isUploading, problemArea }) {
   const code = h("code", {}, job.job_id);
   return h(
     "p",
@@ -175,6 +178,8 @@ function details({ job }) {
     " ",
     code,
     copyButton(() => job.job_id, code),
+    " · ",
+    receiptLink(job.job_id, { isUploading, problemArea }),
   );
 }
 

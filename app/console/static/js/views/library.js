@@ -12,6 +12,7 @@ import { broadcast } from "../tabs.js";
 import { pagedList } from "./list.js";
 import { ago, chipBadge, emptyState, pageHead } from "./pieces.js";
 import { copyButton, problemPanel } from "./problem.js";
+import { receiptLink } from "./receipt.js";
 
 const MOST_CHARACTERS = 200;
 const SHOWN_DIGITS = 12;
@@ -45,6 +46,7 @@ function row(model, list, conversion) {
   const show = (problem) => problemArea.replaceChildren(problemPanel(problem));
   const clear = () => problemArea.replaceChildren();
   const sum = h("code", { title: model.sha256 }, `${model.sha256.slice(0, SHOWN_DIGITS)}…`);
+  const receipt = receiptLink(model.source_job_id, { isUploading: () => conversion.isUploading, problemArea });
   const download = downloadLink();
   const remove = deleteButton();
   const element = h(
@@ -68,6 +70,7 @@ function row(model, list, conversion) {
           sum,
           copyButton(() => model.sha256, sum),
         ),
+        h("li", {}, receipt),
       ),
     ),
     h("div", { class: "row-side" }, chipBadge(model.platform), h("div", { class: "row-actions" }, download, remove)),
@@ -77,6 +80,7 @@ function row(model, list, conversion) {
   /** Label the buttons with the model's name for screen readers. */
   function renamed() {
     download.setAttribute("aria-label", t("models.download.label", { name: model.name }));
+    receipt.setAttribute("aria-label", t("models.receipt.label", { name: model.name }));
     remove.setAttribute("aria-label", t("models.delete.label", { name: model.name }));
   }
 
