@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx.backend.test
 
+from app.advice.description import MAX_NODES
 from app.advice.skeleton import SkeletonParser
 from app.advice.verdicts import advise
 from benchmarks.measures import MEBIBYTE, Report, Scale
@@ -90,13 +91,19 @@ def _worst_models() -> dict[str, bytes]:
     node = entry(1, b"x") + entry(2, b"y") + entry(4, b"Conv")
     pads = entry(5, entry(1, b"pads") + b"".join(entry(8, 1) for _ in range(4)) + entry(20, 7))
     relu = b"".join(
-        entry(1, entry(1, b"x") + entry(2, b"y") + entry(4, b"Op%d" % (number % 199))) for number in range(9_900)
+        entry(1, entry(1, b"x") + entry(2, b"y") + entry(4, b"Op%d" % (number % 199))) for number in range(MAX_NODES)
     )
+    pooling = entry(5, entry(1, b"kernel_shape") + entry(8, 3) * 2) + entry(5, entry(1, b"strides") + entry(8, 1) * 2)
+    pools = [
+        entry(1, b"%d" % number) + entry(2, b"%d" % (number + 1)) + entry(4, b"AveragePool") + pooling + pads
+        for number in range(MAX_NODES)
+    ]
     value = entry(11, entry(1, b"a name") + entry(2, entry(1, entry(1, 1) + entry(2, entry(1, entry(1, 224)) * 4))))
     return {
-        "9,900 nodes of 199 operators": model_of(relu),
-        "9,900 Conv": graph_model(*[node + pads] * 9_900),
-        "9,900 Conv and 14,000 shapes": model_of(entry(1, node) * 9_900 + value * 14_000),
+        f"{MAX_NODES:,} nodes of 199 operators": model_of(relu),
+        f"{MAX_NODES:,} Conv": graph_model(*[node + pads] * MAX_NODES),
+        f"{MAX_NODES:,} AveragePool, one after the other": graph_model(*pools),
+        f"{MAX_NODES:,} Conv and 14,000 shapes": model_of(entry(1, node) * MAX_NODES + value * 14_000),
         "8 MiB of small tensors": model_of(entry(5, entry(9, bytes(1030))) * 8_000),
         "4 MiB of texts": graph_model(*[entry(3, b"n" * 1010)] * 4_100),
         "90,000 empty nodes": model_of(entry(1, b"") * 90_000),
