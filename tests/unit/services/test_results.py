@@ -68,6 +68,7 @@ def test_a_result_becomes_a_model_with_its_bytes(bench: Bench) -> None:
         "sha256": SHA256,
         "content_type": "application/x-nef",
         "created_at": bench.clock(),
+        "is_verified": True,
     }
     assert {name: getattr(model, name) for name in expected} == expected
     assert model.storage_key == f"{model.id}-job-1"  # type: ignore[attr-defined]
@@ -93,7 +94,7 @@ def test_names_come_from_the_upload_and_file_names_from_the_promotion(
 
 def test_what_was_not_announced_is_not_checked(bench: Bench) -> None:
     model = keep(bench, a_promotion(size=None, sha256=None, content_type=None))
-    assert (model.size, model.sha256) == (len(CONTENT), SHA256)  # type: ignore[attr-defined]
+    assert (model.size, model.sha256, model.is_verified) == (len(CONTENT), SHA256, False)  # type: ignore[attr-defined]
     assert model.content_type == "application/octet-stream"  # type: ignore[attr-defined]
 
 
