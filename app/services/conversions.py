@@ -31,6 +31,7 @@ from app.errors import (
     JobNotFoundError,
     ModelStoreUnavailableError,
 )
+from app.services.advising import JobAdvice, job_advice
 from app.services.leases import LeaseHolder
 from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
@@ -66,6 +67,8 @@ class JobView:
     model_sha256: str | None = None
     #: How long such a job usually took when this one started, as `UsualTime.as_dict` represents it.
     usual_time: Mapping[str, Any] | None = None
+    #: What the advice about the model said when the job started. None if the upload's response was lost.
+    advice: JobAdvice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class ConversionService:
             model_id=None,
             model_sha256=started.model_sha256,
             usual_time=started.usual_time.as_dict() if started.usual_time else None,
+            advice=job_advice(started.advice),
         )
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
@@ -190,6 +194,7 @@ class ConversionService:
                 record.started_at,
                 self.notes.stages_of(user_id, job.job_id) if job.job_id in current else record.stages,
                 usual_time=record.usual_time,
+                advice=job_advice(record.advice),
             )
             for record, job in page
         ]
@@ -336,6 +341,7 @@ class ConversionService:
             upload.started_at,
             stages,
             usual_time=upload.usual_time,
+            advice=self.notes.advice_of(user_id, job.job_id),
         )
 
     def _model_id(self, user_id: str, job: Job) -> str | None:

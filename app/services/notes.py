@@ -6,8 +6,9 @@ which never change once they are known, are read once.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -17,12 +18,15 @@ from app.domain.job import Job
 from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime
 from app.errors import ModelStoreUnavailableError, OwnershipMismatchError
+from app.services.advising import JobAdvice
 from app.services.deferred_writes import LEDGER, DeferredWrites
 from app.services.ports import JobLedger
 
 log = structlog.get_logger(__name__)
 
 _MOST_JOBS = 10_000
+#: About the most memory for advice in one process: that of some 4,000 jobs. The rest is read from the ledger again.
+_MOST_ADVICE_BYTES = 32 * 1024 * 1024
 #: How long each poll of a job without a file name reads the ledger again, and how often polls do so after that.
 UNNAMED_TIME = timedelta(seconds=60)
 
@@ -43,7 +47,9 @@ class _Known:
 
     state: tuple[object, ...] = ()
     last_look: datetime | None = None
+    #: Without its advice, which JobNotes has.
     record: JobRecord | None = None
+    has_advice: bool = False
     read_at: datetime | None = None
     #: When a row without a file name was first read.
     unnamed_since: datetime | None = None
@@ -58,6 +64,9 @@ class JobNotes:
         self._clock = clock
         self._guard = threading.Lock()
         self._jobs: LRUCache[tuple[str, str], _Known] = LRUCache(_MOST_JOBS)
+        self._advice: LRUCache[tuple[str, str], JobAdvice] = LRUCache(
+            _MOST_ADVICE_BYTES, getsizeof=attrgetter("most_bytes")
+        )
 
     def note(self, user_id: str, job: Job) -> None:
         """Record the job's state if it differs from the one that this process recorded last.
@@ -121,6 +130,20 @@ class JobNotes:
             return UploadNote()
         return UploadNote(record.filename, record.size, record.started_at, record.usual_time)
 
+    def advice_of(self, user_id: str, job_id: str) -> JobAdvice | None:
+        """Return the advice that was stored with the job, or None if there is none or the database is down."""
+        self._record_of(user_id, job_id)
+        if not self._known(user_id, job_id).has_advice:
+            return None
+        found = self._cached_advice(user_id, job_id)
+        if found is None and self.find_record(user_id, job_id) is not None:
+            found = self._cached_advice(user_id, job_id)
+        return found
+
+    def _cached_advice(self, user_id: str, job_id: str) -> JobAdvice | None:
+        with self._guard:
+            return self._advice.get((user_id, job_id))
+
     def _record_of(self, user_id: str, job_id: str) -> JobRecord | None:
         known = self._known(user_id, job_id)
         if known.record is not None and not self._may_have_got_name(known):
@@ -139,7 +162,13 @@ class JobNotes:
         return now - known.unnamed_since < UNNAMED_TIME or now - known.read_at >= UNNAMED_TIME
 
     def _set_record(self, known: _Known, record: JobRecord) -> None:
-        known.record, known.read_at = record, self._clock()
+        known.record, known.read_at = replace(record, advice=None), self._clock()
+        if record.advice is not None and record.job_id is not None:
+            key = (record.user_id, record.job_id)
+            with self._guard:
+                if key not in self._advice:
+                    self._advice[key] = JobAdvice(record.advice)
+            known.has_advice = True
         known.unnamed_since = None if record.filename else known.unnamed_since or known.read_at
 
     def _known(self, user_id: str, job_id: str) -> _Known:

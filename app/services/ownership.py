@@ -159,6 +159,7 @@ class JobOwnership:
         size: int | None,
         upload_facts: Mapping[str, Any] | None = None,
         usual_time: Mapping[str, Any] | None = None,
+        advice: Mapping[str, Any] | None = None,
     ) -> None:
         """Record a job that an upload has just started.
 
@@ -181,6 +182,7 @@ class JobOwnership:
                     size=size,
                     upload_facts=upload_facts,
                     usual_time=usual_time,
+                    advice=advice,
                 )
 
         key = f"job {job.job_id}"

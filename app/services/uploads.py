@@ -7,10 +7,10 @@ refusal, and an unknown outcome; before the last is reported, the converter's li
 
 import contextlib
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -27,6 +27,7 @@ from app.errors import (
     UploadInProgressError,
     UploadOutcomeUnknownError,
 )
+from app.services.advising import ModelReader
 from app.services.deferred_writes import LEDGER, DeferredWrites
 from app.services.leases import HeldLease, LeaseHolder
 from app.services.ownership import JobOwnership
@@ -58,6 +59,8 @@ class StartedJob:
     size: int | None
     model_sha256: str | None
     usual_time: UsualTime | None
+    #: What the ledger has of the advice about the model; None if the message had no model.
+    advice: Mapping[str, Any] | None
 
 
 def lease_name(user_id: str) -> str:
@@ -105,16 +108,18 @@ class UploadRunner:
             self.require_no_running_job(user_id, context)
             # Closed here, and not when it is garbage: it uses the client's connection until then.
             with contextlib.closing(_arriving(body, transfer, lease)) as chunks:
+                reader = ModelReader()
                 message = UploadMessage(
                     chunks,
                     boundary,
                     user_id,
                     max_parts=self._max_parts,
                     wants_digest=self._wants_digest,
+                    watcher=reader,
                     progress=body.progress,
                 )
                 try:
-                    started = self._send(user_id, upload_id, message, context)
+                    started = self._send(user_id, upload_id, message, reader, context)
                 finally:
                     metrics.DROPPED_IDENTITIES().inc(message.facts.dropped_identities)
             facts = message.facts
@@ -141,8 +146,10 @@ class UploadRunner:
         if self._leases.is_held(lease_name(user_id)):
             raise UploadInProgressError("the user's upload lease is held")
 
-    def _send(self, user_id: str, upload_id: str, message: UploadMessage, context: CallContext) -> StartedJob:
-        """Send the message and record the job that it started."""
+    def _send(
+        self, user_id: str, upload_id: str, message: UploadMessage, reader: ModelReader, context: CallContext
+    ) -> StartedJob:
+        """Send the message and record the job that it started, with the advice about its model."""
         upload = JobRecord(upload_id, user_id, None, "", None, self._clock(), None)
         try:
             self._ledger.open_upload(upload_id, user_id, upload.started_at)
@@ -152,7 +159,7 @@ class UploadRunner:
             raise
         try:
             job = self._converter.create_job(message, context)
-            return self._noted(upload, job, message.facts)
+            return self._noted(upload, job, message.facts, reader)
         except (UploadOutcomeUnknownError, OwnershipMismatchError) as failure:
             # A response with another user's job is as good as none.
             cause = failure
@@ -164,11 +171,13 @@ class UploadRunner:
             fresh = CallContext(self._new_deadline(), context.correlation)
             found = self._ownership.find_started(upload, fresh)
             if found is not None:
-                return self._noted(upload, found, message.facts)
+                return self._noted(upload, found, message.facts, reader)
         # The pending row stays: it is matched when the converter's list shows the job.
         raise UploadOutcomeUnknownError(cause.reason) from cause
 
-    def _noted(self, upload: JobRecord, job: Job, facts: UploadFacts) -> StartedJob:
+    def _noted(self, upload: JobRecord, job: Job, facts: UploadFacts, reader: ModelReader) -> StartedJob:
+        # Not before the job has started: the converter does not wait for it.
+        advice = reader.stored_advice()
         usual_time = self._usual_times.of(job.chip, facts.model_bytes)
         self._ownership.note_started(
             upload,
@@ -184,8 +193,9 @@ class UploadRunner:
                 "gateway_version": VERSION,
             },
             usual_time=usual_time.as_dict() if usual_time else None,
+            advice=advice,
         )
-        return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256, usual_time)
+        return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256, usual_time, advice)
 
 
 def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generator[Chunk, None, None]:

@@ -3,7 +3,8 @@
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from app.errors import PayloadTooLargeError
 from app.streaming import Chunk
@@ -15,6 +16,13 @@ _UNKNOWN_LENGTH = 1 << 62
 _WAITING_CHUNKS = 4
 
 
+class PartWatcher(Protocol):
+    """Sees the parts of a message pass by. It must not raise, because it would end the upload."""
+
+    def watch(self, name: str, *, is_file: bool) -> Callable[[Chunk], object] | None:
+        """Return what takes a copy of what it needs from each chunk of this part, or None."""
+
+
 class PartBody:
     """One part's content in the form that toolbelt reads. All content of an upload passes through `read`.
 
@@ -22,13 +30,19 @@ class PartBody:
     """
 
     def __init__(
-        self, content: Iterator[Chunk], *, is_field: bool = False, digest: "BackgroundDigest | None" = None
+        self,
+        content: Iterator[Chunk],
+        *,
+        is_field: bool = False,
+        digest: "BackgroundDigest | None" = None,
+        watch: Callable[[Chunk], object] | None = None,
     ) -> None:
         self.len = _UNKNOWN_LENGTH
         self.bytes_read = 0
         self._content = content
         self._is_field = is_field
         self._digest = digest
+        self._watch = watch
 
     def read(self, size: int = -1) -> Chunk:
         """Return the next chunk, of any size (toolbelt accepts that), or b"" at the end.
@@ -45,6 +59,8 @@ class PartBody:
             raise PayloadTooLargeError(f"a field may have at most {MAX_FIELD_BYTES} bytes")
         if self._digest is not None:
             self._digest.update(bytes(chunk))
+        if self._watch is not None:
+            self._watch(chunk)
         return chunk
 
     def drain(self) -> None:

@@ -20,7 +20,7 @@ from app.domain.identity import claims_identity
 from app.domain.model import clean_filename
 from app.errors import InvalidRequestError, UnsupportedMediaTypeError
 from app.streaming import Chunk
-from app.streaming.content import BackgroundDigest, PartBody
+from app.streaming.content import BackgroundDigest, PartBody, PartWatcher
 from app.streaming.encoder import LazyEncoder
 from app.streaming.events import MessageEvents, parts
 from app.streaming.progress import UploadProgress
@@ -106,7 +106,7 @@ class UploadMessage:
 
     `source` gives the client's message and must raise, rather than end, when that is cut off. `content_type` is the
     outbound Content-Type, with the fresh boundary. After the last chunk, `facts` is complete and `progress.is_whole`
-    true. `wants_digest` adds the model's SHA-256 to the facts.
+    true. `wants_digest` adds the model's SHA-256 to the facts. `watcher` sees the parts that are passed on.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class UploadMessage:
         *,
         max_parts: int,
         wants_digest: bool = False,
+        watcher: PartWatcher | None = None,
         progress: UploadProgress | None = None,
     ) -> None:
         self.facts = UploadFacts()
@@ -124,6 +125,7 @@ class UploadMessage:
         self._has_begun = False
         self._user_id = user_id
         self._wants_digest = wants_digest
+        self._watcher = watcher
         self._digest: BackgroundDigest | None = None
         self._events = MessageEvents(source, boundary, max_parts)
         self._encoder = LazyEncoder(self._fields())
@@ -175,11 +177,12 @@ class UploadMessage:
             is_field = segment.filename is None
             is_model = name == MODEL_PART and not is_field and self.facts.model_bytes is None
             self._digest = BackgroundDigest() if is_model and self._wants_digest else None
-            body = PartBody(content, is_field=is_field, digest=self._digest)
             if claims_identity(name):
                 self.facts.dropped_identities += 1
-                body.drain()
+                PartBody(content, is_field=is_field).drain()
                 continue
+            watch = self._watcher.watch(name, is_file=not is_field) if self._watcher is not None else None
+            body = PartBody(content, is_field=is_field, digest=self._digest, watch=watch)
             check_name(name)
             if is_field:
                 require_known_charset(segment)

@@ -5,12 +5,13 @@ What other readers make of hostile messages, and of arrivals cut anywhere, is in
 
 import hashlib
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from multipart import ParserLimitReached
 
 from app.errors import GatewayError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from app.streaming import Chunk
 from app.streaming.content import MAX_FIELD_BYTES
 from app.streaming.events import MAX_PART_HEADERS, MessageEvents
 from app.streaming.inbound import IncompleteBodyError
@@ -101,6 +102,37 @@ def test_the_digest_is_of_what_a_lent_buffer_held_and_not_of_what_it_holds_by_th
     message = UploadMessage(source, "b", "alice", max_parts=10, wants_digest=True)
     for _ in message:
         pass
+    assert message.facts.model_sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+class Watcher:
+    """Takes a copy of every part that it sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bool, bytearray]] = []
+
+    def watch(self, name: str, *, is_file: bool) -> Callable[[Chunk], object] | None:
+        if name == "version":
+            return None
+        content = bytearray()
+        self.seen.append((name, is_file, content))
+        return content.extend
+
+
+def test_a_watcher_sees_the_parts_that_are_passed_on_as_they_pass() -> None:
+    pieces = [bytes([number]) * 300_000 for number in range(9)]
+    fields = {b"user_id": b"bob", b"platform": b"720", b"version": b"0001"}
+    head = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % field for field in fields.items()
+    )
+    model = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\n'
+    watcher = Watcher()
+    message = UploadMessage(
+        lent([head + model, *pieces, b"\r\n--b--\r\n"]), "b", "alice", max_parts=10, wants_digest=True, watcher=watcher
+    )
+    for _ in message:
+        pass
+    assert watcher.seen == [("platform", False, b"720"), ("model", True, b"".join(pieces))]
     assert message.facts.model_sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
