@@ -1,21 +1,27 @@
-"""`/api/conversion`: upload, poll, promote, download. Each view parses, calls one method, and builds one response."""
+"""`/api/conversion`: uploads and their jobs. Each view parses, calls one method, and builds one response."""
 
 import hashlib
 from datetime import datetime
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from app.advice.documents import advice_json
 from app.api.announcement import require_within_limits
+from app.api.capabilities import capabilities_document
 from app.api.context import call_context, gateway, trace
-from app.api.documents import job_document, model_document, timestamp
+from app.api.documents import job_document, job_json, model_document, past_job_document, timestamp
+from app.api.fair_share import RequestsInProgress
+from app.api.inspection import read_model
 from app.api.models import content_disposition
 from app.api.navigation import require_navigation
 from app.api.preconditions import conditional
+from app.api.problem import language
 from app.api.receipt import receipt_document, receipt_filename
 from app.api.session import current_session
 from app.errors import ConversionDisabledError
 from app.server.body import open_reader
 from app.server.draining import must_end_uploads
+from app.services.advising import ModelReader
 from app.services.conversions import ConversionService, JobView
 from app.services.paging import parse_limit
 from app.streaming.inbound import InboundLimits, RequestBody
@@ -27,6 +33,8 @@ blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
 EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
 EARLY_SECONDS = 60
 _PRIVATE = "private, no-cache"
+#: A thread that waits for a model is not there for polls; so a user has one at a time.
+_inspections = RequestsInProgress(1, retry_after_seconds=1)
 
 
 def service() -> ConversionService:
@@ -50,7 +58,7 @@ def init() -> Response:
         view = service().init_job(g.user_id, boundary, body, call_context())
     finally:
         trace().bytes_in = body.progress.received_bytes
-    response = jsonify(job_document(view))
+    response = _in_language(jsonify(job_document(view, language())))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"
     return response
@@ -59,21 +67,42 @@ def init() -> Response:
 @blueprint.post("/check")
 def check() -> Response:
     """Check that an upload would be accepted now, with the same refusals as init. Starts nothing."""
-    require_within_limits(gateway().settings)
+    reader = ModelReader()
+    require_within_limits(gateway().settings, reader)
     service().check_upload(g.user_id, call_context())
-    return jsonify(
-        ok=True,
-        max_upload_bytes=gateway().settings.max_upload_bytes,
+    document: dict[str, object] = {
+        "ok": True,
+        "max_upload_bytes": gateway().settings.max_upload_bytes,
         # The session must be valid when the upload begins. The client can see how long it lasts after that.
-        session_expires_at=timestamp(current_session().expires_at),
-    )
+        "session_expires_at": timestamp(current_session().expires_at),
+    }
+    if reader.has_model:
+        document["advice"] = advice_json(reader.advice(chip=reader.chip), language())
+    return _in_language(jsonify(document))
+
+
+@blueprint.post("/inspect")
+def inspect() -> Response:
+    """Tell how a model fits each chip, from its file or its skeleton. Stores nothing."""
+    _inspections.enter(g.user_id, request.environ)
+    reader = ModelReader()
+    read_model(reader)
+    return _in_language(jsonify(advice_json(reader.advice(), language())))
+
+
+@blueprint.get("/capabilities")
+def capabilities() -> Response:
+    """Return which chips run which operators, and the limits of uploads."""
+    response = _in_language(jsonify(capabilities_document(gateway().settings, language())))
+    response.headers["Cache-Control"] = _PRIVATE
+    return conditional(response, hashlib.sha256(response.data).hexdigest()[:32])
 
 
 @blueprint.get("/active")
 def active() -> Response:
     """Return the caller's running job, or null."""
     view = service().get_active_job(g.user_id, call_context())
-    response = jsonify(active_job=job_document(view) if view else None)
+    response = _in_language(jsonify(active_job=job_document(view, language()) if view else None))
     if view is not None:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
     return response
@@ -84,14 +113,15 @@ def jobs() -> Response:
     """Return a page of the caller's jobs, newest first."""
     limit = parse_limit(request.args.get("limit"))
     views, next_cursor = service().history(g.user_id, limit, request.args.get("cursor"), call_context())
-    return jsonify(jobs=[job_document(view) for view in views], next_cursor=next_cursor)
+    page = [past_job_document(view, language()) for view in views]
+    return _in_language(jsonify(jobs=page, next_cursor=next_cursor))
 
 
 @blueprint.get("/<job_id>")
 def poll(job_id: str) -> Response:
     """Return the job as it is now, or 304 if the caller already has that state."""
     view = service().get_job(g.user_id, job_id, call_context())
-    response = jsonify(job_document(view))
+    response = _in_language(Response(job_json(view, language()), mimetype="application/json"))
     response.headers["Cache-Control"] = _PRIVATE
     if not view.job.is_terminal:
         response.headers["Retry-After"] = str(_retry_after(view, gateway().clock()))
@@ -129,6 +159,13 @@ def download(job_id: str) -> Response:
     response = Response(status=302)
     response.headers["Location"] = url
     response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _in_language(response: Response) -> Response:
+    """Say that the texts in the response are in the language that the caller prefers."""
+    response.vary.add("Accept-Language")
+    response.headers["Content-Language"] = language()
     return response
 
 

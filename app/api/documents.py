@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from flask import json
+
+from app.advice.documents import advice_summary
+from app.advice.explanation import explain_failure
 from app.domain.job import STAGES
 from app.domain.model import Model
 from app.domain.stages import StageTime
@@ -19,11 +23,29 @@ def timestamp(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def job_document(view: JobView) -> dict[str, Any]:
+def job_document(view: JobView, language: str) -> dict[str, Any]:
     """Return a job as its owner sees it, without user id, object keys and addresses of upstreams.
 
     The times in `stages` are the ones at which the gateway saw a stage begin and end, not the converter's.
     """
+    advice = view.advice.document(language) if view.advice is not None else None
+    return _without_advice(view, language) | {"advice": advice}
+
+
+def job_json(view: JobView, language: str) -> str:
+    """Return the job's document as JSON. For polls: the advice, most of it, is not put into words each time."""
+    advice = view.advice.as_json(language) if view.advice is not None else "null"
+    rest = json.dumps(_without_advice(view, language), separators=(",", ":"))
+    return f'{rest[:-1]},"advice":{advice}}}\n'
+
+
+def past_job_document(view: JobView, language: str) -> dict[str, Any]:
+    """Return a job for the history: of the advice only the verdict for its chip, the counts and the worst finding."""
+    advice = advice_summary(view.advice.stored, language) if view.advice is not None else None
+    return _without_advice(view, language) | {"advice": advice}
+
+
+def _without_advice(view: JobView, language: str) -> dict[str, Any]:
     job = view.job
     document: dict[str, Any] = {
         "job_id": job.job_id,
@@ -43,6 +65,9 @@ def job_document(view: JobView) -> dict[str, Any]:
     }
     if job.error is not None:
         document["error"] = job.error.as_dict()
+        explanation = explain_failure(job.error.message, view.advice.stored if view.advice else None, language)
+        if explanation is not None:
+            document["explanation"] = explanation
     if view.model_id is not None:
         document["library_model_id"] = view.model_id
         # The name before `library_model_id`. In an upload and in `parameters`, model_id is the number on the chip.
@@ -90,6 +115,6 @@ def model_document(model: Model) -> dict[str, Any]:
     }
 
 
-def as_document(value: object) -> Any:
+def as_document(value: object, language: str) -> Any:
     """Return a value for JSON: the document of a job's view, any other value unchanged."""
-    return job_document(value) if isinstance(value, JobView) else value
+    return job_document(value, language) if isinstance(value, JobView) else value

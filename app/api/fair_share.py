@@ -22,8 +22,9 @@ _AT_END, _IS_STREAMED = "visiona.at_end", "visiona.is_streamed"
 class RequestsInProgress:
     """Counts the requests in progress of each user, in this process. Thread-safe."""
 
-    def __init__(self, max_per_user: int = MAX_REQUESTS_PER_USER) -> None:
+    def __init__(self, max_per_user: int = MAX_REQUESTS_PER_USER, *, retry_after_seconds: float | None = None) -> None:
         self._max_per_user = max_per_user
+        self._retry_after_seconds = retry_after_seconds
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -52,7 +53,10 @@ class RequestsInProgress:
         """
         with self._lock:
             if self._counts[user_id] >= self._max_per_user:
-                raise TooManyRequestsError(f"{self._max_per_user} requests of this user are in progress")
+                raise TooManyRequestsError(
+                    f"{self._max_per_user} requests of this user are in progress",
+                    retry_after_seconds=self._retry_after_seconds,
+                )
             self._counts[user_id] += 1
         environ[_AT_END].callback(self._leave, user_id)
 

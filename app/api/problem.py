@@ -62,7 +62,7 @@ def problem_document(error: GatewayError) -> dict[str, Any]:
     """Return the members of the problem document for `error`, in the caller's language."""
     return {
         **error.entry.as_problem(language(), texts=error.texts, request_id=request_id()),
-        **{name: as_document(value) for name, value in error.extensions.items()},
+        **{name: as_document(value, language()) for name, value in error.extensions.items()},
     }
 
 

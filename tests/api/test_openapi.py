@@ -13,7 +13,7 @@ from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
-from app.api.documents import job_document, model_document
+from app.api.documents import job_document, model_document, past_job_document
 from app.api.fair_share import MAX_REQUESTS_PER_USER
 from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
 from app.api.openapi import build_document, documented_statuses
@@ -128,16 +128,17 @@ def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, 
     """Documents with all and with the fewest possible members have exactly the described members."""
     schemas = document["components"]["schemas"]
     full = JobView(
-        a_job(status=JobStatus.FAILED, error=JobError("code", "message")),
+        a_job(status=JobStatus.FAILED, error=JobError("code", "undefined CPU op Einsum of node attention")),
         "net.onnx",
         5,
         "model",
         NOW,
         model_sha256="0" * 64,
     )
+    assert past_job_document(full, "en").keys() == job_document(full, "en").keys()
     # Older clients read `model_id`. The description has only the unambiguous name.
-    assert job_document(full).keys() - {"model_id"} == schemas["Job"]["properties"].keys()
-    assert job_document(JobView(a_job(), "net.onnx", None, None)).keys() == set(schemas["Job"]["required"])
+    assert job_document(full, "en").keys() - {"model_id"} == schemas["Job"]["properties"].keys()
+    assert job_document(JobView(a_job(), "net.onnx", None, None), "en").keys() == set(schemas["Job"]["required"])
     model = Model("id", "alice", "job", "name", "720", "net.nef", 1, "0" * 64, "application/x", "key", NOW)
     assert model_document(model).keys() == schemas["Model"]["properties"].keys()
 
@@ -157,7 +158,7 @@ def test_jobs_and_models_have_exactly_the_described_members(document: dict[str, 
 def test_parameters_have_the_described_types_whatever_types_the_converter_sends(
     document: dict[str, Any], told: dict[str, object], shown: dict[str, object]
 ) -> None:
-    parameters = job_document(JobView(a_job(parameters=told), "net.onnx", None, None))["parameters"]
+    parameters = job_document(JobView(a_job(parameters=told), "net.onnx", None, None), "en")["parameters"]
     assert parameters == shown
     jsonschema.validate(parameters, document["components"]["schemas"]["JobParameters"])
 

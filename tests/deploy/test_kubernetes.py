@@ -262,6 +262,7 @@ def test_timeouts_of_the_ingress_agree_with_the_settings(gunicorn_definitions: d
                 "proxy_read_timeout": "proxy-read-timeout",
             },
         ),
+        ("~ ^/api/conversion/(inspect|check)$", "/api/conversion/inspect", {"client_max_body_size": "proxy-body-size"}),
         (
             "~ ^/api/conversion/[^/]+/promote-to-models$",
             "/api/conversion/x/promote-to-models",
@@ -271,7 +272,7 @@ def test_timeouts_of_the_ingress_agree_with_the_settings(gunicorn_definitions: d
     ],
 )
 def test_ingress_has_the_values_of_the_deployed_nginx(location: str, url: str, names: dict[str, str]) -> None:
-    """The three long transfers get what deploy/nginx.conf gives them."""
+    """The three long transfers and large forms get what deploy/nginx.conf gives them."""
     directives = dict(re.findall(r"^\s*(\w+) ([^;]+);", nginx_location(location), re.MULTILINE))
     ingress = ingress_of(url)
     assert ingress is not None

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.clients import Client, RawConnection, RawResponse
 from tests.support.fleet import Spread, ask, upload
+from tests.support.models import model_with
 from tests.support.multipart_bodies import model_upload
 from tests.support.postgresql import PostgreSQL
 from tests.support.processes import wait_until
@@ -67,7 +68,7 @@ class Load:
         return person
 
     def upload(self, connection: RawConnection, person: Client) -> str:
-        answer = upload(connection, person, model_upload(b"a model", "net.onnx"))
+        answer = upload(connection, person, model_upload(model_with("Einsum"), "net.onnx"))
         assert answer.status == 201, answer.body
         return str(answer.json()["job_id"])
 

@@ -27,6 +27,8 @@ def test_network_comes_back_converted(stack: Stack, alice: Client, path: Path) -
     job_id = stack.completed_job(alice, model, path.name)
     kept = alice.promote(job_id).json()
 
+    chip = alice.get(f"/api/conversion/{job_id}").json()["advice"]["chips"]["720"]
+    assert chip["npu_nodes"] + chip["conditional_nodes"] > chip["other_nodes"]
     [received] = [part for part in stack.sandbox.last_upload()["parts"] if part["name"] == "model"]
     assert (received["filename"], received["sha256"]) == (path.name, sha256_of(model))
     assert kept["filename"] == f"{path.stem}_kl720.nef"
@@ -52,6 +54,7 @@ def test_model_of_more_than_50_mb_comes_back_converted(stack: Stack, alice: Clie
 
     [received] = [part for part in stack.sandbox.last_upload()["parts"] if part["name"] == "model"]
     assert (received["size"], received["sha256"], job["size"]) == (size, sha256, size)
+    assert job["advice"]["chips"]["720"]["npu_nodes"] > 0
     assert kept["sha256"] == sha256_of(served.content) == wanted
     assert alice.delete(f"/api/models/{kept['id']}").status_code == 204
 

@@ -45,6 +45,28 @@ def bundled_networks() -> list[Path]:
     return sorted(path for path in folder.glob("light_*.onnx"))
 
 
+def model_with(*operators: str, weight_bytes: int = 4096) -> bytes:
+    """Return an ONNX model: a Conv with so many weights, then one node of each operator, in a row."""
+    import onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper  # noqa: PLC0415
+
+    shape = [weight_bytes // 4, 1, 1, 1]
+    weights = onnx.TensorProto(name="weights", data_type=TensorProto.FLOAT, dims=shape, raw_data=b"w" * weight_bytes)
+    nodes = [helper.make_node("Conv", ["input", "weights"], ["value_0"], name="conv")]
+    for number, operator in enumerate(operators):
+        name = f"{operator.lower()}_{number}"
+        nodes.append(helper.make_node(operator, [f"value_{number}"], [f"value_{number + 1}"], name=name))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 1, 32, 32])],
+        [helper.make_tensor_value_info(f"value_{len(operators)}", TensorProto.FLOAT, None)],
+        [weights],
+    )
+    model = helper.make_model(graph, producer_name="tests", opset_imports=[helper.make_opsetid("", 13)])
+    return bytes(model.SerializeToString())
+
+
 def write_large_model(path: Path, *, megabytes: int = 52, seed: int = 20_260_101) -> Path:
     """Write a valid ONNX model (a tower of matrix products) of at least that size; the same bytes for the same seed."""
     import numpy  # noqa: PLC0415

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from app.api.announcement import MAX_FIELDS, MAX_FORM_BYTES
+from app.api.announcement import MAX_FORM_BYTES
+from app.api.forms import MAX_FIELDS
+from app.api.inspection import MAX_MODEL_BYTES, MAX_SKELETON_BYTES
+from app.api.openapi.advice_schemas import ADVICE_SCHEMAS, STORED_ADVICE_EXAMPLE
 from app.api.openapi.json_schema import (
     ID,
     NULLABLE_TIME,
@@ -55,6 +58,7 @@ JOB_EXAMPLE: dict[str, Any] = {
         {"stage": "onnx", "started_at": CREATED_AT, "ended_at": "2026-11-25T08:30:10.000Z", "approximate": False},
         {"stage": "bie", "started_at": "2026-11-25T08:30:10.000Z", "ended_at": None, "approximate": False},
     ],
+    "advice": STORED_ADVICE_EXAMPLE,
 }
 MODEL_EXAMPLE: dict[str, Any] = {
     "id": MODEL_ID,
@@ -99,55 +103,64 @@ _CONVERTER_FIELDS: dict[str, Schema] = {
 _MAX_ANNOUNCED = 10**18 - 1
 
 # Members may be added to any schema later; clients ignore those that they don't know.
+_JOB_MEMBERS: dict[str, Schema] = {
+    "job_id": ID,
+    "status": {
+        "enum": [status.value for status in JobStatus],
+        "description": "An unknown status of the converter is reported as running.",
+    },
+    "stage": {"enum": [*STAGES, None], "description": "Null before the first stage."},
+    "stage_index": {"type": ["integer", "null"], "minimum": 0, "maximum": len(STAGES) - 1},
+    "stage_count": {"const": len(STAGES)},
+    "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100, "description": "Percent."},
+    "terminal": {"type": "boolean", "description": "True when the job has ended. Stop polling then."},
+    "created_at": NULLABLE_TIME,
+    "updated_at": NULLABLE_TIME,
+    "parameters": reference("JobParameters"),
+    "filename": text(),
+    "size": count("Size of the uploaded model in bytes.", is_nullable=True),
+    "stages": array_of(
+        object_of(
+            {
+                "stage": {"enum": list(STAGES)},
+                "started_at": TIME,
+                "ended_at": NULLABLE_TIME,
+                "approximate": {
+                    "type": "boolean",
+                    "description": "True if the start was noticed late, because nobody was polling.",
+                },
+            }
+        ),
+        description="When the gateway saw each stage start and end, in order.",
+    ),
+    "usual_time": nullable(
+        reference("UsualTime"),
+        description="How long such jobs usually took when this one started; null if fewer than five are known.",
+    ),
+    "error": reference("JobError"),
+    "explanation": reference("FailureExplanation"),
+    "library_model_id": {
+        **ID,
+        "description": "The model in the library that was made from this job; absent if there is none. Older "
+        "clients read the same value from `model_id`.",
+    },
+    "model_sha256": {
+        **SHA256_HEX,
+        "description": "SHA-256 of the uploaded model. Only in the response to an upload, and only if the "
+        "gateway is configured to compute it.",
+    },
+}
+_OPTIONAL_JOB_MEMBERS = ("error", "explanation", "library_model_id", "model_sha256")
 _JOBS: dict[str, Schema] = {
     "Job": object_of(
-        {
-            "job_id": ID,
-            "status": {
-                "enum": [status.value for status in JobStatus],
-                "description": "An unknown status of the converter is reported as running.",
-            },
-            "stage": {"enum": [*STAGES, None], "description": "Null before the first stage."},
-            "stage_index": {"type": ["integer", "null"], "minimum": 0, "maximum": len(STAGES) - 1},
-            "stage_count": {"const": len(STAGES)},
-            "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 100, "description": "Percent."},
-            "terminal": {"type": "boolean", "description": "True when the job has ended. Stop polling then."},
-            "created_at": NULLABLE_TIME,
-            "updated_at": NULLABLE_TIME,
-            "parameters": reference("JobParameters"),
-            "filename": text(),
-            "size": count("Size of the uploaded model in bytes.", is_nullable=True),
-            "stages": array_of(
-                object_of(
-                    {
-                        "stage": {"enum": list(STAGES)},
-                        "started_at": TIME,
-                        "ended_at": NULLABLE_TIME,
-                        "approximate": {
-                            "type": "boolean",
-                            "description": "True if the start was noticed late, because nobody was polling.",
-                        },
-                    }
-                ),
-                description="When the gateway saw each stage start and end, in order.",
-            ),
-            "usual_time": nullable(
-                reference("UsualTime"),
-                description="How long such jobs usually took when this one started; null if fewer than five are known.",
-            ),
-            "error": reference("JobError"),
-            "library_model_id": {
-                **ID,
-                "description": "The model in the library that was made from this job; absent if there is none. Older "
-                "clients read the same value from `model_id`.",
-            },
-            "model_sha256": {
-                **SHA256_HEX,
-                "description": "SHA-256 of the uploaded model. Only in the response to an upload, and only if the "
-                "gateway is configured to compute it.",
-            },
-        },
-        optional=("error", "library_model_id", "model_sha256"),
+        _JOB_MEMBERS
+        | {"advice": nullable(reference("JobAdvice"), description="Null if the gateway did not see the model.")},
+        optional=_OPTIONAL_JOB_MEMBERS,
+    ),
+    "PastJob": object_of(
+        _JOB_MEMBERS | {"advice": nullable(reference("AdviceSummary"), description="Null if there is no advice.")},
+        optional=_OPTIONAL_JOB_MEMBERS,
+        description="A job in a list.",
     ),
     "JobParameters": {
         "type": "object",
@@ -160,9 +173,15 @@ _JOBS: dict[str, Schema] = {
         description="Why a job failed, in the converter's words. Plain text, never markup.",
     ),
     "ActiveJob": object_of({"active_job": nullable(reference("Job"))}),
-    "JobPage": object_of({"jobs": array_of(reference("Job")), "next_cursor": _CURSOR}),
+    "JobPage": object_of({"jobs": array_of(reference("PastJob")), "next_cursor": _CURSOR}),
     "UploadCheck": object_of(
-        {"ok": _TRUE, "max_upload_bytes": {"type": "integer", "minimum": 1}, "session_expires_at": TIME}
+        {
+            "ok": _TRUE,
+            "max_upload_bytes": {"type": "integer", "minimum": 1},
+            "session_expires_at": TIME,
+            "advice": reference("Advice"),
+        },
+        optional=("advice",),
     ),
     "DownloadCheck": object_of(
         {"ready": _TRUE, "filename": text(), "size": count("In bytes; null if unknown.", is_nullable=True)}
@@ -279,10 +298,24 @@ _UPLOADS: dict[str, Schema] = {
                 "description": "The first bytes of the model, at most 4 MiB. In multipart/form-data only; the body "
                 f"can then have up to {MAX_FORM_BYTES} bytes.",
             },
+            "skeleton": {
+                **BINARY,
+                "description": "The model without its weights, at most 4 MiB; the response then has `advice` for the "
+                "chip in `platform`. In multipart/form-data only.",
+            },
         },
     },
+    "ModelToInspect": object_of(
+        {
+            "model": {**BINARY, "description": f"The model file, at most {MAX_MODEL_BYTES} bytes."},
+            "skeleton": {**BINARY, "description": f"Or its skeleton, at most {MAX_SKELETON_BYTES} bytes."},
+            "model_id": {"type": "integer", "minimum": 0, "description": "As in an upload."},
+        },
+        optional=("model", "skeleton", "model_id"),
+        description="Exactly one of the two files.",
+    ),
 }
-SCHEMAS = RECEIPTS | _JOBS | _MODELS | _SERVICE | _UPLOADS
+SCHEMAS = RECEIPTS | _JOBS | _MODELS | _SERVICE | _UPLOADS | ADVICE_SCHEMAS
 
 
 def _header(description: str, example: str, *, is_required: bool = True, **schema: Any) -> dict[str, Any]:

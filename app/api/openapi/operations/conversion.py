@@ -1,6 +1,13 @@
 """The operations below `/api/conversion`."""
 
-from app.api.openapi.operation import Body, Operation, ResponseDescription, json_content, no_head
+from app.api.openapi.advice_schemas import (
+    ADVICE_EXAMPLE,
+    ADVICE_SUMMARY_EXAMPLE,
+    CAPABILITIES_EXAMPLE,
+    NO_ADVICE_EXAMPLE,
+)
+from app.api.openapi.json_schema import reference
+from app.api.openapi.operation import JSON, Body, Operation, ResponseDescription, json_content, no_head
 from app.api.openapi.schemas import CREATED_AT, JOB_EXAMPLE, MODEL_EXAMPLE, USUAL_TIME_EXAMPLE
 from app.version import VERSION
 
@@ -63,10 +70,56 @@ ONLY_NAVIGATION = (
 CONVERSION = (
     Operation(
         "POST",
+        "/api/conversion/inspect",
+        "inspectModel",
+        {"en": "Find out whether a model fits the chips", "zh-TW": "檢視模型適合哪些晶片"},
+        {
+            200: ResponseDescription(
+                "The advice; for a file that is not a known model, the reason why there is none.",
+                {
+                    JSON: {
+                        "schema": reference("Advice"),
+                        "examples": {"advice": {"value": ADVICE_EXAMPLE}, "none": {"value": NO_ADVICE_EXAMPLE}},
+                    }
+                },
+                ("Cache-Control", "Content-Language"),
+            )
+        },
+        description="Stores nothing and starts nothing. Each user can have one of these requests running in a worker; "
+        "a further one gets 429.",
+        body=Body("ModelToInspect", ("multipart/form-data",)),
+        failures=("invalid_request", "payload_too_large"),
+    ),
+    Operation(
+        "GET",
+        "/api/conversion/capabilities",
+        "getCapabilities",
+        {"en": "Get the chip table and the limits", "zh-TW": "取得晶片對照表與限制"},
+        {
+            200: ResponseDescription(
+                "Which chips run which operators, and the limits of uploads.",
+                json_content("Capabilities", CAPABILITIES_EXAMPLE),
+                ("ETag", "Cache-Control", "Content-Language"),
+            ),
+            304: ResponseDescription(
+                "Nothing has changed since the ETag in If-None-Match.",
+                {},
+                ("ETag", "Cache-Control", "Content-Language"),
+            ),
+        },
+        parameters=("If-None-Match", "If-Match"),
+        failures=("precondition_failed",),
+    ),
+    Operation(
+        "POST",
         "/api/conversion/init",
         "startConversion",
         {"en": "Upload a model and start its conversion", "zh-TW": "上傳模型並開始轉換"},
-        {201: ResponseDescription("The job that was started.", _JOB, ("Location", "Cache-Control"))},
+        {
+            201: ResponseDescription(
+                "The job that was started.", _JOB, ("Location", "Cache-Control", "Content-Language")
+            )
+        },
         description="The body streams through to the converter as it arrives. The owner of the upload is the "
         "signed-in user, whatever the fields say. The response may come before the whole body has been sent; the "
         "gateway then closes the connection.",
@@ -96,7 +149,7 @@ CONVERSION = (
             )
         },
         description="If the upload would be refused, the response is the same failure. Stores nothing and starts "
-        "nothing.",
+        "nothing. With a skeleton in the form, the response has the advice about the model.",
         body=Body("UploadQuestion", ("application/x-www-form-urlencoded", "multipart/form-data"), is_required=False),
         failures=(*_UPLOAD, *_CONVERTER),
     ),
@@ -109,7 +162,7 @@ CONVERSION = (
             200: ResponseDescription(
                 "The job, or null. If there is a job, Retry-After says when to poll it.",
                 json_content("ActiveJob", {"active_job": JOB_EXAMPLE}),
-                ("Retry-After", "Cache-Control"),
+                ("Retry-After", "Cache-Control", "Content-Language"),
             )
         },
         failures=_CONVERTER,
@@ -122,7 +175,9 @@ CONVERSION = (
         {
             200: ResponseDescription(
                 "A page of jobs. While the converter is unavailable, jobs are shown in their last known state.",
-                json_content("JobPage", {"jobs": [_COMPLETED_EXAMPLE], "next_cursor": None}),
+                json_content(
+                    "JobPage", {"jobs": [_COMPLETED_EXAMPLE | {"advice": ADVICE_SUMMARY_EXAMPLE}], "next_cursor": None}
+                ),
             )
         },
         parameters=("limit", "cursor"),
@@ -134,9 +189,13 @@ CONVERSION = (
         "getJob",
         {"en": "Poll a job", "zh-TW": "查詢工作進度"},
         {
-            200: ResponseDescription("The current state of the job.", _JOB, ("ETag", "Retry-After", "Cache-Control")),
+            200: ResponseDescription(
+                "The current state of the job.", _JOB, ("ETag", "Retry-After", "Cache-Control", "Content-Language")
+            ),
             304: ResponseDescription(
-                "The job has not changed since the ETag in If-None-Match.", {}, ("ETag", "Retry-After", "Cache-Control")
+                "The job has not changed since the ETag in If-None-Match.",
+                {},
+                ("ETag", "Retry-After", "Cache-Control", "Content-Language"),
             ),
         },
         description="Wait for the time in Retry-After between polls. When the job has ended, there is no Retry-After.",
