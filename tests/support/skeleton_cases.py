@@ -143,6 +143,7 @@ def models() -> Iterator[tuple[str, bytes]]:
     graph = model_of(entry(5, entry(9, large)) + entry(1, entry(4, b"Relu")))
     yield "graph after opset", entry(8, entry(2, 13)) + graph
     yield "graph in two fields", graph + entry(7, entry(1, entry(4, b"Relu") * 300))
+    yield "32 messages inside each other", nested_graphs(11)
     graph_bytes = entry(5, entry(9, bytes(4000)))
     padded = bytes(len(graph_bytes) >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)) + b"\x00"
     yield "padded length", entry(1, 8) + b"\x3a" + padded + graph_bytes
@@ -172,18 +173,21 @@ def broken_files() -> Iterator[tuple[str, bytes, str]]:
     yield "negative length", start + b"\x12" + b"\xff" * 9 + b"\x01", "malformed"
     yield "length of 2 GiB", start + b"\x12" + varint(2**31), "malformed"
     yield "weights beyond their graph", model_of(entry(1, entry(4, b"Relu")) + b"\x2a" + varint(5000)), "malformed"
+    nodes = entry(1, entry(4, b"Relu")) * 500
+    yield "weights beyond their large graph", model_of(nodes + b"\x2a" + varint(5000)) + bytes(6000), "malformed"
+    yield "ends after a node", model_of(nodes)[: 5 + len(nodes) // 2], "truncated"
     yield "name beyond its node", graph_model(b"\x1a\x10name"), "malformed"
     yield "group in a node", graph_model(b"\x0b\x0c"), "malformed"
     yield "group in a large tensor", graph_model(initializers=(b"\x0b\x0c" + entry(9, bytes(2000)),)), "malformed"
     yield "name that is not UTF-8", graph_model(entry(3, b"\xff\xfe")), "malformed"
-    yield "33 messages inside each other", nested_graphs(11), "too_deep"
-    yield "33 large messages inside each other", nested_graphs(11, padding=2000), "too_deep"
+    yield "33 messages inside each other", nested_graphs(11, 0), "too_deep"
+    yield "33 large messages inside each other", nested_graphs(11, 2000), "too_deep"
     yield "bomb of small messages", graph_model(nested_attributes(150)), "too_deep"
 
 
-def nested_graphs(levels: int, padding: int = 0) -> bytes:
-    """A model with `levels` graphs inside each other: 3 messages for each, and the model around them."""
-    graph = entry(2, b"x" * 100) + entry(5, entry(9, bytes(padding)))
+def nested_graphs(levels: int, padding: int | None = None) -> bytes:
+    """A model with `levels` graphs inside each other: 3 * `levels` - 1 messages, and a tensor if there is padding."""
+    graph = entry(2, b"x" * 100) + (b"" if padding is None else entry(5, entry(9, bytes(padding))))
     for _ in range(levels - 1):
         graph = entry(1, entry(5, entry(6, graph)))
     return model_of(graph)
