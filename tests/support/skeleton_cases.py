@@ -73,6 +73,8 @@ def models() -> Iterator[tuple[str, bytes]]:
     yield "string data", _model(_graph("main", [tensor(string_data=[b"text" * 100] * 5)]))
     unpacked = b"".join(varint(5 << 3) + varint(number) for number in range(500))
     yield "unpacked data", graph_model(initializers=(entry(8, b"weights") + unpacked + entry(1, 500),))
+    single = b"".join(entry(11, number) for number in range(700))
+    yield "unpacked uint64 data", graph_model(initializers=(single + entry(8, b"weights"),))
     yield "unpacked small data", graph_model(initializers=(unpacked[:1498] + entry(8, b"w" * 600),))
     several = entry(9, bytes(600)) + entry(8, b"weights") + entry(4, bytes(600))
     yield "data in several fields", graph_model(initializers=(several,))
@@ -174,7 +176,7 @@ def broken_files() -> Iterator[tuple[str, bytes, str]]:
     yield "length of 2 GiB", start + b"\x12" + varint(2**31), "malformed"
     yield "weights beyond their graph", model_of(entry(1, entry(4, b"Relu")) + b"\x2a" + varint(5000)), "malformed"
     nodes = entry(1, entry(4, b"Relu")) * 500
-    yield "weights beyond their large graph", model_of(nodes + b"\x2a" + varint(5000)) + bytes(6000), "malformed"
+    yield "weights beyond their large graph", model_of(nodes + b"\x2a" + varint(5000)) + entry(1, 8) * 3000, "malformed"
     yield "ends after a node", model_of(nodes)[: 5 + len(nodes) // 2], "truncated"
     yield "name beyond its node", graph_model(b"\x1a\x10name"), "malformed"
     yield "group in a node", graph_model(b"\x0b\x0c"), "malformed"
