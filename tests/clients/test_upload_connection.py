@@ -1,8 +1,11 @@
 """The connection of an upload: it hears an upstream that speaks before it is done, over TCP and over TLS."""
 
+import fcntl
 import hashlib
 import socket
 import ssl
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,13 +117,21 @@ def test_an_early_response_is_heard_at_once_whatever_the_upstream_does_then(
     assert time.monotonic() - started < IDLE_SECONDS / 2
 
 
+def wait_until_full(sock: socket.socket) -> None:
+    """Wait until nothing more arrives in the buffer of a socket that is not read."""
+    before, now = -1, 0
+    while not now or now != before:
+        time.sleep(0.05)
+        before, now = now, struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+
+
 def test_a_response_that_comes_while_the_upstream_takes_nothing_is_heard_at_once(reach: Reach) -> None:
     """The sender waits for space in the buffer, and must not wait for the idle timeout."""
     heard = threading.Event()
 
     def talk(wire: Wire) -> None:
         wire.read_head()
-        time.sleep(0.5)  # by now all buffers are full
+        wait_until_full(wire.sock)
         wire.send(response(b"{}", 409))
         heard.wait(30)
 
