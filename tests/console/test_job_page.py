@@ -1,14 +1,78 @@
-"""The page of a job: the usual time, the receipt."""
+"""The page of a job: the advice about its model, the usual time, the reason of a failure, the receipt."""
 
 import json
+import re
 from typing import Any
 
+import pytest
+from onnx import helper
 from playwright.sync_api import Route, expect
 
 from tests.console.browser import VisitorFactory
+from tests.support.onnx_models import graph, model_bytes
 from tests.support.stack import Stack
 
+HOSTILE = "<img src=x onerror=alert(1)>\u202egnp"
 USUAL = {"median_seconds": 254, "p90_seconds": 540, "jobs": 17, "stages": {}}
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    """A model with an operator that no chip has, in nodes with awkward names."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="first"),
+        helper.make_node("Einsum", ["a"], ["b"], name=HOSTILE, equation="ij->ji"),
+        helper.make_node("Einsum", ["b"], ["y"], name="second " * 30, equation="ij->ji"),
+    ]
+    return model_bytes(graph(nodes, {"x": [1, 8]}, {"y": [1, 8]}))
+
+
+def test_a_job_shows_the_advice_of_its_upload(stack: Stack, visit: VisitorFactory, model: bytes) -> None:
+    """Names of nodes are texts and nothing else; the sentences follow the page's language."""
+    job_id = stack.upload(stack.signed_in("alice"), model, "einsum.onnx")
+    visitor = visit(permissions=["clipboard-read", "clipboard-write"]).sign_in()
+    page = visitor.page
+    page.goto(f"/#/jobs/{job_id}")
+    advice = page.locator(".job-advice")
+    expect(advice.locator(".verdict")).to_have_text("Unlikely to convert")
+    expect(advice).to_contain_text("1 of 3 nodes run on the NPU, 2 not")
+    finding = advice.locator(".finding", has_text="Einsum")
+    finding.locator("summary").click()
+    expect(finding.locator("code").first).to_have_text(re.compile(r"^<img src=x onerror=alert\(1\)> ?gnp$"))
+    assert page.locator(".job-advice img").count() == 0
+
+    page.get_by_role("button", name="Copy as text").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("einsum.onnx on KL720: Unlikely to convert\n1 of 3 nodes")
+    assert "\n    second second" in copied
+
+    page.locator("#language").click()
+    expect(advice.locator(".finding", has_text="Einsum")).to_contain_text("晶片的 NPU 不支援 Einsum")
+
+
+def test_the_history_marks_jobs_with_their_verdict(stack: Stack, visit: VisitorFactory, model: bytes) -> None:
+    job_id = stack.upload(stack.signed_in("alice"), model, "einsum.onnx")
+    visitor = visit().sign_in()
+    visitor.go("history")
+    row = visitor.page.locator(f"[data-id='{job_id}']")
+    expect(row.locator(".verdict-mark")).to_have_text("Unlikely to convert")
+
+
+def test_a_failed_job_says_which_nodes_the_message_means(stack: Stack, visit: VisitorFactory, model: bytes) -> None:
+    """Also after a change of the language, when the page asks for the texts again."""
+    job_id = stack.upload(stack.signed_in("alice"), model, "einsum.onnx")
+    visitor = visit().sign_in()
+    page = visitor.page
+    page.locator(".step.pending").first.wait_for()
+    stack.sandbox.fail(job_id, message="undefined CPU op [Einsum] of node [other]")
+    problem = page.locator(".outcome .problem")
+    expect(problem).to_contain_text("undefined CPU op [Einsum] of node [other]")
+    expect(problem).to_contain_text("Write it as MatMul with Reshape and Transpose.")
+    # The node of the message, then those with the same operator in the advice.
+    expect(problem.locator(".nodes code")).to_have_text(["other", re.compile("^<img"), re.compile("^second")])
+    page.locator("#language").click()
+    expect(problem).to_contain_text("請改用 MatMul 搭配 Reshape 與 Transpose。")
 
 
 def test_a_job_that_takes_longer_than_usual_says_so_once(stack: Stack, visit: VisitorFactory) -> None:

@@ -24,7 +24,6 @@ COMPOSED = (
     "docs.in.",
     "job.lead.",
     "job.sentence.",
-    "job.remedy.",
     "verdict.",
     "severity.",
     "problem.",

@@ -5,7 +5,6 @@ import { announce, toast } from "../../announcer.js";
 import { guardLink } from "../../downloads.js";
 import { h, icon, setText } from "../../dom.js";
 import { t } from "../../i18n.js";
-import { remedyFor } from "../../remedies.js";
 import { broadcast } from "../../tabs.js";
 import { nodeList } from "../advice.js";
 import { button, copyButton, problemPanel } from "../problem.js";
@@ -46,7 +45,7 @@ function failure({ error, status, explanation, job_id: jobId }) {
       h("p", { class: "problem-title" }, isFailed ? t("job.failed.title") : t("job.cancelled.title")),
       error?.message && h("p", {}, t("job.failed.says")),
       error?.message && h("blockquote", {}, error.message),
-      isFailed ? explain(error, explanation) : h("p", {}, t("job.cancelled.next")),
+      isFailed ? explain(explanation) : h("p", {}, t("job.cancelled.next")),
       h(
         "p",
         { class: "request-id" },
@@ -58,9 +57,9 @@ function failure({ error, status, explanation, job_id: jobId }) {
   );
 }
 
-/** Return what the failure means: by the advice about the model, else by the words of the message. */
-function explain(error, explanation) {
-  if (!explanation) return h("p", {}, t(remedyFor(error?.message) ?? "job.failed.next"));
+/** Return what the failure means, if the gateway knows the converter's message. */
+function explain(explanation) {
+  if (!explanation) return h("p", {}, t("job.failed.next"));
   const { text, operator, nodes = [] } = explanation;
   const isShort = nodes.length <= MOST_OPEN_NODES;
   return [h("p", {}, text), nodeList(nodes, { operator, open: isShort })];
