@@ -18,6 +18,8 @@ _PYTORCH_NAMES: Final = re.compile(
 )
 #: The first file of an archive that Keras 3 writes.
 _KERAS_NAMES: Final = (b"metadata.json", b"config.json", b"model.weights.h5")
+#: What exporters append to the name of a model for its weights.
+_WEIGHTS_SUFFIXES: Final = (".onnx_data", ".onnx.data")
 _SIGNATURES: Final = {
     b"\x89HDF\r\n\x1a\n": ("hdf5", "hdf5"),
     _LEGACY_TORCH: ("pytorch", "pytorch"),
@@ -53,9 +55,15 @@ def recognize(head: bytes | bytearray) -> tuple[str, str] | None:
     return None
 
 
-def is_text(head: bytes | bytearray) -> bool:
-    """Tell whether a file that is no model is text, such as JSON. Some models start like text."""
-    return _TEXT.match(head) is not None
+def reason_by_name(file_name: str, head: bytes | bytearray) -> str:
+    """Return why there is no advice about a file that is no model, also by its name: weights are only numbers."""
+    name = file_name.lower()
+    if name.endswith(_WEIGHTS_SUFFIXES):
+        return "external_data"
+    if name.endswith(".nef"):
+        return "nef"
+    # Not before, because some models start like text.
+    return "text" if _TEXT.match(head) else "not_a_model"
 
 
 def _archive(head: bytes | bytearray) -> tuple[str, str]:

@@ -16,7 +16,7 @@ The rules, which `app/console/static/js/skeleton.js` follows too, byte for byte:
   - `too_large`: the skeleton has more than MAX_BYTES
   - `too_complex`: more than MAX_FIELDS fields in messages of `_MESSAGES`, also in those that are copied; a field in a
     message that is walked counts as three, as does each field of the model itself
-  - `not_a_model` or `text`: any of these before a graph was found, or no graph at all
+  - `not_a_model`, or a better name by `reason_by_name`: any of these before a graph was found, or no graph at all
   - a format's own reason, from `formats`
 
 The skeleton of a skeleton is that skeleton.
@@ -29,7 +29,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from app.advice import onnx_model_pb2 as pb
-from app.advice.formats import HEAD_BYTES, is_text, recognize
+from app.advice.formats import HEAD_BYTES, reason_by_name, recognize
 
 SMALL: Final = 1024
 MAX_DEPTH: Final = 32
@@ -131,6 +131,8 @@ class SkeletonParser:
     """
 
     def __init__(self) -> None:
+        #: May be set at any time. It names files that have nothing to be recognized by.
+        self.file_name = ""
         self._head = bytearray()
         #: How many bytes have come, and where the next field starts, which may be further on.
         self._received = 0
@@ -165,7 +167,7 @@ class SkeletonParser:
         if recognized is not None:
             return Skeleton(recognized[0], reason=recognized[1])
         if not self._has_graph:
-            return Skeleton("unknown", reason="text" if is_text(self._head) else "not_a_model")
+            return Skeleton("unknown", reason=reason_by_name(self.file_name, self._head))
         is_complete = self._next == self._received and len(self._open) == 1
         reason = self._reason or (None if is_complete else "truncated")
         if reason is not None:

@@ -62,7 +62,7 @@ def _fields(reader: ModelReader) -> Iterator[tuple[str, str]]:
     if kind == "application/x-www-form-urlencoded":
         yield from _urlencoded_fields(request.stream.read())
     elif kind == "multipart/form-data":
-        head = FormFile("head", MAX_HEAD_BYTES, lambda: len)
+        head = FormFile("head", MAX_HEAD_BYTES, lambda _file_name: len)
         yield from read_form(head, skeleton_file(reader), max_bytes=MAX_FORM_BYTES)
     elif request.content_type or request.stream.read(1):
         raise UnsupportedMediaTypeError("a form is expected: application/x-www-form-urlencoded or multipart/form-data")

@@ -19,21 +19,21 @@ _MIB = 1024 * 1024
 class FormFile:
     """A file that a form may have, once, and what takes its bytes as they arrive."""
 
-    def __init__(self, name: str, max_bytes: int, begin: Callable[[], Callable[[Chunk], object]]) -> None:
-        """Accept a file of at most `max_bytes`, whole MiB. `begin` is called once the form has the file."""
+    def __init__(self, name: str, max_bytes: int, begin: Callable[[str], Callable[[Chunk], object]]) -> None:
+        """Accept a file of at most `max_bytes`, whole MiB. `begin` is called with the file's name."""
         self.name = name
         self._max_bytes = max_bytes
         self._begin = begin
         self.is_present = False
 
-    def take(self, content: Iterator[Chunk]) -> None:
+    def take(self, content: Iterator[Chunk], file_name: str) -> None:
         """Read the file. Raises PayloadTooLargeError, and InvalidRequestError if the form has it twice."""
         if self.is_present:
             raise InvalidRequestError(
                 f"the form has more than one file {self.name}", zh_tw=f"表單中有一個以上的 {self.name} 檔案"
             )
         self.is_present = True
-        take, size = self._begin(), 0
+        take, size = self._begin(file_name), 0
         for chunk in content:
             size += len(chunk)
             if size > self._max_bytes:
@@ -59,7 +59,7 @@ def read_form(*files: FormFile, max_bytes: int) -> Iterator[tuple[str, str]]:
         if part.filename is not None or part.content_type == "application/octet-stream":
             file = by_name.get(part.name)
             if file is not None:
-                file.take(content)
+                file.take(content, part.filename or "")
             for _ in content:
                 pass
             continue

@@ -39,14 +39,14 @@ class ModelReader:
         #: Whether the request has a model.
         self.has_model = False
 
-    def watch(self, name: str, *, is_file: bool) -> Callable[[Chunk], object] | None:
+    def watch(self, name: str, *, file_name: str | None) -> Callable[[Chunk], object] | None:
         """Return what takes the content of the part of this name, or None if nothing of it is needed.
 
         The first part of each name counts, as it does in the rest of the gateway.
         """
-        if is_file and name == MODEL_PART and not self.has_model:
-            return self.begin_model()
-        if not is_file and name in _FIELDS and name not in self._fields:
+        if file_name is not None and name == MODEL_PART and not self.has_model:
+            return self.begin_model(file_name)
+        if file_name is None and name in _FIELDS and name not in self._fields:
             value = self._fields[name] = bytearray()
             return lambda chunk: value.extend(chunk[: _MAX_FIELD_BYTES - len(value)])
         return None
@@ -56,9 +56,10 @@ class ModelReader:
         for name in _FIELDS & fields.keys():
             self._fields[name] = bytearray(fields[name][:_MAX_FIELD_BYTES].encode("utf-8", "replace"))
 
-    def begin_model(self) -> Callable[[Chunk], object]:
+    def begin_model(self, file_name: str = "") -> Callable[[Chunk], object]:
         """Return what takes the bytes of the model, or of its skeleton. It never raises."""
         self.has_model = True
+        self._parser.file_name = file_name
         return self._take
 
     def _take(self, chunk: Chunk) -> None:

@@ -19,8 +19,8 @@ _WAITING_CHUNKS = 4
 class PartWatcher(Protocol):
     """Sees the parts of a message pass by. It must not raise, because it would end the upload."""
 
-    def watch(self, name: str, *, is_file: bool) -> Callable[[Chunk], object] | None:
-        """Return what takes a copy of what it needs from each chunk of this part, or None."""
+    def watch(self, name: str, *, file_name: str | None) -> Callable[[Chunk], object] | None:
+        """Return what takes a copy of what it needs from each chunk of this part, or None. A field has no file name."""
 
 
 class PartBody:

@@ -181,7 +181,7 @@ class UploadMessage:
                 self.facts.dropped_identities += 1
                 PartBody(content, is_field=is_field).drain()
                 continue
-            watch = self._watcher.watch(name, is_file=not is_field) if self._watcher is not None else None
+            watch = self._watcher.watch(name, file_name=segment.filename) if self._watcher is not None else None
             body = PartBody(content, is_field=is_field, digest=self._digest, watch=watch)
             check_name(name)
             if is_field:

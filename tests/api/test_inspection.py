@@ -86,6 +86,15 @@ def test_nothing_of_a_models_response_is_cached(edge: Edge) -> None:
     assert post(edge, "inspect", model=EINSUM).headers["Cache-Control"] == "no-store"
 
 
+def test_weights_and_results_are_recognized_by_their_names(edge: Edge) -> None:
+    for name, reason in [("model.onnx_data", "external_data"), ("model.nef", "nef"), ("model.onnx", "not_a_model")]:
+        body = Multipart("b").file("model", bytes(1000), name)
+        response = edge.client("alice").post(
+            "/api/conversion/inspect", data=body.as_bytes(), content_type=body.content_type
+        )
+        assert response.get_json()["reason"] == reason
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"\x00" * 1000, b"\xff" * MIB, EINSUM[:-1], b"PK\x03\x04", b"....TFL3", b"\x89HDF\r\n\x1a\n"]
 )

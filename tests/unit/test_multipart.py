@@ -109,13 +109,13 @@ class Watcher:
     """Takes a copy of every part that it sees."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, bool, bytearray]] = []
+        self.seen: list[tuple[str, str | None, bytearray]] = []
 
-    def watch(self, name: str, *, is_file: bool) -> Callable[[Chunk], object] | None:
+    def watch(self, name: str, *, file_name: str | None) -> Callable[[Chunk], object] | None:
         if name == "version":
             return None
         content = bytearray()
-        self.seen.append((name, is_file, content))
+        self.seen.append((name, file_name, content))
         return content.extend
 
 
@@ -132,7 +132,7 @@ def test_a_watcher_sees_the_parts_that_are_passed_on_as_they_pass() -> None:
     )
     for _ in message:
         pass
-    assert watcher.seen == [("platform", False, b"720"), ("model", True, b"".join(pieces))]
+    assert watcher.seen == [("platform", None, b"720"), ("model", "m", b"".join(pieces))]
     assert message.facts.model_sha256 == hashlib.sha256(b"".join(pieces)).hexdigest()
 
 

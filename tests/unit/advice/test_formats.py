@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from app.advice.formats import recognize
+from app.advice.skeleton import SkeletonParser
 from tests.support.skeleton_cases import entry, model_of
 from tests.unit.advice.skeletons import skeleton_of
 
@@ -56,3 +57,27 @@ def test_first_fields_of_onnx_models_are_no_other_format() -> None:
     assert recognize(model_of(entry(1, b""))) is None
     assert recognize(entry(1, 1) + entry(2, b"p" * 300)) is None
     assert recognize(entry(8, entry(2, 13)) + entry(7, b"")) is None
+
+
+@pytest.mark.parametrize(
+    ("file_name", "reason"),
+    [
+        ("model.onnx_data", "external_data"),
+        ("Model.ONNX.data", "external_data"),
+        ("model_kl720.nef", "nef"),
+        ("model.onnx", "not_a_model"),
+        ("", "not_a_model"),
+    ],
+)
+def test_file_without_format_is_named_by_its_name(file_name: str, reason: str) -> None:
+    parser = SkeletonParser()
+    parser.file_name = file_name
+    parser.feed(b"\x00\x00\x80\x3f" * 1000)
+    assert parser.finish().reason == reason
+
+
+def test_name_of_a_model_does_not_matter() -> None:
+    parser = SkeletonParser()
+    parser.file_name = "model.nef"
+    parser.feed(model_of(entry(1, entry(4, b"Relu"))))
+    assert parser.finish().format == "onnx"

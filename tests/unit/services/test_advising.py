@@ -134,11 +134,19 @@ def test_a_bug_of_the_advice_fails_no_upload(bench: Bench, monkeypatch: pytest.M
     assert advice.document("en")["text"]
 
 
+def test_the_weights_of_a_model_are_recognized_by_the_name_of_the_file() -> None:
+    reader = ModelReader()
+    take = reader.watch("model", file_name="model.onnx_data")
+    assert take is not None
+    take(bytes(1000))
+    assert reader.advice().reason == "external_data"
+
+
 def test_lent_chunks_are_not_read_after_they_were_given_back() -> None:
     """What a reader takes stays the same when the buffer is used again."""
     reader, plain = ModelReader(), ModelReader()
-    take, take_plain = reader.watch("model", is_file=True), plain.watch("model", is_file=True)
-    chip = reader.watch("platform", is_file=False)
+    take, take_plain = reader.watch("model", file_name="m"), plain.watch("model", file_name="m")
+    chip = reader.watch("platform", file_name=None)
     assert take is not None
     assert take_plain is not None
     assert chip is not None
