@@ -86,8 +86,12 @@ def inspect() -> Response:
     """Tell how a model fits each chip, from its file or its skeleton. Stores nothing."""
     _inspections.enter(g.user_id, request.environ)
     reader = ModelReader()
-    read_model(reader)
-    return _in_language(jsonify(advice_json(reader.advice(), language())))
+    size = read_model(reader)
+    document = advice_json(reader.advice(), language())
+    for name, chip in document.get("chips", {}).items():
+        usual_time = service().usual_times.of(name, size)
+        chip["usual_time"] = usual_time.as_dict() if usual_time else None
+    return _in_language(jsonify(document))
 
 
 @blueprint.get("/capabilities")
@@ -132,7 +136,7 @@ def poll(job_id: str) -> Response:
 def receipt(job_id: str) -> Response:
     """Return what was sent for the job and what came back, as a file to save."""
     found = service().get_receipt(g.user_id, job_id)
-    response = jsonify(receipt_document(found))
+    response = _in_language(jsonify(receipt_document(found, language())))
     response.headers["Content-Disposition"] = content_disposition(receipt_filename(found))
     return response
 

@@ -25,6 +25,8 @@ class FormFile:
         self._max_bytes = max_bytes
         self._begin = begin
         self.is_present = False
+        #: In bytes, as far as the file was read.
+        self.size = 0
 
     def take(self, content: Iterator[Chunk], file_name: str) -> None:
         """Read the file. Raises PayloadTooLargeError, and InvalidRequestError if the form has it twice."""
@@ -33,10 +35,10 @@ class FormFile:
                 f"the form has more than one file {self.name}", zh_tw=f"表單中有一個以上的 {self.name} 檔案"
             )
         self.is_present = True
-        take, size = self._begin(file_name), 0
+        take = self._begin(file_name)
         for chunk in content:
-            size += len(chunk)
-            if size > self._max_bytes:
+            self.size += len(chunk)
+            if self.size > self._max_bytes:
                 most = self._max_bytes // _MIB
                 raise PayloadTooLargeError(
                     f"the file {self.name} may have at most {most} MiB", zh_tw=f"{self.name} 檔案最多 {most} MiB"

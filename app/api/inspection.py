@@ -17,11 +17,12 @@ def skeleton_file(reader: ModelReader) -> FormFile:
     return FormFile("skeleton", MAX_SKELETON_BYTES, reader.begin_model)
 
 
-def read_model(reader: ModelReader) -> None:
+def read_model(reader: ModelReader) -> int | None:
     """Give `reader` the model or the skeleton of this request's form, and the field `model_id`.
 
-    Raises what reading a form raises, and InvalidRequestError unless the form has exactly one of both files, or if
-    `model_id` is not a whole number.
+    Return the size of the model in bytes; of a skeleton's model only if the field `model_size` tells it. Raises what
+    reading a form raises, and InvalidRequestError unless the form has exactly one of both files, or if one of the
+    fields is not a whole number.
     """
     skeleton = skeleton_file(reader)
     model = FormFile("model", MAX_MODEL_BYTES, reader.begin_model)
@@ -35,3 +36,5 @@ def read_model(reader: ModelReader) -> None:
         )
     optional_number(fields, MODEL_ID)
     reader.note(fields)
+    size = optional_number(fields, "model_size")
+    return model.size if model.is_present else size

@@ -6,6 +6,7 @@ Members may be added to the schema. A change of the meaning of one makes a new s
 from datetime import datetime
 from typing import Any
 
+from app.advice.documents import stored_advice_json
 from app.api.documents import stage_documents, timestamp, typed_parameters
 from app.domain.job_record import JobRecord
 from app.domain.model import Model, clean_filename, stem_of
@@ -14,8 +15,8 @@ from app.services.conversions import Receipt
 SCHEMA = "visiona-receipt/1"
 
 
-def receipt_document(receipt: Receipt) -> dict[str, Any]:
-    """Return the receipt as JSON. What the gateway does not know is null."""
+def receipt_document(receipt: Receipt, language: str) -> dict[str, Any]:
+    """Return the receipt as JSON, with the sentences of the advice in this language. What is not known is null."""
     record, job = receipt.record, receipt.job
     facts = record.upload_facts or {}
     return {
@@ -31,7 +32,7 @@ def receipt_document(receipt: Receipt) -> dict[str, Any]:
         "ended_at": timestamp(job.updated_at) if job.is_terminal else None,
         "stages": stage_documents(record.stages),
         "usual_time": record.usual_time,
-        "advice": record.advice,
+        "advice": stored_advice_json(record.advice, language) if record.advice else None,
         "result": _result_document(receipt.model) if receipt.model else None,
     }
 

@@ -22,8 +22,10 @@ from app.domain.identity import Identity, Session
 from app.domain.job import Job, JobStatus
 from app.domain.model import Model
 from app.services.conversions import Download, JobView, Receipt
+from app.services.usual_times import UsualTimes
 from app.streaming.inbound import RequestBody
 from tests.support.certificates import own_authority
+from tests.support.fakes import MemoryLedger
 from tests.support.processes import wait_until
 from tests.support.seen_statuses import made_up
 from tests.support.stores import make_database
@@ -60,6 +62,7 @@ class FakeConversions:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     model: Model | None = None
     receipt: Receipt | None = None
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
     body: bytes = b""
     announced_bytes: int | None = None
     #: While it is clear, calls wait.
@@ -67,6 +70,11 @@ class FakeConversions:
 
     def __post_init__(self) -> None:
         self.may_answer.set()
+
+    @property
+    def usual_times(self) -> UsualTimes:
+        """The usual times by what `ledger` has now."""
+        return UsualTimes(self.ledger)
 
     def _answer(self, *call: Any) -> None:
         self.calls.append(call)

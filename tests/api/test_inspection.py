@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from app.api import inspection
 from app.domain.job import JobError, JobStatus
+from app.domain.usual_time import CompletedJob, size_class
 from app.services.advising import JobAdvice, ModelReader
 from app.services.conversions import JobView
 from tests.api.edge import NOW, Edge, a_job
@@ -69,6 +71,34 @@ def test_a_model_or_its_skeleton_gets_advice_for_every_chip(edge: Edge, part: st
     assert advice["chips"]["520"]["findings"][0]["nodes"] == ["einsum_1"]
     assert "reason" not in advice
     assert edge.conversions.calls == []
+
+
+@pytest.mark.parametrize(
+    ("form", "is_known"),
+    [
+        ({"model": EINSUM}, True),
+        ({"skeleton": EINSUM, "model_size": str(len(EINSUM))}, True),
+        ({"skeleton": EINSUM}, False),
+        ({"skeleton": EINSUM, "model_size": str(2 * len(EINSUM))}, False),
+    ],
+)
+def test_the_size_of_the_model_tells_how_long_it_usually_takes(
+    edge: Edge, form: dict[str, bytes | str], is_known: bool
+) -> None:
+    jobs = [CompletedJob(NOW, NOW + timedelta(seconds=90))] * 5
+    edge.conversions.ledger.completed["720", size_class(len(EINSUM))] = jobs
+    chips = post(edge, "inspect", **form).get_json()["chips"]  # type: ignore[arg-type]
+    expected = {"median_seconds": 90, "p90_seconds": 90, "jobs": 5, "stages": {}}
+    assert {name: chip["usual_time"] for name, chip in chips.items() if name != "720"} == dict.fromkeys(
+        ("520", "530", "630", "730")
+    )
+    assert chips["720"]["usual_time"] == (expected if is_known else None)
+
+
+@pytest.mark.parametrize("size", ["-1", "1.5", "many"])
+def test_a_size_that_is_no_number_is_refused(edge: Edge, size: str) -> None:
+    response = post(edge, "inspect", skeleton=EINSUM, model_size=size)
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
 def test_the_sentences_are_in_the_callers_language(edge: Edge) -> None:
@@ -241,6 +271,7 @@ def test_check_with_a_skeleton_has_the_advice_for_the_chosen_chip(edge: Edge) ->
     assert response.get_json()["ok"] is True
     assert response.get_json()["advice"]["chips"].keys() == {"720"}
     whole = post(edge, "inspect", skeleton=EINSUM).get_json()
+    assert whole["chips"]["720"].pop("usual_time") is None
     assert response.get_json()["advice"] == whole | {"chips": {"720": whole["chips"]["720"]}}
 
 

@@ -131,8 +131,15 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
         description="How the model of a job fits its chip.",
     ),
     "ChipAdvice": object_of(
-        {**_COUNTS, "findings": array_of(reference("Finding"), description="The worst first.")},
-        optional=("findings",),
+        {
+            **_COUNTS,
+            "findings": array_of(reference("Finding"), description="The worst first."),
+            "usual_time": nullable(
+                reference("UsualTime"),
+                description="In `/inspect` only. Null if the size of the model or fewer than five jobs are known.",
+            ),
+        },
+        optional=("findings", "usual_time"),
     ),
     "Finding": object_of(
         {

@@ -65,7 +65,7 @@ RECEIPTS: dict[str, Schema] = {
             "ended_at": NULLABLE_TIME,
             "stages": array_of({"type": "object"}, description="As in Job."),
             "usual_time": nullable(reference("UsualTime"), description="As in Job."),
-            "advice": {"type": ["object", "null"], "description": "What the advice said when the job started."},
+            "advice": nullable(reference("JobAdvice"), description="Null if none was recorded."),
             "result": nullable(
                 object_of(
                     {

@@ -310,8 +310,9 @@ _UPLOADS: dict[str, Schema] = {
             "model": {**BINARY, "description": f"The model file, at most {MAX_MODEL_BYTES} bytes."},
             "skeleton": {**BINARY, "description": f"Or its skeleton, at most {MAX_SKELETON_BYTES} bytes."},
             "model_id": {"type": "integer", "minimum": 0, "description": "As in an upload."},
+            "model_size": count("With a skeleton: the size of its model in bytes, for `usual_time`."),
         },
-        optional=("model", "skeleton", "model_id"),
+        optional=("model", "skeleton", "model_id", "model_size"),
         description="Exactly one of the two files.",
     ),
 }

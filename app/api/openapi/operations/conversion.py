@@ -5,6 +5,7 @@ from app.api.openapi.advice_schemas import (
     ADVICE_SUMMARY_EXAMPLE,
     CAPABILITIES_EXAMPLE,
     NO_ADVICE_EXAMPLE,
+    STORED_ADVICE_EXAMPLE,
 )
 from app.api.openapi.json_schema import reference
 from app.api.openapi.operation import JSON, Body, Operation, ResponseDescription, json_content, no_head
@@ -52,7 +53,7 @@ _RECEIPT_EXAMPLE = {
     "ended_at": _COMPLETED_EXAMPLE["updated_at"],
     "stages": JOB_EXAMPLE["stages"],
     "usual_time": USUAL_TIME_EXAMPLE,
-    "advice": None,
+    "advice": STORED_ADVICE_EXAMPLE,
     "result": {
         "library_model_id": MODEL_EXAMPLE["id"],
         "filename": MODEL_EXAMPLE["filename"],
@@ -211,7 +212,7 @@ CONVERSION = (
             200: ResponseDescription(
                 "The receipt, as a file to save.",
                 json_content("Receipt", _RECEIPT_EXAMPLE),
-                ("Content-Disposition", "Cache-Control"),
+                ("Content-Disposition", "Cache-Control", "Content-Language"),
             )
         },
         description="What the gateway has recorded, whether the job has ended or not. The state is that of the last "
