@@ -109,7 +109,7 @@ class Visitor:
         self.page.set_input_files(
             "#model", files=[{"name": name, "mimeType": "application/octet-stream", "buffer": content}]
         )
-        self.page.locator(".file-card .facts li:nth-child(2)").wait_for()
+        self.page.locator(".file-card[aria-busy=false]").wait_for()
 
     def start(self) -> None:
         self.page.locator("#start").click()

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.console.browser import Visitor
+from tests.support.onnx_models import detector
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
-MODEL = (
-    b"\x08\x08\x12\x07pytorch\x1a\x052.4.0" + b"\x3a\x84\x80\x40" + bytes(1 << 20) + bytes(4) + b"B\x04\x0a\x00\x10\x0d"
-)
-"""One MB that reads as an ONNX file by PyTorch 2.4.0 with opset 13: fields, a graph of zeros, and the operator set."""
+MODEL = detector()
+"""A model with weights of 1 MB and operators that some chips run, or none."""
 
 State = Callable[[Visitor], None]
 SIGNED_OUT = {"welcome", "docs"}
@@ -35,6 +34,14 @@ def form_filled(visitor: Visitor) -> None:
     visitor.choose_model(MODEL, "mobilenet_v3.onnx")
     images = [{"name": f"street_{n:03}.jpg", "mimeType": "image/jpeg", "buffer": b"x" * 40_000} for n in range(24)]
     visitor.page.set_input_files("#references", files=images)
+
+
+def findings(visitor: Visitor) -> None:
+    form_filled(visitor)
+    for button in visitor.page.locator(".disclosure").all():
+        button.click()
+    for nodes in visitor.page.locator(".chip-details .nodes summary").all():
+        nodes.click()
 
 
 def form_mistakes(visitor: Visitor) -> None:
@@ -201,6 +208,7 @@ STATES: dict[str, State] = {
         welcome,
         form,
         form_filled,
+        findings,
         form_mistakes,
         conflict,
         uploading,

@@ -33,7 +33,7 @@ def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> Non
     for _ in range(6):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
-    assert reached == ["model", "platform", "modelId", "version", "references", "start"]
+    assert reached == ["model", "platform-720", "modelId", "version", "references", "start"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) != "none"
 

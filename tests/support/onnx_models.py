@@ -54,3 +54,35 @@ def model_bytes(model_graph: GraphProto, *, opset: int | None = 13, **more: Any)
 def advice_for(data: bytes, **options: Any) -> Advice:
     """Return the advice for a small ONNX model."""
     return advise(Skeleton("onnx", data), **options)
+
+
+def detector(*, name: str = "/backbone", last: str = "/nms/NonZero") -> bytes:
+    """Return a model with weights of 1 MB. Some of its operators run on every chip, some on few, and some on none.
+
+    `name` begins the names of its nodes, and `last` is the name of the last one.
+    """
+    nodes = []
+    value = "images"
+    for number in range(8):
+        weights = "first" if number == 0 else "rest"
+        nodes += [
+            helper.make_node("Conv", [value, weights], [f"conv{number}"], f"{name}/{number}/conv", pads=[1] * 4),
+            helper.make_node("Sigmoid", [f"conv{number}"], [f"gate{number}"], f"{name}/{number}/sigmoid"),
+            helper.make_node("Mul", [f"conv{number}", f"gate{number}"], [f"block{number}"], f"{name}/{number}/mul"),
+        ]
+        value = f"block{number}"
+    nodes += [
+        helper.make_node("Einsum", [value], ["pooled"], "/head/attention/Einsum", equation="bchw->bc"),
+        helper.make_node("Softmax", ["pooled"], ["scores"], "/head/Softmax", axis=1),
+        helper.make_node("NonZero", ["scores"], ["found"], last),
+    ]
+    model_graph = graph(
+        nodes,
+        {"images": (1, 3, 64, 64)},
+        {"scores": (1, 168)},
+        first=np.ones((168, 3, 3, 3)),
+        rest=np.ones((168, 168, 3, 3)),
+    )
+    opsets = [helper.make_opsetid("", 13)]
+    model = helper.make_model(model_graph, opset_imports=opsets, producer_name="pytorch", producer_version="2.4.0")
+    return bytes(model.SerializeToString())

@@ -90,6 +90,13 @@ export function checkUpload({ filename, size, parts, platform, modelId, version 
   return ask("/api/conversion/check", { method: "POST", body });
 }
 
+/** Get the advice about a model by its skeleton. */
+export function inspect(skeleton, signal) {
+  const body = new FormData();
+  body.append("skeleton", new Blob([skeleton]), "skeleton.onnx");
+  return ask("/api/conversion/inspect", { method: "POST", body, signal });
+}
+
 /** Get a job; `data` is null if it hasn't changed since the response with that ETag. */
 export function job(jobId, etag, signal) {
   // `no-store` bypasses the browser's cache, so that a 304 arrives here as a 304.

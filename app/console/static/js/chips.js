@@ -1,17 +1,8 @@
 // The toolchain's rules for chips and parameters. The texts about the chips have the numbers of operators that run on
 // the NPU, from the operator table in the toolchain manual (July 2026).
 
-/** In order of their generation. `hasLegacy`: also supported by the legacy toolchain environment. */
-export const CHIPS = [
-  { id: "520", hasLegacy: true },
-  { id: "720", hasLegacy: true },
-  { id: "530", hasLegacy: true },
-  { id: "630", hasLegacy: true },
-  { id: "730", hasLegacy: false },
-];
-
-/** The ONNX opsets that the toolchain's optimizer supports; the legacy environment supports fewer. */
-export const OPSETS = { from: 8, to: 18, legacyTo: 12 };
+/** In order of their generation. */
+export const CHIPS = ["520", "720", "530", "630", "730"];
 
 /** The range of model IDs; lower ones are reserved. */
 export const FIRST_MODEL_ID = 32768;

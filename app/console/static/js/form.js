@@ -12,7 +12,7 @@ export function findMistakes({ model, platform, modelId, version }) {
   const errors = {};
   if (!model) errors.model = "form.model.missing";
   else if (model.size === 0) errors.model = "form.model.empty";
-  if (!CHIPS.some((chip) => chip.id === platform)) errors.platform = "form.chip.missing";
+  if (!CHIPS.includes(platform)) errors.platform = "form.chip.missing";
   if (!/^[0-9]{1,9}$/.test(modelId.trim())) errors.modelId = "form.id.not_a_number";
   else if (Number(modelId) < FIRST_MODEL_ID) errors.modelId = "form.id.reserved";
   else if (Number(modelId) > LAST_MODEL_ID) errors.modelId = "form.id.too_high";
@@ -22,7 +22,8 @@ export function findMistakes({ model, platform, modelId, version }) {
 
 export class ConversionForm {
   model = null;
-  facts = null;
+  /** What is known about the model, see `inspection.js`; null while it is being read. */
+  inspection = null;
   references = [];
   /** The name of the model that was chosen before the page was reloaded. */
   lostModel = null;
@@ -40,6 +41,11 @@ export class ConversionForm {
     return findMistakes(this);
   }
 
+  /** The advice about the model on the chosen chip, or null. */
+  get chipAdvice() {
+    return this.inspection?.advice?.chips[this.platform] ?? null;
+  }
+
   /** The total size of all files in bytes, to which the upload limit applies. */
   get size() {
     return [this.model, ...this.references].reduce((sum, file) => sum + (file?.size ?? 0), 0);
@@ -55,7 +61,7 @@ export class ConversionForm {
     const { platform, modelId, version } = this;
     local.set(LAST_KEY, { platform, modelId, version });
     this.model = null;
-    this.facts = null;
+    this.inspection = null;
     this.references = [];
     this.lostModel = null;
     this.touched.clear();

@@ -1,11 +1,12 @@
 // The form of a conversion: model, chip, identity, reference images, and a summary that starts it.
 
 import { h } from "../dom.js";
-import { t } from "../i18n.js";
+import { language, t } from "../i18n.js";
 import { FILE_CHANGED } from "../problems.js";
 import { takeDrops } from "./form/drops.js";
 import { modelSection } from "./form/model.js";
-import { chipSection, identitySection } from "./form/parameters.js";
+import { chipSection } from "./form/chips.js";
+import { identitySection } from "./form/identity.js";
 import { referenceSection } from "./form/references.js";
 import { summarySection } from "./form/summary.js";
 import { pageHead } from "./pieces.js";
@@ -55,6 +56,7 @@ export function conversionForm({ conversion, session }) {
   function update() {
     const isChecking = conversion.phase === "checking";
     model.update();
+    chips.update();
     identity.update();
     references.update();
     summary.update(form, isChecking);
@@ -107,11 +109,15 @@ export function conversionForm({ conversion, session }) {
   }
 
   update();
-  if (form.model && !form.facts) model.choose(form.model);
+  // The sentences of an earlier inspection may be in another language.
+  if (form.model && form.inspection?.language !== language()) model.choose(form.model);
   return {
     element,
     update,
-    destroy: stopDropping,
+    destroy() {
+      stopDropping();
+      model.stop();
+    },
     focus: () => (problemArea.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
   };
 }

@@ -1,12 +1,17 @@
-// Part 1 of the form: the model, facts read from it, and advice.
+// Part 1 of the form: the model, and what it is.
 
-import { CHIPS, OPSETS } from "../../chips.js";
+import { announce } from "../../announcer.js";
+import { chipName } from "../../chips.js";
 import { h, icon, setText } from "../../dom.js";
 import { formatNumber, formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
-import { inspectModel } from "../../model_file.js";
+import { inspectModel } from "../../inspection.js";
+import { verdictName } from "../advice.js";
 
 const MODEL_TYPES = ".onnx,.tflite";
+const SHOWN_TENSORS = 4;
+const SHOWN_OPERATORS = 8;
+const FORMATS = { onnx: "ONNX", tflite: "TensorFlow Lite", hdf5: "HDF5", pytorch: "PyTorch" };
 
 export function modelSection(form, changed, onChosen) {
   const input = h("input", {
@@ -35,24 +40,38 @@ export function modelSection(form, changed, onChosen) {
     error,
   );
   let shown;
+  let reading = new AbortController();
 
   async function choose(file) {
     const isNew = file !== form.model;
+    stop();
+    const { signal } = (reading = new AbortController());
     form.model = file;
-    form.facts = null;
+    form.inspection = null;
     form.lostModel = null;
     form.touched.add("model");
     changed();
     if (isNew) onChosen();
-    const facts = await inspectModel(file);
-    if (form.model !== file) return;
-    form.facts = facts;
-    changed();
+    try {
+      const inspection = await inspectModel(file, signal);
+      // The last step may have been over before the abort.
+      if (signal.aborted) return;
+      form.inspection = inspection;
+      changed();
+      announce(spoken(form));
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  function stop() {
+    reading.abort();
   }
 
   function remove() {
+    stop();
     form.model = null;
-    form.facts = null;
+    form.inspection = null;
     changed();
     input.focus();
   }
@@ -62,13 +81,13 @@ export function modelSection(form, changed, onChosen) {
     setText(error, textKey ? t(textKey) : "");
     input.setAttribute("aria-invalid", String(Boolean(textKey)));
     element.classList.toggle("wrong", Boolean(textKey));
-    const state = [form.model, form.facts, form.lostModel, form.platform];
+    const state = [form.model, form.inspection, form.lostModel];
     if (shown?.every((value, index) => value === state[index])) return;
     shown = state;
     area.replaceChildren(form.model ? fileCard(form, remove) : dropZone(form));
   }
 
-  return { element, choose, update };
+  return { element, choose, stop, update };
 }
 
 function dropZone(form) {
@@ -83,13 +102,13 @@ function dropZone(form) {
 }
 
 function fileCard(form, remove) {
-  const { model, facts } = form;
+  const { model, inspection } = form;
   return h(
     "div",
     {},
     h(
       "div",
-      { class: "file-card" },
+      { class: "file-card", "aria-busy": String(!inspection) },
       h("span", { class: "file-icon" }, icon("file")),
       h(
         "div",
@@ -98,7 +117,7 @@ function fileCard(form, remove) {
         h(
           "ul",
           { class: "facts", id: "model-hint" },
-          factsOf(model, facts).map((fact) => h("li", {}, fact)),
+          factsOf(model, inspection).map((fact) => h("li", {}, fact)),
         ),
       ),
       h(
@@ -112,37 +131,66 @@ function fileCard(form, remove) {
         ),
       ),
     ),
-    adviceOn(form).map(({ text, isWarning }) =>
-      h("p", { class: isWarning ? "advice warn" : "advice" }, icon(isWarning ? "alert" : "info"), h("span", {}, text)),
-    ),
+    inspection?.reason
+      ? h("p", { class: "advice warn" }, icon("alert"), h("span", {}, inspection.reason))
+      : structure(inspection?.advice ?? null),
   );
 }
 
-function factsOf(model, facts) {
+function factsOf(model, inspection) {
   const size = formatSize(model.size, language());
-  if (!facts) return [size, t("form.model.reading")];
-  if (facts.format === "unreadable") return [size];
-  const format = { onnx: "ONNX", tflite: "TensorFlow Lite" }[facts.format] ?? t("form.model.unknown_format");
+  if (!inspection) return [size, t("form.model.reading")];
+  const { format, advice } = inspection;
   return [
     size,
-    format,
-    facts.opset !== null && t("form.model.opset", { opset: formatNumber(facts.opset, language()) }),
-    facts.producer && t("form.model.producer", { producer: facts.producer }),
+    FORMATS[format] ?? t("form.model.unknown_format"),
+    Number.isInteger(advice?.opset) && t("form.model.opset", { opset: formatNumber(advice.opset, language()) }),
   ].filter(Boolean);
 }
 
-function adviceOn({ facts, platform }) {
-  if (!facts) return [];
-  const advice = [];
-  const warn = (text) => advice.push({ text, isWarning: true });
-  const { format, claims, opset } = facts;
-  if (format === "unreadable") warn(t("problem.file_changed.detail"));
-  if (format === "unknown") warn(t(claims ? "form.advice.not_what_it_says" : "form.advice.unknown"));
-  if (opset !== null && (opset < OPSETS.from || opset > OPSETS.to)) {
-    warn(t("form.advice.opset", { opset, from: OPSETS.from, to: OPSETS.to }));
-  } else if (opset > OPSETS.legacyTo && CHIPS.find((chip) => chip.id === platform)?.hasLegacy) {
-    // Not a warning: it matters only to users of the legacy environment.
-    advice.push({ text: t("form.advice.legacy", { opset, to: OPSETS.legacyTo }), isWarning: false });
-  }
-  return advice;
+/** Return what the model consists of. Without advice, the list reserves its space. */
+function structure(advice) {
+  const row = (name, text) => h("div", {}, h("dt", {}, t(name)), h("dd", { title: text }, text));
+  const compact = { notation: "compact", maximumFractionDigits: 1 };
+  return h(
+    "dl",
+    { class: "structure" },
+    row("form.model.inputs", advice && shortened(advice.inputs.map(tensor), SHOWN_TENSORS)),
+    row("form.model.outputs", advice && shortened(advice.outputs.map(tensor), SHOWN_TENSORS)),
+    row("form.model.operators", advice && shortened(operators(advice.operators), SHOWN_OPERATORS)),
+    row("form.model.parameters", advice && (advice.parameters === null ? "–" : formatNumber(advice.parameters, language(), compact))),
+    row("form.model.producer", advice && (advice.producer || "–")),
+  );
+}
+
+/** Return `images float32 1×3×?×640`. */
+function tensor({ name, element_type: type, shape }) {
+  const sizes = shape?.map((size) => (size === null ? "?" : String(size))).join("×");
+  return [name || t("advice.unnamed"), type, sizes].filter(Boolean).join(" ");
+}
+
+function operators(counts) {
+  const sorted = Object.entries(counts).sort(([, one], [, other]) => other - one);
+  return sorted.map(([name, count]) => `${name} ${formatNumber(count, language())}`);
+}
+
+function shortened(items, shown) {
+  if (items.length === 0) return t("form.model.none");
+  const more = items.length - shown;
+  return [
+    ...items.slice(0, shown),
+    ...(more > 0 ? [t("advice.more", { count: formatNumber(more, language()) })] : []),
+  ].join(" · ");
+}
+
+/** Return what screen readers say after the inspection. */
+function spoken({ inspection: { advice, reason }, chipAdvice, platform }) {
+  if (reason) return reason;
+  const best = advice.recommended;
+  return [
+    chipAdvice && `${chipName(platform)}${t("advice.colon")}${verdictName(chipAdvice.verdict)}`,
+    best && t("form.chip.recommends", { chip: chipName(best) }),
+  ]
+    .filter(Boolean)
+    .join(t("advice.separator"));
 }

@@ -1,49 +1,7 @@
-// Parts 2 and 3 of the form: the chip, and the model's ID and version on it.
+// Part 3 of the form: the model's ID and version on the chip.
 
-import { CHIPS, chipName } from "../../chips.js";
-import { h, icon, setText } from "../../dom.js";
+import { h, setText } from "../../dom.js";
 import { t } from "../../i18n.js";
-
-export function chipSection(form, changed) {
-  const element = h(
-    "fieldset",
-    { class: "panel", "aria-describedby": "chips-hint" },
-    h("legend", {}, h("span", { class: "step-number", "aria-hidden": "true" }, "2"), t("form.chip")),
-    h("p", { class: "quiet-text", id: "chips-hint" }, t("form.chip.text")),
-    h(
-      "div",
-      { class: "chips" },
-      CHIPS.map(({ id }) =>
-        h(
-          "label",
-          { class: "chip" },
-          h("input", {
-            type: "radio",
-            name: "platform",
-            value: id,
-            checked: form.platform === id,
-            dataset: { field: "platform" },
-            "aria-describedby": `chip-${id}`,
-            on: {
-              change: () => {
-                form.platform = id;
-                changed();
-              },
-            },
-          }),
-          h("span", { class: "chip-mark", "aria-hidden": "true" }, icon("check")),
-          h(
-            "span",
-            { class: "chip-text" },
-            h("strong", {}, chipName(id)),
-            h("span", { id: `chip-${id}` }, t(`chip.${id}`)),
-          ),
-        ),
-      ),
-    ),
-  );
-  return { element };
-}
 
 export function identitySection(form, changed) {
   const id = textField(form, "modelId", {
