@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.console.browser import NARROW, WIDE, Visitor
-from tests.console.states import STATES, reach, show_stage
+from tests.console.states import MODEL, STATES, reach, show_stage
 from tests.support.chromium import end_shared_browser, shared_browser
 from tests.support.stack import Stack
 
@@ -30,7 +30,7 @@ def take(visitor: Visitor, state: str, path: Path) -> None:
     if state == "stages":
         # Watch the job from its beginning, so that the first stage has a time.
         reach("form", visitor, visitor.stack)
-        job_id = visitor.convert(bytes(14_000_000), "mobilenet_v3.onnx")
+        job_id = visitor.convert(MODEL, "mobilenet_v3.onnx")
         show_stage(visitor, job_id, "onnx", 12)
         visitor.page.wait_for_timeout(6000)
         show_stage(visitor, job_id, "bie", 58)

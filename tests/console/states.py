@@ -143,11 +143,11 @@ def converter_down(visitor: Visitor) -> None:
 def history(visitor: Visitor) -> None:
     client = visitor.stack.signed_in("alice")
     for name in ("yolov5s.onnx", "fail_nms.onnx", "resnet50.tflite"):
-        job_id = visitor.stack.upload(client, filename=name)
+        job_id = visitor.stack.upload(client, MODEL, filename=name)
         sandbox = visitor.stack.sandbox
         sandbox.fail(job_id) if name.startswith("fail") else sandbox.complete(job_id)
         visitor.stack.wait_for_status(client, job_id, "failed" if name.startswith("fail") else "completed")
-    visitor.stack.upload(client, filename="mobilenet_v3.onnx")
+    visitor.stack.upload(client, MODEL, filename="mobilenet_v3.onnx")
     visitor.go("history")
     visitor.page.locator(".job-row").nth(3).wait_for()
 
