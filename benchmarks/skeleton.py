@@ -103,11 +103,14 @@ def _worst_models() -> dict[str, bytes]:
         f"{MAX_NODES:,} nodes of 199 operators": model_of(relu),
         f"{MAX_NODES:,} Conv": graph_model(*[node + pads] * MAX_NODES),
         f"{MAX_NODES:,} AveragePool, one after the other": graph_model(*pools),
-        f"{MAX_NODES:,} Conv and 14,000 shapes": model_of(entry(1, node) * MAX_NODES + value * 14_000),
+        f"{MAX_NODES:,} Conv and 10,000 shapes": model_of(entry(1, node) * MAX_NODES + value * 10_000),
+        f"{MAX_NODES:,} AveragePool and 5,000 shapes": model_of(
+            b"".join(entry(1, pool) for pool in pools) + value * 5_000
+        ),
         "8 MiB of small tensors": model_of(entry(5, entry(9, bytes(1030))) * 8_000),
         "4 MiB of texts": graph_model(*[entry(3, b"n" * 1010)] * 4_100),
-        "90,000 empty nodes": model_of(entry(1, b"") * 90_000),
-        "280,000 empty attributes": graph_model(*[entry(5, b"") * 510] * 549),
+        "60,000 empty nodes": model_of(entry(1, b"") * 60_000),
+        "190,000 empty attributes": graph_model(*[entry(5, b"") * 510] * 372),
         "1,400,000 single values": graph_model(initializers=(entry(5, 1) * 4 * MEBIBYTE,)),
         "700,000 long numbers": model_of((b"\x08" + b"\x80" * 9 + b"\x00") * 700_000),
     }

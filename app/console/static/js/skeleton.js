@@ -6,7 +6,7 @@
 const SMALL = 1024;
 const MAX_DEPTH = 32;
 const MAX_BYTES = 4 * 1024 * 1024;
-const MAX_FIELDS = 300_000;
+const MAX_FIELDS = 200_000;
 /** What a field counts in a message that is walked. */
 const WALKED_FIELD = 3;
 const MAX_LENGTH = 2 ** 31 - 1;
