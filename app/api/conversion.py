@@ -168,7 +168,7 @@ def download(job_id: str) -> Response:
 
 def _in_language(response: Response) -> Response:
     """Say that the texts in the response are in the language that the caller prefers."""
-    response.vary.add("Accept-Language")
+    response.headers["Vary"] = "Accept-Language"
     response.headers["Content-Language"] = language()
     return response
 

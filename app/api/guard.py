@@ -55,7 +55,10 @@ def check(here: Gateway, trace: Trace, environ: "WSGIEnvironment", in_progress: 
 def add_headers(response: Response, trace: Trace, environ: Mapping[str, Any], settings: Settings) -> None:
     """Share the response with pages of the allowed origins, and forbid caching unless the view allows it."""
     if _is_api(trace.path) or trace.path.startswith("/auth/"):
-        response.vary.add("Cookie")
+        # Not by `response.vary`, which parses the header: this is done for each poll.
+        named = response.headers.get("Vary", "")
+        if "Cookie" not in named:
+            response.headers["Vary"] = f"{named}, Cookie" if named else "Cookie"
         if settings.allowed_origins:
             _add_cors(response, environ, settings)
     response.headers.setdefault("Cache-Control", "no-store")

@@ -4,12 +4,14 @@ Each failure is logged once, in `problem_response`.
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import structlog
 from flask import Flask, Response, g, json, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.http import parse_accept_header
 
 from app import metrics
 from app.api.context import trace
@@ -39,10 +41,14 @@ _MAX_REASON_CHARACTERS = 200
 
 def language() -> str:
     """Return the language of this response: `zh-TW` if the caller prefers any Chinese, else `en`."""
-    if len(request.environ.get("HTTP_ACCEPT_LANGUAGE", "")) > MAX_HEADER_BYTES:
-        return "en"
-    accepted: LanguageAccept = request.accept_languages
-    for tag, quality in accepted:
+    header = request.environ.get("HTTP_ACCEPT_LANGUAGE", "")
+    return "en" if len(header) > MAX_HEADER_BYTES else _preferred(header)
+
+
+@lru_cache(maxsize=256)
+def _preferred(accept_language: str) -> str:
+    # Polls need it each time, and browsers send few different headers.
+    for tag, quality in parse_accept_header(accept_language, LanguageAccept):
         if quality <= 0:
             continue
         primary = tag.split("-", 1)[0].lower()

@@ -5,9 +5,11 @@ import gzip
 
 import pytest
 
+from app.api.inspection import MAX_MODEL_BYTES
 from app.api.requests import MAX_SMALL_BODY_BYTES
 from tests.security.conftest import Door
 from tests.support.clients import Client
+from tests.support.multipart_bodies import Multipart
 from tests.support.stack import Stack
 
 JSON = {
@@ -69,6 +71,16 @@ def test_forms_are_bounded_in_their_fields(stack: Stack, alice: Client) -> None:
         response = alice.post("/api/conversion/check", data=body, headers={"Content-Type": kind})
         assert (response.status_code, response.json()["code"]) == (413, "payload_too_large"), kind
         assert response.elapsed.total_seconds() < 15
+
+
+def test_models_to_inspect_pass_nginx_up_to_the_gateways_limit(stack: Stack, alice: Client) -> None:
+    """The largest one is accepted, one byte more gets the gateway's own refusal, and no upstream is called."""
+    for size, status in ((MAX_MODEL_BYTES, 200), (MAX_MODEL_BYTES + 1, 413)):
+        form = Multipart().file("model", b"\x0a" * size, "net.onnx")
+        response = alice.post("/api/conversion/inspect", data=form, headers=form.headers)
+        assert response.status_code == status, response.text
+        assert "8 MiB" in response.text or status == 200
+    assert stack.sandbox.calls("converter") == []
 
 
 def test_a_body_with_a_method_that_has_none_changes_nothing(door: Door, alice: Client, model_id: str) -> None:
