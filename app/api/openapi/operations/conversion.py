@@ -105,7 +105,7 @@ CONVERSION = (
             304: ResponseDescription(
                 "Nothing has changed since the ETag in If-None-Match.",
                 {},
-                ("ETag", "Cache-Control", "Content-Language"),
+                ("ETag", "Cache-Control"),
             ),
         },
         parameters=("If-None-Match", "If-Match"),
@@ -196,7 +196,7 @@ CONVERSION = (
             304: ResponseDescription(
                 "The job has not changed since the ETag in If-None-Match.",
                 {},
-                ("ETag", "Retry-After", "Cache-Control", "Content-Language"),
+                ("ETag", "Retry-After", "Cache-Control"),
             ),
         },
         description="Wait for the time in Retry-After between polls. When the job has ended, there is no Retry-After.",
