@@ -160,6 +160,8 @@ def test_the_form_waits_while_another_inspection_is_running(visit: VisitorFactor
 def test_other_formats_are_named_with_what_to_export_instead(visit: VisitorFactory) -> None:
     visitor = visit(locale="zh-TW").sign_in()
     page = visitor.page
+    visitor.choose_model(bytes(5000), "model.onnx_data")
+    expect(page.locator(".model-area .advice")).to_contain_text("只有模型的權重")
     visitor.choose_model(b"\x89HDF\r\n\x1a\n" + bytes(5000), "model.h5")
     expect(page.locator(".file-card .facts li").nth(1)).to_have_text("HDF5")
     advice = page.locator(".model-area .advice")

@@ -90,10 +90,10 @@ export function checkUpload({ filename, size, parts, platform, modelId, version 
   return ask("/api/conversion/check", { method: "POST", body });
 }
 
-/** Get the advice about a model by its skeleton. */
-export function inspect(skeleton, signal) {
+/** Get the advice about a model by its skeleton. The file's name helps to recognize files that are no model. */
+export function inspect(skeleton, filename, signal) {
   const body = new FormData();
-  body.append("skeleton", new Blob([skeleton]), "skeleton.onnx");
+  body.append("skeleton", new Blob([skeleton]), filename);
   return ask("/api/conversion/inspect", { method: "POST", body, signal });
 }
 
