@@ -115,6 +115,16 @@ def test_nothing_moves_when_the_advice_arrives(visit: VisitorFactory) -> None:
         assert page.evaluate(positions) == pytest.approx(before, abs=60)
 
 
+def test_the_usual_time_is_that_of_models_of_this_size(visit: VisitorFactory) -> None:
+    visitor = visit().sign_in()
+    held = hold(visitor)
+    choose(visitor, MODEL, "detector.onnx")
+    wait_for_held(visitor, held, 1)
+    assert b'name="model_size"\r\n\r\n%d\r\n' % len(MODEL) in (held[0].request.post_data_buffer or b"")
+    held[0].continue_()
+    expect(visitor.page.locator(".file-card")).to_have_attribute("aria-busy", "false")
+
+
 def test_a_second_model_wins_over_the_first(visit: VisitorFactory) -> None:
     """The response for the first one comes last, and is not shown."""
     visitor = visit().sign_in()

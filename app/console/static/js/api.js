@@ -90,10 +90,14 @@ export function checkUpload({ filename, size, parts, platform, modelId, version 
   return ask("/api/conversion/check", { method: "POST", body });
 }
 
-/** Get the advice about a model by its skeleton. The file's name helps to recognize files that are no model. */
-export function inspect(skeleton, filename, signal) {
+/**
+ * Get the advice about a model by its skeleton. The file's name helps to recognize files that are no model, and its size
+ * tells how long such a model usually takes.
+ */
+export function inspect(skeleton, { name, size }, signal) {
   const body = new FormData();
-  body.append("skeleton", new Blob([skeleton]), filename);
+  body.append("model_size", size);
+  body.append("skeleton", new Blob([skeleton]), name);
   return ask("/api/conversion/inspect", { method: "POST", body, signal });
 }
 

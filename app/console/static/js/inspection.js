@@ -27,7 +27,7 @@ export async function inspectModel(file, signal) {
     return nothing("onnx", t(DAMAGED.has(skeleton.reason) ? "form.model.damaged" : "form.model.too_complex"));
   }
   try {
-    const { data } = await inspectPatiently(skeleton.data, file.name, signal);
+    const { data } = await inspectPatiently(skeleton.data, file, signal);
     if (!data.chips) return nothing(data.format, data.text);
     return { language: spoken, format: data.format, advice: data, reason: null };
   } catch (problem) {
@@ -40,10 +40,10 @@ export async function inspectModel(file, signal) {
 }
 
 /** The gateway inspects one model of a user at a time. The inspection of the file chosen before may still be running. */
-async function inspectPatiently(skeleton, filename, signal) {
+async function inspectPatiently(skeleton, file, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await api.inspect(skeleton, filename, signal);
+      return await api.inspect(skeleton, file, signal);
     } catch (problem) {
       if (problem.status !== 429 || tries === MAX_TRIES) throw problem;
       const seconds = problem.retryAfterSeconds ?? WAIT_SECONDS;
