@@ -180,6 +180,32 @@ def test_jobs_from_before_the_usual_times_count_for_them(
     }
 
 
+def test_only_the_newest_of_many_jobs_get_the_key_of_usual_times(
+    empty_database_url: str, request: pytest.FixtureRequest
+) -> None:
+    """The tables are locked until that is done, while processes of an earlier version still need them."""
+    database = Database(empty_database_url)
+    request.addfinalizer(database.dispose)
+    database.ensure_file()
+    upgrade_to(database, "0006")
+    with database.write() as connection:
+        for month, count in (("10", 10), ("11", 10_000)):
+            connection.execute(
+                sa.text(
+                    f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})"
+                    " INSERT INTO jobs (upload_id, user_id, job_id, filename, size, status, parameters, started_at)"
+                    f" SELECT '{month}-' || n, 'alice', '{month}-' || n, 'm.onnx', 7, 'completed',"
+                    f" '{{\"platform\": \"720\"}}', '2026-{month}-01 12:00:00+00' FROM numbers"
+                )
+            )
+
+    migrate(empty_database_url)
+
+    with database.read() as connection:
+        unknown = connection.scalars(sa.select(jobs.c.job_id).where(jobs.c.chip.is_(None), jobs.c.size_class.is_(None)))
+        assert set(unknown) == {f"10-{number}" for number in range(1, 11)}
+
+
 HOLDS_THE_LOCK = """
 import fcntl, sys
 file = open(sys.argv[1], "w")

@@ -14,9 +14,7 @@ SIZE = 1000
 MODEL = b"model bytes"
 
 
-def has_completed_jobs(
-    bench: Bench, *, chip: str = "720", size: int = SIZE, seconds: float = 60, jobs: int = 5
-) -> None:
+def has_completed_jobs(bench: Bench, *, chip: str = "720", size: int = SIZE, seconds: float = 60) -> None:
     began = bench.clock()
     bench.ledger.completed[chip, size_class(size)] = [
         CompletedJob(began, began + timedelta(seconds=seconds)) for _ in range(5)

@@ -8,9 +8,12 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+#: Usual times come from the newest jobs. Other processes wait for the tables until all rows are filled in.
+_NEWEST_JOBS = 10_000
+
 
 def upgrade() -> None:
-    """Add the columns, and fill in the key of existing jobs. What else they would hold of those is unknown."""
+    """Add the columns, and fill in the key of the newest jobs. What else they would hold of those is unknown."""
     op.add_column("jobs", sa.Column("upload_facts", sa.JSON(), nullable=True))
     op.add_column("jobs", sa.Column("usual_time", sa.JSON(), nullable=True))
     op.add_column("jobs", sa.Column("chip", sa.Text(), nullable=True))
@@ -21,7 +24,8 @@ def upgrade() -> None:
     chip = "parameters ->> 'platform'" if is_postgresql else "CAST(json_extract(parameters, '$.platform') AS TEXT)"
     # The number of binary digits.
     sizes = " ".join(f"WHEN size < {2**digits} THEN {digits}" for digits in range(63))
-    op.execute(f"UPDATE jobs SET chip = {chip}, size_class = CASE {sizes} ELSE 63 END WHERE size IS NOT NULL")
+    newest = f"SELECT upload_id FROM jobs WHERE size IS NOT NULL ORDER BY started_at DESC LIMIT {_NEWEST_JOBS}"
+    op.execute(f"UPDATE jobs SET chip = {chip}, size_class = CASE {sizes} ELSE 63 END WHERE upload_id IN ({newest})")
     is_completed = sa.text("status = 'completed'")
     op.create_index(
         "ix_jobs_completed",
