@@ -13,6 +13,8 @@ from app.domain.model import Model, clean_filename, stem_of
 from app.services.conversions import Receipt
 
 SCHEMA = "visiona-receipt/1"
+#: With the longest job id, the name of a receipt has less than the 255 bytes that a file name may have.
+_MAX_STEM_BYTES = 100
 
 
 def receipt_document(receipt: Receipt, language: str) -> dict[str, Any]:
@@ -40,6 +42,8 @@ def receipt_document(receipt: Receipt, language: str) -> dict[str, Any]:
 def receipt_filename(receipt: Receipt) -> str:
     """Return the name under which a receipt is saved."""
     stem = stem_of(receipt.record.filename) or "model"
+    # A long one must not cost the name its end, by which receipts differ.
+    stem = stem.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
     return clean_filename(f"{stem}-{receipt.job.job_id}-receipt.json", "receipt.json")
 
 

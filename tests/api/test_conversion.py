@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from werkzeug.datastructures import FileStorage
@@ -289,6 +289,15 @@ def test_a_receipt_is_a_file_with_everything_that_is_known(edge: Edge) -> None:
             "stored_at": now,
         },
     }
+
+
+def test_receipts_of_models_with_a_long_name_differ_in_their_names(edge: Edge) -> None:
+    job_id = "j" * 128
+    job = Job(job_id, JobStatus.QUEUED, "alice")
+    edge.conversions.receipt = Receipt(JobRecord("u", "alice", job_id, "貓" * 80 + ".onnx", 5, NOW, job), job, None)
+    response = edge.client().get(f"/api/conversion/{job_id}/receipt")
+    name = unquote(response.headers["Content-Disposition"].partition("UTF-8''")[2])
+    assert name == "貓" * 33 + f"-{job_id}-receipt.json"
 
 
 def test_a_receipt_of_a_job_without_known_upload_says_so(edge: Edge) -> None:
