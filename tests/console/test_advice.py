@@ -167,6 +167,27 @@ def test_the_form_waits_while_another_inspection_is_running(visit: VisitorFactor
     expect(page.locator(".recommended")).to_have_count(1)
 
 
+def test_the_usual_time_is_shown_for_each_chip_and_in_the_summary(visit: VisitorFactory) -> None:
+    """The page sends the size of the model, because times depend on it."""
+    visitor = visit().sign_in()
+    page = visitor.page
+    sent = []
+
+    def add_time(route: Route) -> None:
+        sent.append(route.request.post_data_buffer or b"")
+        response = route.fetch()
+        document = response.json()
+        document["chips"]["720"]["usual_time"] = {"median_seconds": 240, "p90_seconds": 540, "jobs": 12}
+        route.fulfill(response=response, json=document)
+
+    page.route(INSPECT, add_time)
+    visitor.choose_model(MODEL, "detector.onnx")
+    expect(page.locator("tr.chip").nth(1)).to_contain_text("usually 4 min, at most 9 min")
+    expect(page.locator("#summary-advice")).to_contain_text("usually 4 min, at most 9 min")
+    expect(page.get_by_text("usually")).to_have_count(2)
+    assert b'name="model_size"\r\n\r\n%d\r\n' % len(MODEL) in sent[0]
+
+
 def test_other_formats_are_named_with_what_to_export_instead(visit: VisitorFactory) -> None:
     visitor = visit(locale="zh-TW").sign_in()
     page = visitor.page
@@ -176,6 +197,8 @@ def test_other_formats_are_named_with_what_to_export_instead(visit: VisitorFacto
     expect(page.locator(".file-card .facts li").nth(1)).to_have_text("HDF5")
     advice = page.locator(".model-area .advice")
     expect(advice).to_contain_text("tf2onnx")
+    visitor.choose_model(b"\xff" * 5000, "model.onnx_data")
+    expect(advice).to_contain_text("權重")
     visitor.choose_model(MODEL[:5000], "cut_off.onnx")
     expect(advice).to_contain_text("不完整")
     expect(page.locator("#summary-advice")).to_be_hidden()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx.backend.test
 
-from app.advice.skeleton import Skeleton, SkeletonParser
+from app.advice.skeleton import MAX_FIELDS, Skeleton, SkeletonParser
 from tests.support.processes import ROOT
 from tests.support.skeleton_cases import broken_files, entry, graph_model, models
 
@@ -43,6 +43,10 @@ def other_files() -> Iterator[tuple[str, bytes]]:
     yield "ends after a node", nodes[: nodes.index(b"Relu") + 4]
     yield "many small nodes", graph_model(*[entry(4, b"Relu")] * 40_000)
     yield "too many nodes", graph_model(*[entry(4, b"Relu")] * 400_000)
+    # Just below and just above the limit of fields.
+    limit = MAX_FIELDS // 4
+    yield "as many nodes as allowed", graph_model(*[entry(4, b"Relu")] * (limit - 10))
+    yield "a few nodes too many", graph_model(*[entry(4, b"Relu")] * (limit + 10))
     yield "too large", graph_model(*[entry(3, b"n" * 900)] * 5_000)
 
 
