@@ -15,8 +15,6 @@ _STORED_FINDINGS = 20
 _STORED_NAMES = 20
 #: Bytes of all findings that are stored. The counts of the chips take less than 1,000.
 _STORED_BYTES = 15_000
-#: The findings for which another chip or another operator is a remedy.
-_HAVE_REMEDY = frozenset({"operator_not_on_npu", "condition_not_met"})
 
 
 def advice_json(advice: Advice, language: str) -> dict[str, Any]:
@@ -33,7 +31,7 @@ def advice_json(advice: Advice, language: str) -> dict[str, Any]:
         "folded_nodes": advice.folded_nodes,
         "parameters": advice.parameters,
         "chips": {
-            name: _counts(chip) | {"findings": [finding_json(_record(each), language) for each in chip.findings]}
+            name: _counts(chip) | {"findings": [_finding(_record(each), name, language) for each in chip.findings]}
             for name, chip in advice.chips.items()
         },
         "recommended": advice.recommended,
@@ -55,7 +53,7 @@ def stored_advice_json(stored: Mapping[str, Any], language: str) -> dict[str, An
     if "chips" not in stored:
         return {"format": stored["format"], **_reason(stored["format"], stored["reason"], language)}
     chips = {
-        name: chip | {"findings": [finding_json(each, language) for each in chip["findings"]]}
+        name: chip | {"findings": [_finding(each, name, language) for each in chip["findings"]]}
         if "findings" in chip
         else chip
         for name, chip in stored["chips"].items()
@@ -65,16 +63,26 @@ def stored_advice_json(stored: Mapping[str, Any], language: str) -> dict[str, An
 
 def advice_summary(stored: Mapping[str, Any], language: str) -> dict[str, Any] | None:
     """Return the verdict for the job's chip, its counts and its worst `finding` (or None); None without advice."""
-    chip = stored.get("chips", {}).get(stored.get("chip"))
-    if chip is None:
+    name = stored.get("chip")
+    chip = stored.get("chips", {}).get(name)
+    if name is None or chip is None:
         return None
     findings = chip.get("findings", [])
-    worst = finding_json(findings[0], language) if findings else None
+    worst = _finding(findings[0], name, language) if findings else None
     return {name: value for name, value in chip.items() if name != "findings"} | {"finding": worst}
 
 
-def finding_json(finding: Mapping[str, Any], language: str) -> dict[str, Any]:
-    """Return a finding with its sentence, and `remedy`: which chips run the operator, and what to write instead."""
+def remedy(operator: str, chips: Sequence[str], chip: str | None, language: str) -> str:
+    """Return in words which `chips` run an operator on the NPU, and what to write instead on `chip`; may be empty."""
+    values = {"operator": operator, "chips": ("、" if language == "zh-TW" else ", ").join(chips)}
+    texts = [replacement_text(operator, language, chip)]
+    if chips or not toolchain().chips_with(operator):
+        texts.insert(0, sentence("remedy", "chips" if chips else "no_chips", language, values))
+    return ("" if language == "zh-TW" else " ").join(filter(None, texts))
+
+
+def _finding(finding: Mapping[str, Any], chip: str, language: str) -> dict[str, Any]:
+    """Return a finding with its sentence, and `remedy`: which chips run the nodes, and what to write instead."""
     values, operator = finding["values"], finding["operator"]
     if "condition" in values:
         values = values | {"condition": condition_text(values["condition"], language)}
@@ -85,19 +93,8 @@ def finding_json(finding: Mapping[str, Any], language: str) -> dict[str, Any]:
         "nodes": list(finding["nodes"]),
         "count": finding["count"],
         "text": sentence("finding", finding["key"], language, values) or finding["key"],
-        "remedy": remedy(operator, language) if finding["key"] in _HAVE_REMEDY else None,
+        "remedy": remedy(operator, values["chips"].split(), chip, language) or None if "chips" in values else None,
     }
-
-
-def remedy(operator: str, language: str) -> str:
-    """Return in words which chips run an operator on the NPU, and what to write instead."""
-    chips = toolchain().chips_with(operator)
-    values = {"operator": operator, "chips": ("、" if language == "zh-TW" else ", ").join(chips)}
-    texts = [
-        sentence("remedy", "chips" if chips else "no_chips", language, values),
-        replacement_text(operator, language),
-    ]
-    return ("" if language == "zh-TW" else " ").join(filter(None, texts))
 
 
 def _reason(model_format: str, reason: str, language: str) -> dict[str, str]:

@@ -18,8 +18,8 @@ _MAX_NODES = 20
 def explain_failure(message: str, stored: Mapping[str, Any] | None, language: str) -> dict[str, Any] | None:
     """Return why a job failed, or None if the message is not known.
 
-    `nodes` are those that the message names, then those of the same operator in the job's advice. `chips` are those
-    whose NPU runs the operator, `replacement` says what to write instead. `text` sums all up.
+    `nodes` are those that the message names, then those of the same operator in the job's advice. `chips` are the
+    others whose NPU runs the operator, `replacement` says what to write instead. `text` sums all up.
     """
     key = next((failure.key for failure in toolchain().failures if failure.pattern.search(message)), None)
     if key is None:
@@ -27,16 +27,24 @@ def explain_failure(message: str, stored: Mapping[str, Any] | None, language: st
     named = _OPERATOR_AND_NODE.search(message)
     operator = bounded_name(named[1]) if named else None
     nodes = _nodes(operator, bounded_name(named[2]) if named and named[2] else None, stored)
-    text = sentence("failure", key, language, {"operator": operator or "?", "nodes": nodes[0] if nodes else "?"}) or key
+    ending = "" if nodes else "_without_node" if operator else "_without_operator"
+    values = {"operator": operator or "", "nodes": nodes[0] if nodes else ""}
+    texts = (sentence("failure", each, language, values) for each in (key + ending, key))
+    text = next(filter(None, texts), key)
+    chip = (stored or {}).get("chip")
+    chips: list[str] = []
+    replacement = None
     if operator is not None:
-        text += ("" if language == "zh-TW" else " ") + remedy(operator, language)
+        chips = [each for each in toolchain().chips_with(operator) if each != chip]
+        replacement = replacement_text(operator, language, chip)
+        text += ("" if language == "zh-TW" else " ") + remedy(operator, chips, chip, language)
     return {
         "key": key,
         "operator": operator,
         "nodes": nodes,
-        "chips": [] if operator is None else list(toolchain().chips_with(operator)),
-        "replacement": None if operator is None else replacement_text(operator, language),
-        "text": text,
+        "chips": chips,
+        "replacement": replacement,
+        "text": text.strip(),
     }
 
 

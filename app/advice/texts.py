@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
+from typing import Any
+
+from app.advice.toolchain import toolchain
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @cache
-def _texts() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+def _texts() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     data = tomllib.loads(resources.files("app.advice").joinpath("texts.toml").read_text(encoding="utf-8"))
     return MappingProxyType(data)
 
@@ -34,7 +37,12 @@ def condition_text(condition: str, language: str) -> str:
     return sentence("condition", condition, language) or condition
 
 
-def replacement_text(operator: str, language: str) -> str | None:
-    """Return what to write instead of an operator, or None if we know of nothing."""
-    key = _replacements().get(operator)
-    return None if key is None else sentence("replacement", key, language)
+def replacement_text(operator: str, language: str, chip: str | None) -> str | None:
+    """Return what to write instead of an operator, or None if we know of nothing that the chip's NPU runs."""
+    key, table = _replacements().get(operator), toolchain()
+    if key is None:
+        return None
+    uses = _texts()["replacement"][key]["uses"]
+    if chip is not None and chip in table.chips and not all(table.support(each, chip).npu for each in uses):
+        return None
+    return sentence("replacement", key, language)

@@ -3,7 +3,7 @@
 docs/advice.md defines the verdicts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.advice.conditions import CONDITIONS, Predicate
@@ -162,7 +162,17 @@ class _Judge:
             nodes = outcome.unmet if key == "condition_not_met" else outcome.unknown
         if key == "condition_unknown":
             severity = Severity.INFO
+        elif key != "custom_operator":
+            values["chips"] = " ".join(self._chips_for(operator, nodes))
         return Finding(key, severity, operator, tuple(node.name for node in nodes[:MAX_NAMES]), len(nodes), values)
+
+    def _chips_for(self, operator: str, nodes: Iterable[Node]) -> Iterator[str]:
+        """Yield the chips whose NPU runs the operator, unless one of the nodes doesn't meet the chip's condition."""
+        asked = set(nodes)
+        for chip in self._table.chips_with(operator):
+            condition = self._table.support(operator, chip).condition
+            if condition is None or asked.isdisjoint(self._outcome(operator, condition).unmet):
+                yield chip
 
 
 def _verdict(npu: int, conditional: int, other: int, findings: Iterable[Finding]) -> Verdict:

@@ -13,7 +13,7 @@ _FINDING_EXAMPLE: dict[str, Any] = {
     "count": 1,
     "text": "Einsum doesn't run on this chip's NPU. The toolchain may rewrite it or run it on the host's CPU; "
     "otherwise the conversion fails.",
-    "remedy": "No chip runs Einsum on its NPU. Write it as MatMul and Transpose.",
+    "remedy": "No chip runs Einsum on the NPU. Write it as MatMul with Reshape and Transpose.",
 }
 _COUNTS_EXAMPLE: dict[str, Any] = {"verdict": "partial", "npu_nodes": 52, "conditional_nodes": 1, "other_nodes": 1}
 _CHIP_EXAMPLE: dict[str, Any] = _COUNTS_EXAMPLE | {"findings": [_FINDING_EXAMPLE]}
@@ -151,7 +151,7 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
             "text": text("For people, in the language that Accept-Language prefers."),
             "remedy": {
                 "type": ["string", "null"],
-                "description": "Which chips run the operator, and what to write instead.",
+                "description": "Which chips run these nodes on the NPU, and what to write instead.",
             },
         }
     ),
@@ -171,7 +171,7 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
             "key": text("Identifies the kind of failure. For programs."),
             "operator": {"type": ["string", "null"]},
             "nodes": array_of(text(), description="Nodes of the operator in this model."),
-            "chips": array_of(text(), description="Chips that run the operator on the NPU."),
+            "chips": array_of(text(), description="Other chips that run the operator on the NPU."),
             "replacement": {"type": ["string", "null"], "description": "What to write instead."},
             "text": text("All of this for people, in the language that Accept-Language prefers."),
         },

@@ -1,6 +1,7 @@
 """The advice as JSON, as it is stored with a job, and the texts in both languages."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_the_json_of_a_model() -> None:
 
 
 def test_the_json_in_chinese() -> None:
-    finding = advice_json(example(), "zh-TW")["chips"]["520"]["findings"][1]
+    finding = advice_json(example(), "zh-TW")["chips"]["720"]["findings"][1]
     assert finding["text"].startswith("這個晶片的 NPU 不支援 Einsum")
     assert finding["remedy"] == "沒有任何晶片的 NPU 支援 Einsum。請改用 MatMul 搭配 Reshape 與 Transpose。"
 
@@ -73,6 +74,32 @@ def test_a_remedy_names_the_chips_that_have_the_operator() -> None:
     advice = advice_for(model_bytes(graph([node("Sigmoid", ["x"], "y")], {"x": (1, 3)})))
     [finding, *_] = advice_json(advice, "en")["chips"]["520"]["findings"]
     assert finding["remedy"] == "These chips run Sigmoid on the NPU: 720, 530, 630, 730."
+
+
+def remedy_for(operator: NodeProto, chip: str, shape: Sequence[int], **constants: Any) -> str | None:
+    advice = advice_for(model_bytes(graph([operator], {"x": shape}, **constants)))
+    [finding] = [
+        finding for finding in advice_json(advice, "en")["chips"][chip]["findings"] if finding["severity"] == "warning"
+    ]
+    assert finding["operator"] == operator.op_type
+    remedy: str | None = finding["remedy"]
+    return remedy
+
+
+def test_a_remedy_leaves_out_chips_whose_condition_the_nodes_do_not_meet() -> None:
+    conv = node("Conv", ["x", "w"], "y", strides=[16, 16])
+    weights = [[[[0.0] * 16] * 16] * 3]
+    assert remedy_for(conv, "720", (1, 3, 224, 224), w=weights) == "These chips run Conv on the NPU: 530, 630, 730."
+    average = node("GlobalAveragePool", ["x"], "y")
+    assert remedy_for(average, "730", (1, 3, 256, 256)) is None
+
+
+def test_a_remedy_offers_no_operators_that_the_chip_lacks() -> None:
+    flatten = node("Flatten", ["x"], "y")
+    assert remedy_for(flatten, "520", (1, 3, 4, 4)) == "These chips run Flatten on the NPU: 720, 530, 630, 730."
+    softplus = node("Softplus", ["x"], "y")
+    assert remedy_for(softplus, "530", (1, 3)) == "No chip runs Softplus on the NPU."
+    assert remedy_for(softplus, "730", (1, 3)) == "No chip runs Softplus on the NPU. Write it as Exp, Add and Log."
 
 
 @pytest.mark.parametrize(
@@ -151,14 +178,14 @@ def test_names_with_braces_are_shown_as_they_are() -> None:
 def test_each_text_has_both_languages() -> None:
     for kind, entries in texts._texts().items():
         for key, entry in entries.items():
-            assert set(entry) - {"operators"} == set(LANGUAGES), (kind, key)
+            assert set(entry) - {"operators", "uses"} == set(LANGUAGES), (kind, key)
             assert all(entry[language] for language in LANGUAGES), (kind, key)
 
 
 def test_replacements_are_for_operators_that_exist() -> None:
     known = set(toolchain().operators)
     for entry in texts._texts()["replacement"].values():
-        assert set(entry["operators"]) <= known
+        assert {*entry["operators"], *entry["uses"]} <= known
 
 
 # Explanations of failed jobs ----------------------------------------------------------------------------------------
@@ -168,7 +195,8 @@ MESSAGE = "Invalid program input: undefined CPU op [Einsum] of node [/attention/
 
 def test_an_explanation_names_nodes_chips_and_replacement() -> None:
     stored = stored_advice(example(), "520")
-    stored["chips"]["520"]["findings"][1]["nodes"].append("/other/Einsum")
+    stored["chip"], stored["chips"]["730"] = "730", stored["chips"]["520"]
+    stored["chips"]["730"]["findings"][1]["nodes"].append("/other/Einsum")
     assert explain_failure(MESSAGE, stored, "en") == {
         "key": "unsupported_operator",
         "operator": "Einsum",
@@ -208,6 +236,34 @@ def test_an_explanation_names_the_chips_that_have_the_operator() -> None:
     assert "以下晶片的 NPU 支援 Sigmoid：720、530、630、730。" in explanation["text"]
 
 
+def test_an_explanation_offers_neither_the_chip_that_failed_nor_operators_that_it_lacks() -> None:
+    explanation = explain_failure("undefined CPU op [Flatten] of node [f]", stored_advice(example(), "720"), "en")
+    assert explanation is not None
+    assert explanation["chips"] == ["530", "630", "730"]
+    assert explanation["replacement"] == "Write it as Reshape with a constant shape."
+    explanation = explain_failure("undefined CPU op [Flatten] of node [f]", stored_advice(example(), "520"), "en")
+    assert explanation is not None
+    assert (explanation["chips"], explanation["replacement"]) == (["720", "530", "630", "730"], None)
+
+
+@pytest.mark.parametrize(
+    ("message", "language", "text"),
+    [
+        ("undefined CPU op", "en", "The toolchain can't convert one of the model's operators for this chip."),
+        ("undefined CPU op", "zh-TW", "工具鏈無法為這個晶片轉換模型中的某個運算子。"),
+        (
+            "undefined CPU op [Foo]",
+            "en",
+            "The toolchain can't convert the operator Foo for this chip. No chip runs Foo on the NPU.",
+        ),
+    ],
+)
+def test_an_explanation_says_only_what_the_message_names(message: str, language: str, text: str) -> None:
+    explanation = explain_failure(message, None, language)
+    assert explanation is not None
+    assert explanation["text"] == text
+
+
 @pytest.mark.parametrize(
     ("message", "key"),
     [
@@ -234,7 +290,7 @@ def test_each_failure_of_the_table_has_a_text() -> None:
 
 
 def test_an_operator_without_a_known_replacement_has_none() -> None:
-    assert replacement_text("GridSample", "en") is None
+    assert replacement_text("GridSample", "en", None) is None
 
 
 def test_the_element_types_are_those_of_onnx() -> None:
