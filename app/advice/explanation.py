@@ -9,8 +9,9 @@ from app.advice.graph import bounded_name
 from app.advice.texts import replacement_text, sentence
 from app.advice.toolchain import toolchain
 
+#: No two neighbors match the same character, so the time is linear in the length of the message.
 _OPERATOR_AND_NODE = re.compile(
-    r"undefined CPU op\s*\[?\s*([\w.:]+)\s*\]?(?:\s*of node\s*\[?\s*([^\s\],;]+))?", re.IGNORECASE
+    r"undefined CPU op[\s:\[]*(\w[\w.:]*)[\s\]]*(?:of node[\s:\[]*([^\s:\[\],;][^\s\],;]*))?", re.IGNORECASE
 )
 _MAX_NODES = 20
 

@@ -219,8 +219,8 @@ def _input_findings(model: Description) -> Iterable[Finding]:
         values: dict[str, str | int] = {"input": tensor.name}
         if tensor.element_type not in _QUANTIZABLE:
             values["type"] = tensor.element_type
-            yield Finding("input_type", Severity.WARNING, None, (tensor.name,), 1, values)
-        elif tensor.shape is None:
+            yield Finding("input_type", Severity.WARNING, None, (tensor.name,), 1, dict(values))
+        if tensor.shape is None:
             yield Finding("input_shape_missing", Severity.WARNING, None, (tensor.name,), 1, values)
         elif None in tensor.shape:
             values["shape"] = " x ".join("?" if size is None else str(size) for size in tensor.shape)
