@@ -31,7 +31,8 @@ from app.config import load_settings
 from app.services.polls import FRESH_SECONDS
 from tests.api.edge import ENVIRON
 from tests.support.clients import Client
-from tests.support.multipart_bodies import model_upload
+from tests.support.models import model_with
+from tests.support.multipart_bodies import Multipart, model_upload
 from tests.support.stack import Stack
 
 CHECKS = [
@@ -97,7 +98,12 @@ def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> N
         schema[path][method].Case(path_parameters=ids).validate_response(response, checks=checks)
         return response
 
-    upload = model_upload(b"a model", "net.onnx")
+    model = model_with("Relu", "Einsum")
+    for name in ("model", "skeleton"):
+        form = Multipart().file(name, model, "net.onnx")
+        assert ask("POST", "/api/conversion/inspect", 200, data=form, headers=form.headers).json()["chips"]
+    ask("GET", "/api/conversion/capabilities", 200)
+    upload = model_upload(model, "net.onnx")
     started = ask("POST", "/api/conversion/init", 201, data=upload, headers=upload.headers)
     ids["job_id"] = started.json()["job_id"]
     assert started.headers["Location"] == f"/api/conversion/{ids['job_id']}"
@@ -116,6 +122,9 @@ def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> N
     poll = ask("GET", "/api/conversion/{job_id}", 200)
     ask("GET", "/api/conversion/{job_id}", 304, headers={"If-None-Match": poll.headers["ETag"]})
     ask("GET", "/api/conversion/{job_id}", 412, headers={"If-Match": '"another"'})
+    assert ask("GET", "/api/conversion/{job_id}/receipt", 200).json()["result"]["verified"]
+    form = Multipart().fields(platform="720").file("skeleton", model, "net.onnx")
+    assert ask("POST", "/api/conversion/check", 200, data=form, headers=form.headers).json()["advice"]["chips"]
     assert ask("GET", "/api/conversion/jobs", 200).json()["jobs"] != []
     assert ask("GET", "/api/models", 200).json()["models"] != []
 
@@ -128,5 +137,12 @@ def test_a_conversion_from_its_upload_to_its_end_is_described(stack: Stack) -> N
     ask("PATCH", "/api/models/{library_model_id}", 200, json={"name": "another"})
     ask("DELETE", "/api/models/{library_model_id}", 204)
     ask("GET", "/api/models/{library_model_id}", 404)
+    failed = ask("POST", "/api/conversion/init", 201, data=upload, headers=upload.headers).json()["job_id"]
+    stack.sandbox.fail(failed, message="undefined CPU op [Einsum] of node [einsum_1]")
+    ids["job_id"] = failed
+    stack.wait_for_status(bob, failed, "failed")
+    time.sleep(FRESH_SECONDS)
+    assert ask("GET", "/api/conversion/{job_id}", 200).json()["explanation"]["nodes"] == ["einsum_1"]
+    ask("GET", "/api/conversion/{job_id}/receipt", 200)
     ask("POST", "/auth/logout", 200)
     ask("GET", "/api/me", 401)
