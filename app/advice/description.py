@@ -80,7 +80,10 @@ class _Reader:
 
     def __init__(self, model: pb.Model) -> None:
         self._model = model
-        self._functions = {(function.domain, function.name): function for function in model.functions}
+        #: With their opsets, which would otherwise be looked for in each call.
+        self._functions = {
+            (function.domain, function.name): (function, _opset(function.opset_import)) for function in model.functions
+        }
         self._description = Description()
         self._operators: dict[tuple[str, str], str] = {}
         self._nodes = 0
@@ -107,7 +110,7 @@ class _Reader:
         return description
 
     def _read_graph(self, graph: pb.Graph, parent: Scope | None, path: str, depth: int, opset: int | None) -> None:
-        self._count_values(len(graph.initializer) + len(graph.sparse_initializer))
+        self._count_values(1 + len(graph.initializer) + len(graph.sparse_initializer))
         self._count_values(len(graph.input) + len(graph.output) + len(graph.value_info))
         scope = Scope(parent)
         scope.declare(graph.value_info)
@@ -126,10 +129,11 @@ class _Reader:
             raise NotAdvisableError("too_deep")
         for proto in nodes:
             self._count_node(proto)
-            function = self._functions.get((proto.domain, proto.op_type)) if self._functions else None
-            if function is not None:
+            known = self._functions.get((proto.domain, proto.op_type)) if self._functions else None
+            if known is not None:
+                function, own_opset = known
                 inner = f"{path}{bounded_name(proto.name or proto.op_type)}/"
-                self._read_nodes(function.node, Scope(), inner, depth + 1, _opset(function.opset_import) or opset)
+                self._read_nodes(function.node, Scope(), inner, depth + 1, own_opset or opset)
                 continue
             self._read_node(Node(proto, self._operator(proto), scope, opset, path), path, depth)
 

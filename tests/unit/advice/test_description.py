@@ -1,5 +1,6 @@
 """How a model's structure is read: which nodes count, what is constant, which shapes follow, and the bounds."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -233,6 +234,21 @@ def test_functions_that_call_themselves_or_grow_have_a_reason() -> None:
     call = [node("F0", domain="f")]
     assert reason(call, functions=[function("F0", "F0", 1)]) == "too_deep"
     assert reason(call, functions=[function(f"F{n}", f"F{n + 1}", 10) for n in range(8)]) == "too_complex"
+
+
+def test_work_is_bounded_for_functions_that_are_called_often() -> None:
+    """A call costs little in the file. Each of these took minutes before it was bounded."""
+    opset = helper.make_opsetid("", 13)
+    branches = helper.make_function("f", "F", [], [], [node("If", then_branches=[GraphProto()] * 1_000)], [opset])
+    call = node("F", domain="f")
+    assert reason([call], functions=[branches]) is None
+    assert reason([call] * 100, functions=[branches]) == "too_complex"
+
+    opsets = [helper.make_opsetid(f"d{n}", 1) for n in range(20_000)]
+    function = helper.make_function("f", "F", ["x"], ["y"], [], [*opsets, opset])
+    started = time.thread_time()
+    assert reason([call] * (MAX_NODES - 1), functions=[function]) is None
+    assert time.thread_time() - started < 3
 
 
 def test_sizes_that_grow_with_each_node_are_forgotten() -> None:
