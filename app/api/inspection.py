@@ -1,8 +1,10 @@
 """Read the model, or its skeleton, about which a request asks for advice."""
 
+from flask import request
+
 from app.api.forms import FormFile, read_form
 from app.api.requests import optional_number
-from app.errors import InvalidRequestError
+from app.errors import InvalidRequestError, PayloadTooLargeError
 from app.services.advising import MODEL_ID, ModelReader
 
 MAX_SKELETON_BYTES = 4 * 1024 * 1024
@@ -24,6 +26,11 @@ def read_model(reader: ModelReader) -> int | None:
     reading a form raises, and InvalidRequestError unless the form has exactly one of both files, or if one of the
     fields is not a whole number.
     """
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        # The most likely mistake with curl, for which there is a remedy.
+        raise PayloadTooLargeError(
+            "at most 8 MiB; send the skeleton of a larger model", zh_tw="最多 8 MiB；較大的模型請傳送 skeleton"
+        )
     skeleton = skeleton_file(reader)
     model = FormFile("model", MAX_MODEL_BYTES, reader.begin_model)
     fields: dict[str, str] = {}

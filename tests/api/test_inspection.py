@@ -173,11 +173,11 @@ def test_a_file_without_advice_gets_200_and_the_reason_in_both_languages(edge: E
             "skeleton 檔案最多 4 MiB",
         ),
         (
-            {"other": bytes(inspection.MAX_FORM_BYTES)},
+            {"model": bytes(inspection.MAX_FORM_BYTES)},
             413,
             "payload_too_large",
-            "larger than this address accepts",
-            "larger than this address accepts",
+            "at most 8 MiB; send the skeleton of a larger model",
+            "較大的模型請傳送 skeleton",
         ),
         (
             {f"field-{number}": "x" for number in range(65)},
