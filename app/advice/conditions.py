@@ -260,10 +260,17 @@ def _reduced_axes(node: Node) -> set[int] | None:
     return None if found is None else set(found)
 
 
+def _averages_image(node: Node) -> Outcome:
+    axes = _reduced_axes(node)
+    return every(node.operator == "ReduceMean", _is(_input_rank(node), 4), _is(axes, {2, 3}))
+
+
 def reduces_all_but_batch(node: Node) -> Outcome:
     """31: keepdims is 1, and the batch is not reduced."""
     axes = _reduced_axes(node)
-    return every(keeps_dimensions(node), None if axes is None else 0 not in axes)
+    outcome = every(keeps_dimensions(node), None if axes is None else 0 not in axes)
+    # The optimizer usually writes an average over the whole image as GlobalAveragePool.
+    return None if outcome is False and _averages_image(node) is not False else outcome
 
 
 def reduces_channels(node: Node) -> Outcome:
@@ -380,8 +387,20 @@ def as_slice(node: Node) -> Outcome:
     return every(rank_at_most_4(node), None)
 
 
+def as_add(node: Node) -> Outcome:
+    """Return None, or False for a rank above 4: the optimizer usually writes Sum as Add."""
+    return every(rank_at_most_4(node), None)
+
+
+def as_global_average(node: Node) -> Outcome:
+    """Return None for a mean over at most 256 rows x columns: usually written as GlobalAveragePool. Else False."""
+    return every(_averages_image(node), area_at_most_256(node), None)
+
+
 #: By the key of the table; and for the operators that are usually written as others, by a key of our own.
 CONDITIONS: Mapping[str, Predicate] = {
+    "as_add": as_add,
+    "as_global_average": as_global_average,
     "as_reshape": as_reshape,
     "as_slice": as_slice,
     "1": rank_at_most_4,

@@ -17,10 +17,13 @@ from app.advice.toolchain import Support, Toolchain, toolchain
 MAX_NAMES = 50
 MAX_FINDINGS = 40
 
-#: The optimizer usually writes these as other operators: the operator, and the condition that says so.
+#: The optimizer usually writes these as other operators: the operator, and the condition that says so. The source is
+#: `common_optimization` and `preprocess` in optimizer_scripts/tools/combo.py of kneron/ONNX_Convertor.
 REWRITTEN: Mapping[str, tuple[str, str]] = {
+    "ReduceMean": ("GlobalAveragePool", "as_global_average"),
     "Split": ("Slice", "as_slice"),
     "Squeeze": ("Reshape", "as_reshape"),
+    "Sum": ("Add", "as_add"),
     "Unsqueeze": ("Reshape", "as_reshape"),
 }
 #: Reference images are real numbers.

@@ -150,6 +150,19 @@ CASES = [
         {"condition_not_met"},
     ),
     Case("Squeeze is usually rewritten", [CONV, node("Squeeze", "a", axes=[0])], (P, C, C, C, C), "720"),
+    Case(
+        "sums and a mean over the image, which are usually rewritten",
+        [
+            CONV,
+            node("Sum", "a", "a", "a", output="b"),
+            node("ReduceMean", "b", output="c", axes=[2, 3], keepdims=0),
+            node("Gemm", "c", "matrix"),
+        ],
+        (P, C, C, C, C),
+        "720",
+        {"condition_not_met", "condition_unknown"},
+        constants={"w": WEIGHTS, "matrix": [[1.0] * 2] * 3},
+    ),
     Case("no NPU runs an If", [CONV, node("If", "a")], (P, P, P, P, P), "520", {"operator_not_on_npu"}),
 ]
 
@@ -168,8 +181,8 @@ def test_verdicts(case: Case) -> None:
         ("squeezenet", (P, P, F, F, F), "530"),
         ("vgg19", (P, P, F, F, F), "530"),
         ("densenet121", (P, F, F, F, F), "720"),
-        ("resnet50", (P, P, P, P, P), "530"),
-        ("shufflenet", (P, P, P, P, P), "530"),
+        ("resnet50", (P, P, C, C, C), "530"),
+        ("shufflenet", (P, P, C, C, C), "530"),
         ("bvlc_alexnet", (P, P, P, P, P), "530"),
         ("inception_v1", (P, P, P, P, P), "530"),
         ("zfnet512", (P, P, P, P, P), "530"),
