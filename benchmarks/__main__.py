@@ -10,6 +10,7 @@ import time
 
 from benchmarks import (
     hostile_bodies,
+    inspection,
     many_uploads,
     polls_under_load,
     results,
@@ -29,6 +30,7 @@ PARTS: tuple[Part, ...] = (
     small_requests.measure,
     hostile_bodies.measure,
     skeleton.measure,
+    inspection.measure,
     slow_uploads.measure,
     # Last, because the disk goes on writing for a while.
     results.measure,
