@@ -325,7 +325,8 @@ def resize_720(node: Node) -> Outcome:
     return every(resize_530(node), _is(_input_rank(node), 4), fits)
 
 
-def _upsample(node: Node) -> Outcome:
+def upsample_rows_and_columns(node: Node) -> Outcome:
+    """44, 46: rank 4, only rows and columns, nearest or linear."""
     scales, mode = resize_scales(node), node.text("mode", "nearest")
     known_mode = None if mode is None else mode in ("nearest", "linear", "bilinear", "align_corner")
     if scales is None:
@@ -333,15 +334,10 @@ def _upsample(node: Node) -> Outcome:
     return every(known_mode, len(scales) == 4 and scales[0] == scales[1] == 1)
 
 
-def upsample_rows_and_columns(node: Node) -> Outcome:
-    """44, 46: rank 4, only rows and columns, nearest or linear."""
-    return _upsample(node)
-
-
 def upsample_one_direction(node: Node) -> Outcome:
     """45: rank 4, rows or columns but not both, nearest or linear."""
     enlarges = _enlarges(node)
-    return every(_upsample(node), None if enlarges is None else not all(enlarges))
+    return every(upsample_rows_and_columns(node), None if enlarges is None else not all(enlarges))
 
 
 def steps_of_1(node: Node) -> Outcome:
@@ -382,14 +378,16 @@ def as_reshape(_: Node) -> Outcome:
     return None
 
 
-def as_slice(node: Node) -> Outcome:
-    """Return None, or False for a rank above 4: the optimizer usually writes Split as Slices with steps of 1."""
+def as_slice_or_add(node: Node) -> Outcome:
+    """Return None, or False for a rank above 4: the optimizer usually writes Split as Slices, and Sum as Add."""
     return every(rank_at_most_4(node), None)
 
 
-def as_add(node: Node) -> Outcome:
-    """Return None, or False for a rank above 4: the optimizer usually writes Sum as Add."""
-    return every(rank_at_most_4(node), None)
+def as_batch_normalization(node: Node) -> Outcome:
+    """Return None for Mul and Div by a constant for each channel: usually written as BatchNormalization. Else False."""
+    shape = node.input_shape(1) if node.is_constant_input(1) else (None,) * 5
+    per_channel = None if shape is None else all(size == 1 for size in (*shape[:-3], *shape[-2:]))
+    return every(per_channel, rank_at_most_4(node), None)
 
 
 def as_global_average(node: Node) -> Outcome:
@@ -399,10 +397,11 @@ def as_global_average(node: Node) -> Outcome:
 
 #: By the key of the table; and for the operators that are usually written as others, by a key of our own.
 CONDITIONS: Mapping[str, Predicate] = {
-    "as_add": as_add,
+    "as_add": as_slice_or_add,
+    "as_batch_normalization": as_batch_normalization,
     "as_global_average": as_global_average,
     "as_reshape": as_reshape,
-    "as_slice": as_slice,
+    "as_slice": as_slice_or_add,
     "1": rank_at_most_4,
     "2": average_pool_520,
     "3": average_pool_720,

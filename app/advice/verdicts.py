@@ -18,8 +18,10 @@ MAX_NAMES = 50
 MAX_FINDINGS = 40
 
 #: The optimizer usually writes these as other operators: the operator, and the condition that says so. The source is
-#: `common_optimization` and `preprocess` in optimizer_scripts/tools/combo.py of kneron/ONNX_Convertor.
+#: optimizer_scripts/tools/combo.py of kneron/ONNX_Convertor.
 REWRITTEN: Mapping[str, tuple[str, str]] = {
+    "Div": ("BatchNormalization", "as_batch_normalization"),
+    "Mul": ("BatchNormalization", "as_batch_normalization"),
     "ReduceMean": ("GlobalAveragePool", "as_global_average"),
     "Split": ("Slice", "as_slice"),
     "Squeeze": ("Reshape", "as_reshape"),
