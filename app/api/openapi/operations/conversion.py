@@ -147,6 +147,7 @@ CONVERSION = (
                 json_content(
                     "UploadCheck", {"ok": True, "max_upload_bytes": 5_368_709_120, "session_expires_at": CREATED_AT}
                 ),
+                ("Cache-Control", "Content-Language"),
             )
         },
         description="If the upload would be refused, the response is the same failure. Stores nothing and starts "
@@ -179,6 +180,7 @@ CONVERSION = (
                 json_content(
                     "JobPage", {"jobs": [_COMPLETED_EXAMPLE | {"advice": ADVICE_SUMMARY_EXAMPLE}], "next_cursor": None}
                 ),
+                ("Cache-Control", "Content-Language"),
             )
         },
         parameters=("limit", "cursor"),
