@@ -287,7 +287,7 @@ def resize_530(node: Node) -> Outcome:
 
 def _starts_at_first_pixel(node: Node) -> Outcome:
     # Opset 10 has no such attribute and begins at the first pixel. Half pixels begin between two, in most sizes.
-    coordinates = node.text("coordinate_transformation_mode", "half_pixel" if node.has_input(1) else "")
+    coordinates = node.text("coordinate_transformation_mode", "half_pixel")
     if node.opset == 10:
         return True
     return True if coordinates in ("asymmetric", "align_corners") else None

@@ -61,15 +61,25 @@ def _is_large_average(window: _Window, *, skipping_counts_padding: bool) -> bool
     return window.leaves_out_padding and (window.is_power_of_two() or window.strides_far())
 
 
-def _covers_image(node: Node, window: _Window) -> bool:
+def _covers_image(node: Node, window: _Window) -> Outcome:
     """Return whether the window has the size of the image, without padding."""
     shape, pads = node.input_shape(), node.integers("pads", ())
-    return shape is not None and shape[2:] == window.kernel and pads is not None and not any(pads)
+    if pads is not None and any(pads):
+        return False
+    if shape is None:
+        return None
+    sizes = shape[2:]
+    if len(sizes) != len(window.kernel):
+        return False
+    pairs = zip(sizes, window.kernel, strict=True)
+    if any(size is not None and size != extent for size, extent in pairs):
+        return False
+    return None if pads is None or None in sizes else True
 
 
 def _other_average(node: Node, window: _Window) -> Outcome:
     # The optimizer usually writes an average over the whole image as GlobalAveragePool.
-    return None if _covers_image(node, window) else False
+    return False if _covers_image(node, window) is False else None
 
 
 def average_pool_520(node: Node) -> Outcome:

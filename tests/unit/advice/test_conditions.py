@@ -102,6 +102,10 @@ CASES = [
     # An average over the whole image is usually written as GlobalAveragePool.
     pool("2", None, [7, 7], shape=(1, 8, 7, 7)),
     pool("2", False, [7, 7], shape=(1, 8, 7, 7), pads=[1, 1, 1, 1]),
+    pool("2", None, [7, 7], shape=(1, 8, 7, None)),
+    pool("2", None, [7, 7], shape=None),
+    pool("2", False, [7, 7], shape=(1, 8, 8, None)),
+    pool("2", False, [7, 7], shape=None, pads=[1, 1, 1, 1]),
     Case("2", "AveragePool", None, IMAGE),
     # 3: averages on the 720, 530 and 630
     pool("3", True, [2, 2], [3, 3]),
