@@ -92,7 +92,13 @@ class ModelReader:
 
     def stored_advice(self) -> Mapping[str, Any] | None:
         """Return the advice to store with the job that the request has started. Never raises."""
-        return stored_advice(self.advice(), self.chip) if self.has_model else None
+        if not self.has_model:
+            return None
+        try:
+            return stored_advice(self.advice(), self.chip)
+        except Exception:
+            log.exception("advice.failed")
+            return stored_advice(_FAILED, None)
 
     def _text(self, field: str) -> str:
         return self._fields.get(field, b"").decode("utf-8", "replace").strip()

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from app.advice.report import Advice
 from app.advice.skeleton import SkeletonParser
 from app.domain.job import Job
 from app.errors import (
@@ -132,6 +133,17 @@ def test_a_bug_of_the_advice_fails_no_upload(bench: Bench, monkeypatch: pytest.M
     assert advice is not None
     assert advice.stored == {"format": "unknown", "reason": "failed"}
     assert advice.document("en")["text"]
+
+
+def test_advice_that_cannot_be_stored_fails_no_upload(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job has started by then, and its response must not be lost."""
+    broken = Advice(format="onnx", chips={"720": None})  # type: ignore[dict-item]
+    monkeypatch.setattr("app.services.advising.advise", lambda *_, **__: broken)
+    advice = upload(bench, body_of(("platform", "720"), ("model", EINSUM)))
+    assert advice is not None
+    assert advice.stored == {"format": "unknown", "reason": "failed"}
+    (row,) = bench.ledger.rows.values()
+    assert row.advice == advice.stored
 
 
 def test_the_weights_of_a_model_are_recognized_by_the_name_of_the_file() -> None:
