@@ -13,6 +13,7 @@ TAGGED = (
     "/console/errors.json",
     f"/console/{VERSION}/css/base.css",
     "/api/conversion/job-1",
+    "/api/conversion/capabilities",
     FILE,
 )
 EARLIER, LATER = "Sun, 22 Nov 2026 12:00:00 GMT", "Tue, 24 Nov 2026 12:00:00 GMT"

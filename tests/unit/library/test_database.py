@@ -23,6 +23,7 @@ from app.library.migrating import migrate
 from app.library.tables import UTCDateTime, jobs, leases, revoked_sessions
 from tests.support.parallel import in_parallel
 from tests.support.simultaneous import next_line, ready_programs, tell_all
+from tests.support.stores import make_database
 
 SECRET = "s3cret-pa55word"
 
@@ -316,10 +317,10 @@ database.dispose()
 
 
 def test_a_full_disk_is_a_failure_that_rolls_back_and_ends_with_free_space(
-    tmp_path: Path, migrated_file: Path, repository_root: Path
+    tmp_path: Path, repository_root: Path
 ) -> None:
     path = tmp_path / "v.db"
-    path.write_bytes(migrated_file.read_bytes())
+    make_database(path)
     url = f"sqlite:///{path}"
     run = subprocess.run(
         [sys.executable, "-c", FILLS_THE_DISK, url], cwd=repository_root, check=True, capture_output=True, text=True
