@@ -69,6 +69,8 @@ def check() -> Response:
     """Check that an upload would be accepted now, with the same refusals as init. Starts nothing."""
     reader = ModelReader()
     require_within_limits(gateway().settings, reader)
+    if reader.has_model:
+        _inspections.enter(g.user_id, request.environ)
     service().check_upload(g.user_id, call_context())
     document: dict[str, object] = {
         "ok": True,

@@ -230,7 +230,7 @@ def test_a_session_is_needed(edge: Edge) -> None:
 
 
 def test_a_user_has_one_inspection_at_a_time(edge: Edge) -> None:
-    """A second one gets 429, another user's is accepted, and the user's next one as well."""
+    """A second one gets 429, also as part of a check. Another user's is accepted, and the user's next one as well."""
 
     class Slow(BytesIO):
         def read(self, *arguments: int | None) -> bytes:
@@ -252,6 +252,8 @@ def test_a_user_has_one_inspection_at_a_time(edge: Edge) -> None:
         try:
             assert has_begun.wait(60)
             refused = post(edge, "inspect", model=EINSUM)
+            assert post(edge, "check", skeleton=EINSUM).status_code == 429
+            assert post(edge, "check", platform="720").status_code == 200
             assert post(edge, "inspect", user="bob", model=EINSUM).status_code == 200
         finally:
             may_go_on.set()
