@@ -70,7 +70,7 @@ def test_all_requests_of_a_user_for_active_cost_one_list_call_in_each_worker(sta
     person = stack.person(user_id)
     job_id = stack.upload(person)
     before = list_calls(stack, user_id)
-    stack.sandbox.fault(CONVERTER, call="list_jobs", when="after", delay_seconds=0.6, user=user_id)
+    stack.sandbox.fault(CONVERTER, call="list_jobs", when="after", delay_seconds=3, user=user_id)
     with Spread(stack, each=MAX_REQUESTS_PER_USER) as spread:
         responses = all_at_once(
             [
@@ -90,7 +90,7 @@ def test_100_callers_of_one_process_cost_one_list_call(stack: ScaledStack, turn:
     user_id = f"hundred-{turn}-{callers}"
     job_id = stack.upload(stack.person(user_id))
     before = list_calls(stack, user_id)
-    stack.sandbox.fault(CONVERTER, call="list_jobs", when="after", delay_seconds=0.3, user=user_id)
+    stack.sandbox.fault(CONVERTER, call="list_jobs", when="after", delay_seconds=1, user=user_id)
     with opened_gateway(stack, try_seconds=TRY_SECONDS) as gateway:
         conversions = gateway.conversions
         assert conversions is not None
