@@ -147,10 +147,12 @@ class Child:
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            for pid in self.worker_pids() if workers_tell_stacks else ():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGRTMIN)
-            time.sleep(0.5)
+            if workers_tell_stacks:
+                for pid in self.worker_pids():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGRTMIN)
+                # Nothing tells when they have written; it is a hanging worker, and the test has failed.
+                time.sleep(0.5)
         return self.kill()
 
     def wait(self, seconds: float) -> int | None:

@@ -112,13 +112,19 @@ def test_existing_models_stay_when_their_jobs_become_unique_per_user(
         assert {index["name"] for index in sa.inspect(connection).get_indexes("models")} >= {"ix_models_page"}
 
 
+def database_at(revision: str, url: str, request: pytest.FixtureRequest) -> Database:
+    """Return a database of an older revision."""
+    database = Database(url)
+    request.addfinalizer(database.dispose)
+    database.ensure_file()
+    upgrade_to(database, revision)
+    return database
+
+
 def test_sessions_revoked_before_the_feed_stay_revoked_and_are_not_news(
     empty_database_url: str, request: pytest.FixtureRequest
 ) -> None:
-    database = Database(empty_database_url)
-    request.addfinalizer(database.dispose)
-    database.ensure_file()
-    upgrade_to(database, "0004")
+    database = database_at("0004", empty_database_url, request)
     with database.write() as connection:
         statement = sa.text("INSERT INTO revoked_sessions (sid, expires_at) VALUES ('sid', '2032-01-01 00:00:00+00')")
         connection.execute(statement)
@@ -134,10 +140,7 @@ def test_sessions_revoked_before_the_feed_stay_revoked_and_are_not_news(
 def test_jobs_from_before_the_advice_stay_and_have_none(
     empty_database_url: str, request: pytest.FixtureRequest
 ) -> None:
-    database = Database(empty_database_url)
-    request.addfinalizer(database.dispose)
-    database.ensure_file()
-    upgrade_to(database, "0005")
+    database = database_at("0005", empty_database_url, request)
     with database.write() as connection:
         statement = sa.text(
             "INSERT INTO jobs (upload_id, user_id, job_id, filename, size, status, parameters, started_at) VALUES"
@@ -155,10 +158,7 @@ def test_jobs_from_before_the_advice_stay_and_have_none(
 def test_jobs_from_before_the_usual_times_count_for_them(
     empty_database_url: str, request: pytest.FixtureRequest
 ) -> None:
-    database = Database(empty_database_url)
-    request.addfinalizer(database.dispose)
-    database.ensure_file()
-    upgrade_to(database, "0006")
+    database = database_at("0006", empty_database_url, request)
     sizes = {"0": 0, "1": 1, "7": 7, "8": 8, "large": 5 * 2**30, "none": None}
     with database.write() as connection:
         for job_id, size in sizes.items():
@@ -184,10 +184,7 @@ def test_only_the_newest_of_many_jobs_get_the_key_of_usual_times(
     empty_database_url: str, request: pytest.FixtureRequest
 ) -> None:
     """The tables are locked until that is done, while processes of an earlier version still need them."""
-    database = Database(empty_database_url)
-    request.addfinalizer(database.dispose)
-    database.ensure_file()
-    upgrade_to(database, "0006")
+    database = database_at("0006", empty_database_url, request)
     with database.write() as connection:
         for month, count in (("10", 10), ("11", 10_000)):
             connection.execute(
