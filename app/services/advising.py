@@ -27,6 +27,8 @@ _MAX_FIELD_BYTES = 100
 _FAILED = Advice(format="unknown", reason="failed")
 #: Held while advice is worked out, which takes up to 0.25 s of CPU time: one thread is enough to compete with polls.
 _one_at_a_time = threading.Lock()
+#: An upload waits for that at most so long: its job has started, and its owner is not recorded yet.
+_LONGEST_WAIT_SECONDS = 5.0
 
 
 class ModelReader:
@@ -83,12 +85,16 @@ class ModelReader:
             return _FAILED
         number = self._text(MODEL_ID)
         model_id = int(number) if number.isascii() and number.isdigit() else None
+        if not _one_at_a_time.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            log.warning("advice.too_busy")
+            return _FAILED
         try:
-            with _one_at_a_time:
-                return advise(self._parser.finish(), chip=chip, model_id=model_id)
+            return advise(self._parser.finish(), chip=chip, model_id=model_id)
         except Exception:
             log.exception("advice.failed")
             return _FAILED
+        finally:
+            _one_at_a_time.release()
 
     def stored_advice(self) -> Mapping[str, Any] | None:
         """Return the advice to store with the job that the request has started. Never raises."""

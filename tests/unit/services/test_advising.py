@@ -13,7 +13,7 @@ from app.errors import (
     ModelStoreUnavailableError,
     UploadOutcomeUnknownError,
 )
-from app.services import notes
+from app.services import advising, notes
 from app.services.advising import JobAdvice, ModelReader
 from app.streaming import Chunk
 from app.streaming.multipart import UploadMessage
@@ -144,6 +144,16 @@ def test_advice_that_cannot_be_stored_fails_no_upload(bench: Bench, monkeypatch:
     assert advice.stored == {"format": "unknown", "reason": "failed"}
     (row,) = bench.ledger.rows.values()
     assert row.advice == advice.stored
+
+
+def test_no_request_waits_long_for_the_advice_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload's job has started by then. Once the others are done, there is advice."""
+    monkeypatch.setattr(advising, "_LONGEST_WAIT_SECONDS", 0.01)
+    reader = ModelReader()
+    reader.begin_model("net.onnx")(EINSUM)
+    with advising._one_at_a_time:
+        assert reader.advice().reason == "failed"
+    assert reader.advice().reason is None
 
 
 def test_the_weights_of_a_model_are_recognized_by_the_name_of_the_file() -> None:

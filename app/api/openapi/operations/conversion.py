@@ -151,7 +151,8 @@ CONVERSION = (
             )
         },
         description="If the upload would be refused, the response is the same failure. Stores nothing and starts "
-        "nothing. With a skeleton in the form, the response has the advice about the model.",
+        "nothing. With a skeleton in the form, the response has the advice about the model, and the request counts as "
+        "an inspection: while one runs, a further one gets 429.",
         body=Body("UploadQuestion", ("application/x-www-form-urlencoded", "multipart/form-data"), is_required=False),
         failures=(*_UPLOAD, *_CONVERTER),
     ),
