@@ -4,29 +4,24 @@
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { ConversionForm } from "./form.js";
-import { findUnreadable } from "./files.js";
-import { ABORTED, FILE_CHANGED, NETWORK, Problem } from "./problems.js";
+import { ABORTED, FILE_CHANGED, Problem } from "./problems.js";
+import { ReliableUpload } from "./reliable_upload.js";
 import { local } from "./storage.js";
 import { broadcast, onMessage } from "./tabs.js";
-import { startUpload, uploadBody } from "./upload.js";
 import { JobWatcher } from "./watcher.js";
 
 const LOOK_AGAIN_MILLISECONDS = 10_000;
-// The gateway needs a moment to notice that an upload was canceled. Until then it refuses another.
-const ABORT_SETTLES_MILLISECONDS = 10_000;
-const ABORT_WAIT_MILLISECONDS = 700;
 
 export class Conversion extends Emitter {
   /** looking, lost, disabled, form, checking, uploading, accepting, job */
   phase = "looking";
   form = new ConversionForm();
   problem = null;
+  /** The current upload, a ReliableUpload. */
   upload = null;
   watcher = null;
   hasAborted = false;
   #userId;
-  #transfer = null;
-  #abortedAt = -Infinity;
   #timer = null;
   #run = 0;
 
@@ -96,41 +91,26 @@ export class Conversion extends Emitter {
       modelId: this.form.modelId.trim(),
       version: this.form.version.trim(),
     };
-    const body = uploadBody(wish);
-    wish.parts = [...body.keys()].length;
+    this.upload = new ReliableUpload(wish);
+    this.upload.subscribe(({ phase }) => {
+      if (run === this.#run) this.#become(phase);
+    });
     try {
-      await this.#requireReadable(wish);
-      const checked = await this.#check({ ...wish, filename: model.name });
-      if (run !== this.#run) return;
-      this.upload = {
-        filename: model.name,
-        platform,
-        loaded: 0,
-        total: size,
-        bytesPerSecond: null,
-        millisecondsLeft: null,
-        movedAt: performance.now(),
-        sessionExpiresAt: checked.data.session_expires_at,
-      };
-      this.#become("uploading");
-      const job = await this.#send(body);
+      const job = await this.upload.run();
       if (run !== this.#run) return;
       this.form.clear();
       this.follow(job);
       broadcast("jobs");
     } catch (problem) {
       if (run !== this.#run) return;
-      await this.#fail(problem, wish, run);
+      this.#fail(problem);
     }
   }
 
   /** Cancel the upload or the check before it. No job is started. */
   abort() {
-    this.#abortedAt = performance.now();
     this.hasAborted = true;
-    if (this.#transfer) this.#transfer.abort();
-    else if (this.phase === "checking") this.#begin("form");
-    this.emit();
+    this.upload?.abort();
   }
 
   dismissProblem() {
@@ -192,43 +172,7 @@ export class Conversion extends Emitter {
     }
   }
 
-  async #check(wish) {
-    for (;;) {
-      try {
-        return await api.checkUpload(wish);
-      } catch (problem) {
-        const settles = performance.now() - this.#abortedAt < ABORT_SETTLES_MILLISECONDS;
-        if (problem.code !== "upload_in_progress" || !settles) throw problem;
-        await new Promise((resolve) => setTimeout(resolve, ABORT_WAIT_MILLISECONDS));
-      }
-    }
-  }
-
-  /** Remove files that have changed on disk from the form, so that the user can choose them again. */
-  async #requireReadable({ model, references }) {
-    const gone = new Set(await findUnreadable([model, ...references]));
-    if (gone.size === 0) return;
-    this.form.references = this.form.references.filter((file) => !gone.has(file));
-    const [first] = gone;
-    throw new Problem({ code: FILE_CHANGED, name: first.name, isModel: first === model, blame: "user" });
-  }
-
-  async #send(body) {
-    this.#transfer = startUpload("/api/conversion/init", body, {
-      onProgress: (progress) => {
-        Object.assign(this.upload, progress, { movedAt: performance.now() });
-        this.emit();
-      },
-      onSent: () => this.#become("accepting"),
-    });
-    try {
-      return await this.#transfer.done;
-    } finally {
-      this.#transfer = null;
-    }
-  }
-
-  async #fail(problem, wish, run) {
+  #fail(problem) {
     if (!(problem instanceof Problem)) {
       // A bug in this page: report it, and return to the form instead of checking forever.
       this.#become("form");
@@ -239,32 +183,11 @@ export class Conversion extends Emitter {
       return;
     }
     api.reportSessionEnd(problem);
-    let found = problem;
-    if (problem.code === NETWORK) {
-      const reason = await this.#findReason(wish);
-      if (run !== this.#run) return;
-      if (reason.job) {
-        this.form.clear();
-        this.follow(reason.job);
-        return;
-      }
-      found = reason.problem ?? problem;
+    // Remove files that have changed on disk, so that the user can choose them again.
+    if (problem.code === FILE_CHANGED) {
+      const { gone } = problem.document;
+      this.form.references = this.form.references.filter((file) => !gone.has(file));
     }
-    this.#become("form", found);
-  }
-
-  /** After a broken connection, find out whether the job started anyway. */
-  async #findReason(wish) {
-    try {
-      await this.#requireReadable(wish);
-      const { data } = await api.activeJob();
-      if (data.active_job && data.active_job.filename === wish.model.name) return { job: data.active_job };
-      await api.checkUpload({ ...wish, filename: wish.model.name });
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      // The upload in progress is our own, which has just failed.
-      if (problem.code !== "upload_in_progress") return { problem };
-    }
-    return {};
+    this.#become("form", problem);
   }
 }
