@@ -60,6 +60,7 @@ def _without_advice(view: JobView, language: str) -> dict[str, Any]:
         "parameters": typed_parameters(job.parameters),
         "filename": view.filename,
         "size": view.size,
+        "reference_images": view.reference_images,
         "stages": stage_documents(view.stages),
         "usual_time": view.usual_time,
     }

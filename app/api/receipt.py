@@ -53,8 +53,7 @@ def _upload_document(record: JobRecord) -> dict[str, Any]:
         "started_at": timestamp(record.started_at),
         "ended_at": timestamp(datetime.fromisoformat(facts["ended_at"])),
         "reference_images": {
-            "count": facts["ref_images"],
-            "size": facts["ref_image_bytes"],
+            **(record.reference_images or {}),
             "first_filenames": facts["ref_image_names"],
         },
     }

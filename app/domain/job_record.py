@@ -32,3 +32,9 @@ class JobRecord:
     upload_facts: Mapping[str, Any] | None = None
     #: How long such a job usually took when this one started (`app/domain/usual_time.py`); None if that is unknown.
     usual_time: Mapping[str, Any] | None = None
+
+    @property
+    def reference_images(self) -> Mapping[str, int] | None:
+        """Number and size in bytes of the reference images; None without `upload_facts`."""
+        facts = self.upload_facts
+        return {"count": facts["ref_images"], "size": facts["ref_image_bytes"]} if facts else None

@@ -69,6 +69,8 @@ class JobView:
     usual_time: Mapping[str, Any] | None = None
     #: What the advice about the model said when the job started. None if the upload's response was lost.
     advice: JobAdvice | None = None
+    #: Number and size in bytes of the reference images. None if the upload's response was lost.
+    reference_images: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class ConversionService:
             model_sha256=started.model_sha256,
             usual_time=started.usual_time.as_dict() if started.usual_time else None,
             advice=job_advice(started.advice),
+            reference_images=started.reference_images,
         )
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
@@ -195,6 +198,7 @@ class ConversionService:
                 self.notes.stages_of(user_id, job.job_id) if job.job_id in current else record.stages,
                 usual_time=record.usual_time,
                 advice=job_advice(record.advice),
+                reference_images=record.reference_images,
             )
             for record, job in page
         ]
@@ -342,6 +346,7 @@ class ConversionService:
             stages,
             usual_time=upload.usual_time,
             advice=self.notes.advice_of(user_id, job.job_id),
+            reference_images=upload.reference_images,
         )
 
     def _model_id(self, user_id: str, job: Job) -> str | None:

@@ -39,6 +39,7 @@ class UploadNote:
     size: int | None = None
     started_at: datetime | None = None
     usual_time: Mapping[str, Any] | None = None
+    reference_images: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class JobNotes:
         record = self._record_of(user_id, job_id)
         if record is None:
             return UploadNote()
-        return UploadNote(record.filename, record.size, record.started_at, record.usual_time)
+        return UploadNote(record.filename, record.size, record.started_at, record.usual_time, record.reference_images)
 
     def advice_of(self, user_id: str, job_id: str) -> JobAdvice | None:
         """Return the advice that was stored with the job, or None if there is none or the database is down."""

@@ -61,6 +61,8 @@ class StartedJob:
     usual_time: UsualTime | None
     #: What the ledger has of the advice about the model; None if the message had no model.
     advice: Mapping[str, Any] | None
+    #: As in `JobRecord`.
+    reference_images: Mapping[str, int] | None
 
 
 def lease_name(user_id: str) -> str:
@@ -195,7 +197,8 @@ class UploadRunner:
             usual_time=usual_time.as_dict() if usual_time else None,
             advice=advice,
         )
-        return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256, usual_time, advice)
+        images = {"count": facts.ref_images, "size": facts.ref_image_bytes}
+        return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256, usual_time, advice, images)
 
 
 def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generator[Chunk, None, None]:

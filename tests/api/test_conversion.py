@@ -21,7 +21,7 @@ from tests.api.edge import NOW, SECRET_URL, Edge, a_job
 
 JOB_MEMBERS = {
     "job_id", "status", "stage", "stage_index", "stage_count", "progress", "terminal", "created_at", "updated_at",
-    "parameters", "filename", "size", "stages", "usual_time", "advice",
+    "parameters", "filename", "size", "reference_images", "stages", "usual_time", "advice",
 }  # fmt: skip
 MODEL = Model("m1", "alice", "job-1", "net", "720", "net.nef", 9, "ab" * 32, "application/octet-stream", "k/m1", NOW)
 

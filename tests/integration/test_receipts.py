@@ -26,9 +26,12 @@ def upload(stack: Stack, client: Client, **fields: str) -> dict[str, object]:
 
 def test_a_receipt_says_what_was_sent_and_what_came_back(stack: Stack, alice: Client) -> None:
     """Also when the converter no longer knows the job."""
-    job_id = str(upload(stack, alice)["job_id"])
+    job = upload(stack, alice)
+    job_id, images = str(job["job_id"]), {"count": 2, "size": 8}
     stack.sandbox.complete(job_id)
     stack.wait_for_status(alice, job_id, "completed")
+    polled, listed = alice.get(f"/api/conversion/{job_id}").json(), alice.get("/api/conversion/jobs").json()["jobs"][0]
+    assert job["reference_images"] == polled["reference_images"] == listed["reference_images"] == images
     model = alice.promote(job_id).json()
     calls = len(stack.sandbox.calls(CONVERTER))
     response = alice.get(f"/api/conversion/{job_id}/receipt")
@@ -38,7 +41,7 @@ def test_a_receipt_says_what_was_sent_and_what_came_back(stack: Stack, alice: Cl
     assert (receipt["schema"], receipt["gateway_version"]) == ("visiona-receipt/1", VERSION)
     assert (receipt["job_id"], receipt["status"]) == (job_id, "completed")
     assert (receipt["model"]["filename"], receipt["model"]["size"]) == ("net.onnx", len(MODEL))
-    assert receipt["upload"]["reference_images"] == {"count": 2, "size": 8, "first_filenames": list(IMAGES)}
+    assert receipt["upload"]["reference_images"] == images | {"first_filenames": list(IMAGES)}
     assert receipt["upload"]["started_at"] <= receipt["upload"]["ended_at"] <= receipt["ended_at"]
     assert receipt["parameters"]["platform"] == PARAMETERS["platform"]
     assert receipt["result"] == {

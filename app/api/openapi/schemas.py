@@ -53,6 +53,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "parameters": {"model_id": 32_769, "version": "0001", "platform": "720"},
     "filename": "yolo.onnx",
     "size": 7_340_032,
+    "reference_images": {"count": 120, "size": 24_576_000},
     "usual_time": USUAL_TIME_EXAMPLE,
     "stages": [
         {"stage": "onnx", "started_at": CREATED_AT, "ended_at": "2026-11-25T08:30:10.000Z", "approximate": False},
@@ -119,6 +120,10 @@ _JOB_MEMBERS: dict[str, Schema] = {
     "parameters": reference("JobParameters"),
     "filename": text(),
     "size": count("Size of the uploaded model in bytes.", is_nullable=True),
+    "reference_images": nullable(
+        object_of({"count": count("Number of reference images."), "size": count("Of all of them, in bytes.")}),
+        description="The reference images of the upload; null if unknown.",
+    ),
     "stages": array_of(
         object_of(
             {

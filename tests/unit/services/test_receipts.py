@@ -31,6 +31,7 @@ def upload(bench: Bench, images: int = 0) -> None:
 
 def test_a_receipt_has_the_facts_of_the_upload(bench: Bench) -> None:
     upload(bench, images=3)
+    assert bench.service.get_job("alice", "job-1", call_context()).reference_images == {"count": 3, "size": 15}
     receipt = bench.service.get_receipt("alice", "job-1")
     assert (receipt.record.filename, receipt.record.size) == ("net.onnx", 11)
     assert receipt.record.upload_facts == {

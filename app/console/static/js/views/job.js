@@ -158,12 +158,13 @@ function troubleOf({ name }) {
   return "";
 }
 
-function factsOf({ parameters = {}, size }) {
+function factsOf({ parameters = {}, size, reference_images: images }) {
   return [
     parameters.platform && chipName(parameters.platform),
     parameters.model_id !== undefined && t("job.id", { id: parameters.model_id }),
     parameters.version !== undefined && t("job.version", { version: parameters.version }),
     Number.isFinite(size) && formatSize(size, language()),
+    images && (images.count > 0 ? t("job.references", { n: images.count }) : t("job.references.none")),
   ].filter(Boolean);
 }
 
