@@ -10,7 +10,7 @@ from app.api.documents import timestamp
 from app.api.preconditions import conditional
 from app.api.session import current_session
 from app.api.signin_states import safe_return_path
-from app.console.assets import VERSION, find_asset, module_names
+from app.console.assets import VERSION, find_asset
 from app.console.docs import render_reference
 from app.console.preferences import LANGUAGE_COOKIE, MAX_AGE_SECONDS, asked_language, reading_language, theme
 from app.console.problem_page import sign_in_path, signed_in_path
@@ -105,7 +105,6 @@ def _page(template: str, **values: Any) -> Response:
         theme=theme(),
         text=texts(spoken),
         version=VERSION,
-        modules=module_names(),
         session=session,
         session_expires_at=timestamp(session.expires_at) if session else None,
         is_enabled=gateway().conversions is not None,

@@ -5,10 +5,13 @@ from http.cookies import SimpleCookie
 
 import pytest
 
-from app.console.assets import VERSION, module_names
+from app.console.assets import VERSION
 from app.console.texts import texts
 from app.errors import catalogue
 from tests.api.edge import Edge
+from tests.support.processes import ROOT
+
+STATIC = ROOT / "app" / "console" / "static"
 
 
 def page(edge: Edge, user: str | None = None, path: str = "/", language: str = "en", **cookies: str) -> str:
@@ -58,7 +61,7 @@ def test_the_page_has_nothing_inline(edge: Edge) -> None:
         assert "<style" not in shown
         assert " style=" not in shown
         assert not re.search(r"\son\w+=", shown)
-        assert re.findall(r"<script[^>]*>", shown) == [f'<script type="module" src="/console/{VERSION}/js/app.js">']
+        assert re.findall(r"<script[^>]*>", shown) == [f'<script type="module" src="/console/{VERSION}/app.js">']
 
 
 def test_names_are_escaped(edge: Edge) -> None:
@@ -86,10 +89,30 @@ def test_there_are_no_other_files(edge: Edge, name: str) -> None:
     assert edge.client(None).get(f"/console/{VERSION}/{name}").status_code == 404
 
 
-def test_every_module_is_preloaded_for_signed_in_users(edge: Edge) -> None:
+def test_a_signed_in_user_loads_few_files(edge: Edge) -> None:
+    """Each further file can cost a round trip. All of them can be cached forever."""
     shown = page(edge, "alice")
-    assert len(module_names()) > 20
-    assert all(f'rel="modulepreload" href="/console/{VERSION}/{name}"' in shown for name in module_names())
+    files = re.findall(rf'(?:href|src)="/console/{VERSION}/(\S+)"', shown)
+    assert sorted(files) == ["app.js", "console.css", "logo.svg", "texts/en.json"]
+
+
+def test_the_script_has_all_modules_and_a_source_map(edge: Edge) -> None:
+    client = edge.client(None)
+    script = client.get(f"/console/{VERSION}/app.js").text
+    modules = [path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js")]
+    assert [name for name in modules if f'\n"{name}"() {{' not in script] == ["js/app.js"]
+    assert script.endswith("//# sourceMappingURL=app.js.map\n")
+    source_map = client.get(f"/console/{VERSION}/app.js.map").get_json()
+    assert sorted(source_map["sources"]) == sorted(modules)
+    assert all(client.get(f"/console/{VERSION}/{name}").status_code == 200 for name in modules)
+
+
+def test_every_style_sheet_is_loaded_by_a_page(edge: Edge) -> None:
+    client = edge.client(None)
+    styles = client.get(f"/console/{VERSION}/console.css").text
+    shown = page(edge) + page(edge, None, "/docs")
+    for path in (STATIC / "css").iterdir():
+        assert path.read_text(encoding="utf-8") in styles or f"css/{path.name}" in shown, path.name
 
 
 def test_the_whole_error_catalog_is_served_and_may_be_cached(edge: Edge) -> None:
