@@ -13,7 +13,7 @@ export function announce(text) {
   last = region.textContent;
 }
 
-/** Show and announce that an action succeeded. */
+/** Show and announce that an action succeeded. Names in the text must be short (`shortName`). */
 export function toast(text, symbol = "check") {
   const message = h("div", { class: "toast" }, icon(symbol), h("span", {}, text));
   document.getElementById("toasts").append(message);

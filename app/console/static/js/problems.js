@@ -2,6 +2,7 @@
 // The page has its own texts only for failures that no server reports.
 
 import { language, t } from "./i18n.js";
+import { shortName } from "./names.js";
 
 /** No response; a response that is not the gateway's; canceled by the user; a file has changed since it was chosen. */
 export const NETWORK = "network";
@@ -55,7 +56,7 @@ export async function loadCatalogue() {
 /** Return the title and detail of a problem in the page's language. */
 export function problemWords(problem) {
   const { code, document, spoken } = problem;
-  if (OWN.has(code)) return { title: t(`problem.${code}`, document), detail: t(`problem.${code}.detail`) };
+  if (OWN.has(code)) return { title: t(`problem.${code}`, { name: shortName(document.name ?? "") }), detail: t(`problem.${code}.detail`) };
   const entry = catalogue?.[code];
   const translated = entry && { title: entry.title[language()], detail: entry.detail[language()] };
   const isSpoken = spoken === language() && document.title;

@@ -6,7 +6,7 @@ import { formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { verdictMark } from "./advice.js";
 import { pagedList } from "./list.js";
-import { ago, chipBadge, emptyState, pageHead, statusPill } from "./pieces.js";
+import { ago, chipBadge, cutName, emptyState, pageHead, statusPill } from "./pieces.js";
 
 export function historyView({ session }) {
   const list = pagedList({
@@ -40,7 +40,7 @@ function row(job) {
     h(
       "div",
       { class: "row-main" },
-      h("a", { class: "row-name", href: `#/jobs/${encodeURIComponent(job.job_id)}` }, job.filename || t("job.unnamed")),
+      h("a", { class: "row-name", href: `#/jobs/${encodeURIComponent(job.job_id)}` }, cutName(job.filename || t("job.unnamed"))),
       h(
         "ul",
         { class: "facts" },

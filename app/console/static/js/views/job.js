@@ -10,7 +10,7 @@ import { stageTimes } from "../stages.js";
 import { advicePanel } from "./job/advice.js";
 import { outcomeOf } from "./job/outcome.js";
 import { stepper } from "./job/stepper.js";
-import { pageHead, statusPill } from "./pieces.js";
+import { cutName, pageHead, statusPill } from "./pieces.js";
 import { copyButton } from "./problem.js";
 import { progressBar } from "./progress.js";
 import { receiptLink } from "./receipt.js";
@@ -49,7 +49,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
         h(
           "div",
           { class: "file-text" },
-          h("h2", { class: "file-name", title: watcher.job.filename }, watcher.job.filename || t("job.unnamed")),
+          h("h2", { class: "file-name" }, cutName(watcher.job.filename || t("job.unnamed"))),
           h(
             "ul",
             { class: "facts" },

@@ -7,10 +7,11 @@ import { guardLink } from "../downloads.js";
 import { h, icon } from "../dom.js";
 import { formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
+import { shortName } from "../names.js";
 import { problemWords } from "../problems.js";
 import { broadcast } from "../tabs.js";
 import { pagedList } from "./list.js";
-import { ago, chipBadge, emptyState, pageHead } from "./pieces.js";
+import { ago, chipBadge, cutName, emptyState, pageHead } from "./pieces.js";
 import { copyButton, problemPanel } from "./problem.js";
 import { receiptLink } from "./receipt.js";
 
@@ -62,7 +63,7 @@ function row(model, list, conversion) {
         { class: "facts" },
         h("li", {}, ago(model.created_at)),
         h("li", {}, formatSize(model.size, language())),
-        h("li", { class: "file-fact" }, model.filename),
+        h("li", { class: "file-fact" }, cutName(model.filename)),
         h(
           "li",
           { class: "sum" },
@@ -111,7 +112,7 @@ function row(model, list, conversion) {
     );
     press.addEventListener("click", async () => {
       const question = {
-        title: t("models.delete.title", { name: model.name }),
+        title: t("models.delete.title", { name: shortName(model.name) }),
         text: t("models.delete.text"),
         yes: t("models.delete"),
       };
@@ -123,7 +124,7 @@ function row(model, list, conversion) {
         const next = element.nextElementSibling ?? element.previousElementSibling;
         list.remove(model.id);
         (next?.querySelector("button, a") ?? document.querySelector("main h1")).focus();
-        toast(t("models.deleted", { name: model.name }));
+        toast(t("models.deleted", { name: shortName(model.name) }));
         broadcast("models");
       } catch (problem) {
         press.disabled = false;
@@ -153,7 +154,7 @@ function nameEditor(model, { show, clear, renamed }) {
       },
       icon("edit"),
     );
-    area.replaceChildren(h("strong", { class: "row-name" }, model.name), edit);
+    area.replaceChildren(h("strong", { class: "row-name" }, cutName(model.name)), edit);
     if (withFocus) edit.focus();
   }
 
@@ -203,7 +204,7 @@ function nameEditor(model, { show, clear, renamed }) {
         model.name = data.name;
         renamed();
         rest({ withFocus: true });
-        toast(t("models.renamed", { name: data.name }));
+        toast(t("models.renamed", { name: shortName(data.name) }));
         broadcast("models");
       } catch (problem) {
         save.classList.remove("busy");

@@ -4,12 +4,31 @@ import { chipName } from "../chips.js";
 import { h, icon } from "../dom.js";
 import { formatAgo, formatMoment } from "../format.js";
 import { language, t } from "../i18n.js";
+import { splitName } from "../names.js";
 
 const STATUS_ICONS = { queued: "clock", running: "convert", completed: "check", failed: "cross", cancelled: "minus" };
 
 export function statusPill(status) {
   const known = status in STATUS_ICONS ? status : "running";
   return h("span", { class: `pill ${known}` }, icon(STATUS_ICONS[known]), h("span", {}, t(`status.${known}`)));
+}
+
+/**
+ * Return a name on one line, cut in the middle if it doesn't fit. Copying it gives the whole name, which is also what
+ * screen readers say and what the pointer shows.
+ */
+export function cutName(name) {
+  const { start, end, endWidth } = splitName(name);
+  if (!end) return h("span", { class: "name", title: name }, name);
+  const element = h(
+    "span",
+    { class: "name cut", title: name },
+    h("span", { class: "unseen" }, name),
+    h("span", { class: "name-start", "aria-hidden": "true" }, start),
+    h("span", { class: "name-end", "aria-hidden": "true" }, end),
+  );
+  element.style.setProperty("--end", `${endWidth}em`);
+  return element;
 }
 
 export function chipBadge(platform) {

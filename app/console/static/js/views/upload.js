@@ -5,7 +5,7 @@ import { chipName } from "../chips.js";
 import { h, icon, setText } from "../dom.js";
 import { formatClock, formatDuration, formatPercent, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
-import { pageHead } from "./pieces.js";
+import { cutName, pageHead } from "./pieces.js";
 import { button } from "./problem.js";
 import { progressBar } from "./progress.js";
 
@@ -40,7 +40,7 @@ export function uploadPanel({ conversion }) {
         "div",
         { class: "file-text" },
         title,
-        h("p", { class: "quiet-text" }, h("bdi", {}, upload.filename), ` → ${chipName(upload.platform)}`),
+        h("p", { class: "quiet-text transfer-file" }, cutName(upload.filename), `→ ${chipName(upload.platform)}`),
       ),
       percent,
     ),

@@ -6,7 +6,9 @@ import { h, icon, setText } from "../../dom.js";
 import { formatNumber, formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
 import { inspectModel } from "../../inspection.js";
+import { shortName } from "../../names.js";
 import { verdictName } from "../advice.js";
+import { cutName } from "../pieces.js";
 
 const MODEL_TYPES = ".onnx,.tflite";
 const SHOWN_TENSORS = 4;
@@ -97,7 +99,7 @@ function dropZone(form) {
     h("span", { class: "drop-icon" }, icon("upload")),
     h("strong", {}, t("form.model.drop")),
     h("span", { class: "quiet-text", id: "model-hint" }, t("form.model.hint")),
-    form.lostModel && h("span", { class: "lost" }, t("form.model.lost", { name: form.lostModel })),
+    form.lostModel && h("span", { class: "lost" }, t("form.model.lost", { name: shortName(form.lostModel) })),
   );
 }
 
@@ -113,7 +115,7 @@ function fileCard(form, remove) {
       h(
         "div",
         { class: "file-text" },
-        h("strong", { class: "file-name", title: model.name }, model.name),
+        h("strong", { class: "file-name" }, cutName(model.name)),
         h(
           "ul",
           { class: "facts", id: "model-hint" },

@@ -5,6 +5,7 @@ import { h, icon, setText } from "../../dom.js";
 import { formatNumber, formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
 import { nodeCounts, verdictBadge } from "../advice.js";
+import { cutName } from "../pieces.js";
 import { usualTime } from "../usual.js";
 
 export function summarySection() {
@@ -14,6 +15,7 @@ export function summarySection() {
   const references = h("dd", {});
   const size = h("dd", {});
   const label = h("span", {});
+  let shownModel;
   const advice = adviceArea();
   const start = h(
     "button",
@@ -43,8 +45,11 @@ export function summarySection() {
   return {
     element,
     update(form, isChecking) {
-      setText(model, form.model?.name ?? t("summary.no_model"));
-      model.classList.toggle("missing", !form.model);
+      if (form.model !== shownModel) {
+        shownModel = form.model;
+        model.replaceChildren(form.model ? cutName(form.model.name) : t("summary.no_model"));
+        model.classList.toggle("missing", !form.model);
+      }
       setText(chip, chipName(form.platform));
       setText(identity, `${form.modelId.trim() || "–"} · ${form.version.trim() || "–"}`);
       setText(

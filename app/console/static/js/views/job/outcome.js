@@ -5,6 +5,7 @@ import { announce, toast } from "../../announcer.js";
 import { guardLink } from "../../downloads.js";
 import { h, icon, setText } from "../../dom.js";
 import { t } from "../../i18n.js";
+import { shortName } from "../../names.js";
 import { broadcast } from "../../tabs.js";
 import { nodeList } from "../advice.js";
 import { button, copyButton, problemPanel } from "../problem.js";
@@ -113,7 +114,7 @@ function saveButton(watcher, show, clear) {
     try {
       const { data } = await api.promote(watcher.job.job_id);
       watcher.amend({ library_model_id: data.id });
-      toast(t("job.saved.said", { name: data.name }));
+      toast(t("job.saved.said", { name: shortName(data.name) }));
       broadcast("models");
       document.getElementById("saved")?.focus();
     } catch (problem) {
