@@ -12,6 +12,9 @@ import { JobWatcher } from "./watcher.js";
 
 const LOOK_AGAIN_MILLISECONDS = 10_000;
 
+/** The phases that the form may replace. The others are an upload, or there is no converter. */
+const REPLACEABLE = new Set(["looking", "lost", "form", "job"]);
+
 export class Conversion extends Emitter {
   /** looking, lost, disabled, form, checking, uploading, accepting, job */
   phase = "looking";
@@ -22,6 +25,8 @@ export class Conversion extends Emitter {
   watcher = null;
   hasAborted = false;
   #userId;
+  /** The files of the jobs that this tab has started, by job ID: `{model, references}`. */
+  #sent = new Map();
   #timer = null;
   #run = 0;
 
@@ -70,10 +75,23 @@ export class Conversion extends Emitter {
     local.set(this.#key, job.job_id);
   }
 
-  /** Stop watching the job, and show an empty form. */
+  /** Stop watching the job, and show the form without files, for another model. */
   reset() {
     local.remove(this.#key);
+    this.form.removeFiles();
     this.#begin("form");
+  }
+
+  /**
+   * Show the form with the settings of an earlier conversion, see `ConversionForm.prepare`, and with its files if this
+   * tab has sent them. Return false, and change nothing, while an upload is running.
+   */
+  prepare(wish) {
+    if (!REPLACEABLE.has(this.phase)) return false;
+    local.remove(this.#key);
+    this.form.prepare(wish, this.#sent.get(wish.jobId));
+    this.#begin("form");
+    return true;
   }
 
   /** Check that the upload will be accepted, then send it. */
@@ -98,8 +116,7 @@ export class Conversion extends Emitter {
     try {
       const job = await this.upload.run();
       if (run !== this.#run) return;
-      this.form.clear();
-      this.follow(job);
+      this.#started(job, wish);
       broadcast("jobs");
     } catch (problem) {
       if (run !== this.#run) return;
@@ -160,16 +177,26 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Show a job that another tab started, unless the form has a chosen file, which would be lost. */
+  get #isPrepared() {
+    return Boolean(this.form.model || this.form.expected?.job);
+  }
+
+  /** Show a job that another tab started, unless the user is preparing a conversion. */
   async #lookQuietly() {
-    if (this.form.model) return;
+    if (this.#isPrepared) return;
     const run = this.#run;
     try {
       const { data } = await api.activeJob();
-      if (run === this.#run && data.active_job && !this.form.model) this.follow(data.active_job);
+      if (run === this.#run && data.active_job && !this.#isPrepared) this.follow(data.active_job);
     } catch {
       // The user is told when starting a conversion.
     }
+  }
+
+  #started(job, { model, references }) {
+    this.#sent.set(job.job_id, { model, references });
+    this.form.remember();
+    this.follow(job);
   }
 
   #fail(problem) {

@@ -25,8 +25,13 @@ export class ConversionForm {
   /** What is known about the model, see `inspection.js`; null while it is being read. */
   inspection = null;
   references = [];
-  /** The name of the model that was chosen before the page was reloaded. */
-  lostModel = null;
+  /**
+   * The model that is to be chosen, as `{name, size, job}`: the one before a reload, or that of an earlier conversion.
+   * `job` is the earlier conversion with whose model a chosen file is compared: `{jobId, platform, sha256}` or null.
+   */
+  expected = null;
+  /** The field that the form focuses when it is shown next, or null. */
+  field = null;
   touched = new Set();
 
   constructor() {
@@ -34,7 +39,7 @@ export class ConversionForm {
     this.platform = String(stored.platform);
     this.modelId = String(stored.modelId);
     this.version = String(stored.version);
-    this.lostModel = typeof stored.modelName === "string" ? stored.modelName : null;
+    this.expected = typeof stored.expected?.name === "string" ? stored.expected : null;
   }
 
   get errors() {
@@ -52,19 +57,57 @@ export class ConversionForm {
   }
 
   store() {
-    const { platform, modelId, version } = this;
-    tab.set(KEY, { platform, modelId, version, modelName: this.model?.name ?? this.lostModel });
+    const { model } = this;
+    const expected = model ? { name: model.name, size: model.size, job: this.expected?.job ?? null } : this.expected;
+    tab.set(KEY, { ...this.#parameters, expected });
   }
 
-  /** After an upload: remove the files, and keep the other values for the next conversion. */
-  clear() {
-    const { platform, modelId, version } = this;
-    local.set(LAST_KEY, { platform, modelId, version });
+  /** After an upload: remember the parameters as the defaults of other tabs. All files stay in the form. */
+  remember() {
+    local.set(LAST_KEY, this.#parameters);
+    this.touched.clear();
+    this.store();
+  }
+
+  choose(model) {
+    this.model = model;
+    this.inspection = null;
+    this.touched.add("model");
+    if (!this.expected?.job) this.expected = null;
+  }
+
+  /** Remove all files, for another model. */
+  removeFiles() {
     this.model = null;
     this.inspection = null;
     this.references = [];
-    this.lostModel = null;
+    this.expected = null;
     this.touched.clear();
-    tab.set(KEY, { platform, modelId, version });
+    this.store();
+  }
+
+  /**
+   * Fill in the settings of an earlier conversion: `{jobId, platform, modelId, version, modelName, size, sha256}`, of
+   * which all but the job ID may be missing. `field` is the one that the user should look at first. `files` are its
+   * files, `{model, references}`, or null if they have to be chosen again.
+   */
+  prepare({ jobId, platform, modelId, version, modelName, size, sha256 = null, field = null }, files = null) {
+    this.platform = String(platform ?? this.platform);
+    this.modelId = String(modelId ?? this.modelId);
+    this.version = String(version ?? this.version);
+    this.field = field;
+    const isSame = this.model?.name === modelName && this.model?.size === size;
+    const model = files?.model ?? (isSame ? this.model : null);
+    if (model !== this.model) this.inspection = null;
+    this.model = model;
+    this.references = files?.references ?? this.references;
+    this.expected = files || !modelName ? null : { name: modelName, size, job: { jobId, platform, sha256 } };
+    this.touched.clear();
+    this.store();
+  }
+
+  get #parameters() {
+    const { platform, modelId, version } = this;
+    return { platform, modelId, version };
   }
 }

@@ -28,7 +28,7 @@ const MAKERS = {
   uploading: uploadPanel,
   job: ({ conversion }) =>
     jobPanel(conversion.watcher, {
-      isUploading: () => conversion.isUploading,
+      conversion,
       onNew() {
         // Remove the old job from the address, so that a reload doesn't show it again.
         if (location.hash) history.replaceState(null, "", "#/");

@@ -109,6 +109,7 @@ export function conversionForm({ conversion, session }) {
   }
 
   update();
+  if (form.field) requestAnimationFrame(() => focusOnField(form));
   // The sentences of an earlier inspection may be in another language.
   if (form.model && form.inspection?.language !== language()) model.choose(form.model);
   return {
@@ -120,4 +121,11 @@ export function conversionForm({ conversion, session }) {
     },
     focus: () => (problemArea.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
   };
+}
+
+/** Focus the field that the user should look at first, after the focus that the change of view has set. */
+function focusOnField(form) {
+  const field = document.querySelector(`[data-field="${form.field}"]:is(:not([type=radio]), :checked)`);
+  form.field = null;
+  field?.focus();
 }

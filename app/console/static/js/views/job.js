@@ -21,7 +21,8 @@ const TICK_MILLISECONDS = 1000;
 const ROUNDING = 1e-6;
 
 /** Return the view of a job. `onNew` returns to the form; without it, there is no such button. */
-export function jobPanel(watcher, { isUploading, onNew, head = null }) {
+export function jobPanel(watcher, { conversion, onNew, head = null }) {
+  const isUploading = () => conversion.isUploading;
   const pill = h("span", {});
   const percent = h("span", { class: "big-number" });
   const bar = progressBar(t("job.progress"));
@@ -102,7 +103,7 @@ export function jobPanel(watcher, { isUploading, onNew, head = null }) {
     const key = [job.status, job.library_model_id, isGone, job.explanation?.text].join("/");
     if (key !== shownOutcome) {
       shownOutcome = key;
-      outcome.replaceChildren(...outcomeOf(watcher, { isUploading, onNew }));
+      outcome.replaceChildren(...outcomeOf(watcher, { conversion, isUploading, onNew }));
     }
   }
 

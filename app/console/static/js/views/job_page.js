@@ -20,7 +20,7 @@ export function jobPage({ conversion, session }, jobId) {
       const { data } = await api.job(jobId);
       if (isGone) return;
       watcher = new JobWatcher(data);
-      panel = jobPanel(watcher, { isUploading: () => conversion.isUploading, onNew: null, head: backHead() });
+      panel = jobPanel(watcher, { conversion, onNew: null, head: backHead() });
       element.replaceChildren(panel.element);
       document.title = `${data.filename || jobId} – ${t("app.title")}`;
     } catch (problem) {

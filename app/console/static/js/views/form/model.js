@@ -48,10 +48,7 @@ export function modelSection(form, changed, onChosen) {
     const isNew = file !== form.model;
     stop();
     const { signal } = (reading = new AbortController());
-    form.model = file;
-    form.inspection = null;
-    form.lostModel = null;
-    form.touched.add("model");
+    form.choose(file);
     changed();
     if (isNew) onChosen();
     try {
@@ -83,7 +80,7 @@ export function modelSection(form, changed, onChosen) {
     setText(error, textKey ? t(textKey) : "");
     input.setAttribute("aria-invalid", String(Boolean(textKey)));
     element.classList.toggle("wrong", Boolean(textKey));
-    const state = [form.model, form.inspection, form.lostModel];
+    const state = [form.model, form.inspection, form.expected];
     if (shown?.every((value, index) => value === state[index])) return;
     shown = state;
     area.replaceChildren(form.model ? fileCard(form, remove) : dropZone(form));
@@ -99,7 +96,7 @@ function dropZone(form) {
     h("span", { class: "drop-icon" }, icon("upload")),
     h("strong", {}, t("form.model.drop")),
     h("span", { class: "quiet-text", id: "model-hint" }, t("form.model.hint")),
-    form.lostModel && h("span", { class: "lost" }, t("form.model.lost", { name: shortName(form.lostModel) })),
+    form.expected && h("span", { class: "lost" }, t("form.model.again", { name: shortName(form.expected.name) })),
   );
 }
 

@@ -7,6 +7,7 @@ import { h, icon, setText } from "../../dom.js";
 import { t } from "../../i18n.js";
 import { shortName } from "../../names.js";
 import { broadcast } from "../../tabs.js";
+import { againButton } from "../again.js";
 import { nodeList } from "../advice.js";
 import { button, copyButton, problemPanel } from "../problem.js";
 
@@ -16,15 +17,16 @@ const MOST_OPEN_NODES = 5;
 /** Return the elements for the state of the job. */
 export function outcomeOf(watcher, options) {
   const { job } = watcher;
-  const again =
+  const other =
     options.onNew && button(t("job.new"), { symbol: "plus", kind: "quiet", run: options.onNew, id: "new-conversion" });
   if (!job.terminal) {
     // A job that can no longer be found never ends, so offer the way back to the form now.
-    if (watcher.polling.name === "gone") return again ? [h("div", { class: "actions" }, again)] : [];
+    if (watcher.polling.name === "gone") return other ? [h("div", { class: "actions" }, other)] : [];
     return [h("div", { class: "actions" }, downloadLater())];
   }
-  if (job.status === "completed") return resultActions(watcher, options, again);
-  return [failure(job), h("div", { class: "actions" }, again)];
+  const again = (key, more) => againButton(t(key), job, options.conversion, more);
+  if (job.status === "completed") return resultActions(watcher, options, [again("job.again", { kind: "quiet" }), other]);
+  return [failure(job), h("div", { class: "actions" }, again("job.again.chip", { field: "platform" }), other)];
 }
 
 /** Return the button that will become the download. It keeps the parts below it in their places. */
@@ -66,7 +68,7 @@ function explain(explanation) {
   return [h("p", {}, text), nodeList(nodes, { operator, open: isShort })];
 }
 
-function resultActions(watcher, { isUploading }, again) {
+function resultActions(watcher, { isUploading }, others) {
   const { job } = watcher;
   const problemArea = h("div", { class: "problem-area", "aria-live": "polite" });
   const show = (problem) => problemArea.replaceChildren(problemPanel(problem));
@@ -89,7 +91,7 @@ function resultActions(watcher, { isUploading }, again) {
     onProblem: show,
   });
   return [
-    h("div", { class: "actions" }, download, job.library_model_id ? savedLink() : saveButton(watcher, show, clear), again),
+    h("div", { class: "actions" }, download, job.library_model_id ? savedLink() : saveButton(watcher, show, clear), others),
     problemArea,
   ];
 }

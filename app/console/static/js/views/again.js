@@ -1,0 +1,36 @@
+// Convert again: the way from an earlier conversion to the form with its settings.
+
+import { toast } from "../announcer.js";
+import { t } from "../i18n.js";
+import { button } from "./problem.js";
+
+/** Return the settings of a job, for `Conversion.prepare`. */
+export function wishOf(job, field = null) {
+  const { platform, model_id: modelId, version } = job.parameters ?? {};
+  return {
+    jobId: job.job_id,
+    platform,
+    modelId,
+    version,
+    modelName: job.filename,
+    size: job.size,
+    sha256: job.model_sha256,
+    field,
+  };
+}
+
+/** Return a button that fills the form with the settings of a job. `field` is the one that the user should look at. */
+export function againButton(text, job, conversion, { field, kind = "" } = {}) {
+  return button(text, { symbol: "convert", kind, run: () => convertAgain(conversion, wishOf(job, field)), id: "again" });
+}
+
+/** Show the form with these settings, unless an upload is running. */
+export function convertAgain(conversion, wish) {
+  if (!conversion.prepare(wish)) {
+    toast(t("job.again.uploading"), "alert");
+    return;
+  }
+  // If the form has just replaced the job in this view, a new address must not show the view a second time.
+  if (document.querySelector("[data-route=convert][aria-current]")) history.replaceState(null, "", "#/");
+  else location.hash = "#/";
+}
