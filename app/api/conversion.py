@@ -11,6 +11,7 @@ from app.api.capabilities import capabilities_document
 from app.api.context import call_context, gateway, trace
 from app.api.documents import job_document, job_json, model_document, past_job_document, timestamp
 from app.api.fair_share import RequestsInProgress
+from app.api.filters import job_filter
 from app.api.inspection import read_model
 from app.api.models import content_disposition
 from app.api.navigation import require_navigation
@@ -116,9 +117,9 @@ def active() -> Response:
 
 @blueprint.get("/jobs")
 def jobs() -> Response:
-    """Return a page of the caller's jobs, newest first."""
-    limit = parse_limit(request.args.get("limit"))
-    views, next_cursor = service().history(g.user_id, limit, request.args.get("cursor"), call_context())
+    """Return a page of the caller's jobs, newest first, of all or of those that the query selects."""
+    limit, cursor = parse_limit(request.args.get("limit")), request.args.get("cursor")
+    views, next_cursor = service().history(g.user_id, limit, cursor, call_context(), job_filter())
     page = [past_job_document(view, language()) for view in views]
     return _in_language(jsonify(jobs=page, next_cursor=next_cursor))
 

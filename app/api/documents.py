@@ -104,11 +104,15 @@ def typed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def model_document(model: Model) -> dict[str, Any]:
     """Return a model as its owner sees it, without user id and storage key."""
+    of_source = {"model_id": model.model_id, "version": model.version}
+    known = typed_parameters({name: value for name, value in of_source.items() if value is not None})
     return {
         "id": model.id,
         "name": model.name,
         "source_job_id": model.source_job_id,
         "platform": model.platform,
+        "model_id": known.get("model_id"),
+        "version": known.get("version"),
         "filename": model.filename,
         "size": model.size,
         "sha256": model.sha256,

@@ -11,6 +11,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from app.api.context import call_context, gateway
 from app.api.documents import model_document
+from app.api.filters import model_filter
 from app.api.preconditions import is_unchanged
 from app.api.requests import json_object
 from app.domain.model import Model
@@ -26,9 +27,9 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/models")
 
 @blueprint.get("")
 def page() -> Response:
-    """Return a page of the caller's models, newest first."""
-    limit = parse_limit(request.args.get("limit"))
-    models, next_cursor = gateway().library.page(g.user_id, limit, request.args.get("cursor"))
+    """Return a page of the caller's models, newest first, of all or of those that the query selects."""
+    limit, cursor = parse_limit(request.args.get("limit")), request.args.get("cursor")
+    models, next_cursor = gateway().library.page(g.user_id, limit, cursor, model_filter())
     return jsonify(models=[model_document(model) for model in models], next_cursor=next_cursor)
 
 

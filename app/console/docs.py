@@ -11,8 +11,9 @@ from markupsafe import Markup, escape
 from app.api.openapi.document import ABOUT, OPENAPI
 from app.api.openapi.operation import Operation
 from app.api.openapi.operations import SECTIONS
+from app.api.openapi.parameters import PARAMETERS
 from app.api.openapi.problems import by_status, header_names
-from app.api.openapi.schemas import PARAMETERS, SCHEMAS
+from app.api.openapi.schemas import SCHEMAS
 from app.api.session import SESSION_COOKIE, cookie_name
 from app.config import Settings
 from app.console.texts import texts

@@ -76,8 +76,12 @@ class Job:
     @property
     def chip(self) -> str | None:
         """The chip that the job is for; None if the converter does not repeat the upload's parameters."""
-        chip = self.parameters.get("platform")
-        return None if chip is None else str(chip)
+        return self.parameter("platform")
+
+    def parameter(self, name: str) -> str | None:
+        """Return a parameter as text; None if the converter does not repeat it."""
+        value = self.parameters.get(name)
+        return None if value is None else str(value)
 
     @property
     def stage_index(self) -> int | None:

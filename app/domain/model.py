@@ -35,6 +35,9 @@ class Model:
     created_at: datetime
     #: Whether the SHA-256 is the one that the converter announced. None if an earlier version stored the model.
     is_verified: bool | None = None
+    #: Parameters of the source job, as the converter reported them. None if the ledger doesn't have them.
+    model_id: str | None = None
+    version: str | None = None
 
 
 def storage_key_of(job_id: str, model_id: str) -> str:

@@ -3,7 +3,7 @@
 It stores what its callers have proved. It asks no upstream and decides nothing about ownership.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,12 +12,14 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from app.domain.filters import ALL_JOBS, JobFilter
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.stages import StageTime, observe
 from app.domain.usual_time import CompletedJob, size_class
 from app.errors import OwnershipMismatchError
 from app.library.database import Database, UniqueViolationError
+from app.library.search import contains_all, joined, parameter
 from app.library.tables import is_completed, jobs, newest_first
 
 _TERMINAL = [status.value for status in JobStatus if status.is_terminal]
@@ -187,9 +189,15 @@ class SQLJobLedger:
             .order_by(jobs.c.started_at, jobs.c.upload_id)
         )
 
-    def history(self, user_id: str, *, limit: int, after: tuple[datetime, str] | None) -> Sequence[JobRecord]:
-        """Return at most `limit` records with a job after that key, newest first by (started_at, upload_id)."""
-        own = sa.select(jobs).where(jobs.c.user_id == user_id, jobs.c.job_id.is_not(None))
+    def history(
+        self, user_id: str, *, limit: int, after: tuple[datetime, str] | None, wanted: JobFilter = ALL_JOBS
+    ) -> Sequence[JobRecord]:
+        """Return at most `limit` wanted records with a job after that key, newest first by (started_at, upload_id).
+
+        A filter by status applies to jobs that have ended. The unfinished ones are always among them, because only the
+        converter knows their status now.
+        """
+        own = sa.select(jobs).where(jobs.c.user_id == user_id, jobs.c.job_id.is_not(None), *_conditions(wanted))
         return self._select(newest_first(own, jobs.c.started_at, jobs.c.upload_id, limit=limit, after=after))
 
     def users_with_pending_uploads(self, *, started_before: datetime) -> Sequence[str]:
@@ -233,6 +241,20 @@ class SQLJobLedger:
     def _select(self, statement: sa.Select[Any]) -> list[JobRecord]:
         with self._database.read() as connection:
             return [_job_record(row) for row in connection.execute(statement)]
+
+
+def _conditions(wanted: JobFilter) -> Iterator[sa.ColumnElement[bool]]:
+    model_id, version = parameter(jobs.c.parameters, "model_id"), parameter(jobs.c.parameters, "version")
+    if wanted.words:
+        yield contains_all(joined(jobs.c.filename, model_id, version), wanted.words)
+    if wanted.chip is not None:
+        yield parameter(jobs.c.parameters, "platform") == wanted.chip
+    if wanted.statuses:
+        yield jobs.c.status.not_in([status for status in _TERMINAL if status not in wanted.statuses])
+    if wanted.filename is not None:
+        yield jobs.c.filename == wanted.filename
+    if wanted.model_id is not None:
+        yield model_id == str(wanted.model_id)
 
 
 def _state(job: Job) -> dict[str, Any]:

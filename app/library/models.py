@@ -10,12 +10,26 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
+from app.domain.filters import ALL_MODELS, ModelFilter
 from app.domain.model import Model
 from app.errors import LibraryFullError, ModelStoreUnavailableError
 from app.library.database import Database
-from app.library.tables import models, newest_first, quarantined_models
+from app.library.search import contains_all, joined, parameter
+from app.library.tables import jobs, models, newest_first, quarantined_models
 
 _TRIES = 3
+
+
+def _of_source_job(name: str) -> sa.Label[str]:
+    """Return a parameter of the job that a model was made from, as a column."""
+    is_source = sa.and_(jobs.c.user_id == models.c.user_id, jobs.c.job_id == models.c.source_job_id)
+    found = sa.select(parameter(jobs.c.parameters, name)).where(is_source).correlate(models)
+    return found.scalar_subquery().label(name)
+
+
+_MODEL_ID, _VERSION = _of_source_job("model_id"), _of_source_job("version")
+#: Of a model as its owner sees it: everything in `Model`.
+_COLUMNS = (*models.c, _MODEL_ID, _VERSION)
 
 
 class SQLModelStore:
@@ -43,7 +57,7 @@ class SQLModelStore:
                 if added is not None:
                     return model
                 row = connection.execute(
-                    sa.select(models).where(
+                    sa.select(*_COLUMNS).where(
                         models.c.user_id == model.user_id, models.c.source_job_id == model.source_job_id
                     )
                 ).one_or_none()
@@ -64,7 +78,7 @@ class SQLModelStore:
         used = sa.select(_bytes_of(user_id).label("used_bytes")).subquery()
         is_wanted = sa.and_(models.c.user_id == user_id, models.c.source_job_id == job_id)
         with self._database.read() as connection:
-            row = connection.execute(sa.select(used, models).select_from(used.outerjoin(models, is_wanted))).one()
+            row = connection.execute(sa.select(used, *_COLUMNS).select_from(used.outerjoin(models, is_wanted))).one()
         values = row._asdict()
         used_bytes = int(values.pop("used_bytes"))
         return None if row.id is None else Model(**values), used_bytes
@@ -86,9 +100,16 @@ class SQLModelStore:
         """Return the user's model, or None."""
         return self._find(models.c.user_id == user_id, models.c.id == model_id)
 
-    def page(self, user_id: str, *, limit: int, after: tuple[datetime, str] | None) -> Sequence[Model]:
-        """Return at most `limit` models after that key, newest first by (created_at, id)."""
-        own = sa.select(models).where(models.c.user_id == user_id)
+    def page(
+        self, user_id: str, *, limit: int, after: tuple[datetime, str] | None, wanted: ModelFilter = ALL_MODELS
+    ) -> Sequence[Model]:
+        """Return at most `limit` wanted models after that key, newest first by (created_at, id)."""
+        own = sa.select(*_COLUMNS).where(models.c.user_id == user_id)
+        if wanted.words:
+            text = joined(models.c.name, models.c.filename, _MODEL_ID.element, _VERSION.element)
+            own = own.where(contains_all(text, wanted.words))
+        if wanted.chip is not None:
+            own = own.where(models.c.platform == wanted.chip)
         statement = newest_first(own, models.c.created_at, models.c.id, limit=limit, after=after)
         with self._database.read() as connection:
             return [_model(row) for row in connection.execute(statement)]
@@ -100,7 +121,7 @@ class SQLModelStore:
                 sa.update(models)
                 .where(models.c.user_id == user_id, models.c.id == model_id)
                 .values(name=name)
-                .returning(models)
+                .returning(*_COLUMNS)
             ).one_or_none()
         return None if row is None else _model(row)
 
@@ -146,7 +167,7 @@ class SQLModelStore:
 
     def _find(self, *conditions: sa.ColumnElement[bool]) -> Model | None:
         with self._database.read() as connection:
-            row = connection.execute(sa.select(models).where(*conditions)).one_or_none()
+            row = connection.execute(sa.select(*_COLUMNS).where(*conditions)).one_or_none()
         return None if row is None else _model(row)
 
 

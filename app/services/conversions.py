@@ -17,6 +17,7 @@ from app.clients.converter import SCOPE_WRITE, ConverterClient, ConverterConflic
 from app.clients.file_access import FileAccessClient
 from app.clients.member_center import MemberCenterClient
 from app.domain.call import CallContext, Deadline
+from app.domain.filters import ALL_JOBS, JobFilter
 from app.domain.job import Job, JobError, JobStatus, is_job_id
 from app.domain.job_record import JobRecord
 from app.domain.model import Model, clean_filename
@@ -179,14 +180,20 @@ class ConversionService:
             self.notes.learn(record)
 
     def history(
-        self, user_id: str, limit: int, cursor: str | None, context: CallContext
+        self, user_id: str, limit: int, cursor: str | None, context: CallContext, wanted: JobFilter = ALL_JOBS
     ) -> tuple[Sequence[JobView], str | None]:
-        """Return a page of the user's jobs, newest first, and the cursor of the next page, or None on the last one."""
-        records = self.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor))
+        """Return a page of the wanted jobs of the user, newest first, and the cursor of the next page, or None.
+
+        A filter by status is about the states that are returned. So a page may have fewer than `limit` jobs, or none,
+        before the last one: the ledger does not know how its unfinished jobs have ended.
+        """
+        records = self.ledger.history(user_id, limit=limit + 1, after=decode_cursor(cursor), wanted=wanted)
         page = [(record, record.job) for record in records[:limit] if record.job is not None]
         for record, _ in page:
             self.notes.learn(record)
         current = self._refreshed(user_id, [job for _, job in page], context)
+        if wanted.statuses:
+            page = [(record, job) for record, job in page if current.get(job.job_id, job).status in wanted.statuses]
         model_ids = self.models.model_ids_by_job(user_id, [job.job_id for _, job in page])
         views = [
             JobView(

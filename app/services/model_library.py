@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.domain.call import CallContext, Deadline
+from app.domain.filters import ALL_MODELS, ModelFilter
 from app.domain.job import is_job_id
 from app.domain.model import MAX_NAME_CHARACTERS, Model, clean_name
 from app.errors import GatewayError, InvalidRequestError, ModelNotFoundError, StorageUnavailableError
@@ -44,9 +45,11 @@ class ModelLibrary:
         self._leases = leases
         self._slots = slots
 
-    def page(self, user_id: str, limit: int, cursor: str | None) -> tuple[Sequence[Model], str | None]:
-        """Return a page of the user's models, newest first, and the cursor of the next page, or None."""
-        models = self._models.page(user_id, limit=limit + 1, after=decode_cursor(cursor))
+    def page(
+        self, user_id: str, limit: int, cursor: str | None, wanted: ModelFilter = ALL_MODELS
+    ) -> tuple[Sequence[Model], str | None]:
+        """Return a page of the wanted models of the user, newest first, and the cursor of the next page, or None."""
+        models = self._models.page(user_id, limit=limit + 1, after=decode_cursor(cursor), wanted=wanted)
         last = models[limit - 1] if len(models) > limit else None
         return models[:limit], encode_cursor((last.created_at, last.id)) if last else None
 

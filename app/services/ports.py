@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
+from app.domain.filters import ALL_JOBS, ALL_MODELS, JobFilter, ModelFilter
 from app.domain.job import Job
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
@@ -63,8 +64,13 @@ class JobLedger(Protocol):
     def pending_uploads(self, user_id: str) -> Sequence[JobRecord]:
         """Return the user's rows without a job, oldest first."""
 
-    def history(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[JobRecord]:
-        """Return at most `limit` records with a job after that key, newest first by (started_at, upload_id)."""
+    def history(
+        self, user_id: str, *, limit: int, after: PageKey | None, wanted: JobFilter = ALL_JOBS
+    ) -> Sequence[JobRecord]:
+        """Return at most `limit` wanted records with a job after that key, newest first by (started_at, upload_id).
+
+        A filter by status applies to jobs that have ended. The unfinished ones are always among them.
+        """
 
     def completed_jobs(self, chip: str, size_class: int, *, limit: int) -> Sequence[CompletedJob]:
         """Return the newest completed jobs of all users for this chip and class of size, at most `limit`."""
@@ -123,8 +129,10 @@ class ModelStore(Protocol):
     def find(self, user_id: str, model_id: str) -> Model | None:
         """Return the user's model, or None."""
 
-    def page(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[Model]:
-        """Return at most `limit` models after that key, newest first by (created_at, id)."""
+    def page(
+        self, user_id: str, *, limit: int, after: PageKey | None, wanted: ModelFilter = ALL_MODELS
+    ) -> Sequence[Model]:
+        """Return at most `limit` wanted models after that key, newest first by (created_at, id)."""
 
     def rename(self, user_id: str, model_id: str, name: str) -> Model | None:
         """Change the display name. Return the changed model, or None if the user has no such model."""

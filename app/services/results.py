@@ -97,7 +97,7 @@ class ResultPuller:
             user_id=user_id,
             source_job_id=job.job_id,
             name=stem_of(source_filename) or stem_of(filename),
-            platform=str(job.parameters.get("platform", "")),
+            platform=job.chip or "",
             filename=filename,
             size=size,
             sha256=sha256,
@@ -105,6 +105,8 @@ class ResultPuller:
             storage_key=storage_key,
             created_at=self._clock(),
             is_verified=promotion.sha256 is not None,
+            model_id=job.parameter("model_id"),
+            version=job.parameter("version"),
         )
         return self._record(model)
 

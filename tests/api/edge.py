@@ -18,6 +18,7 @@ from app import create_app
 from app.api.session import SessionCookie
 from app.bootstrap import build_gateway, open_stores
 from app.config import Settings, load_settings
+from app.domain.filters import JobFilter
 from app.domain.identity import Identity, Session
 from app.domain.job import Job, JobStatus
 from app.domain.model import Model
@@ -65,6 +66,8 @@ class FakeConversions:
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     body: bytes = b""
     announced_bytes: int | None = None
+    #: The filter of the last page of the history.
+    wanted: JobFilter | None = None
     #: While it is clear, calls wait.
     may_answer: threading.Event = field(default_factory=threading.Event)
 
@@ -101,9 +104,10 @@ class FakeConversions:
         return self.view
 
     def history(
-        self, user_id: str, limit: int, cursor: str | None, _context: Any
+        self, user_id: str, limit: int, cursor: str | None, _context: Any, wanted: JobFilter
     ) -> tuple[Sequence[JobView], str | None]:
         self._answer("history", user_id, limit, cursor)
+        self.wanted = wanted
         return [self.view], "next"
 
     def get_receipt(self, user_id: str, job_id: str) -> Receipt:

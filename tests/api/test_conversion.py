@@ -11,6 +11,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
 from app.api.requests import MAX_SMALL_BODY_BYTES
+from app.domain.filters import JobFilter
 from app.domain.job import Job, JobError, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
@@ -204,6 +205,38 @@ def test_history_refuses_another_limit(edge: Edge, limit: str) -> None:
     assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", JobFilter()),
+        ("?q=&platform=&status=&filename=&model_id=", JobFilter()),
+        ("?q=%20YOLO%20%20e%CC%81%20", JobFilter(words=("YOLO", "é"))),
+        ("?q=1+2+3+4+5+6+7+8+9++10", JobFilter(words=("1", "2", "3", "4", "5", "6", "7", "8 9  10"))),
+        ("?platform=630&status=failed", JobFilter(chip="630", statuses=frozenset({JobStatus.FAILED}))),
+        ("?status=active", JobFilter(statuses=frozenset({JobStatus.QUEUED, JobStatus.RUNNING}))),
+        ("?filename=a%20b%25.onnx&model_id=32769", JobFilter(filename="a b%.onnx", model_id=32769)),
+        (f"?q={'x' * 255}", JobFilter(words=("x" * 255,))),
+        ("?unknown=1", JobFilter()),
+    ],
+)
+def test_the_query_of_the_history_says_which_jobs_are_wanted(edge: Edge, query: str, wanted: JobFilter) -> None:
+    assert edge.client().get(f"/api/conversion/jobs{query}").status_code == 200
+    assert edge.conversions.wanted == wanted
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "platform=721", "platform=KL720", "status=done", "status=Failed", "model_id=x", "model_id=-1", "q=a%00b",
+        f"q={'x' * 256}", "filename=a%0Ab", f"filename={'x' * 256}",
+    ],
+)  # fmt: skip
+def test_the_history_refuses_a_filter_that_is_not_allowed(edge: Edge, query: str) -> None:
+    response = edge.client().get(f"/api/conversion/jobs?{query}")
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
+    assert edge.conversions.calls == []
+
+
 def test_promote_returns_201_and_then_200_with_the_same_model(edge: Edge) -> None:
     edge.conversions.model = MODEL
     client = edge.client()
@@ -211,7 +244,7 @@ def test_promote_returns_201_and_then_200_with_the_same_model(edge: Edge) -> Non
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.get_json() == second.get_json()
     assert set(first.get_json()) == {
-        "id", "name", "source_job_id", "platform", "filename", "size", "sha256", "created_at",
+        "id", "name", "source_job_id", "platform", "model_id", "version", "filename", "size", "sha256", "created_at",
     }  # fmt: skip
     assert first.headers["Location"] == "/api/models/m1"
 

@@ -15,7 +15,9 @@ from app.services.transfers import TransferKind
 from tests.api.edge import NOW, Edge
 
 CONTENT = bytes(range(256)) * 40
-MEMBERS = {"id", "name", "source_job_id", "platform", "filename", "size", "sha256", "created_at"}
+MEMBERS = {
+    "id", "name", "source_job_id", "platform", "model_id", "version", "filename", "size", "sha256", "created_at",
+}  # fmt: skip
 
 
 def keep(edge: Edge, number: int = 1, user_id: str = "alice", filename: str = "網路 a+b.nef") -> Model:
@@ -46,6 +48,24 @@ def test_the_library_is_listed_newest_first_in_pages(edge: Edge) -> None:
         seen += [model["id"] for model in page["models"]]
         cursor = page["next_cursor"]
     assert seen == ["model-5", "model-4", "model-3", "model-2", "model-1"]
+
+
+def test_the_library_is_searched_by_name_and_chip(edge: Edge) -> None:
+    for number in range(1, 6):
+        keep(edge, number, filename="Größe.nef" if number % 2 else "other.nef")
+    client = edge.client()
+
+    def found(query: str) -> list[str]:
+        return [model["id"] for model in client.get(f"/api/models?{query}").get_json()["models"]]
+
+    assert found("q=GR%C3%96SSE") == []
+    assert found("q=GR%C3%96%C3%9F") == ["model-5", "model-3", "model-1"]
+    assert found("q=nEt+3&platform=720") == ["model-3"]
+    assert found("platform=520") == []
+    page = client.get("/api/models?q=Gr%C3%B6&limit=2").get_json()
+    assert found(f"q=Gr%C3%B6&limit=2&cursor={page['next_cursor']}") == ["model-1"]
+    for query in ("platform=0", f"q={'x' * 256}", "q=%0A"):
+        assert client.get(f"/api/models?{query}").get_json()["code"] == "invalid_request"
 
 
 def test_a_cursor_that_is_not_ours_is_refused(edge: Edge) -> None:

@@ -159,14 +159,16 @@ def test_a_promote_costs_five_statements_and_six_in_a_process_that_did_not_know_
     assert max(costs) <= PROMOTE
 
 
-def test_a_page_of_the_history_costs_two_statements(load: Load) -> None:
+def test_a_page_of_the_history_costs_two_statements_also_with_filters(load: Load) -> None:
     person = load.person("historian")
     for _ in range(3):
         load.complete(load.connections[0], person, load.upload(load.connections[0], person))
     load.upload(load.connections[0], person)
     for connection in load.connections:
-        for _ in range(2):
-            ask(connection, person, "GET", "/api/conversion/jobs")
-        statements, _ = load.during(lambda: ask(connection, person, "GET", "/api/conversion/jobs"))  # noqa: B023
-        assert len(statements) == 2, statements
-        assert len(statements) <= HISTORY
+        for query in ("", "?q=net", "?status=completed&platform=720"):
+            path = f"/api/conversion/jobs{query}"
+            for _ in range(2):
+                ask(connection, person, "GET", path)
+            statements, _ = load.during(lambda: ask(connection, person, "GET", path))  # noqa: B023
+            assert len(statements) == 2, statements
+            assert len(statements) <= HISTORY

@@ -17,6 +17,7 @@ from app.clients.retry import Call
 from app.clients.token_responses import DownloadToken
 from app.clients.tokens import IssuedToken, ServiceTokens
 from app.domain.call import CallContext, Deadline
+from app.domain.filters import ALL_JOBS, ALL_MODELS, JobFilter, ModelFilter
 from app.domain.job import Job, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
@@ -117,9 +118,18 @@ class MemoryLedger(Switch):
         rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is None]
         return sorted(rows, key=lambda row: row.started_at)
 
-    def history(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[JobRecord]:
+    def history(
+        self, user_id: str, *, limit: int, after: PageKey | None, wanted: JobFilter = ALL_JOBS
+    ) -> Sequence[JobRecord]:
+        """Of the filters, the fake knows the one by status."""
         self._called("history")
-        rows = [row for row in self.rows.values() if row.user_id == user_id and row.job_id is not None]
+        rows = [
+            row
+            for row in self.rows.values()
+            if row.user_id == user_id
+            and row.job is not None
+            and (not row.job.is_terminal or not wanted.statuses or row.job.status in wanted.statuses)
+        ]
         keys = {
             (row.started_at, row.upload_id): replace(row, stages=self.stages.get(str(row.job_id), ())) for row in rows
         }
@@ -198,7 +208,10 @@ class MemoryModels(Switch):
         self._called("find")
         return next((model for model in self._of(user_id) if model.id == model_id), None)
 
-    def page(self, user_id: str, *, limit: int, after: PageKey | None) -> Sequence[Model]:
+    def page(
+        self, user_id: str, *, limit: int, after: PageKey | None, wanted: ModelFilter = ALL_MODELS
+    ) -> Sequence[Model]:
+        """The fake filters nothing."""
         self._called("page")
         keys = {(model.created_at, model.id): model for model in self._of(user_id)}
         return [keys[key] for key in sorted(keys, reverse=True) if after is None or key < after][:limit]

@@ -9,8 +9,9 @@ from typing import Any
 from app.api.openapi.json_schema import reference
 from app.api.openapi.operation import Operation
 from app.api.openapi.operations import OPERATIONS, SECTIONS
+from app.api.openapi.parameters import PARAMETERS
 from app.api.openapi.problems import by_status, problem_response
-from app.api.openapi.schemas import HEADERS, PARAMETERS, SCHEMAS, header_references
+from app.api.openapi.schemas import HEADERS, SCHEMAS, header_references
 from app.api.session import SESSION_COOKIE, cookie_name
 from app.config import Settings
 from app.version import VERSION

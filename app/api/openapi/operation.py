@@ -7,7 +7,7 @@ from typing import Any
 
 from app.api.guard import HOSTLESS_PATHS, SAFE_METHODS
 from app.api.openapi.json_schema import reference
-from app.api.openapi.schemas import PATH_PARAMETERS
+from app.api.openapi.parameters import PATH_PARAMETERS
 
 JSON = "application/json"
 

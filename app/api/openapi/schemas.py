@@ -1,4 +1,4 @@
-"""The components of the description: documents, headers and parameters (JSON Schema 2020-12)."""
+"""The components of the description: documents and headers (JSON Schema 2020-12)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,7 +26,6 @@ from app.api.requests import MAX_SMALL_BODY_BYTES
 from app.domain.job import MAX_ERROR_CHARACTERS, STAGES, JobStatus
 from app.domain.model import MAX_NAME_CHARACTERS
 from app.errors import LANGUAGES, Blame, catalogue
-from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
 
 # Examples, used wherever the same thing is shown, so that the whole description tells one story.
 JOB_ID = "job-5f2c9a31"
@@ -66,6 +65,8 @@ MODEL_EXAMPLE: dict[str, Any] = {
     "name": "yolo",
     "source_job_id": JOB_ID,
     "platform": "720",
+    "model_id": 32_769,
+    "version": "0001",
     "filename": "yolo.nef",
     "size": 5_242_880,
     "sha256": SHA256,
@@ -199,6 +200,8 @@ _MODELS: dict[str, Schema] = {
             "name": text(minLength=1, maxLength=MAX_NAME_CHARACTERS),
             "source_job_id": ID,
             "platform": text(),
+            "model_id": {"type": ["integer", "null"], "description": "From the parameters of the job, if known."},
+            "version": {"type": ["string", "null"], "description": "From the parameters of the job, if known."},
             "filename": text(),
             "size": count("In bytes."),
             "sha256": SHA256_HEX,
@@ -365,67 +368,3 @@ HEADERS: dict[str, Any] = {
         is_required=False,
     ),
 }
-
-
-def _path(name: str, example: str, **details: Any) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": text(minLength=1), "example": example, **details}
-
-
-#: Parameters in paths, by their names in Flask's rules.
-PATH_PARAMETERS: dict[str, dict[str, Any]] = {
-    "job_id": _path("job_id", JOB_ID, schema=ID),
-    # Everywhere else `model_id` is the number of a model on the chip.
-    "model_id": _path("library_model_id", MODEL_ID, schema=ID),
-    "version": _path("version", "0123456789ab"),
-    "name": _path("name", "css/base.css", description="May contain slashes."),
-}
-
-
-def _named(location: str, parameters: Iterable[tuple[str, str, Schema]]) -> dict[str, Any]:
-    return {
-        name: {"name": name, "in": location, "description": description, "schema": schema}
-        for name, description, schema in parameters
-    }
-
-
-#: All other parameters.
-PARAMETERS: dict[str, Any] = _named(
-    "query",
-    (
-        (
-            "limit",
-            "Maximum number of items.",
-            {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-        ),
-        ("cursor", "`next_cursor` of the previous page. Omit it for the first page.", text()),
-        ("check", "1: return 200 and whether a download would work, without issuing a token.", text(enum=["1"])),
-        (
-            "next",
-            "Path to return to after signing in. Anything that leads to another site counts as `/`.",
-            text(default="/"),
-        ),
-        ("state", "Identifies the sign-in that this callback belongs to.", text()),
-        ("code", "Member Center's authorization code.", text()),
-        ("error", "Why Member Center did not issue a code (RFC 6749, section 4.1.2.1).", text()),
-        ("iss", "The issuer that sent the callback (RFC 9207).", text()),
-        ("lang", "Show the page in this language, and remember it.", text(enum=list(LANGUAGES))),
-    ),
-) | _named(
-    "header",
-    (
-        ("If-Match", "An ETag. If the current one differs, the response is 412.", text(examples=[f'"{SHA256}"'])),
-        ("If-None-Match", "An ETag. If it is still current, the response is 304.", text(examples=['"d1a8"'])),
-        (
-            "If-Modified-Since",
-            "If the resource hasn't changed since then, the response is 304.",
-            text(examples=["Wed, 25 Nov 2026 08:34:41 GMT"]),
-        ),
-        (
-            "If-Unmodified-Since",
-            "If the resource has changed since then, the response is 412.",
-            text(examples=["Wed, 25 Nov 2026 08:34:41 GMT"]),
-        ),
-        ("Range", "One range of bytes. Other kinds of ranges are ignored.", text(examples=["bytes=0-99"])),
-        ("If-Range", "Apply Range only if this ETag or date is still current.", text(examples=[f'"{SHA256}"'])),
-    ),
-)

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from app.clients.converter import Promotion
+from app.domain.filters import JobFilter
 from app.domain.job import JobError, JobStatus
 from app.domain.stages import StageTime
 from app.errors import (
@@ -182,6 +183,25 @@ def test_history_shows_what_the_ledger_has_while_the_converter_is_down(bench: Be
     bench.converter.failing = ConverterUnavailableError("down")
     (view,), _ = bench.service.history("alice", 20, None, call_context())
     assert view.job.status is JobStatus.RUNNING
+
+
+def test_a_filter_by_status_is_about_the_states_that_are_returned(bench: Bench) -> None:
+    """A page without the wanted jobs may come before one with them."""
+    for number, status in enumerate(["failed", "completed", "running", "running", "failed"]):
+        bench.knows_job(f"job-{number}", "alice", status)
+        bench.clock.advance(1)
+    bench.has_job("job-2", "alice", "failed")
+    failed = JobFilter(statuses=frozenset({JobStatus.FAILED}))
+    pages, cursor = [], None
+    for _ in range(3):
+        views, cursor = bench.service.history("alice", 2, cursor, call_context(), failed)
+        pages.append([view.job.job_id for view in views])
+        if cursor is None:
+            break
+    assert pages == [["job-4"], ["job-2", "job-0"]]
+    running = JobFilter(statuses=frozenset({JobStatus.QUEUED, JobStatus.RUNNING}))
+    views, _ = bench.service.history("alice", 9, None, call_context(), running)
+    assert [view.job.job_id for view in views] == ["job-3"]
 
 
 def test_history_asks_of_at_most_five_unfinished_jobs(bench: Bench) -> None:

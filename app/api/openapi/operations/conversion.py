@@ -184,7 +184,8 @@ CONVERSION = (
                 ("Cache-Control", "Content-Language"),
             )
         },
-        parameters=("limit", "cursor"),
+        description="With `status`, a page may have fewer jobs than `limit`, or none, although there is a next page.",
+        parameters=("limit", "cursor", "q", "platform", "status", "filename", "model_id"),
         failures=("invalid_request",),
     ),
     Operation(

@@ -19,7 +19,7 @@ MODELS = (
                 "A page of models.", json_content("ModelPage", {"models": [MODEL_EXAMPLE], "next_cursor": None})
             )
         },
-        parameters=("limit", "cursor"),
+        parameters=("limit", "cursor", "q", "platform"),
         failures=("invalid_request",),
     ),
     Operation(
