@@ -35,6 +35,8 @@ _REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
+# Playwright cannot operate this picker, so visitors choose files by inputs, as in most browsers.
+_USE_INPUTS = "delete globalThis.showOpenFilePicker"
 
 
 class Visitor:
@@ -52,6 +54,7 @@ class Visitor:
         )
         self.context.set_default_timeout(SECONDS * 1000)
         self.context.add_init_script(_REPORT_VIOLATIONS)
+        self.context.add_init_script(_USE_INPUTS)
         self.context.on("page", self._watch)
         self.page: Page = self.context.new_page()
 

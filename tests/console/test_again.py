@@ -38,5 +38,74 @@ def test_files_and_parameters_are_still_there_after_a_failure_and_after_a_succes
     visitor.go("history")
     page.locator(f"[data-id='{job_id}'] .row-name").click()
     page.get_by_role("button", name="Try again on another chip").click()
+    page.locator("dialog .danger").click()
     expect(page.locator("#platform-720")).to_be_focused()
     expect(page.locator(".file-name")).to_have_text("fails on one chip.onnx")
+
+
+def test_the_settings_of_an_earlier_conversion_fill_the_form(stack: Stack, visit: VisitorFactory) -> None:
+    """The file has to be chosen again, and the page says whether it agrees. A model that was not sent is not lost."""
+    job_id = stack.completed_job(stack.signed_in("alice"), b"12345", filename="earlier.onnx")
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.choose_model(name="not sent.onnx")
+    page.goto(f"/#/jobs/{job_id}")
+    again = page.get_by_role("button", name="Convert again")
+    again.click()
+    expect(page.locator("dialog h2")).to_contain_text("not sent.onnx")
+    page.keyboard.press("Escape")
+    again.click()
+    page.locator("dialog .danger").click()
+    earlier = page.locator(".earlier")
+    expect(earlier).to_contain_text("“earlier.onnx” on KL720")
+    expect(page.locator(".drop")).to_contain_text("Choose “earlier.onnx” again")
+    # What is still to be chosen is named after a reload, too.
+    page.reload()
+    expect(page.locator(".drop")).to_contain_text("Choose “earlier.onnx” again")
+    visitor.choose_model(b"123456", "earlier.onnx")
+    expect(earlier).to_contain_text("its size is different")
+    visitor.choose_model(b"54321", "earlier.onnx")
+    expect(earlier).to_contain_text("has the same size")
+    earlier.locator("button").click()
+    expect(earlier).to_be_hidden()
+    expect(page.locator(".file-name")).to_have_text("earlier.onnx")
+
+
+def test_a_model_is_opened_again_after_a_reload(visit: VisitorFactory) -> None:
+    """In browsers with file handles: at once, or by a click if the browser has to ask for permission."""
+    visitor = visit()
+    visitor.context.add_init_script(
+        """globalThis.showOpenFilePicker = async () => {
+          const folder = await navigator.storage.getDirectory();
+          return [await folder.getFileHandle("net.onnx")];
+        }"""
+    )
+    page = visitor.sign_in().page
+    page.evaluate(
+        """async () => {
+          const folder = await navigator.storage.getDirectory();
+          const writable = await (await folder.getFileHandle("net.onnx", {create: true})).createWritable();
+          await writable.write("a model");
+          await writable.close();
+        }"""
+    )
+    page.locator(".drop").click()
+    expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
+    page.locator("#version").fill("0BEE")
+    page.reload()
+    expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
+    expect(page.locator("#version")).to_have_value("0BEE")
+
+    visitor.context.add_init_script(
+        """FileSystemHandle.prototype.queryPermission = async () => "prompt";
+        FileSystemHandle.prototype.requestPermission = async () => "granted";"""
+    )
+    page.reload()
+    page.get_by_role("button", name="Open “net.onnx” again").click()
+    expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
+
+    page.evaluate("navigator.storage.getDirectory().then((folder) => folder.removeEntry('net.onnx'))")
+    page.reload()
+    page.get_by_role("button", name="Open “net.onnx” again").click()
+    expect(page.locator(".reopen")).to_contain_text("no longer where it was")
+    expect(page.locator(".drop")).to_contain_text("Choose “net.onnx” again")

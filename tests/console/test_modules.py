@@ -19,6 +19,7 @@ COMPOSED = (
     "status.",
     "stage.",
     "step.",
+    "form.earlier.",
     "theme.",
     "job.heading.",
     "docs.in.",

@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { ConversionForm } from "./form.js";
+import { ModelHandles } from "./model_handles.js";
 import { ABORTED, FILE_CHANGED, Problem } from "./problems.js";
 import { ReliableUpload } from "./reliable_upload.js";
 import { local } from "./storage.js";
@@ -19,6 +20,8 @@ export class Conversion extends Emitter {
   /** looking, lost, disabled, form, checking, uploading, accepting, job */
   phase = "looking";
   form = new ConversionForm();
+  /** Where the chosen models are, a ModelHandles. */
+  handles;
   problem = null;
   /** The current upload, a ReliableUpload. */
   upload = null;
@@ -33,6 +36,7 @@ export class Conversion extends Emitter {
   constructor(userId, { isEnabled }) {
     super();
     this.#userId = userId;
+    this.handles = new ModelHandles(userId);
     window.addEventListener("beforeunload", (event) => {
       if (this.isUploading) event.preventDefault();
     });
@@ -92,6 +96,13 @@ export class Conversion extends Emitter {
     this.form.prepare(wish, this.#sent.get(wish.jobId));
     this.#begin("form");
     return true;
+  }
+
+  /** Whether `prepare` would remove a model from the form that has not been sent yet. */
+  wouldLose(wish) {
+    const { model } = this.form;
+    const wasSent = [...this.#sent.values()].some((files) => files.model === model);
+    return REPLACEABLE.has(this.phase) && model !== null && !wasSent && !this.form.hasModel(wish);
   }
 
   /** Check that the upload will be accepted, then send it. */

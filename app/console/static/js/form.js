@@ -27,7 +27,8 @@ export class ConversionForm {
   references = [];
   /**
    * The model that is to be chosen, as `{name, size, job}`: the one before a reload, or that of an earlier conversion.
-   * `job` is the earlier conversion with whose model a chosen file is compared: `{jobId, platform, sha256}` or null.
+   * `job` is the earlier conversion with whose model a chosen file is compared, or null:
+   * `{jobId, platform, createdAt, references, sha256}`.
    */
   expected = null;
   /** The field that the form focuses when it is shown next, or null. */
@@ -76,6 +77,11 @@ export class ConversionForm {
     if (!this.expected?.job) this.expected = null;
   }
 
+  /** Whether the chosen model has the name and the size of an earlier conversion's. */
+  hasModel({ modelName, size }) {
+    return this.model !== null && this.model.name === modelName && this.model.size === size;
+  }
+
   /** Remove all files, for another model. */
   removeFiles() {
     this.model = null;
@@ -87,21 +93,23 @@ export class ConversionForm {
   }
 
   /**
-   * Fill in the settings of an earlier conversion: `{jobId, platform, modelId, version, modelName, size, sha256}`, of
-   * which all but the job ID may be missing. `field` is the one that the user should look at first. `files` are its
-   * files, `{model, references}`, or null if they have to be chosen again.
+   * Fill in the settings of an earlier conversion: `{jobId, createdAt, platform, modelId, version, modelName, size,
+   * sha256, references}`, of which all but the job ID may be missing. `references` is the number of images. `field` is
+   * the one that the user should look at first. `files` are the conversion's files, `{model, references}`, or null if
+   * they have to be chosen again.
    */
-  prepare({ jobId, platform, modelId, version, modelName, size, sha256 = null, field = null }, files = null) {
-    this.platform = String(platform ?? this.platform);
-    this.modelId = String(modelId ?? this.modelId);
-    this.version = String(version ?? this.version);
+  prepare(wish, files = null) {
+    const { jobId, createdAt, modelName: name, size = null, sha256 = null, references = null, field = null } = wish;
+    this.platform = String(wish.platform ?? this.platform);
+    this.modelId = String(wish.modelId ?? this.modelId);
+    this.version = String(wish.version ?? this.version);
     this.field = field;
-    const isSame = this.model?.name === modelName && this.model?.size === size;
-    const model = files?.model ?? (isSame ? this.model : null);
+    const model = files?.model ?? (this.hasModel(wish) ? this.model : null);
     if (model !== this.model) this.inspection = null;
     this.model = model;
     this.references = files?.references ?? this.references;
-    this.expected = files || !modelName ? null : { name: modelName, size, job: { jobId, platform, sha256 } };
+    const job = { jobId, platform: this.platform, createdAt, references, sha256 };
+    this.expected = files || !name ? null : { name, size, job };
     this.touched.clear();
     this.store();
   }

@@ -1,7 +1,9 @@
 // Convert again: the way from an earlier conversion to the form with its settings.
 
 import { toast } from "../announcer.js";
+import { confirmLoss } from "../dialogs.js";
 import { t } from "../i18n.js";
+import { shortName } from "../names.js";
 import { button } from "./problem.js";
 
 /** Return the settings of a job, for `Conversion.prepare`. */
@@ -9,12 +11,14 @@ export function wishOf(job, field = null) {
   const { platform, model_id: modelId, version } = job.parameters ?? {};
   return {
     jobId: job.job_id,
+    createdAt: job.created_at,
     platform,
     modelId,
     version,
     modelName: job.filename,
     size: job.size,
     sha256: job.model_sha256,
+    references: job.reference_images?.count,
     field,
   };
 }
@@ -24,8 +28,13 @@ export function againButton(text, job, conversion, { field, kind = "" } = {}) {
   return button(text, { symbol: "convert", kind, run: () => convertAgain(conversion, wishOf(job, field)), id: "again" });
 }
 
-/** Show the form with these settings, unless an upload is running. */
-export function convertAgain(conversion, wish) {
+/** Show the form with these settings, unless an upload is running or the user wants to keep the file in the form. */
+export async function convertAgain(conversion, wish) {
+  if (conversion.wouldLose(wish)) {
+    const name = shortName(conversion.form.model.name);
+    const question = { title: t("form.replace", { name }), text: t("form.replace.text"), yes: t("form.replace.yes") };
+    if (!(await confirmLoss({ ...question, symbol: "file" }))) return;
+  }
   if (!conversion.prepare(wish)) {
     toast(t("job.again.uploading"), "alert");
     return;

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { language, t } from "../i18n.js";
 import { FILE_CHANGED } from "../problems.js";
 import { takeDrops } from "./form/drops.js";
+import { earlierPanel } from "./form/earlier.js";
 import { modelSection } from "./form/model.js";
 import { chipSection } from "./form/chips.js";
 import { identitySection } from "./form/identity.js";
@@ -17,11 +18,12 @@ const IMAGE = /\.(png|jpe?g|bmp|gif|webp|tiff?|npy|bin)$/i;
 export function conversionForm({ conversion, session }) {
   const { form } = conversion;
   const problemArea = h("div", { class: "problem-area" });
-  const model = modelSection(form, changed, chosenAgain);
+  const model = modelSection(conversion, changed, chosenAgain);
   const chips = chipSection(form, changed);
   const identity = identitySection(form, changed);
   const references = referenceSection(form, changed, chosenAgain);
   const summary = summarySection();
+  const earlier = earlierPanel(form, changed);
   const element = h(
     "div",
     { class: "page" },
@@ -30,7 +32,7 @@ export function conversionForm({ conversion, session }) {
     h(
       "form",
       { class: "split", novalidate: true, "aria-label": t("convert.title"), on: { submit } },
-      h("div", { class: "column" }, model.element, chips.element, identity.element, references.element),
+      h("div", { class: "column" }, earlier.element, model.element, chips.element, identity.element, references.element),
       summary.element,
     ),
   );
@@ -55,6 +57,7 @@ export function conversionForm({ conversion, session }) {
 
   function update() {
     const isChecking = conversion.phase === "checking";
+    earlier.update();
     model.update();
     chips.update();
     identity.update();

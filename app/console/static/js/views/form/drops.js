@@ -1,5 +1,7 @@
 // Drag and drop of files.
 
+import { takeHandles } from "../../model_handles.js";
+
 /** Accept dropped files anywhere on the page, so that a near miss doesn't make the browser open the file. */
 export function takeDrops(element, onFiles) {
   let depth = 0;
@@ -26,6 +28,7 @@ export function takeDrops(element, onFiles) {
       event.preventDefault();
       depth = 0;
       show();
+      takeHandles(event.dataTransfer);
       onFiles([...event.dataTransfer.files]);
     },
   };

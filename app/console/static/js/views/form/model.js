@@ -6,8 +6,10 @@ import { h, icon, setText } from "../../dom.js";
 import { formatNumber, formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
 import { inspectModel } from "../../inspection.js";
+import { hasPicker, pickModel } from "../../model_handles.js";
 import { shortName } from "../../names.js";
 import { verdictName } from "../advice.js";
+import { reopenArea } from "./reopen.js";
 import { cutName } from "../pieces.js";
 
 const MODEL_TYPES = ".onnx,.tflite";
@@ -15,7 +17,7 @@ const SHOWN_TENSORS = 4;
 const SHOWN_OPERATORS = 8;
 const FORMATS = { onnx: "ONNX", tflite: "TensorFlow Lite", hdf5: "HDF5", pytorch: "PyTorch" };
 
-export function modelSection(form, changed, onChosen) {
+export function modelSection({ form, handles }, changed, onChosen) {
   const input = h("input", {
     type: "file",
     id: "model",
@@ -24,6 +26,11 @@ export function modelSection(form, changed, onChosen) {
     dataset: { field: "model" },
     "aria-describedby": "model-error model-hint",
     on: {
+      click: (event) => {
+        if (!hasPicker()) return;
+        event.preventDefault();
+        pick();
+      },
       change: () => {
         if (input.files[0]) choose(input.files[0]);
         // Reset the input, so that the same file can be chosen again after a change.
@@ -32,6 +39,7 @@ export function modelSection(form, changed, onChosen) {
     },
   });
   const area = h("div", { class: "model-area" });
+  const reopen = reopenArea(form, handles, choose);
   const error = h("p", { class: "error", id: "model-error" });
   const element = h(
     "section",
@@ -39,14 +47,21 @@ export function modelSection(form, changed, onChosen) {
     h("h2", { id: "model-title" }, h("span", { class: "step-number", "aria-hidden": "true" }, "1"), t("form.model")),
     input,
     area,
+    reopen.element,
     error,
   );
   let shown;
   let reading = new AbortController();
 
+  async function pick() {
+    const file = await pickModel();
+    if (file) choose(file);
+  }
+
   async function choose(file) {
     const isNew = file !== form.model;
     stop();
+    if (isNew) handles.remember(file);
     const { signal } = (reading = new AbortController());
     form.choose(file);
     changed();
@@ -80,6 +95,7 @@ export function modelSection(form, changed, onChosen) {
     setText(error, textKey ? t(textKey) : "");
     input.setAttribute("aria-invalid", String(Boolean(textKey)));
     element.classList.toggle("wrong", Boolean(textKey));
+    reopen.update();
     const state = [form.model, form.inspection, form.expected];
     if (shown?.every((value, index) => value === state[index])) return;
     shown = state;
