@@ -37,8 +37,8 @@ _COOKIE = "visiona_signin_"
 _SALT = "visiona.sign-in"
 
 _CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
-#: A view of the console, which the browser shows at `/`: `/models`, `/jobs/j-1`.
-_VIEW = re.compile(r"/[A-Za-z0-9/_.~%-]*")
+#: A view of the console, which the browser shows at `/`: `/models`, `/jobs/j-1`, `/history?q=yolo&platform=720`.
+_VIEW = re.compile(r"/[A-Za-z0-9/_.~%-]*(?:\?[A-Za-z0-9_.~%&=+*-]*)?")
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 # A path that needs more rounds of decoding than this was made to deceive.
 _MAX_DECODINGS = 4

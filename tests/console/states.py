@@ -152,6 +152,18 @@ def history(visitor: Visitor) -> None:
     visitor.page.locator(".job-row").nth(3).wait_for()
 
 
+def history_search(visitor: Visitor) -> None:
+    history(visitor)
+    visitor.page.get_by_role("searchbox").fill("onnx")
+    visitor.page.locator(".search-result:not([hidden])").wait_for()
+
+
+def history_nothing_found(visitor: Visitor) -> None:
+    history(visitor)
+    visitor.page.get_by_role("searchbox").fill("no such model")
+    visitor.page.locator(".empty").wait_for()
+
+
 def history_empty(visitor: Visitor) -> None:
     visitor.go("history")
     visitor.page.locator(".empty").wait_for()
@@ -164,6 +176,14 @@ def models(visitor: Visitor) -> None:
         assert client.promote(job_id).status_code == 201
     visitor.go("models")
     visitor.page.locator(".model-row").nth(1).wait_for()
+
+
+def model(visitor: Visitor) -> None:
+    client = visitor.stack.signed_in("alice")
+    client.promote(visitor.stack.completed_job(client, filename="yolov5s.onnx"))
+    visitor.go("history")
+    visitor.page.locator(".saved").first.click()
+    visitor.page.locator(".model-row").wait_for()
 
 
 def models_empty(visitor: Visitor) -> None:
@@ -222,8 +242,11 @@ STATES: dict[str, State] = {
         reconnecting,
         converter_down,
         history,
+        history_search,
+        history_nothing_found,
         history_empty,
         models,
+        model,
         models_empty,
         rename,
         delete,

@@ -27,6 +27,9 @@ COMPOSED = (
     "job.sentence.",
     "verdict.",
     "severity.",
+    "list.status.",
+    "history.",
+    "models.",
     "problem.",
     "home.",
 )

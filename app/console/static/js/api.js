@@ -70,19 +70,24 @@ const id = encodeURIComponent;
 
 export const me = () => ask("/api/me");
 export const activeJob = () => ask("/api/conversion/active");
-export const jobs = (cursor) => ask(`/api/conversion/jobs?limit=20${cursor ? `&cursor=${id(cursor)}` : ""}`);
+export const jobs = (wanted) => page("/api/conversion/jobs", wanted);
 export const promote = (jobId) => ask(`/api/conversion/${id(jobId)}/promote-to-models`, { method: "POST" });
 export const checkDownload = (jobId) => ask(`/api/conversion/${id(jobId)}/download?check=1`);
 export const downloadPath = (jobId) => `/api/conversion/${id(jobId)}/download`;
 export const receiptPath = (jobId) => `/api/conversion/${id(jobId)}/receipt`;
 export const receipt = (jobId) => ask(receiptPath(jobId));
-export const models = (cursor) => ask(`/api/models?limit=20${cursor ? `&cursor=${id(cursor)}` : ""}`);
+export const models = (wanted) => page("/api/models", wanted);
 export const model = (modelId) => ask(`/api/models/${id(modelId)}`);
 export const filePath = (modelId) => `/api/models/${id(modelId)}/file`;
 export const removeModel = (modelId) => ask(`/api/models/${id(modelId)}`, { method: "DELETE" });
 export const renameModel = (modelId, name) =>
   ask(`/api/models/${id(modelId)}`, { method: "PATCH", body: JSON.stringify({ name }), headers: json });
 export const signOut = () => ask("/auth/logout", { method: "POST" });
+
+/** Get a page of a list. `filters` are parameters of the query. */
+function page(path, { cursor, limit, filters = {}, signal }) {
+  return ask(`${path}?${new URLSearchParams({ ...filters, limit, ...(cursor && { cursor }) })}`, { signal });
+}
 
 /** Check whether an upload would be accepted, before sending it. */
 export function checkUpload({ filename, size, parts, platform, modelId, version }) {

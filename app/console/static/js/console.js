@@ -5,6 +5,7 @@ import { toast } from "./announcer.js";
 import { Conversion } from "./conversion.js";
 import { confirmLoss } from "./dialogs.js";
 import { focusOn, h, icon } from "./dom.js";
+import { splitAddress } from "./filters.js";
 import { formatMoment } from "./format.js";
 import { language, onLanguage, t } from "./i18n.js";
 import { loadCatalogue, problemWords } from "./problems.js";
@@ -56,12 +57,12 @@ class Router {
   /** Show the view for the address, and focus it if the user requested it. */
   show({ isNew }) {
     const { conversion } = this.#console;
-    const [name, written] = location.hash.replace(/^#\/?/, "").split("/");
+    const [name, written] = splitAddress(location.hash)[0].split("/");
     const id = written && decoded(written);
     if (name === "jobs" && id && conversion.watcher?.job.job_id !== id) {
       this.#mount("history", () => jobPage(this.#console, id), isNew);
     } else if (name === "history") this.#mount("history", () => historyView(this.#console), isNew);
-    else if (name === "models") this.#mount("models", () => libraryView(this.#console), isNew);
+    else if (name === "models") this.#mount("models", () => libraryView(this.#console, id), isNew);
     else this.#mount("convert", () => convertView(this.#console), isNew);
   }
 
@@ -74,7 +75,7 @@ class Router {
       if (link.dataset.route === route) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    if (isNew) {
+    if (isNew && !this.#view.restore?.()) {
       window.scrollTo(0, 0);
       focusOn(this.#view.element.querySelector("h1"));
     }

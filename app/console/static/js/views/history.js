@@ -2,22 +2,24 @@
 
 import * as api from "../api.js";
 import { h, icon } from "../dom.js";
-import { formatSize } from "../format.js";
-import { language, t } from "../i18n.js";
+import { t } from "../i18n.js";
 import { verdictMark } from "./advice.js";
+import { columnHeads, detailCells, timeCell } from "./columns.js";
 import { pagedList } from "./list.js";
-import { ago, chipBadge, cutName, emptyState, pageHead, statusPill } from "./pieces.js";
+import { cutName, emptyState, pageHead, statusPill } from "./pieces.js";
 
 export function historyView({ session }) {
   const list = pagedList({
     session,
     event: "jobs",
-    label: t("history.title"),
-    async fetchPage(cursor) {
-      const { data } = await api.jobs(cursor);
+    route: "history",
+    hasStatus: true,
+    async fetchPage(wanted) {
+      const { data } = await api.jobs(wanted);
       return { items: data.jobs, next: data.next_cursor };
     },
     row,
+    head: () => columnHeads("job-columns", { name: t("list.file"), time: t("list.started"), status: t("list.status") }),
     empty: () =>
       emptyState({
         symbol: "history",
@@ -28,30 +30,40 @@ export function historyView({ session }) {
   });
   return {
     element: h("div", { class: "page" }, pageHead(t("history.title"), t("history.lead")), list.element),
+    restore: list.restore,
     destroy: list.destroy,
   };
 }
 
 function row(job) {
-  const { parameters = {} } = job;
+  const { platform, model_id: modelId, version } = job.parameters ?? {};
+  const address = `#/jobs/${encodeURIComponent(job.job_id)}`;
   return h(
     "li",
-    { class: "row job-row", dataset: { id: job.job_id } },
+    { class: "row job-row job-columns", dataset: { id: job.job_id } },
     h(
       "div",
       { class: "row-main" },
-      h("a", { class: "row-name", href: `#/jobs/${encodeURIComponent(job.job_id)}` }, cutName(job.filename || t("job.unnamed"))),
+      h("a", { class: "row-name", href: address }, cutName(job.filename || t("job.unnamed"))),
       h(
         "ul",
         { class: "facts" },
-        h("li", {}, ago(job.created_at)),
-        Number.isFinite(job.size) && h("li", {}, formatSize(job.size, language())),
-        parameters.model_id !== undefined && h("li", {}, `${parameters.model_id} · ${parameters.version ?? "–"}`),
         job.advice?.verdict && h("li", {}, verdictMark(job.advice.verdict)),
-        job.library_model_id && h("li", { class: "saved" }, icon("save"), h("span", {}, t("history.saved"))),
+        job.library_model_id && h("li", {}, libraryLink(job.library_model_id)),
       ),
     ),
-    h("div", { class: "row-side" }, chipBadge(parameters.platform), statusPill(job.status)),
-    icon("right", "row-arrow"),
+    detailCells({ platform, modelId, version, size: job.size }),
+    timeCell(t("list.started"), job.created_at),
+    h("div", { class: "row-status" }, statusPill(job.status)),
+    h("div", { class: "row-actions" }),
+  );
+}
+
+function libraryLink(modelId) {
+  return h(
+    "a",
+    { class: "saved", href: `#/models/${encodeURIComponent(modelId)}` },
+    icon("save"),
+    h("span", {}, t("history.saved")),
   );
 }

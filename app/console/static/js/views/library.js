@@ -5,29 +5,29 @@ import { toast } from "../announcer.js";
 import { confirmLoss } from "../dialogs.js";
 import { guardLink } from "../downloads.js";
 import { h, icon } from "../dom.js";
-import { formatSize } from "../format.js";
-import { language, t } from "../i18n.js";
+import { t } from "../i18n.js";
 import { shortName } from "../names.js";
 import { problemWords } from "../problems.js";
 import { broadcast } from "../tabs.js";
+import { columnHeads, detailCells, timeCell } from "./columns.js";
 import { pagedList } from "./list.js";
-import { ago, chipBadge, cutName, emptyState, pageHead } from "./pieces.js";
+import { cutName, emptyState, pageHead } from "./pieces.js";
 import { copyButton, problemPanel } from "./problem.js";
 import { receiptLink } from "./receipt.js";
 
 const MOST_CHARACTERS = 200;
 const SHOWN_DIGITS = 12;
 
-export function libraryView({ session, conversion }) {
+/** Return the view of the library, or of the one model with this ID. */
+export function libraryView({ session, conversion }, modelId = null) {
   const list = pagedList({
     session,
     event: "models",
-    label: t("models.title"),
-    async fetchPage(cursor) {
-      const { data } = await api.models(cursor);
-      return { items: data.models, next: data.next_cursor };
-    },
-    row: (model, owner) => row(model, owner, conversion),
+    route: "models",
+    hasSearch: !modelId,
+    fetchPage: modelId ? () => fetchOne(modelId) : fetchPage,
+    row: (model, owner) => row(model, owner, { conversion, isAlone: Boolean(modelId) }),
+    head: () => columnHeads("model-columns", { name: t("list.name"), time: t("list.saved") }),
     empty: () =>
       emptyState({
         symbol: "box",
@@ -36,24 +36,41 @@ export function libraryView({ session, conversion }) {
         action: h("a", { class: "button", href: "#/" }, icon("convert"), h("span", {}, t("models.empty.action"))),
       }),
   });
+  const all = h("a", { class: "button quiet small", href: "#/models" }, t("models.all"));
   return {
-    element: h("div", { class: "page" }, pageHead(t("models.title"), t("models.lead")), list.element),
+    element: h(
+      "div",
+      { class: "page" },
+      modelId ? pageHead(t("models.one"), null, all) : pageHead(t("models.title"), t("models.lead")),
+      list.element,
+    ),
+    restore: list.restore,
     destroy: list.destroy,
   };
 }
 
-function row(model, list, conversion) {
+async function fetchPage(wanted) {
+  const { data } = await api.models(wanted);
+  return { items: data.models, next: data.next_cursor };
+}
+
+async function fetchOne(modelId) {
+  const { data } = await api.model(modelId);
+  return { items: [data], next: null };
+}
+
+function row(model, list, { conversion, isAlone }) {
   const problemArea = h("div", { class: "problem-area row-wide" });
   const show = (problem) => problemArea.replaceChildren(problemPanel(problem));
   const clear = () => problemArea.replaceChildren();
   const sum = h("code", { title: model.sha256 }, `${model.sha256.slice(0, SHOWN_DIGITS)}…`);
   const receipt = receiptLink(model.source_job_id, { isUploading: () => conversion.isUploading, problemArea });
+  const source = h("a", { href: `#/jobs/${encodeURIComponent(model.source_job_id)}` }, t("models.source"));
   const download = downloadLink();
   const remove = deleteButton();
   const element = h(
     "li",
-    { class: "row model-row", dataset: { id: model.id } },
-    h("span", { class: "file-icon" }, icon("box")),
+    { class: "row model-row model-columns", dataset: { id: model.id } },
     h(
       "div",
       { class: "row-main" },
@@ -61,8 +78,6 @@ function row(model, list, conversion) {
       h(
         "ul",
         { class: "facts" },
-        h("li", {}, ago(model.created_at)),
-        h("li", {}, formatSize(model.size, language())),
         h("li", { class: "file-fact" }, cutName(model.filename)),
         h(
           "li",
@@ -71,16 +86,20 @@ function row(model, list, conversion) {
           sum,
           copyButton(() => model.sha256, sum),
         ),
+        h("li", {}, source),
         h("li", {}, receipt),
       ),
     ),
-    h("div", { class: "row-side" }, chipBadge(model.platform), h("div", { class: "row-actions" }, download, remove)),
+    detailCells({ platform: model.platform, modelId: model.model_id, version: model.version, size: model.size }),
+    timeCell(t("list.saved"), model.created_at),
+    h("div", { class: "row-actions" }, download, remove),
     problemArea,
   );
 
   /** Label the buttons with the model's name for screen readers. */
   function renamed() {
     download.setAttribute("aria-label", t("models.download.label", { name: model.name }));
+    source.setAttribute("aria-label", t("models.source.label", { name: model.name }));
     receipt.setAttribute("aria-label", t("models.receipt.label", { name: model.name }));
     remove.setAttribute("aria-label", t("models.delete.label", { name: model.name }));
   }
@@ -122,7 +141,8 @@ function row(model, list, conversion) {
       try {
         await api.removeModel(model.id);
         const next = element.nextElementSibling ?? element.previousElementSibling;
-        list.remove(model.id);
+        if (isAlone) location.hash = "#/models";
+        else list.remove(model.id);
         (next?.querySelector("button, a") ?? document.querySelector("main h1")).focus();
         toast(t("models.deleted", { name: shortName(model.name) }));
         broadcast("models");

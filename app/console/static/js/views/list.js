@@ -1,96 +1,180 @@
-// A paginated list: loading, failed, empty, and loading more on request.
+// A paginated list with a search: loading, failed, empty, nothing found, and more rows as the user scrolls.
 
 import { h } from "../dom.js";
+import { addressOf, readFilters } from "../filters.js";
 import { t } from "../i18n.js";
 import { onMessage } from "../tabs.js";
-import { skeletonRows } from "./pieces.js";
+import { emptyState, skeletonRows } from "./pieces.js";
 import { button, failedState, problemPanel } from "./problem.js";
+import { searchBar } from "./search.js";
 
 const STALE_MILLISECONDS = 15_000;
+const FIRST_PAGE = 20;
+const FURTHER_PAGE = 50;
+const MOST_PER_PAGE = 100;
+/** How far below the screen the next page is loaded. */
+const AHEAD = "800px";
 
-/** One listener for messages from other tabs; it updates the list that is shown. */
+/** One listener for each event; it updates the list that is shown. */
 let shown = null;
 onMessage((event) => shown?.onMessage(event));
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) shown?.refreshIfStale();
 });
+// Before a click leads elsewhere, the current entry of the browser's history is still the list's.
+document.addEventListener("click", (event) => shown?.remember(event.target), true);
+
+/** The list that was left last: its address, its items, and the cursor after them. */
+let left = null;
 
 /**
- * `fetchPage(cursor)` resolves to `{items, next}`. `row(item, list)` returns an element, and `empty()` what to show
- * without items. `event` is the message that other tabs send after a change.
+ * Return a list whose filters are in the address.
+ *
+ * `fetchPage({cursor, limit, filters, signal})` resolves to `{items, next}`. `row(item, list)` returns an element with
+ * `data-id`, `head()` the names of the columns, and `empty()` what to show if there are no items at all. `route` is the
+ * view's name in the address and in the keys of texts, `event` the message that other tabs send after a change.
  */
-export function pagedList({ session, fetchPage, row, empty, event, label }) {
-  const element = h("div", { class: "list" });
-  const rows = h("ul", { class: "rows panel", "aria-label": label });
+export function pagedList({ session, fetchPage, row, head, empty, event, route, hasSearch = true, hasStatus = false }) {
+  let address = location.hash;
+  let filters = hasSearch ? readFilters(address) : {};
+  const search = searchBar({ filters, hasStatus, names: route, onChange: find });
+  const content = h("div", { class: "list-content" });
+  const element = h("div", { class: "list" }, search.element, content);
+  const rows = h("ul", { class: "rows", "aria-label": t(`${route}.title`) });
   const more = h("div", { class: "more" });
+  let place = history.state?.list ?? null;
   let items = [];
+  let next = null;
+  let wanted = place?.count ?? FIRST_PAGE;
+  let isShown = false;
   let loadedAt = -Infinity;
   let run = 0;
+  let aborter = new AbortController();
+  let isLoadingMore = false;
 
-  async function load() {
+  const isFiltered = () => Object.keys(filters).length > 0;
+
+  function find(changed) {
+    filters = changed;
+    wanted = FIRST_PAGE;
+    address = addressOf(route, filters);
+    history.replaceState({ ...history.state, list: null }, "", address);
+    load({ isSearch: true });
+  }
+
+  async function load({ isSearch = false } = {}) {
     const mine = ++run;
-    if (loadedAt === -Infinity) element.replaceChildren(skeletonRows(4));
+    aborter.abort();
+    aborter = new AbortController();
+    const { signal } = aborter;
+    isLoadingMore = false;
+    if (!isShown) content.replaceChildren(skeletonRows(4));
     element.setAttribute("aria-busy", "true");
     try {
-      // Load as many as before, so that the list doesn't get shorter while the user reads it.
-      const wanted = items.length;
-      let page = await fetchPage(null);
-      const found = [...page.items];
-      while (mine === run && page.next && found.length < wanted) {
-        page = await fetchPage(page.next);
+      const found = [];
+      let cursor = null;
+      // As many as before, so that the list doesn't get shorter while the user reads it. A page may be empty.
+      do {
+        const limit = Math.min(Math.max(wanted - found.length, FIRST_PAGE), MOST_PER_PAGE);
+        const page = await fetchPage({ cursor, limit, filters, signal });
         found.push(...page.items);
-      }
+        cursor = page.next;
+      } while (mine === run && cursor && found.length < wanted);
       if (mine !== run) return;
       items = found;
+      next = cursor;
       loadedAt = performance.now();
-      show(page.next);
+      show({ isSearch });
+      list.restore();
     } catch (problem) {
       if (mine !== run) return;
-      // Keep showing the items that are already there.
-      if (loadedAt === -Infinity) element.replaceChildren(failedState(problem, load));
+      // Keep showing the items that are already there, unless they are not what the user is looking for.
+      if (isShown && !isSearch) return;
+      isShown = false;
+      content.replaceChildren(failedState(problem, () => load({ isSearch })));
     } finally {
       if (mine === run) element.setAttribute("aria-busy", "false");
     }
   }
 
-  function show(next) {
+  function show({ isSearch = false } = {}) {
+    isShown = true;
+    search.element.hidden = !hasSearch || (items.length === 0 && !isFiltered());
+    showCount({ isSearch });
     if (items.length === 0) {
-      element.replaceChildren(empty());
+      content.replaceChildren(isFiltered() ? nothingFound() : empty());
       return;
     }
+    const focused = content.contains(document.activeElement) ? rowOf(document.activeElement) : null;
     rows.replaceChildren(...items.map((item) => row(item, list)));
-    offerMore(next);
-    element.replaceChildren(rows, more);
+    offerMore();
+    content.replaceChildren(h("div", { class: "panel table" }, head(), rows), more);
+    if (focused) focusRow(focused.dataset.id);
   }
 
-  function offerMore(next, problem = null) {
+  function showCount({ isSearch = false } = {}) {
+    search.showCount(items.length, { hasMore: Boolean(next), isFiltered: isFiltered(), isSearch });
+  }
+
+  function nothingFound() {
+    const action = button(t("list.clear"), { kind: "quiet", run: search.clearAll });
+    return emptyState({ symbol: "search", title: t("list.nothing"), text: t(`${route}.nothing`), action });
+  }
+
+  function offerMore(problem = null) {
     more.replaceChildren(
       ...[
         problem && problemPanel(problem),
-        next && button(t("list.more"), { kind: "quiet", run: (event_) => loadMore(next, event_.currentTarget) }),
+        next && button(t("list.more"), { kind: "quiet", run: () => loadMore({ isAsked: true }) }),
       ].filter(Boolean),
     );
+    nearEnd.unobserve(more);
+    if (next && !problem) nearEnd.observe(more);
   }
 
-  async function loadMore(cursor, pressed) {
-    if (pressed.classList.contains("busy")) return;
+  /** Append the next page. If the user asked for it by the button, focus its first row. */
+  async function loadMore({ isAsked }) {
+    if (isLoadingMore || !next) return;
     const mine = run;
-    pressed.classList.add("busy");
+    isLoadingMore = true;
+    more.querySelector("button")?.classList.add("busy");
     try {
-      const page = await fetchPage(cursor);
+      const page = await fetchPage({ cursor: next, limit: FURTHER_PAGE, filters, signal: aborter.signal });
       if (mine !== run) return;
+      isLoadingMore = false;
+      const hadFocus = more.contains(document.activeElement);
       const added = page.items.map((item) => row(item, list));
       items.push(...page.items);
+      next = page.next;
+      wanted = items.length;
       rows.append(...added);
-      offerMore(page.next);
-      added[0]?.querySelector("a, button")?.focus();
+      offerMore();
+      showCount();
+      if (isAsked || hadFocus) added[0]?.querySelector("a, button")?.focus();
     } catch (problem) {
-      if (mine === run) offerMore(cursor, problem);
+      if (mine !== run) return;
+      isLoadingMore = false;
+      offerMore(problem);
     }
   }
 
+  const nearEnd = new IntersectionObserver(
+    (entries) => {
+      if (entries.some(({ isIntersecting }) => isIntersecting)) loadMore({ isAsked: false });
+    },
+    { rootMargin: `0px 0px ${AHEAD}` },
+  );
+
+  const rowOf = (target) => target.closest?.("[data-id]");
+
+  function focusRow(id) {
+    const found = rows.querySelector(`[data-id="${CSS.escape(id)}"]`);
+    found?.querySelector("a, button")?.focus({ preventScroll: true });
+    return found;
+  }
+
   /** Don't reload while a name is being edited or a dialog about a row is open. */
-  const isEdited = () => element.querySelector("input") !== null || document.querySelector("dialog[open]") !== null;
+  const isEdited = () => rows.querySelector("input") !== null || document.querySelector("dialog[open]") !== null;
 
   const leave = session.subscribe(() => {
     if (session.state === "alive" && !isEdited()) load();
@@ -108,14 +192,44 @@ export function pagedList({ session, fetchPage, row, empty, event, label }) {
     remove(id) {
       items = items.filter((item) => item.id !== id);
       rows.querySelector(`[data-id="${CSS.escape(id)}"]`)?.remove();
+      showCount();
       if (items.length === 0) load();
     },
+    /** Remember in the browser's history what is on the screen, and the row of the element that was clicked. */
+    remember(target) {
+      if (!isShown || !element.isConnected) return;
+      const clicked = rows.contains(target) ? rowOf(target) : null;
+      const seen = { count: items.length, scroll: scrollY };
+      if (clicked) Object.assign(seen, { id: clicked.dataset.id, top: clicked.getBoundingClientRect().top });
+      history.replaceState({ ...history.state, list: seen }, "");
+    },
+    /** After Back, scroll to where the user was. Return false if that is unknown. */
+    restore() {
+      if (!place || !isShown || !element.isConnected) return false;
+      const { id, top, scroll } = place;
+      place = null;
+      history.replaceState({ ...history.state, list: null }, "");
+      window.scrollTo(0, scroll);
+      const visited = id && focusRow(id);
+      if (visited) window.scrollBy(0, visited.getBoundingClientRect().top - top);
+      return true;
+    },
     destroy() {
+      left = isShown ? { address, items, next } : null;
+      aborter.abort();
+      run += 1;
       leave();
+      nearEnd.disconnect();
+      search.destroy();
       if (shown === list) shown = null;
     },
   };
   shown = list;
+  search.element.hidden = !hasSearch;
+  if (place && left?.address === address) {
+    ({ items, next } = left);
+    show();
+  }
   load();
   return list;
 }
