@@ -58,11 +58,21 @@ def found(page: Page) -> list[str]:
 def test_500_rows_are_loaded_while_scrolling_and_are_still_there_after_a_visit_to_one(
     stack: Stack, visit: VisitorFactory
 ) -> None:
-    page = visit().sign_in().page
+    visitor = visit().sign_in()
+    page = visitor.page
+    page.route("**/api/conversion/jobs?*cursor=*", lambda route: route.abort("blockedbyclient"))
+    visitor.expects("failed /api/conversion/jobs")
     page.goto("/#/history")
     rows = page.locator(".job-row")
     rows.first.wait_for()
-    assert rows.count() < 100
+    # The next page fails, and the user can try again.
+    page.locator(".foot").scroll_into_view_if_needed()
+    expect(page.locator(".more .problem")).to_be_visible()
+    page.unroute("**/api/conversion/jobs?*cursor=*")
+    assert rows.count() == 20
+    page.get_by_role("button", name="Show more").click()
+    expect(rows.nth(20).locator(".row-name")).to_be_focused()
+    expect(page.locator(".more .problem")).to_have_count(0)
     while rows.count() < MANY:
         loaded = rows.count()
         page.locator(".foot").scroll_into_view_if_needed()
@@ -77,6 +87,12 @@ def test_500_rows_are_loaded_while_scrolling_and_are_still_there_after_a_visit_t
     assert rows.count() >= MANY
     # Also after the list has been loaded again in the background.
     page.locator(".list[aria-busy=false]").wait_for()
+    expect(row.locator(".row-name")).to_be_focused()
+    assert row.evaluate(_ON_SCREEN)
+    # The link on the page of the job does the same.
+    page.keyboard.press("Enter")
+    page.locator(".stepper").wait_for()
+    page.locator(".back").click()
     expect(row.locator(".row-name")).to_be_focused()
     assert row.evaluate(_ON_SCREEN)
 
@@ -95,8 +111,12 @@ def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit:
     expect(words).to_have_value("")
     page.locator(".job-row").first.wait_for()
 
-    words.fill("gröSS")
-    words.fill("größe_1 00A1")
+    # A request that is not needed any more is aborted.
+    page.route("**/api/conversion/jobs?q=slow*", lambda _: None)
+    with page.expect_event("requestfailed", lambda request: "q=slow" in request.url):
+        with page.expect_request("**/api/conversion/jobs?q=slow*"):
+            words.fill("slow")
+        words.fill("größe_1 00A1")
     page.get_by_label("Chip").select_option("720")
     page.get_by_label("State").select_option("completed")
     expect(page.locator(".search-result")).to_contain_text("20 found")

@@ -10,6 +10,7 @@ import { stageTimes } from "../stages.js";
 import { advicePanel } from "./job/advice.js";
 import { outcomeOf } from "./job/outcome.js";
 import { stepper } from "./job/stepper.js";
+import { linkBack } from "./list.js";
 import { cutName, pageHead, statusPill } from "./pieces.js";
 import { copyButton } from "./problem.js";
 import { progressBar } from "./progress.js";
@@ -186,6 +187,6 @@ function details({ job }, { isUploading, problemArea }) {
 }
 
 export function backHead() {
-  const link = h("a", { class: "back", href: "#/history" }, icon("right", "flipped"), h("span", {}, t("job.back")));
+  const link = linkBack("history", icon("right", "flipped"), h("span", {}, t("job.back")));
   return h("div", {}, link, pageHead(t("job.heading.one"), null));
 }

@@ -24,8 +24,18 @@ document.addEventListener("visibilitychange", () => {
 // Before a click leads elsewhere, the current entry of the browser's history is still the list's.
 document.addEventListener("click", (event) => shown?.remember(event.target), true);
 
-/** The list that was left last: its address, its items, and the cursor after them. */
+/** The list that was left last: its address, its items, the cursor after them, and the place of the last click. */
 let left = null;
+let isReturning = false;
+
+/** Return a link to a list. If it was left last, the link leads to the same search, rows and place. */
+export function linkBack(route, ...children) {
+  const address = left?.route === route ? left.address : `#/${route}`;
+  const click = () => {
+    isReturning = true;
+  };
+  return h("a", { class: "back", href: address, on: { click } }, ...children);
+}
 
 /**
  * Return a list whose filters are in the address.
@@ -42,7 +52,10 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
   const element = h("div", { class: "list" }, search.element, content);
   const rows = h("ul", { class: "rows", "aria-label": t(`${route}.title`) });
   const more = h("div", { class: "more" });
+  let lastPlace = null;
   let place = history.state?.list ?? null;
+  if (isReturning && left?.address === address) place ??= left.place;
+  isReturning = false;
   let items = [];
   let next = null;
   let wanted = place?.count ?? FIRST_PAGE;
@@ -201,6 +214,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       const clicked = rows.contains(target) ? rowOf(target) : null;
       const seen = { count: items.length, scroll: scrollY };
       if (clicked) Object.assign(seen, { id: clicked.dataset.id, top: clicked.getBoundingClientRect().top });
+      lastPlace = seen;
       history.replaceState({ ...history.state, list: seen }, "");
     },
     /** After Back, scroll to where the user was. Return false if that is unknown. */
@@ -215,7 +229,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       return true;
     },
     destroy() {
-      left = isShown ? { address, items, next } : null;
+      left = isShown ? { route, address, items, next, place: lastPlace } : null;
       aborter.abort();
       run += 1;
       leave();

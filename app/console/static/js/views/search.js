@@ -34,8 +34,8 @@ export function searchBar({ filters, hasStatus, names, onChange }) {
     "form",
     { class: "search", role: "search", "aria-label": t(`${names}.search.label`), on: { submit: searchNow } },
     h("div", { class: "search-words" }, icon("search"), words),
-    chip,
-    status,
+    h("div", { class: "search-choice" }, chip, icon("right")),
+    status && h("div", { class: "search-choice" }, status, icon("right")),
     result,
   );
   let timer = null;
