@@ -107,6 +107,7 @@ def _page(template: str, **values: Any) -> Response:
         version=VERSION,
         session=session,
         session_expires_at=timestamp(session.expires_at) if session else None,
+        settings=gateway().settings,
         is_enabled=gateway().conversions is not None,
         **values,
     )

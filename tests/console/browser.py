@@ -114,6 +114,15 @@ class Visitor:
         )
         self.page.locator(".file-card[aria-busy=false]").wait_for()
 
+    def drop(self, *paths: Path) -> None:
+        """Drop files and folders on the page, as from the file manager, and wait until the page has read them."""
+        debugger = self.context.new_cdp_session(self.page)
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            debugger.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+        debugger.detach()
+        self.page.locator(".references .error.busy").wait_for(state="detached")
+
     def start(self) -> None:
         self.page.locator("#start").click()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.console.browser import Visitor
 from tests.support.onnx_models import detector
+from tests.support.pictures import picture, write_pictures
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
@@ -32,8 +33,43 @@ def form(visitor: Visitor) -> None:
 
 def form_filled(visitor: Visitor) -> None:
     visitor.choose_model(MODEL, "mobilenet_v3.onnx")
-    images = [{"name": f"street_{n:03}.jpg", "mimeType": "image/jpeg", "buffer": b"x" * 40_000} for n in range(24)]
+    images = [{"name": f"street_{n:03}.png", "mimeType": "image/png", "buffer": picture(n)} for n in range(24)]
     visitor.page.set_input_files("#references", files=images)
+    visitor.page.locator(".reference").nth(11).wait_for()
+
+
+def references(visitor: Visitor) -> None:
+    """Reference images in two folders, one of which has the name of the model's input, and what was not taken."""
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        street = Path(folder) / "street"
+        write_pictures(street / "images", 40)
+        write_pictures(street / "night", 3, first=38)
+        (street / ".DS_Store").write_bytes(b"x")
+        (street / "mobilenet_v3.onnx_data").write_bytes(b"x")
+        visitor.page.set_input_files("#reference-folder", street)
+        visitor.page.locator(".choice-note").wait_for()
+        for canvas in visitor.page.locator(".reference canvas").all():
+            canvas.scroll_into_view_if_needed()
+
+
+def image_sets(visitor: Visitor) -> None:
+    form_filled(visitor)
+    for name in ("Streets by day", "A very long name of a set of images that nobody will ever read to its end"):
+        visitor.page.locator("#image-sets").click()
+        visitor.page.locator("#set-name").fill(name)
+        visitor.page.keyboard.press("Enter")
+        visitor.page.locator(".toast").filter(has_text=name).wait_for()
+    visitor.page.locator("#image-sets").click()
+    visitor.page.locator("dialog .set-row").nth(1).wait_for()
+
+
+def which_model(visitor: Visitor) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("mobilenet_v3.onnx", "mobilenet_v3_large_with_a_long_name_640x640.onnx"):
+            Path(folder, name).write_bytes(MODEL)
+        visitor.drop(Path(folder))
+        visitor.page.locator("dialog[open]").wait_for()
 
 
 def findings(visitor: Visitor) -> None:
@@ -228,6 +264,9 @@ STATES: dict[str, State] = {
         welcome,
         form,
         form_filled,
+        references,
+        image_sets,
+        which_model,
         findings,
         form_mistakes,
         conflict,

@@ -30,10 +30,11 @@ def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> Non
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
     reached = []
-    for _ in range(6):
+    for _ in range(8):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
-    assert reached == ["model", "platform-720", "modelId", "version", "references", "start"]
+    images = ["add-images", "add-folder", "image-sets"]
+    assert reached == ["model", "platform-720", "modelId", "version", *images, "start"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) != "none"
 

@@ -143,7 +143,7 @@ def test_dropped_files_are_sorted_into_model_and_images(visit: VisitorFactory) -
         }"""
     )
     expect(visitor.page.locator(".file-name")).to_have_text("net.onnx")
-    expect(visitor.page.locator(".reference-names li")).to_have_text(["cat.png"])
+    expect(visitor.page.locator(".reference-name")).to_have_text(["cat.png"])
 
 
 def test_the_history_lists_jobs_and_opens_one(stack: Stack, visit: VisitorFactory) -> None:

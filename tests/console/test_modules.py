@@ -32,6 +32,7 @@ COMPOSED = (
     "models.",
     "problem.",
     "home.",
+    "choice.reason.",
 )
 
 

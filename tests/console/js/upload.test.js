@@ -86,7 +86,7 @@ test("an upload can be canceled", async () => {
 
 test("small parts come before files, and the model before the images", () => {
   const model = new File(["m"], "網路.onnx");
-  const references = [new File(["a"], "a.jpg"), new File(["b"], "b.jpg")];
+  const references = ["left", "right"].map((folder) => ({ file: new File([folder], "1.jpg"), path: `set/${folder}/1.jpg` }));
   const body = uploadBody({ model, references, platform: "720", modelId: "32768", version: "0001" });
   assert.deepEqual([...body.keys()], ["model_id", "version", "platform", "model", "ref_images", "ref_images"]);
   assert.equal(body.get("model").name, "網路.onnx");

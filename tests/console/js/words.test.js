@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { findMistakes } from "../js/form.js";
+import { ConversionForm, findMistakes } from "../js/form.js";
 import { formatAgo, formatDuration, formatPercent, formatRoughly, formatSize } from "../js/format.js";
 import { NETWORK, UNREACHABLE, problemFrom } from "../js/problems.js";
 import { SpeedMeter } from "../js/speed.js";
@@ -41,7 +41,7 @@ test("times are relative", () => {
 });
 
 test("the form applies the toolchain's rules", () => {
-  const right = { model: { size: 1 }, platform: "730", modelId: "32768", version: "00aF" };
+  const right = { ...new ConversionForm(), references: [], model: { size: 1 }, platform: "730", modelId: "32768", version: "00aF" };
   assert.deepEqual(findMistakes(right), {});
   for (const [field, values] of Object.entries({
     model: [null, { size: 0 }],
@@ -53,6 +53,17 @@ test("the form applies the toolchain's rules", () => {
       assert.deepEqual(Object.keys(findMistakes({ ...right, [field]: value })), [field], `${field}: ${value}`);
     }
   }
+});
+
+test("the number and the size of reference images have limits, and the model counts towards the size", () => {
+  const limits = { bytes: 10, images: 2 };
+  const form = { ...new ConversionForm(), limits, model: { size: 7 }, references: [{ file: { size: 1 } }, { file: { size: 2 } }] };
+  assert.deepEqual(findMistakes(form), {});
+  const { references } = form;
+  assert.deepEqual(findMistakes({ ...form, model: { size: 8 } }), { references: "form.too_large" });
+  assert.deepEqual(findMistakes({ ...form, model: { size: 11 }, references: [] }), { model: "form.too_large" });
+  assert.deepEqual(findMistakes({ ...form, references: [...references, references[0]] }), { references: "form.references.too_many" });
+  assert.deepEqual(findMistakes({ ...form, isReadingReferences: true }), { references: "form.references.reading" });
 });
 
 test("problem documents are read, and other responses of proxies become problems", () => {

@@ -9,18 +9,24 @@ import { splitAddress } from "./filters.js";
 import { formatMoment } from "./format.js";
 import { language, onLanguage, t } from "./i18n.js";
 import { loadCatalogue, problemWords } from "./problems.js";
+import { SelectionMemory } from "./references/memory.js";
+import { ImageSets } from "./references/sets.js";
 import { SIGN_IN_AGAIN, Session } from "./session.js";
 import { broadcast } from "./tabs.js";
+import { OTHER_PARTS } from "./upload.js";
 import { convertView } from "./views/convert.js";
 import { historyView } from "./views/history.js";
 import { jobPage } from "./views/job_page.js";
 import { libraryView } from "./views/library.js";
 
 export function startConsole() {
-  const { userId, expiresAt } = document.body.dataset;
+  const { userId, expiresAt, uploadBytes, uploadParts } = document.body.dataset;
   const session = new Session({ userId, expiresAt });
   const conversion = new Conversion(userId, { isEnabled: "enabled" in document.body.dataset });
-  const console_ = { session, conversion };
+  conversion.form.limits = { bytes: Number(uploadBytes), images: Number(uploadParts) - OTHER_PARTS };
+  const imageSets = new ImageSets(userId);
+  new SelectionMemory(conversion.form, imageSets).start(() => conversion.emit());
+  const console_ = { session, conversion, imageSets };
   const router = new Router(console_);
   prepareAccount(console_);
   refuseStrayDrops();

@@ -224,7 +224,7 @@ export class Conversion extends Emitter {
     // Remove files that have changed on disk, so that the user can choose them again.
     if (problem.code === FILE_CHANGED) {
       const { gone } = problem.document;
-      this.form.references = this.form.references.filter((file) => !gone.has(file));
+      this.form.references = this.form.references.filter(({ file }) => !gone.has(file));
     }
     this.#become("form", problem);
   }

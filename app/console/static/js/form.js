@@ -2,21 +2,27 @@
 // language. Except for files, which browsers don't allow to store, they also survive a reload.
 
 import { CHIPS, DEFAULTS, FIRST_MODEL_ID, LAST_MODEL_ID, VERSION_PATTERN } from "./chips.js";
+import { sizeOf } from "./references/images.js";
 import { local, tab } from "./storage.js";
 
 const KEY = "form";
 const LAST_KEY = "last-parameters";
 
 /** The text keys of the errors, by field. */
-export function findMistakes({ model, platform, modelId, version }) {
+export function findMistakes({ model, references, isReadingReferences, limits, platform, modelId, version }) {
   const errors = {};
+  const isTooLarge = (model?.size ?? 0) + sizeOf(references) > limits.bytes;
   if (!model) errors.model = "form.model.missing";
   else if (model.size === 0) errors.model = "form.model.empty";
+  else if (isTooLarge && references.length === 0) errors.model = "form.too_large";
   if (!CHIPS.includes(platform)) errors.platform = "form.chip.missing";
   if (!/^[0-9]{1,9}$/.test(modelId.trim())) errors.modelId = "form.id.not_a_number";
   else if (Number(modelId) < FIRST_MODEL_ID) errors.modelId = "form.id.reserved";
   else if (Number(modelId) > LAST_MODEL_ID) errors.modelId = "form.id.too_high";
   if (!VERSION_PATTERN.test(version.trim())) errors.version = "form.version.wrong";
+  if (isReadingReferences) errors.references = "form.references.reading";
+  else if (references.length > limits.images) errors.references = "form.references.too_many";
+  else if (isTooLarge && references.length > 0) errors.references = "form.too_large";
   return errors;
 }
 
@@ -24,7 +30,14 @@ export class ConversionForm {
   model = null;
   /** What is known about the model, see `inspection.js`; null while it is being read. */
   inspection = null;
-  references = [];
+  /** Whether chosen reference images are still being read. */
+  isReadingReferences = false;
+  /** The number of reference images that were chosen before the page was reloaded and can't be restored. */
+  lostReferences = 0;
+  /** Called after each change of the reference images. */
+  onReferences = null;
+  /** The most bytes of an upload, and the most reference images. */
+  limits = { bytes: Infinity, images: Infinity };
   /**
    * The model that is to be chosen, as `{name, size, job}`: the one before a reload, or that of an earlier conversion.
    * `job` is the earlier conversion with whose model a chosen file is compared, or null:
@@ -34,6 +47,7 @@ export class ConversionForm {
   /** The field that the form focuses when it is shown next, or null. */
   field = null;
   touched = new Set();
+  #references = [];
 
   constructor() {
     const stored = { ...DEFAULTS, ...local.get(LAST_KEY), ...tab.get(KEY) };
@@ -41,6 +55,17 @@ export class ConversionForm {
     this.modelId = String(stored.modelId);
     this.version = String(stored.version);
     this.expected = typeof stored.expected?.name === "string" ? stored.expected : null;
+  }
+
+  /** The reference images as `[{file, path}]`. */
+  get references() {
+    return this.#references;
+  }
+
+  set references(images) {
+    this.#references = images;
+    if (images.length > 0) this.lostReferences = 0;
+    this.onReferences?.();
   }
 
   get errors() {
@@ -54,7 +79,7 @@ export class ConversionForm {
 
   /** The total size of all files in bytes, to which the upload limit applies. */
   get size() {
-    return [this.model, ...this.references].reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    return (this.model?.size ?? 0) + sizeOf(this.references);
   }
 
   store() {

@@ -71,7 +71,7 @@ export class ReliableUpload extends Emitter {
   /** Reject if a file has changed since it was chosen. */
   async #requireReadable() {
     const { model, references } = this.#wish;
-    const gone = new Set(await findUnreadable([model, ...references]));
+    const gone = new Set(await findUnreadable([model, ...references.map(({ file }) => file)]));
     if (gone.size === 0) return;
     const [first] = gone;
     throw new Problem({ code: FILE_CHANGED, name: first.name, isModel: first === model, gone, blame: "user" });

@@ -2,7 +2,11 @@
 
 import { language } from "./i18n.js";
 import { ABORTED, NETWORK, Problem, problemFrom } from "./problems.js";
+import { uploadNames } from "./references/images.js";
 import { SpeedMeter } from "./speed.js";
+
+/** The parts of an upload that are not images: the four that `uploadBody` adds, and the gateway's `user_id`. */
+export const OTHER_PARTS = 5;
 
 /** Return the multipart body. Small parts come first, so that the upload can be refused early. */
 export function uploadBody({ model, references, platform, modelId, version }) {
@@ -11,7 +15,8 @@ export function uploadBody({ model, references, platform, modelId, version }) {
   body.append("version", version);
   body.append("platform", platform);
   body.append("model", model, model.name);
-  for (const image of references) body.append("ref_images", image, image.name);
+  const names = uploadNames(references);
+  references.forEach(({ file }, index) => body.append("ref_images", file, names[index]));
   return body;
 }
 

@@ -1,8 +1,12 @@
 // The form of a conversion: model, chip, identity, reference images, and a summary that starts it.
 
+import { chooseOne } from "../dialogs.js";
 import { h } from "../dom.js";
+import { formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { FILE_CHANGED } from "../problems.js";
+import { sortFiles } from "../references/kinds.js";
+import { walk } from "../references/walk.js";
 import { takeDrops } from "./form/drops.js";
 import { earlierPanel } from "./form/earlier.js";
 import { modelSection } from "./form/model.js";
@@ -13,15 +17,13 @@ import { summarySection } from "./form/summary.js";
 import { pageHead } from "./pieces.js";
 import { button, problemPanel } from "./problem.js";
 
-const IMAGE = /\.(png|jpe?g|bmp|gif|webp|tiff?|npy|bin)$/i;
-
-export function conversionForm({ conversion, session }) {
+export function conversionForm({ conversion, session, imageSets }) {
   const { form } = conversion;
   const problemArea = h("div", { class: "problem-area" });
   const model = modelSection(conversion, changed, chosenAgain);
   const chips = chipSection(form, changed);
   const identity = identitySection(form, changed);
-  const references = referenceSection(form, changed, chosenAgain);
+  const references = referenceSection(form, imageSets, changed, chosenAgain);
   const summary = summarySection();
   const earlier = earlierPanel(form, changed);
   const element = h(
@@ -36,14 +38,27 @@ export function conversionForm({ conversion, session }) {
       summary.element,
     ),
   );
-  const stopDropping = takeDrops(element, (files) => {
-    const images = files.filter((file) => IMAGE.test(file.name));
-    const others = files.filter((file) => !images.includes(file));
-    if (others[0]) model.choose(others[0]);
-    if (images.length > 0) references.add(images);
-  });
+  const stopDropping = takeDrops(element, takeDropped);
 
   let shownProblem = null;
+
+  /** Take the one model in what was dropped, or ask which, and all images. Name everything that was ignored. */
+  async function takeDropped(entries) {
+    const { files, unreadable } = await references.whileReading(() => walk(entries));
+    const { models, images, ignored } = sortFiles(files);
+    // A single file is meant as the model, whatever its name is. The inspection says what it is.
+    const isMeant = files.length === 1 && ignored[0]?.reason === "other";
+    const candidates = isMeant ? files : models;
+    const chosen = candidates.length > 1 ? await askWhich(candidates) : candidates[0];
+    if (chosen) model.choose(chosen.file);
+    const rest = [
+      ...(isMeant ? [] : ignored),
+      ...models.filter((one) => one !== chosen).map(({ path }) => ({ path, reason: "model" })),
+      ...unreadable.map((path) => ({ path, reason: "unreadable" })),
+    ];
+    model.tell(images.length > 0 ? [] : rest);
+    if (images.length > 0) references.add(images, rest);
+  }
 
   function changed() {
     form.store();
@@ -124,6 +139,12 @@ export function conversionForm({ conversion, session }) {
     },
     focus: () => (problemArea.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
   };
+}
+
+/** Ask which of several models to convert. Resolves to it, or to null. */
+function askWhich(models) {
+  const options = models.map((found) => ({ name: found.path, detail: formatSize(found.file.size, language()), found }));
+  return chooseOne({ title: t("choice.which"), text: t("choice.which.text"), options }).then((option) => option?.found ?? null);
 }
 
 /** Focus the field that the user should look at first, after the focus that the change of view has set. */

@@ -1,9 +1,13 @@
-// Drag and drop of files.
+// Drag and drop of files and folders.
 
 import { takeHandles } from "../../model_handles.js";
+import { droppedEntries } from "../../references/walk.js";
 
-/** Accept dropped files anywhere on the page, so that a near miss doesn't make the browser open the file. */
-export function takeDrops(element, onFiles) {
+/**
+ * Accept what is dropped anywhere on the page, so that a near miss doesn't make the browser open the file. `onDrop` gets
+ * the entries, for `walk`.
+ */
+export function takeDrops(element, onDrop) {
   let depth = 0;
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   const show = () => element.classList.toggle("dropping", depth > 0);
@@ -29,7 +33,7 @@ export function takeDrops(element, onFiles) {
       depth = 0;
       show();
       takeHandles(event.dataTransfer);
-      onFiles([...event.dataTransfer.files]);
+      onDrop(droppedEntries(event.dataTransfer));
     },
   };
   for (const [name, listener] of Object.entries(listeners)) window.addEventListener(name, listener);

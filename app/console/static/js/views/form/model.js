@@ -11,6 +11,8 @@ import { shortName } from "../../names.js";
 import { verdictName } from "../advice.js";
 import { reopenArea } from "./reopen.js";
 import { cutName } from "../pieces.js";
+import { choiceNote } from "./choice_note.js";
+import { errorValues } from "./references.js";
 
 const MODEL_TYPES = ".onnx,.tflite";
 const SHOWN_TENSORS = 4;
@@ -41,6 +43,7 @@ export function modelSection({ form, handles }, changed, onChosen) {
   const area = h("div", { class: "model-area" });
   const reopen = reopenArea(form, handles, choose);
   const error = h("p", { class: "error", id: "model-error" });
+  const note = h("div", {});
   const element = h(
     "section",
     { class: "panel", "aria-labelledby": "model-title" },
@@ -49,6 +52,7 @@ export function modelSection({ form, handles }, changed, onChosen) {
     area,
     reopen.element,
     error,
+    note,
   );
   let shown;
   let reading = new AbortController();
@@ -92,7 +96,7 @@ export function modelSection({ form, handles }, changed, onChosen) {
 
   function update() {
     const textKey = form.touched.has("model") && form.errors.model;
-    setText(error, textKey ? t(textKey) : "");
+    setText(error, textKey ? t(textKey, errorValues(form)) : "");
     input.setAttribute("aria-invalid", String(Boolean(textKey)));
     element.classList.toggle("wrong", Boolean(textKey));
     reopen.update();
@@ -102,7 +106,18 @@ export function modelSection({ form, handles }, changed, onChosen) {
     area.replaceChildren(form.model ? fileCard(form, remove) : dropZone(form));
   }
 
-  return { element, choose, stop, update };
+  /** Name files that were dropped and not taken. */
+  function tell(ignored) {
+    note.replaceChildren(...[choiceNote({ ignored }, closeNote)].filter(Boolean));
+    if (ignored.length > 0) announce(t("choice.ignored", { n: ignored.length }));
+  }
+
+  function closeNote() {
+    note.replaceChildren();
+    input.focus();
+  }
+
+  return { element, choose, stop, tell, update };
 }
 
 function dropZone(form) {
