@@ -145,7 +145,10 @@ def test_lists_show_the_callers_own(stack: Stack, alice: Client, bob: Client) ->
     model_id = alice.promote(job_id).json()["id"]
     running = stack.upload(alice)
 
-    shown = [bob.get(path).text for path in ("/api/conversion/jobs", "/api/models", "/api/conversion/active")]
+    paths = ("/api/conversion/jobs", "/api/models", "/api/conversion/active")
+    searches = ("/api/conversion/jobs?q=onnx&platform=720", "/api/conversion/jobs?model_id=32769", "/api/models?q=nef")
+    assert all(job_id in alice.get(path).text for path in searches)
+    shown = [bob.get(path).text for path in (*paths, *searches)]
 
     assert not any(secret in text for text in shown for secret in (job_id, model_id, running))
 

@@ -12,6 +12,9 @@ const STALE_MILLISECONDS = 15_000;
 const FIRST_PAGE = 20;
 const FURTHER_PAGE = 50;
 const MOST_PER_PAGE = 100;
+/** Rows of the skeleton: enough to fill the screen, so that the foot of the page doesn't move, or for a short list. */
+const MANY_BONES = 12;
+const FEW_BONES = 3;
 /** How far below the screen the next page is loaded. */
 const AHEAD = "800px";
 
@@ -81,7 +84,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
     aborter = new AbortController();
     const { signal } = aborter;
     isLoadingMore = false;
-    if (!isShown) content.replaceChildren(skeletonRows(4));
+    if (!isShown) content.replaceChildren(skeletonRows(hasSearch && !isFiltered() ? MANY_BONES : FEW_BONES));
     element.setAttribute("aria-busy", "true");
     try {
       const found = [];
