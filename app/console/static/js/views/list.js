@@ -27,15 +27,16 @@ document.addEventListener("visibilitychange", () => {
 // Before a click leads elsewhere, the current entry of the browser's history is still the list's.
 document.addEventListener("click", (event) => shown?.remember(event.target), true);
 
-/** The list that was left last: its address, its items, the cursor after them, and the place of the last click. */
+/** The list that was left last: its address, its items, the cursor after them, and the position of the last click. */
 let left = null;
 let isReturning = false;
 
-/** Return a link to a list. If it was left last, the link leads to the same search, rows and place. */
+/** Return a link to a list. If it was left last, the link leads to the same search, rows and position. */
 export function linkBack(route, ...children) {
   const address = left?.route === route ? left.address : `#/${route}`;
-  const click = () => {
-    isReturning = true;
+  const click = (event) => {
+    // With one of these keys, the link opens a new tab.
+    isReturning = !(event.ctrlKey || event.metaKey || event.shiftKey);
   };
   return h("a", { class: "back", href: address, on: { click } }, ...children);
 }
@@ -55,13 +56,13 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
   const element = h("div", { class: "list" }, search.element, content);
   const rows = h("ul", { class: "rows", "aria-label": t(`${route}.title`) });
   const more = h("div", { class: "more" });
-  let lastPlace = null;
-  let place = history.state?.list ?? null;
-  if (isReturning && left?.address === address) place ??= left.place;
+  let lastPosition = null;
+  let position = history.state?.list ?? null;
+  if (isReturning && left?.address === address) position ??= left.position;
   isReturning = false;
   let items = [];
   let next = null;
-  let wanted = place?.count ?? FIRST_PAGE;
+  let wanted = position?.count ?? FIRST_PAGE;
   let isShown = false;
   let loadedAt = -Infinity;
   let run = 0;
@@ -197,7 +198,6 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
   });
   const list = {
     element,
-    load,
     onMessage: (message) => {
       if (message === event && !isEdited()) load();
     },
@@ -217,14 +217,14 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       const clicked = rows.contains(target) ? rowOf(target) : null;
       const seen = { count: items.length, scroll: scrollY };
       if (clicked) Object.assign(seen, { id: clicked.dataset.id, top: clicked.getBoundingClientRect().top });
-      lastPlace = seen;
+      lastPosition = seen;
       history.replaceState({ ...history.state, list: seen }, "");
     },
     /** After Back, scroll to where the user was. Return false if that is unknown. */
     restore() {
-      if (!place || !isShown || !element.isConnected) return false;
-      const { id, top, scroll } = place;
-      place = null;
+      if (!position || !isShown || !element.isConnected) return false;
+      const { id, top, scroll } = position;
+      position = null;
       history.replaceState({ ...history.state, list: null }, "");
       window.scrollTo(0, scroll);
       const visited = id && focusRow(id);
@@ -232,7 +232,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       return true;
     },
     destroy() {
-      left = isShown ? { route, address, items, next, place: lastPlace } : null;
+      left = isShown ? { route, address, items, next, position: lastPosition } : null;
       aborter.abort();
       run += 1;
       leave();
@@ -243,7 +243,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
   };
   shown = list;
   search.element.hidden = !hasSearch;
-  if (place && left?.address === address) {
+  if (position && left?.address === address) {
     ({ items, next } = left);
     show();
   }
