@@ -1,4 +1,4 @@
-// What chosen files are, by their names.
+// What chosen files are, by their names and types.
 
 const MODEL = /\.(onnx|tflite)$/i;
 const IMAGE = /\.(png|jpe?g|bmp|gif|webp|tiff?|npy|bin)$/i;
@@ -11,10 +11,10 @@ const HIDDEN = /(^|\/)(\.[^/]*|__MACOSX|Thumbs\.db|desktop\.ini)(\/|$)/i;
 export function sortFiles(files) {
   const sorted = { models: [], images: [], ignored: [] };
   for (const found of files) {
-    const { path } = found;
+    const { path, file } = found;
     if (HIDDEN.test(path)) sorted.ignored.push({ path, reason: "hidden" });
     else if (MODEL.test(path)) sorted.models.push(found);
-    else if (IMAGE.test(path)) sorted.images.push(found);
+    else if (IMAGE.test(path) || file.type.startsWith("image/")) sorted.images.push(found);
     else sorted.ignored.push({ path, reason: EXTERNAL_WEIGHTS.test(path) ? "external" : "other" });
   }
   return sorted;

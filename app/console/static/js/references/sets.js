@@ -9,6 +9,7 @@ export const MOST_BYTES = 500 * 1024 * 1024;
 export const SETS_FULL = "SetsFullError";
 
 const DATABASE = "visiona-images";
+const PUTS_AT_ONCE = 200;
 
 /** The sets of one user. Methods reject with the browser's error if IndexedDB fails. */
 export class ImageSets {
@@ -89,7 +90,13 @@ export class ImageSets {
     for (const key of await result(store.getAllKeys(imagesOf(id)))) {
       if (!added.delete(key[1])) store.delete(key);
     }
-    for (const [key, { file, path }] of added) store.put({ id, key, file, path });
+    let number = 0;
+    for (const [key, { file, path }] of added) {
+      const request = store.put({ id, key, file, path });
+      number += 1;
+      // Let the page work. A longer wait would end the transaction.
+      if (number % PUTS_AT_ONCE === 0) await result(request);
+    }
     const savedAt = Date.now();
     transaction.objectStore("sets").put({ id, userId: this.userId, name, count: images.length, size, savedAt });
     transaction.commit();

@@ -68,6 +68,8 @@ export function conversionForm({ conversion, session, imageSets }) {
   /** Choosing the file again solves the problem that a file has changed. */
   function chosenAgain() {
     if (conversion.problem?.code === FILE_CHANGED) conversion.dismissProblem();
+    // Reading the files may have taken longer than this view was shown.
+    else conversion.emit();
   }
 
   function update() {

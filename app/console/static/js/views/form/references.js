@@ -14,6 +14,8 @@ import { choiceNote } from "./choice_note.js";
 import { showImageSets } from "./image_sets.js";
 import { countOf, referenceGroups } from "./reference_groups.js";
 
+const SIZES_AT_ONCE = 100;
+
 export function referenceSection(form, sets, changed, onChosen) {
   const files = picker({ id: "references", accept: "image/*,.npy,.bin" });
   const folder = picker({ id: "reference-folder", webkitdirectory: true });
@@ -89,11 +91,16 @@ export function referenceSection(form, sets, changed, onChosen) {
 
   /** Add images after those that are being added. `ignored` are files of the same choice that were not taken. */
   function add(images, ignored = []) {
-    adding = whileReading(() => addNow(images, ignored));
+    adding = whileReading(() => addNow(images, ignored)).then((duplicates) => {
+      announce(spoken(images.length - duplicates, duplicates, ignored.length));
+      onChosen();
+    });
     return adding;
   }
 
+  /** Resolve to the number of duplicates, which are left out. */
   async function addNow(images, ignored) {
+    await readSizes(images);
     const before = form.references;
     const paths = new Set(images.map(({ path }) => path));
     // A file that was edited on disk and is now chosen again replaces the earlier choice.
@@ -101,14 +108,23 @@ export function referenceSection(form, sets, changed, onChosen) {
     const gone = new Set(await findUnreadable(again));
     const all = [...before.filter(({ file }) => !gone.has(file)), ...inOrder(images)];
     const duplicates = await findDuplicates(all);
-    // The user may have removed some in the meantime.
-    const left = new Set(form.references);
-    form.references = inOrder(
-      all.filter((image) => !duplicates.has(image) && (left.has(image) || !before.includes(image))),
-    );
+    // The user may have removed some of the earlier ones in the meantime.
+    const wanted = new Set([...form.references, ...images]);
+    form.references = inOrder(all.filter((image) => wanted.has(image) && !duplicates.has(image)));
     note.replaceChildren(...[choiceNote({ ignored, duplicates }, closeNote)].filter(Boolean));
-    announce(spoken(images.length - duplicates.size, ignored.length, duplicates.size));
-    onChosen();
+    return duplicates.size;
+  }
+
+  function spoken(added, duplicates, ignored) {
+    const mistake = form.errors.references;
+    return [
+      t("form.references.added", { n: added }),
+      duplicates > 0 && t("choice.duplicates", { n: duplicates }),
+      ignored > 0 && t("choice.ignored", { n: ignored }),
+      mistake && t(mistake, errorValues(form)),
+    ]
+      .filter(Boolean)
+      .join(t("advice.separator"));
   }
 
   /** Do something that the start of the conversion must wait for. */
@@ -162,6 +178,14 @@ export function referenceSection(form, sets, changed, onChosen) {
   return { element, add, whileReading, update };
 }
 
+/** Browsers read the size of a chosen file from the disk when it is first used, and the page stands still meanwhile. */
+async function readSizes(images) {
+  for (let from = 0; from < images.length; from += SIZES_AT_ONCE) {
+    sizeOf(images.slice(from, from + SIZES_AT_ONCE));
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+}
+
 /** Return what to know about the current selection, in sentences. */
 function explanationOf({ references, lostReferences }, inputs) {
   if (lostReferences > 0) return [t("form.references.lost", { n: lostReferences })];
@@ -182,14 +206,4 @@ export function errorValues(form) {
     size: formatSize(form.size, language()),
     most: formatSize(form.limits.bytes, language()),
   };
-}
-
-function spoken(added, ignored, duplicates) {
-  return [
-    t("form.references.added", { n: Math.max(0, added) }),
-    duplicates > 0 && t("choice.duplicates", { n: duplicates }),
-    ignored > 0 && t("choice.ignored", { n: ignored }),
-  ]
-    .filter(Boolean)
-    .join(t("advice.separator"));
 }
