@@ -129,6 +129,18 @@ def test_images_survive_a_reload_and_can_be_saved_as_a_set_of_this_account(
     page.locator("#image-sets").click()
     expect(page.locator("dialog")).to_contain_text("No sets yet")
     expect(page.locator(".set-row")).to_have_count(0)
+    page.keyboard.press("Escape")
+
+    # Signing out deletes what was not saved by name.
+    page.set_input_files("#reference-folder", tmp_path / "street")
+    expect(count).to_contain_text("3 images")
+    wait_until(lambda: page.evaluate(is_stored), "the selection is stored")
+    page.locator("#account summary").click()
+    page.locator("#sign-out").click()
+    page.locator(".welcome").wait_for()
+    visitor.sign_in("bob")
+    page.locator("#image-sets").click()
+    expect(page.locator("dialog")).to_contain_text("No sets yet")
 
 
 def test_without_indexeddb_the_page_says_what_has_to_be_chosen_again(visit: VisitorFactory) -> None:

@@ -25,8 +25,9 @@ export function startConsole() {
   const conversion = new Conversion(userId, { isEnabled: "enabled" in document.body.dataset });
   conversion.form.limits = { bytes: Number(uploadBytes), images: Number(uploadParts) - OTHER_PARTS };
   const imageSets = new ImageSets(userId);
-  new SelectionMemory(conversion.form, imageSets).start(() => conversion.emit());
-  const console_ = { session, conversion, imageSets };
+  const selection = new SelectionMemory(conversion.form, imageSets);
+  selection.start(() => conversion.emit());
+  const console_ = { session, conversion, imageSets, selection };
   const router = new Router(console_);
   prepareAccount(console_);
   refuseStrayDrops();
@@ -116,7 +117,7 @@ function showTitle(conversion) {
   if (document.title !== title) document.title = title;
 }
 
-function prepareAccount({ session, conversion }) {
+function prepareAccount({ session, conversion, selection }) {
   const account = document.getElementById("account");
   const close = () => {
     account.open = false;
@@ -150,6 +151,7 @@ function prepareAccount({ session, conversion }) {
     try {
       const { data } = await api.signOut();
       broadcast("signed-out");
+      await selection.forget();
       location.assign(data?.logout_url ?? "/");
     } catch (problem) {
       button.disabled = false;

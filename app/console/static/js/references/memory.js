@@ -37,6 +37,12 @@ export class SelectionMemory {
     this.#storing = this.#storing.then(() => this.#store());
   }
 
+  /** Forget the selection, because the user signs out. Named sets stay. */
+  async forget() {
+    tab.remove(KEY);
+    await this.#sets.remove(this.#sets.lastId).catch(() => {});
+  }
+
   async #store() {
     this.#isWaiting = false;
     const images = this.#form.references;
