@@ -51,7 +51,7 @@ export function linkBack(route, ...children) {
 export function pagedList({ session, fetchPage, row, head, empty, event, route, hasSearch = true, hasStatus = false }) {
   let address = location.hash;
   let filters = hasSearch ? readFilters(address) : {};
-  const search = searchBar({ filters, hasStatus, names: route, onChange: find });
+  const search = searchBar({ filters, hasStatus, names: route, onChange: filter });
   const content = h("div", { class: "list-content" });
   const element = h("div", { class: "list" }, search.element, content);
   const rows = h("ul", { class: "rows", "aria-label": t(`${route}.title`) });
@@ -71,7 +71,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
 
   const isFiltered = () => Object.keys(filters).length > 0;
 
-  function find(changed) {
+  function filter(changed) {
     filters = changed;
     wanted = FIRST_PAGE;
     address = addressOf(route, filters);
@@ -123,10 +123,13 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       return;
     }
     const focused = content.contains(document.activeElement) ? rowOf(document.activeElement) : null;
+    const first = scrollY > 0 && [...rows.children].find((element) => element.getBoundingClientRect().bottom > 0);
+    const top = first ? first.getBoundingClientRect().top : 0;
     rows.replaceChildren(...items.map((item) => row(item, list)));
     offerMore();
     content.replaceChildren(h("div", { class: "panel table" }, head(), rows), more);
     if (focused) focusRow(focused.dataset.id);
+    if (first && !isSearch) hold(first.dataset.id, top);
   }
 
   function showCount({ isSearch = false } = {}) {
@@ -184,10 +187,14 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
 
   const rowOf = (target) => target.closest?.("[data-id]");
 
-  function focusRow(id) {
-    const found = rows.querySelector(`[data-id="${CSS.escape(id)}"]`);
-    found?.querySelector("a, button")?.focus({ preventScroll: true });
-    return found;
+  const find = (id) => rows.querySelector(`[data-id="${CSS.escape(id)}"]`);
+  const focusRow = (id) => find(id)?.querySelector("a, button")?.focus({ preventScroll: true });
+
+  /** Scroll so that a row is at this distance from the top. Rows get their heights when they come near the screen. */
+  function hold(id, top) {
+    const scroll = () => window.scrollBy(0, (find(id)?.getBoundingClientRect().top ?? top) - top);
+    scroll();
+    requestAnimationFrame(() => requestAnimationFrame(scroll));
   }
 
   /** Don't reload while a name is being edited or a dialog about a row is open. */
@@ -207,7 +214,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
     /** Remove an item. */
     remove(id) {
       items = items.filter((item) => item.id !== id);
-      rows.querySelector(`[data-id="${CSS.escape(id)}"]`)?.remove();
+      find(id)?.remove();
       showCount();
       if (items.length === 0) load();
     },
@@ -227,8 +234,10 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       position = null;
       history.replaceState({ ...history.state, list: null }, "");
       window.scrollTo(0, scroll);
-      const visited = id && focusRow(id);
-      if (visited) window.scrollBy(0, visited.getBoundingClientRect().top - top);
+      if (id) {
+        focusRow(id);
+        hold(id, top);
+      }
       return true;
     },
     destroy() {
