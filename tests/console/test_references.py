@@ -1,5 +1,6 @@
 """Reference images: folders, duplicates, limits, saved sets, and what survives a reload."""
 
+import os
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -143,15 +144,28 @@ def test_images_survive_a_reload_and_can_be_saved_as_a_set_of_this_account(
     expect(page.locator("dialog")).to_contain_text("No sets yet")
 
 
-def test_without_indexeddb_the_page_says_what_has_to_be_chosen_again(visit: VisitorFactory) -> None:
-    visitor = visit()
-    visitor.context.add_init_script("Object.defineProperty(window, 'indexedDB', {value: undefined})")
-    visitor.sign_in()
+def test_what_cannot_be_stored_has_to_be_chosen_again(visit: VisitorFactory, tmp_path: Path) -> None:
+    """Sets can have 500 MB, and some browsers have no IndexedDB in private windows."""
+    large, edited = tmp_path / "large.bin", tmp_path / "edited.png"
+    large.touch()
+    os.truncate(large, 501 << 20)
+    visitor = visit().sign_in()
     page = visitor.page
-    image = {"name": "street.png", "mimeType": "image/png", "buffer": picture(1)}
-    page.set_input_files("#references", files=[image])
+    page.set_input_files("#references", large)
     page.locator(".reference").wait_for()
+    page.locator("#image-sets").click()
+    page.locator("dialog button[value=save]").click()
+    expect(page.locator(".toast")).to_contain_text("500 MB")
+
+    # An image that was edited and chosen again replaces the earlier choice.
+    for number in (1, 2):
+        edited.write_bytes(picture(number) + bytes(number << 20))
+        page.set_input_files("#references", edited)
+        expect(page.locator(".reference-count")).to_contain_text(f"2 images · {501 + number} MB")
     visitor.come_back()
-    expect(page.locator("#references-names")).to_contain_text("1 reference image has to be chosen again")
+    expect(page.locator("#references-names")).to_contain_text("2 reference images have to be chosen again")
+
+    visitor.context.add_init_script("Object.defineProperty(window, 'indexedDB', {value: undefined})")
+    visitor.come_back()
     page.locator("#image-sets").click()
     expect(page.locator("dialog")).to_contain_text("This browser can't store sets here")

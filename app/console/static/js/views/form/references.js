@@ -189,13 +189,11 @@ async function readSizes(images) {
 /** Return what to know about the current selection, in sentences. */
 function explanationOf({ references, lostReferences }, inputs) {
   if (lostReferences > 0) return [t("form.references.lost", { n: lostReferences })];
-  if (references.length === 0) return [t("form.references.without")];
+  const several = inputs.length > 1 && t("form.references.inputs", { count: inputs.length, names: inputs.join(", ") });
+  if (references.length === 0) return [several, t("form.references.without")].filter(Boolean);
   const names = uploadNames(references);
   const renamed = names.find((name, index) => name !== references[index].file.name);
-  return [
-    inputs.length > 1 && t("form.references.inputs", { count: inputs.length, names: inputs.join(", ") }),
-    renamed && t("form.references.names", { example: renamed }),
-  ].filter(Boolean);
+  return [several, renamed && t("form.references.names", { example: renamed })].filter(Boolean);
 }
 
 /** Return the values for the texts of `errors.references` and of `form.too_large`. */
