@@ -66,9 +66,11 @@ def image_sets(visitor: Visitor) -> None:
 
 def which_model(visitor: Visitor) -> None:
     with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder, "models")
+        models.mkdir()
         for name in ("mobilenet_v3.onnx", "mobilenet_v3_large_with_a_long_name_640x640.onnx"):
-            Path(folder, name).write_bytes(MODEL)
-        visitor.drop(Path(folder))
+            (models / name).write_bytes(MODEL)
+        visitor.drop(models)
         visitor.page.locator("dialog[open]").wait_for()
 
 

@@ -26,15 +26,12 @@ export function choiceNote({ ignored = [], duplicates = new Map() }, close) {
   );
 }
 
+/** Return a summary with the rows. A long list is made when it is opened, because a folder can have any number of files. */
 function folded(summary, rows) {
-  return h(
-    "details",
-    { open: rows.length <= MOST_OPEN },
-    h("summary", {}, summary),
-    h(
-      "ul",
-      {},
-      rows.map(([name, reason]) => h("li", {}, h("span", { class: "choice-name" }, name), ` · ${reason}`)),
-    ),
-  );
+  const isShort = rows.length <= MOST_OPEN;
+  const list = h("ul", {});
+  const fill = () =>
+    list.replaceChildren(...rows.map(([name, reason]) => h("li", {}, h("span", { class: "choice-name" }, name), ` · ${reason}`)));
+  if (isShort) fill();
+  return h("details", { open: isShort, on: { toggle: fill } }, h("summary", {}, summary), list);
 }
