@@ -90,16 +90,14 @@ function resultActions(watcher, { isUploading }, others) {
     onReady: () => announce(t("job.download.begins")),
     onProblem: show,
   });
-  return [
-    h("div", { class: "actions" }, download, job.library_model_id ? savedLink() : saveButton(watcher, show, clear), others),
-    problemArea,
-  ];
+  const save = job.library_model_id ? savedLink(job.library_model_id) : saveButton(watcher, show, clear);
+  return [h("div", { class: "actions" }, download, save, others), problemArea];
 }
 
-function savedLink() {
+function savedLink(modelId) {
   return h(
     "a",
-    { class: "button large quiet", href: "#/models", id: "saved" },
+    { class: "button large quiet", href: `#/models/${encodeURIComponent(modelId)}`, id: "saved" },
     icon("check"),
     h("span", {}, t("job.saved")),
   );
