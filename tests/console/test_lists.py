@@ -133,7 +133,7 @@ def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit:
     assert found(page) == expected
     expect(page.get_by_label("Chip")).to_have_value("720")
 
-    page.get_by_role("button", name="Clear search and filters").click()
+    page.get_by_role("button", name="Show all").click()
     expect(page.locator(".search-result")).to_be_hidden()
     assert page.url.endswith("/#/history")
     page.get_by_label("State").select_option("failed")
