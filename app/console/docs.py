@@ -21,11 +21,34 @@ from app.version import VERSION
 
 Schema = Mapping[str, Any]
 
+_BULLET = "- "
+_CURL_WIDTH = 100
 _MAX_ENUM_MEMBERS = 6
+#: What the curl examples have for the parameters of paths.
+_PLACEHOLDERS = {"job_id": "$JOB_ID", "library_model_id": "$MODEL_ID"}
 
 
-def render_reference(settings: Settings, language: str) -> str:
-    """Return the part of `/docs` that is the same for all users."""
+def render_reference(settings: Settings, language: str, translations: Mapping[str, str]) -> str:
+    """Return the part of `/docs` that is the same for all users.
+
+    `translations` has the lines of the description by their English text. Without a translation, a line stays English.
+    """
+
+    def translate(text: str) -> str:
+        return "\n".join(translate_line(line) for line in text.split("\n"))
+
+    def translate_line(line: str) -> str:
+        content = line.removeprefix(_BULLET)
+        return line.removesuffix(content) + translations.get(content, content) if content else line
+
+    def translate_example(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: translate_example(member) for name, member in value.items()}
+        if isinstance(value, list):
+            return [translate_example(item) for item in value]
+        return translate(value) if isinstance(value, str) else value
+
+    session_cookie = cookie_name(SESSION_COOKIE, settings)
     return render_template(
         "console/reference.html",
         text=texts(language),
@@ -34,16 +57,18 @@ def render_reference(settings: Settings, language: str) -> str:
         openapi=OPENAPI,
         about=ABOUT,
         base_url=settings.public_base_url,
-        cookie=cookie_name(SESSION_COOKIE, settings),
+        cookie=session_cookie,
         sections=SECTIONS,
         schemas=SCHEMAS,
         parameters=parameters,
         by_status=by_status,
         header_names=header_names,
         phrase=lambda status: HTTPStatus(status).phrase,
-        example=lambda value: json.dumps(value, ensure_ascii=False, indent=2),
-        prose=prose,
-        inline=inline,
+        curl=lambda operation: curl_command(operation, settings.public_base_url, session_cookie),
+        example=lambda value: json.dumps(translate_example(value), ensure_ascii=False, indent=2),
+        prose=lambda text: prose(translate(text)),
+        inline=lambda text: inline(translate(text)),
+        with_code=inline,
         type_in_words=type_in_words,
         schema_name=schema_name,
     )
@@ -54,13 +79,34 @@ def parameters(operation: Operation) -> list[dict[str, Any]]:
     return operation.path_parameters + [PARAMETERS[name] for name in operation.parameters]
 
 
+def curl_command(operation: Operation, base_url: str, cookie: str) -> str | None:
+    """Return a call of the operation by curl, or None if only browsers can make one.
+
+    The shell's variables SESSION, JOB_ID and MODEL_ID stand for the session cookie and for ids.
+    """
+    if operation.curl is None:
+        return None
+    path = operation.path
+    for parameter in operation.path_parameters:
+        name = parameter["name"]
+        path = path.replace(f"{{{name}}}", _PLACEHOLDERS.get(name, parameter["example"]))
+    parts = ["curl"]
+    if operation.method != "GET" and not (operation.method == "POST" and operation.body):
+        parts.append(f"-X {operation.method}")
+    if operation.needs_session:
+        parts.append(f'-b "{cookie}=$SESSION"')
+    parts += [*filter(None, [operation.curl]), f'"{base_url}{path}"']
+    command = " ".join(parts)
+    return command if len(command) <= _CURL_WIDTH else " \\\n  ".join(parts)
+
+
 def prose(text: str) -> Markup:
     """Return a description as HTML. Knows paragraphs, flat lists and `code`, which is all that descriptions use."""
     blocks = Markup()
     for block in text.split("\n\n"):
         lines = block.split("\n")
-        if lines[0].startswith("- "):
-            items = Markup().join(Markup("<li>{}</li>").format(inline(line.removeprefix("- "))) for line in lines)
+        if lines[0].startswith(_BULLET):
+            items = Markup().join(Markup("<li>{}</li>").format(inline(line.removeprefix(_BULLET))) for line in lines)
             blocks += Markup('<ul class="bullets">{}</ul>').format(items)
         else:
             blocks += Markup("<p>{}</p>").format(inline(block))

@@ -14,7 +14,7 @@ from app.console.assets import VERSION, find_asset
 from app.console.docs import render_reference
 from app.console.preferences import LANGUAGE_COOKIE, MAX_AGE_SECONDS, asked_language, reading_language, theme
 from app.console.problem_page import sign_in_path, signed_in_path
-from app.console.texts import texts
+from app.console.texts import reference_texts, texts
 from app.domain.identity import Session
 from app.errors import LANGUAGES, ModelStoreUnavailableError, NotFoundError, UnauthenticatedError, catalogue
 
@@ -91,7 +91,7 @@ def _rendered_reference(language: str) -> str:
     """Return the reference in this language. It is slow to render, so that is done once."""
     rendered: dict[str, str] = current_app.extensions.setdefault(_REFERENCES, {})
     if language not in rendered:
-        rendered[language] = render_reference(gateway().settings, language)
+        rendered[language] = render_reference(gateway().settings, language, reference_texts(language))
     return rendered[language]
 
 

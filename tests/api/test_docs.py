@@ -1,18 +1,25 @@
 """`/docs`: the API reference in both languages, under the policy of all pages."""
 
+import json
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from flask import template_rendered
 from jinja2 import Template
 
 from app.api.openapi.operations import OPERATIONS
-from app.console.docs import inline, prose
+from app.config import load_settings
+from app.console.docs import inline, prose, render_reference
+from app.console.texts import reference_texts
 from app.errors import LANGUAGES, catalogue
-from tests.api.edge import Edge
+from tests.api.edge import ENVIRON, Edge
 
 URL = "/docs"
+#: Texts of examples that are the same in all languages.
+_NAMES = {"Alice Chen", "pytorch 2.4.0"}
 
 
 class _Page(HTMLParser):
@@ -59,6 +66,36 @@ def test_the_page_obeys_its_content_security_policy_and_has_no_dead_links(edge: 
     for link in {link for link in page.links if link.startswith("/") and not link.startswith("/auth/")}:
         assert edge.client(None).get(link).status_code == 200, link
     assert [link for link in page.links if not re.match(r"[/#?]", link)] == []
+
+
+class _Noting(dict[str, str]):
+    """Translations that note which texts the page has asked for."""
+
+    def __init__(self, translations: Mapping[str, str]) -> None:
+        super().__init__(translations)
+        self.asked: set[str] = set()
+
+    def get(self, text: str, default: Any = None) -> Any:
+        self.asked.add(text)
+        return super().get(text, default)
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_the_page_is_translated_as_a_whole(edge: Edge, language: str) -> None:
+    """Every line of the descriptions and every text of the examples, and there are no stale translations."""
+    noting = _Noting(reference_texts(language))
+    with edge.app.test_request_context():
+        page = render_reference(load_settings(ENVIRON), language, noting)
+    file = f"app/console/reference.{language}.toml"
+    # Texts of examples without a space are words of JSON.
+    missing = {text for text in noting.asked - noting.keys() if " " in text} - _NAMES
+    assert missing == set(), f"add the translations to {file}:\n" + "\n".join(map(json.dumps, sorted(missing)))
+    stale = noting.keys() - noting.asked
+    assert stale == set(), f"remove from {file}, because no description has these lines:\n" + "\n".join(sorted(stale))
+    assert 'lang="en"' not in page
+    for text, translation in noting.items():
+        assert set(re.findall("`[^`]+`", text)) == set(re.findall("`[^`]+`", translation)), text
+        assert set(re.findall(r"\d{3,}", text)) == set(re.findall(r"\d{3,}", translation)), text
 
 
 def test_descriptions_are_rendered_and_markup_in_them_is_escaped() -> None:

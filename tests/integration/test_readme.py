@@ -1,4 +1,4 @@
-"""Run the walk-through of the README."""
+"""Run the walk-through of the README, and the curl examples of `/docs`."""
 
 import os
 import re
@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from app.api.openapi.operation import Operation
+from app.api.openapi.operations import OPERATIONS
+from app.api.session import SESSION_COOKIE
+from app.console.docs import curl_command
 from tests.support.models import expected_bytes
 from tests.support.processes import ROOT
 from tests.support.sandbox_processes import CONVERTER
 from tests.support.stack import Stack
 
+#: Without an upload, there is none to end.
+_DOCUMENTED = {"endUpload": {404}}
+#: These change what the others need.
+_LAST = ("startConversion", "deleteModel", "signOut")
 _WALK_THROUGH = re.compile(r"<!-- walk-through -->\s*\n```sh\n(.*?)\n```", re.DOTALL)
 
 
@@ -106,3 +114,42 @@ def test_walk_through_ends_with_the_problem_of_the_gateway(
     assert run.returncode != 0, run.stdout
     assert f'"code":"{code}"' in run.stdout
     assert not (tmp_path / "model.nef").exists()
+
+
+def last(operation: Operation) -> bool:
+    return operation.operation_id in _LAST
+
+
+@pytest.mark.timeout(60)
+def test_the_curl_examples_of_the_reference_work(quick_stack: Stack, tmp_path: Path) -> None:
+    """Copied as they are, with only the variables set. A call without a state to act on gets its documented failure."""
+    alice = quick_stack.client().sign_in("alice")
+    model = quick_stack.kept_model(alice)
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    session = {
+        "SESSION": alice.cookies[SESSION_COOKIE],
+        "JOB_ID": model["source_job_id"],
+        "MODEL_ID": model["id"],
+        "PATH": os.environ["PATH"],
+    }
+    for operation in sorted(OPERATIONS, key=last):
+        command = curl_command(operation, quick_stack.url, SESSION_COOKIE)
+        if command is None:
+            continue
+        run = subprocess.run(
+            ["sh", "-c", f"{command} -sS -w '\\n%{{http_code}}'"],
+            cwd=tmp_path,
+            env=session,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert run.returncode == 0, f"{command}\n{run.stderr}"
+        status = int(run.stdout.rpartition("\n")[2])
+        followed = {200} if "-L" in command else set()
+        assert status in {*operation.responses, *_DOCUMENTED.get(operation.operation_id, ()), *followed}, (
+            f"{command}\n{run.stdout}"
+        )
+    assert (tmp_path / "model.nef").read_bytes() == expected_bytes(b"a model")

@@ -40,7 +40,8 @@ class Operation:
     """One method of one route.
 
     `rule` is Flask's, `summary` has every language, `parameters` are names in PARAMETERS, and `failures` are codes of
-    the catalog. Leave out what the guard refuses: `codes` adds it.
+    the catalog. Leave out what the guard refuses: `codes` adds it. `curl` has the arguments that the example in `/docs`
+    needs beside method, session and address; None means that only a browser can call the operation.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
     body: Body | None = None
     failures: tuple[str, ...] = ()
+    curl: str | None = ""
 
     @property
     def path(self) -> str:
@@ -105,4 +107,4 @@ def text_content(*media_types: str) -> Mapping[str, Any]:
 
 def no_head(rule: str, operation_id: str, reason: Mapping[str, str]) -> Operation:
     """Describe that HEAD is not allowed where GET is."""
-    return Operation("HEAD", rule, operation_id, reason, {}, failures=("method_not_allowed",))
+    return Operation("HEAD", rule, operation_id, reason, {}, failures=("method_not_allowed",), curl=None)

@@ -37,6 +37,7 @@ ACCOUNT = (
         description=ONLY_NAVIGATION,
         parameters=("state", "code", "error", "iss"),
         failures=("sign_in_failed", "navigation_required", "idp_unavailable", "idp_misconfigured"),
+        curl=None,
     ),
     no_head(
         "/auth/authorize",

@@ -90,6 +90,7 @@ CONVERSION = (
         "a further one gets 429.",
         body=Body("ModelToInspect", ("multipart/form-data",)),
         failures=("invalid_request", "payload_too_large"),
+        curl="-F model=@model.onnx",
     ),
     Operation(
         "GET",
@@ -135,6 +136,7 @@ CONVERSION = (
             },
         ),
         failures=(*_UPLOAD, "draining", "upload_timeout", "converter_rejected", "upload_outcome_unknown", *_CONVERTER),
+        curl="-F model_id=32769 -F version=0001 -F platform=720 -F model=@model.onnx",
     ),
     Operation(
         "POST",
@@ -155,6 +157,7 @@ CONVERSION = (
         "an inspection: while one runs, a further one gets 429.",
         body=Body("UploadQuestion", ("application/x-www-form-urlencoded", "multipart/form-data"), is_required=False),
         failures=(*_UPLOAD, *_CONVERTER),
+        curl="-d filename=model.onnx -d size=7340032 -d model_id=32769 -d version=0001 -d platform=720",
     ),
     Operation(
         "GET",
@@ -222,6 +225,7 @@ CONVERSION = (
         description="What the gateway has recorded, whether the job has ended or not. The state is that of the last "
         "poll.",
         failures=("job_not_found",),
+        curl="-o receipt.json",
     ),
     Operation(
         "POST",
@@ -264,6 +268,7 @@ CONVERSION = (
         description=ONLY_NAVIGATION,
         parameters=("check",),
         failures=("navigation_required", *_RESULT, "download_token_failed", "mc_token_unavailable", *_CONVERTER),
+        curl="-L -o model.nef",
     ),
     no_head(
         "/api/conversion/<job_id>/download",

@@ -38,6 +38,7 @@ MODELS = (
         {200: ResponseDescription("The model with its new name.", _MODEL)},
         body=Body("ModelChanges", (JSON,), details={"example": {"name": "yolo for the front door"}}),
         failures=("invalid_request", "model_not_found", "payload_too_large"),
+        curl='-H "Content-Type: application/json" -d \'{"name": "yolo for the front door"}\'',
     ),
     Operation(
         "DELETE",
@@ -71,5 +72,6 @@ MODELS = (
             "upload_capacity",
             "storage_unavailable",
         ),
+        curl="-o model.nef",
     ),
 )
