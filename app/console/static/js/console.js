@@ -23,7 +23,7 @@ export function startConsole() {
   const { userId, expiresAt, uploadBytes, uploadParts } = document.body.dataset;
   const session = new Session({ userId, expiresAt });
   const conversion = new Conversion(userId, { isEnabled: "enabled" in document.body.dataset });
-  conversion.form.limits = { bytes: Number(uploadBytes), images: Number(uploadParts) - OTHER_PARTS };
+  conversion.form.limits = { bytes: Number(uploadBytes), images: Math.max(0, Number(uploadParts) - OTHER_PARTS) };
   const imageSets = new ImageSets(userId);
   const selection = new SelectionMemory(conversion.form, imageSets);
   selection.start(() => conversion.emit());

@@ -43,6 +43,7 @@ export function referenceSection(form, sets, changed, onChosen) {
       t("form.references"),
       h("span", { class: "optional" }, t("form.optional")),
     ),
+    // The number is from the section "Data Path Distribution Analyzer" of Kneron's manual.
     h("p", { class: "quiet-text" }, t("form.references.text")),
     files,
     folder,
@@ -178,7 +179,7 @@ export function referenceSection(form, sets, changed, onChosen) {
   return { element, add, whileReading, update };
 }
 
-/** Browsers read the size of a chosen file from the disk when it is first used, and the page stands still meanwhile. */
+/** Read all sizes in portions: a browser reads each from the disk at its first use, which blocks the page. */
 async function readSizes(images) {
   for (let from = 0; from < images.length; from += SIZES_AT_ONCE) {
     sizeOf(images.slice(from, from + SIZES_AT_ONCE));
