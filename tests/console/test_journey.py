@@ -34,6 +34,10 @@ def test_the_whole_way_from_sign_in_to_a_deleted_model(stack: Stack, visit: Visi
     page.locator("#download").wait_for()
     times = page.locator(".step-time").all_inner_texts()
     assert all(re.search(r"\d", time) for time in times), f"a stage without its time: {times}"
+    assert page.url == f"{stack.url}/#/jobs/{job_id}"
+    page.reload()
+    expect(page.locator("#new-conversion")).to_be_visible()
+    expect(page.locator("[data-route=convert]")).to_have_attribute("aria-current", "page")
 
     result = expected_bytes(MODEL, PARAMETERS)
     assert visitor.download(page.locator("#download"))[1] == result

@@ -55,18 +55,19 @@ class Router {
   #console;
   #view = null;
   #route = null;
+  #shownJob = null;
 
   constructor(console_) {
     this.#console = console_;
     window.addEventListener("hashchange", () => this.show({ isNew: true }));
+    console_.conversion.subscribe(() => this.#matchAddress());
   }
 
   /** Show the view for the address, and focus it if the user requested it. */
   show({ isNew }) {
     const { conversion } = this.#console;
-    const [name, written] = splitAddress(location.hash)[0].split("/");
-    const id = written && decoded(written);
-    if (name === "jobs" && id && conversion.watcher?.job.job_id !== id) {
+    const [name, id] = addressed();
+    if (name === "jobs" && id && !conversion.shows(id)) {
       this.#mount("history", () => jobPage(this.#console, id), isNew);
     } else if (name === "history") this.#mount("history", () => historyView(this.#console), isNew);
     else if (name === "models") this.#mount("models", () => libraryView(this.#console, id), isNew);
@@ -86,8 +87,33 @@ class Router {
       window.scrollTo(0, 0);
       focusOn(this.#view.element.querySelector("h1"));
     }
+    this.#matchAddress();
     showTitle(this.#console.conversion);
   }
+
+  /** Give the job on the first view its address, so that a reload or a copied address shows it again. */
+  #matchAddress() {
+    if (this.#route !== "convert") return;
+    const { conversion } = this.#console;
+    const [name, id] = addressed();
+    const shown = conversion.watcher?.job.job_id ?? null;
+    const isJob = name === "jobs" && id;
+    if (isJob && conversion.shows(id)) {
+      this.#shownJob = shown;
+    } else if (isJob && id !== this.#shownJob) {
+      // It turned out that the first view shows something else.
+      this.show({ isNew: false });
+    } else if (isJob || shown) {
+      this.#shownJob = shown;
+      history.replaceState(history.state, "", shown ? `#/jobs/${encodeURIComponent(shown)}` : "#/");
+    }
+  }
+}
+
+/** Return the view and the id that the address names. */
+function addressed() {
+  const [name, written] = splitAddress(location.hash)[0].split("/");
+  return [name, written && decoded(written)];
 }
 
 /** Decode a part of the address. Invalid input must not break the page. */

@@ -72,6 +72,12 @@ export class Conversion extends Emitter {
     }
   }
 
+  /** Tell whether this shows the job, or will once the gateway has responded. */
+  shows(jobId) {
+    if (this.watcher) return this.watcher.job.job_id === jobId;
+    return ["looking", "lost"].includes(this.phase) && local.get(this.#key) === jobId;
+  }
+
   /** Start watching a job. */
   follow(job) {
     this.#begin("job", new JobWatcher(job));

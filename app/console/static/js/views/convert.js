@@ -29,11 +29,7 @@ const MAKERS = {
   job: ({ conversion }) =>
     jobPanel(conversion.watcher, {
       conversion,
-      onNew() {
-        // Remove the old job from the address, so that a reload doesn't show it again.
-        if (location.hash) history.replaceState(null, "", "#/");
-        conversion.reset();
-      },
+      onNew: () => conversion.reset(),
     }),
 };
 
