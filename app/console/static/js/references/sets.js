@@ -55,6 +55,7 @@ export class ImageSets {
       result(transaction.objectStore("images").getAll(imagesOf(id))),
     ]);
     if (set?.userId !== this.userId || (savedAt !== null && set.savedAt !== savedAt)) return null;
+    if (rows.length !== set.count) return null;
     return rows.map(({ key, file, path }) => {
       const image = { file, path };
       this.#keys.set(image, key);
@@ -99,7 +100,7 @@ export class ImageSets {
     }
     const savedAt = Date.now();
     transaction.objectStore("sets").put({ id, userId: this.userId, name, count: images.length, size, savedAt });
-    transaction.commit();
+    // Not `commit()`: with it, WebKit completes the transaction although a file could not be stored.
     await finished(transaction);
     return savedAt;
   }

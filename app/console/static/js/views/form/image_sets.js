@@ -91,7 +91,7 @@ async function save(form, sets, name, limit) {
     toast(t("sets.saved", { name }));
   } catch (error) {
     const reasons = { [SETS_FULL]: "sets.full", QuotaExceededError: "sets.no_space" };
-    toast(t(reasons[error?.name] ?? "sets.failed", { limit }), "alert");
+    toast(t(reasons[error?.name] ?? "sets.absent", { limit }), "alert");
   }
 }
 
