@@ -64,6 +64,7 @@ export async function showImageSets(form, sets, add) {
 
   if (known) show();
   const input = dialog.querySelector("input");
+  input?.select();
   const value = await closed;
   if (value === "save") await save(form, sets, input.value.trim(), limit);
   else if (value.startsWith("use ")) await use(known.find(({ id }) => `use ${id}` === value), sets, add);
