@@ -149,7 +149,9 @@ def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit:
     assert page.url == address
 
 
-def test_a_conversion_and_its_model_in_the_library_link_to_each_other(stack: Stack, visit: VisitorFactory) -> None:
+def test_a_conversion_and_its_model_in_the_library_lead_to_each_other_and_to_the_form(
+    stack: Stack, visit: VisitorFactory
+) -> None:
     client = stack.signed_in("alice")
     job_id, other_id = (stack.completed_job(client, filename=name) for name in ("net.onnx", "other.onnx"))
     assert client.promote(job_id).status_code == client.promote(other_id).status_code == 201
@@ -172,3 +174,10 @@ def test_a_conversion_and_its_model_in_the_library_link_to_each_other(stack: Sta
     row.locator(".danger").click()
     page.locator("dialog .danger").click()
     expect(page.locator(".empty h2")).to_have_text("Nothing found")
+    page.locator(".empty button").click()
+    page.get_by_role("button", name="Convert net again with these settings").click()
+    expect(page.locator(".earlier")).to_contain_text("“net.onnx” on KL720")
+    page.goto("/#/history")
+    page.get_by_role("button", name="Convert other.onnx again with these settings").first.click()
+    expect(page.locator(".earlier")).to_contain_text("“other.onnx” on KL720")
+    assert page.url.endswith("/#/")

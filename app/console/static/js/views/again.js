@@ -2,6 +2,7 @@
 
 import { toast } from "../announcer.js";
 import { confirmLoss } from "../dialogs.js";
+import { h, icon } from "../dom.js";
 import { t } from "../i18n.js";
 import { shortName } from "../names.js";
 import { button } from "./problem.js";
@@ -26,6 +27,16 @@ export function wishOf(job, field = null) {
 /** Return a button that fills the form with the settings of a job. `field` is the one that the user should look at. */
 export function againButton(text, job, conversion, { field, kind = "" } = {}) {
   return button(text, { symbol: "convert", kind, run: () => convertAgain(conversion, wishOf(job, field)), id: "again" });
+}
+
+/** Return a small button for a row. `name` is of the row, for screen readers. */
+export function againIcon(name, run) {
+  const label = t("list.again.label", { name });
+  return h(
+    "button",
+    { class: "icon-button", type: "button", title: t("list.again"), "aria-label": label, on: { click: run } },
+    icon("convert"),
+  );
 }
 
 /** Show the form with these settings, unless an upload is running or the user wants to keep the file in the form. */

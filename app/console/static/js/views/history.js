@@ -4,11 +4,12 @@ import * as api from "../api.js";
 import { h, icon } from "../dom.js";
 import { t } from "../i18n.js";
 import { verdictMark } from "./advice.js";
+import { againIcon, convertAgain, wishOf } from "./again.js";
 import { columnHeads, detailCells, timeCell } from "./columns.js";
 import { pagedList } from "./list.js";
 import { cutName, emptyState, pageHead, statusPill } from "./pieces.js";
 
-export function historyView({ session }) {
+export function historyView({ session, conversion }) {
   const list = pagedList({
     session,
     event: "jobs",
@@ -18,7 +19,7 @@ export function historyView({ session }) {
       const { data } = await api.jobs(wanted);
       return { items: data.jobs, next: data.next_cursor };
     },
-    row,
+    row: (job) => row(job, conversion),
     head: () => columnHeads("job-columns", { name: t("list.file"), time: t("list.started"), status: t("list.status") }),
     empty: () =>
       emptyState({
@@ -35,8 +36,9 @@ export function historyView({ session }) {
   };
 }
 
-function row(job) {
+function row(job, conversion) {
   const { platform, model_id: modelId, version } = job.parameters ?? {};
+  const name = job.filename || t("job.unnamed");
   const address = `#/jobs/${encodeURIComponent(job.job_id)}`;
   return h(
     "li",
@@ -44,7 +46,7 @@ function row(job) {
     h(
       "div",
       { class: "row-main" },
-      h("a", { class: "row-name", href: address }, cutName(job.filename || t("job.unnamed"))),
+      h("a", { class: "row-name", href: address }, cutName(name)),
       h(
         "ul",
         { class: "facts" },
@@ -55,7 +57,7 @@ function row(job) {
     detailCells({ platform, modelId, version, size: job.size }),
     timeCell(t("list.started"), job.created_at),
     h("div", { class: "row-status" }, statusPill(job.status)),
-    h("div", { class: "row-actions" }),
+    h("div", { class: "row-actions" }, againIcon(name, () => convertAgain(conversion, wishOf(job)))),
   );
 }
 

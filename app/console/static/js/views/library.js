@@ -9,6 +9,7 @@ import { t } from "../i18n.js";
 import { shortName } from "../names.js";
 import { problemWords } from "../problems.js";
 import { broadcast } from "../tabs.js";
+import { againIcon, convertAgain, wishOf } from "./again.js";
 import { columnHeads, detailCells, timeCell } from "./columns.js";
 import { pagedList } from "./list.js";
 import { cutName, emptyState, pageHead } from "./pieces.js";
@@ -67,6 +68,7 @@ function row(model, list, { conversion, isAlone }) {
   const receipt = receiptLink(model.source_job_id, { isUploading: () => conversion.isUploading, problemArea });
   const source = h("a", { href: `#/jobs/${encodeURIComponent(model.source_job_id)}` }, t("models.source"));
   const download = downloadLink();
+  const repeat = againIcon(model.name, convertSourceAgain);
   const remove = deleteButton();
   const element = h(
     "li",
@@ -92,7 +94,7 @@ function row(model, list, { conversion, isAlone }) {
     ),
     detailCells({ platform: model.platform, modelId: model.model_id, version: model.version, size: model.size }),
     timeCell(t("list.saved"), model.created_at),
-    h("div", { class: "row-actions" }, download, remove),
+    h("div", { class: "row-actions" }, download, repeat, remove),
     problemArea,
   );
 
@@ -101,7 +103,18 @@ function row(model, list, { conversion, isAlone }) {
     download.setAttribute("aria-label", t("models.download.label", { name: model.name }));
     source.setAttribute("aria-label", t("models.source.label", { name: model.name }));
     receipt.setAttribute("aria-label", t("models.receipt.label", { name: model.name }));
+    repeat.setAttribute("aria-label", t("list.again.label", { name: model.name }));
     remove.setAttribute("aria-label", t("models.delete.label", { name: model.name }));
+  }
+
+  async function convertSourceAgain() {
+    clear();
+    try {
+      const { data } = await api.job(model.source_job_id);
+      await convertAgain(conversion, wishOf(data));
+    } catch (problem) {
+      show(problem);
+    }
   }
 
   function downloadLink() {
