@@ -51,7 +51,7 @@ def sign_in_path(return_path: str) -> str:
 
 
 def signed_in_path(then: str) -> str:
-    """Return the address of the page that leads to `then` after a sign-in.
+    """Return the address of the page that begins a sign-in and leads to `then` after it.
 
     A download does not replace the page in the browser, and without this one that would be MC's login page.
     """
@@ -88,7 +88,7 @@ def _links(failure: GatewayError) -> list[tuple[str, str]]:
     if _is_failed_sign_in(failure):
         return [(sign_in_path(g.get("return_path", HOME)), "session.sign_in"), to_console]
     if isinstance(failure, UnauthenticatedError):
-        return [(sign_in_path(signed_in_path(path)), "account.sign_in"), to_console]
+        return [(signed_in_path(path), "account.sign_in"), to_console]
     if failure.entry.retryable and path != HOME:
         return [(path, "retry"), to_console]
     return [to_console]

@@ -36,9 +36,9 @@ def home() -> Response:
 
 @blueprint.get("/console/signed-in")
 def signed_in() -> Response:
-    """Return the page after a sign-in in a second tab. It tells the first tab, which then continues.
+    """Return the page that begins a sign-in in a second tab. Afterwards it tells the first tab, which then continues.
 
-    With `then`, an address of the API, the page leads there at once: a file is downloaded, and the page stays.
+    With `then`, an address of the API, the page then leads there: a file is downloaded, and the page stays.
     """
     then = safe_return_path(request.args.get("then"))
     if not then.startswith("/api/"):

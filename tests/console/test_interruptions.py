@@ -115,11 +115,18 @@ def test_after_a_session_ended_before_the_upload_signing_in_is_enough(stack: Sta
     assert stack.sandbox.uploads() == []
     with page.expect_popup() as opened:
         notice.locator("a").click()
+    second = opened.value
+    second.locator("#username, .medal.good").wait_for()
     # Member Center may still know the person and send the browser straight back.
-    if opened.value.locator("#username").count():
-        visitor.fill_login(opened.value)
-    opened.value.locator(".medal.good").wait_for()
+    if second.locator("#username").count():
+        visitor.fill_login(second)
+    second.locator(".medal.good").wait_for()
     expect(notice).to_have_count(0)
+    second.wait_for_function("history.state === null && !sessionStorage.getItem('visiona.sign-in')")
+    stack.sandbox.fault("member-center", call="authorize", status=200, body="<h1>Sign in</h1>")
+    second.go_back()
+    expect(second.locator(".medal.good")).to_be_visible()
+    assert second.url == f"{stack.url}/console/signed-in"
     visitor.start()
     expect(page.locator(".stepper")).to_be_visible()
     assert stack.sandbox.last_upload()["outcome"] == "created"

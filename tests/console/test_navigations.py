@@ -57,6 +57,28 @@ def test_a_link_to_a_file_leads_through_the_sign_in_to_the_file(stack: Stack, vi
     page.wait_for_url(f"{stack.url}/")
 
 
+def test_back_after_a_sign_in_for_a_file_does_not_lead_to_the_login_page(stack: Stack, visit: VisitorFactory) -> None:
+    """And the file is downloaded once."""
+    visitor = visit()
+    page = visitor.page
+    path = f"/api/conversion/{completed_job(stack)}/receipt"
+    visitor.expects(f"401 {path}")
+    page.goto(path)
+    page.locator(MAIN_LINK).click()
+    downloads: list[object] = []
+    page.on("download", lambda download: downloads.append(download.url))
+    with page.expect_download():
+        visitor.fill_login(page)
+    expect(page.locator("h1")).to_have_text("You are signed in")
+    stack.sandbox.fault("member-center", call="authorize", status=200, body="<h1>Sign in</h1>")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("You are signed in")
+    page.go_forward()
+    visitor.is_ready()
+    expect(page.locator("h1")).to_have_text("You are signed in")
+    assert len(downloads) == 1
+
+
 def test_the_address_of_a_job_survives_the_sign_in(stack: Stack, visit: VisitorFactory) -> None:
     """Also after a wrong password. Back then stays in the console, although Member Center would show its form again."""
     job_id = completed_job(stack)

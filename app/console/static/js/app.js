@@ -3,12 +3,13 @@
 import { toast } from "./announcer.js";
 import { speak, t } from "./i18n.js";
 import { prepareLanguage, prepareTheme } from "./preferences.js";
-import { finishSignIn, prepareSignIn } from "./sign_in.js";
+import { finishSignIn, prepareSignIn, signInAtOnce } from "./sign_in.js";
 
 const { page, userId } = document.body.dataset;
-if (page === "home") {
+if (page === "home" || page === "signed-in") {
   if (userId) await finishSignIn();
-  else prepareSignIn();
+  else if (page === "home") prepareSignIn();
+  else signInAtOnce();
 }
 await speak(document.documentElement.lang);
 // The server renders the API reference, so its language link loads a new page.
@@ -25,6 +26,12 @@ if (page === "signed-in" && userId) {
   const { broadcast } = await import("./tabs.js");
   // The other tab continues. This tab cannot close itself, because it was not opened by a script.
   broadcast("signed-in");
+  const wanted = document.getElementById("wanted");
+  // Only once: the user may come back to this page.
+  if (wanted && !history.state?.isOpened) {
+    history.replaceState({ isOpened: true }, "");
+    wanted.click();
+  }
 } else if (page === "home" && userId) {
   const { startConsole } = await import("./console.js");
   startConsole();

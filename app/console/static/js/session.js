@@ -5,8 +5,8 @@ import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { onMessage } from "./tabs.js";
 
-/** Sign in, and return to a page that tells this tab and can then be closed. */
-export const SIGN_IN_AGAIN = "/auth/login?next=/console/signed-in";
+/** A page that begins the sign-in, tells this tab when it is done, and can then be closed. */
+export const SIGN_IN_AGAIN = "/console/signed-in";
 
 // Timers are limited to 31 bits. A longer session is checked again when the page becomes visible.
 const LONGEST_TIMER = 2 ** 31 - 1;

@@ -1,6 +1,6 @@
-// Signing in from the welcome page. Afterwards the user sees the view that the address names, and the browser's Back does
-// not lead to Member Center's login page: we go back in the history to the welcome page, which now shows the console, and
-// on from there, which removes the entries of the sign-in.
+// Signing in. Afterwards the user sees the view that the address names, and the browser's Back does not lead to Member
+// Center's login page: we go back in the history to the page where the sign-in began, which the server now renders for a
+// signed-in user, and on from there, which removes the entries of the sign-in.
 
 import { tab } from "./storage.js";
 
@@ -20,6 +20,18 @@ export function prepareSignIn() {
   };
   window.addEventListener("hashchange", show);
   show();
+  beginByClick(links);
+}
+
+/** Begin the sign-in of a page whose only purpose it is, unless the user has come back from there. */
+export function signInAtOnce() {
+  tab.remove(KEY);
+  const link = document.querySelector("main a[href^='/auth/login']");
+  beginByClick([link]);
+  if (!history.state?.isSignInStart) link.click();
+}
+
+function beginByClick(links) {
   for (const link of links) link.addEventListener("click", begin);
   window.addEventListener("pageshow", (event) => {
     // The browser has restored the page as it was, perhaps before a sign-in.
@@ -37,7 +49,7 @@ function begin(event) {
   location.replace(event.currentTarget.href);
 }
 
-/** Leave the sign-in's part of the history, if a sign-in from the welcome page has just been completed. */
+/** Leave the sign-in's part of the history, if a sign-in that began on a page of ours has just been completed. */
 export async function finishSignIn() {
   const begun = tab.get(KEY);
   if (!begun) return;
