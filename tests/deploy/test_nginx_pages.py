@@ -141,6 +141,18 @@ def test_an_address_that_nginx_closes_has_a_page_too(nginx: Nginx, path: str) ->
     assert document.json()["code"] == "not_found"
 
 
+def test_a_browser_with_too_many_cookies_gets_a_page(nginx: Nginx) -> None:
+    """As browsers order their headers. The cookies cannot be read, so the language is the preferred one."""
+    cookies = {"Cookie": "; ".join(f"c{number}={'x' * 4000}" for number in range(12))}
+    headers = NAVIGATION | {"Accept-Language": "zh-TW"}
+    page = requests.get(nginx.url, headers=headers | cookies, timeout=10)
+    document = requests.get(nginx.url, headers={"Accept-Language": "en"} | cookies, timeout=10)
+    assert page.status_code == document.status_code == document.json()["status"] == 400
+    assert "<h1>請求格式錯誤</h1>" in page.text
+    assert "Sec-Fetch-Mode" in page.headers["Vary"]
+    assert document.json()["code"] == "invalid_request"
+
+
 @pytest.mark.parametrize("language", TITLES)
 def test_the_pages_say_what_the_documents_say(language: str) -> None:
     text = CONFIGURATION.read_text(encoding="utf-8")
@@ -150,6 +162,8 @@ def test_the_pages_say_what_the_documents_say(language: str) -> None:
         page = (PAGES / f"{name}.{language}.html").read_text(encoding="utf-8")
         assert f"<h1>{json.loads(f'{{{said}}}')['title']}</h1>" in page
         assert not re.search(r"<style| style=|<script(?! type=\"module\" src=)", page)
+    page = (PAGES / f"invalid_request.{language}.html").read_text(encoding="utf-8")
+    assert f"<h1>{catalogue()['invalid_request'].title[language]}</h1>" in page
     not_found = catalogue()["not_found"]
     page = (PAGES / f"not_found.{language}.html").read_text(encoding="utf-8")
     assert f"<h1>{not_found.title[language]}</h1>\n    <p>{not_found.detail[language]}</p>" in page
