@@ -117,8 +117,8 @@ def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit:
         with page.expect_request("**/api/conversion/jobs?q=slow*"):
             words.fill("slow")
         words.fill("größe_1 00A1")
-    page.get_by_label("Chip").select_option("720")
-    page.get_by_label("State").select_option("completed")
+    page.get_by_label("Chip", exact=True).select_option("720")
+    page.get_by_label("State", exact=True).select_option("completed")
     expect(page.locator(".search-result")).to_contain_text("20 found")
     expect(page.locator("#announcer")).to_have_text("20 found")
     expected = [f"Größe_{number}.onnx" for number in range(101, 200, 5)]
@@ -131,21 +131,22 @@ def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit:
     page.go_back()
     expect(page.locator("[data-id=many-101] .row-name")).to_be_focused()
     assert found(page) == expected
-    expect(page.get_by_label("Chip")).to_have_value("720")
+    expect(page.get_by_label("Chip", exact=True)).to_have_value("720")
 
     page.get_by_role("button", name="Show all").click()
     expect(page.locator(".search-result")).to_be_hidden()
     assert page.url.endswith("/#/history")
-    page.get_by_label("State").select_option("failed")
+    page.get_by_label("State", exact=True).select_option("failed")
     expect(page.locator(".search-result")).to_contain_text("More than 20 found")
     expect(page.locator(".job-row .pill.failed").first).to_be_visible()
     # The search also survives a sign-in.
     address = page.url
+    page.goto("about:blank")
     page.context.clear_cookies()
-    page.reload()
+    page.goto(address)
     page.locator("main a[href^='/auth/login']").click()
     visitor.fill_login(page)
-    expect(page.get_by_label("State")).to_have_value("failed")
+    expect(page.get_by_label("State", exact=True)).to_have_value("failed")
     assert page.url == address
 
 
