@@ -82,7 +82,8 @@ def parameters(operation: Operation) -> list[dict[str, Any]]:
 def curl_command(operation: Operation, base_url: str, cookie: str) -> str | None:
     """Return a call of the operation by curl, or None if only browsers can make one.
 
-    The shell's variables SESSION, JOB_ID and MODEL_ID stand for the session cookie and for ids.
+    The shell's variables SESSION, JOB_ID and MODEL_ID stand for the session cookie and for ids; other variables have
+    the names of required parameters of the query.
     """
     if operation.curl is None:
         return None
@@ -90,6 +91,9 @@ def curl_command(operation: Operation, base_url: str, cookie: str) -> str | None
     for parameter in operation.path_parameters:
         name = parameter["name"]
         path = path.replace(f"{{{name}}}", _PLACEHOLDERS.get(name, parameter["example"]))
+    needed = [PARAMETERS[name] for name in operation.parameters if PARAMETERS[name].get("required")]
+    query = "&".join(f"{parameter['name']}=${parameter['name'].upper()}" for parameter in needed)
+    path = f"{path}?{query}" if query else path
     parts = ["curl"]
     if operation.method != "GET" and not (operation.method == "POST" and operation.body):
         parts.append(f"-X {operation.method}")

@@ -130,6 +130,7 @@ def test_the_curl_examples_of_the_reference_work(quick_stack: Stack, tmp_path: P
         "SESSION": alice.cookies[SESSION_COOKIE],
         "JOB_ID": model["source_job_id"],
         "MODEL_ID": model["id"],
+        "UPLOAD_ID": "upload-that-has-ended",
         "PATH": os.environ["PATH"],
     }
     for operation in sorted(OPERATIONS, key=last):
