@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import requests
@@ -16,6 +17,8 @@ VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 JOB_PATHS = ["", "/download", "/download?check=1", "/promote-to-models", "/receipt"]
 MODEL_PATHS = ["", "/file"]
 ABSENT = "0123456789abcdef0123456789abcdef"
+#: The same for all, so that the bytes of responses can be compared as they are.
+REQUEST_ID = "the-same"
 #: One path segment each, sent as it is in the request line.
 MALFORMED = ["x" * 129, "a%20b", "a.b", ".", "..", "%2e%2e", "a%00b", "a%0D%0AX-Injected:1", "a;b", "'--", "a%25b"]
 MALFORMED += ["%E6%A8%A1%E5%9E%8B", "%FF%FE", "a*b"]
@@ -26,15 +29,12 @@ Facts = tuple[int, list[tuple[str, str]], bytes]
 
 @pytest.fixture
 def ask(stack: Stack, bob: Client) -> Iterator[Callable[..., Facts]]:
-    """Send a request as bob and return status, headers without the date, and body.
-
-    The request id is the same for all, so that the bytes can be compared as they are.
-    """
+    """Send a request as bob and return status, headers without the date, and body."""
     with stack.connect() as connection:
 
         def ask_raw(verb: str, path: str, **headers: str) -> Facts:
             body = b'{"name":"taken over"}' if verb in {"POST", "PUT", "PATCH"} else b""
-            headers = {"Cookie": bob.cookie_header, "X-Request-ID": "the-same", **headers}
+            headers = {"Cookie": bob.cookie_header, "X-Request-ID": REQUEST_ID, **headers}
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
             response = connection.send_head(verb, path, headers).send(body).read_response(verb)
             return response.status, [header for header in response.headers if header[0] != "Date"], response.body
@@ -81,6 +81,11 @@ def test_foreign_job_is_an_absent_one(
     assert stack.sandbox.minted() == 0
 
 
+def calls_for_requests(stack: Stack) -> list[dict[str, Any]]:
+    """Return the calls made for requests of `ask`. The sweep of a restarted gateway makes calls of its own."""
+    return [call for call in stack.sandbox.calls(CONVERTER) if call["headers"].get("X-Request-Id") == REQUEST_ID]
+
+
 @pytest.mark.parametrize("malformed", MALFORMED)
 def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
     stack: Stack, ask: Callable[..., Facts], malformed: str
@@ -90,8 +95,10 @@ def test_malformed_job_id_is_an_absent_one_and_reaches_nobody(
 
     responses = {pair: ask(pair[0], f"/api/conversion/{malformed}{pair[1]}") for pair in pairs}
 
-    assert stack.sandbox.calls(CONVERTER) == []
+    assert calls_for_requests(stack) == []
     assert responses == {pair: ask(pair[0], f"/api/conversion/{ABSENT}{pair[1]}") for pair in pairs}
+    assert ask("GET", "/api/conversion/active")[0] == 200
+    assert calls_for_requests(stack), "the converter's calls have the id of the request"
 
 
 def test_id_with_an_encoded_slash_is_an_absent_one(ask: Callable[..., Facts]) -> None:
@@ -127,7 +134,7 @@ def test_foreign_job_is_an_absent_one_while_the_converter_is_down(stack: Stack, 
     stack.restart_gateway()
     stack.sandbox.stop(CONVERTER)
 
-    headers = {"X-Request-ID": "the-same"}
+    headers = {"X-Request-ID": REQUEST_ID}
     with ThreadPoolExecutor(2) as threads, bob.clone() as first, bob.clone() as second:
         # Each takes the seconds of its retries, so both at once.
         asked = [
