@@ -260,6 +260,14 @@ def docs(visitor: Visitor) -> None:
     visitor.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
 
 
+def earlier(visitor: Visitor) -> None:
+    """The settings of an earlier conversion, whose model has to be chosen again."""
+    visitor.stack.completed_job(visitor.stack.signed_in("alice"), MODEL, filename="mobilenet_v3.onnx")
+    visitor.go("history")
+    visitor.page.locator(".row").first.get_by_role("button").first.click()
+    visitor.page.locator(".earlier").wait_for()
+
+
 STATES: dict[str, State] = {
     state.__name__: state
     for state in (
@@ -283,6 +291,7 @@ STATES: dict[str, State] = {
         reconnecting,
         converter_down,
         history,
+        earlier,
         history_search,
         history_nothing_found,
         history_empty,

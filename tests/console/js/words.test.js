@@ -55,6 +55,24 @@ test("the form applies the toolchain's rules", () => {
   }
 });
 
+test("what is in the form survives a reload, but not a change of the user", () => {
+  const items = new Map();
+  globalThis.sessionStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, text) => items.set(key, text) };
+  try {
+    const form = new ConversionForm("alice");
+    form.version = "0BEE";
+    form.choose({ name: "net.onnx", size: 1 });
+    form.store();
+    const { version, expected } = new ConversionForm("alice");
+    assert.deepEqual([version, expected.name], ["0BEE", "net.onnx"]);
+    const other = new ConversionForm("bob");
+    assert.notEqual(other.version, "0BEE");
+    assert.equal(other.expected, null);
+  } finally {
+    delete globalThis.sessionStorage;
+  }
+});
+
 test("the number and the size of reference images have limits, and the model counts towards the size", () => {
   const limits = { bytes: 10, images: 2 };
   const form = { ...new ConversionForm(), limits, model: { size: 7 }, references: [{ file: { size: 1 } }, { file: { size: 2 } }] };

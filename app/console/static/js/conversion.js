@@ -19,7 +19,7 @@ const REPLACEABLE = new Set(["looking", "lost", "form", "job"]);
 export class Conversion extends Emitter {
   /** looking, lost, disabled, form, checking, uploading, accepting, job */
   phase = "looking";
-  form = new ConversionForm();
+  form;
   /** Where the chosen models are, a ModelHandles. */
   handles;
   problem = null;
@@ -36,6 +36,7 @@ export class Conversion extends Emitter {
   constructor(userId, { isEnabled }) {
     super();
     this.#userId = userId;
+    this.form = new ConversionForm(userId);
     this.handles = new ModelHandles(userId);
     window.addEventListener("beforeunload", (event) => {
       if (this.isUploading) event.preventDefault();

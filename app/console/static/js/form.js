@@ -1,5 +1,5 @@
 // The values of the form. They are held apart from the fields on the page, so that they survive changes of view and
-// language. Except for files, which browsers don't allow to store, they also survive a reload.
+// language. After a reload, the parameters are restored, and the name of the model is known (see `expected`).
 
 import { CHIPS, DEFAULTS, FIRST_MODEL_ID, LAST_MODEL_ID, VERSION_PATTERN } from "./chips.js";
 import { sizeOf } from "./references/images.js";
@@ -47,10 +47,14 @@ export class ConversionForm {
   /** The field that the form focuses when it is shown next, or null. */
   field = null;
   touched = new Set();
+  #userId;
   #references = [];
 
-  constructor() {
-    const stored = { ...DEFAULTS, ...local.get(LAST_KEY), ...tab.get(KEY) };
+  constructor(userId) {
+    this.#userId = userId;
+    const ofTab = tab.get(KEY);
+    // The tab may have been another user's.
+    const stored = { ...DEFAULTS, ...local.get(LAST_KEY), ...(ofTab?.userId === userId ? ofTab : {}) };
     this.platform = String(stored.platform);
     this.modelId = String(stored.modelId);
     this.version = String(stored.version);
@@ -85,7 +89,7 @@ export class ConversionForm {
   store() {
     const { model } = this;
     const expected = model ? { name: model.name, size: model.size, job: this.expected?.job ?? null } : this.expected;
-    tab.set(KEY, { ...this.#parameters, expected });
+    tab.set(KEY, { userId: this.#userId, ...this.#parameters, expected });
   }
 
   /** After an upload: remember the parameters as the defaults of other tabs. All files stay in the form. */
