@@ -10,9 +10,20 @@ from playwright.sync_api import Route, expect
 
 from tests.console.browser import VisitorFactory
 from tests.support.onnx_models import graph, model_bytes
+from tests.support.processes import wait_until
 from tests.support.stack import Stack
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp"
+RECORD_NOTIFICATIONS = """
+window.notifications = [];
+window.Notification = class extends EventTarget {
+  static permission = "default";
+  static async requestPermission() { return Notification.permission; }
+  constructor(title) { super(); if (Notification.permission === "granted") notifications.push([title, this]); }
+  close() {}
+};
+document.hasFocus = () => false;
+"""
 USUAL = {"median_seconds": 254, "p90_seconds": 540, "jobs": 17, "stages": {}}
 
 
@@ -105,6 +116,35 @@ def test_a_job_that_takes_longer_than_usual_says_so_once(stack: Stack, visit: Vi
     expect(times).not_to_have_text(shown)
     assert page.evaluate("window.announced.filter((text) => text.includes('longer than usual')).length") == 1
     page.unroute_all(behavior="ignoreErrors")
+
+
+def test_a_user_who_asked_is_notified_and_led_back_to_the_job(stack: Stack, visit: VisitorFactory) -> None:
+    visitor = visit()
+    page = visitor.page
+    page.add_init_script(RECORD_NOTIFICATIONS)
+    visitor.sign_in()
+    job_id = visitor.convert(name="net.onnx")
+    page.evaluate("Notification.permission = 'denied'")
+    page.locator("#notify").click()
+    expect(page.locator(".outcome")).to_contain_text("Your browser blocks notifications")
+    page.evaluate("Notification.permission = 'granted'")
+    page.locator("#notify").click()
+    expect(page.locator("#notify")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".outcome")).not_to_contain_text("Your browser blocks notifications")
+
+    visitor.go("history")
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    icon = page.locator("link[rel=icon]").get_attribute("href") or ""
+    assert icon.endswith("/tab/0.svg")
+    assert visitor.context.request.get(icon).ok
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: false})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    stack.sandbox.complete(job_id)
+    wait_until(lambda: page.evaluate("notifications.length") == 1, "a notification is shown")
+    assert page.evaluate("notifications[0][0]") == "“net.onnx” is ready to download"
+    page.evaluate("notifications[0][1].dispatchEvent(new Event('click'))")
+    expect(page.locator("#download")).to_be_visible()
 
 
 def test_the_receipt_of_a_job_is_downloaded_from_its_page_and_from_the_library(

@@ -30,6 +30,7 @@ COMPOSED = (
     "list.status.",
     "history.",
     "models.",
+    "notify.",
     "problem.",
     "home.",
     "choice.reason.",

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BACKOFF_SECONDS, Poller } from "../js/poll.js";
+import { BACKOFF_SECONDS, HIDDEN_SECONDS, Poller } from "../js/poll.js";
 
 const running = (extra = {}) => ({ data: { terminal: false, ...extra }, etag: '"1"', retryAfterSeconds: 2 });
 const failure = (status, retryAfterSeconds = null) => Object.assign(new Error(), { status, retryAfterSeconds });
@@ -83,26 +83,21 @@ test("a longer Retry-After of a failure is respected", async () => {
   assert.equal(await world.tick(), 20_000);
 });
 
-test("it rests while the page is hidden, and polls at once when it is shown", async () => {
-  const world = watch([running(), running()]);
+test("while the page is hidden it polls rarely, and when the page is shown it polls at once", async () => {
+  const world = watch([running(), failure(502), running(), running()]);
+  world.poller.setHidden(true);
   world.poller.start("job-1");
   await world.settle();
-  world.poller.setHidden(true);
-  assert.deepEqual(world.timers, []);
-  assert.equal(world.poller.state.name, "resting");
+  assert.equal(await world.tick(), HIDDEN_SECONDS * 1000);
+  assert.equal(await world.tick(), HIDDEN_SECONDS * 1000);
+  assert.equal(world.asked.length, 3);
   world.poller.setHidden(false);
   await world.settle();
-  assert.equal(world.asked.length, 2);
-});
-
-test("it does not poll again if the page is hidden during a request", async () => {
-  const world = watch([running()]);
-  world.poller.start("job-1");
-  world.poller.setHidden(true);
-  await world.settle();
-  assert.equal(world.jobs.length, 1);
-  assert.deepEqual(world.timers, []);
-  assert.equal(world.poller.state.name, "resting");
+  assert.equal(world.asked.length, 4);
+  assert.deepEqual(
+    world.timers.map(({ milliseconds }) => milliseconds),
+    [2000],
+  );
 });
 
 test("without a session it waits until it is told that there is one", async () => {

@@ -12,6 +12,7 @@ import { loadCatalogue, problemWords } from "./problems.js";
 import { SelectionMemory } from "./references/memory.js";
 import { ImageSets } from "./references/sets.js";
 import { SIGN_IN_AGAIN, Session } from "./session.js";
+import { showTabState } from "./tab_state.js";
 import { broadcast } from "./tabs.js";
 import { OTHER_PARTS } from "./upload.js";
 import { convertView } from "./views/convert.js";
@@ -32,7 +33,6 @@ export function startConsole() {
   prepareAccount(console_);
   refuseStrayDrops();
   prepareNotice(console_);
-  conversion.subscribe(showTitle);
   onLanguage(() => router.show({ isNew: false }));
   loadCatalogue();
   router.show({ isNew: false });
@@ -60,7 +60,11 @@ class Router {
   constructor(console_) {
     this.#console = console_;
     window.addEventListener("hashchange", () => this.show({ isNew: true }));
-    console_.conversion.subscribe(() => this.#matchAddress());
+    console_.conversion.subscribe(() => {
+      this.#matchAddress();
+      this.#showTabState();
+    });
+    document.addEventListener("visibilitychange", () => this.#showTabState());
   }
 
   /** Show the view for the address, and focus it if the user requested it. */
@@ -68,7 +72,7 @@ class Router {
     const { conversion } = this.#console;
     const [name, id] = addressed();
     if (name === "jobs" && id && !conversion.shows(id)) {
-      this.#mount("history", () => jobPage(this.#console, id), isNew);
+      this.#mount("history", () => jobPage(this.#console, id, () => this.#showTabState()), isNew);
     } else if (name === "history") this.#mount("history", () => historyView(this.#console), isNew);
     else if (name === "models") this.#mount("models", () => libraryView(this.#console, id), isNew);
     else this.#mount("convert", () => convertView(this.#console), isNew);
@@ -88,7 +92,15 @@ class Router {
       focusOn(this.#view.element.querySelector("h1"));
     }
     this.#matchAddress();
-    showTitle(this.#console.conversion);
+    this.#showTabState();
+  }
+
+  /** Show the conversion's state, and that of a job opened from the history. */
+  #showTabState() {
+    const { conversion } = this.#console;
+    const watcher = this.#view.watcher;
+    const section = document.querySelector("[data-route][aria-current]:not([data-route=convert])")?.textContent;
+    showTabState(watcher ? [conversion, { phase: "job", watcher }] : [conversion], section);
   }
 
   /** Give the job on the first view its address, so that a reload or a copied address shows it again. */
@@ -123,24 +135,6 @@ function decoded(text) {
   } catch {
     return text;
   }
-}
-
-/** Show progress in the tab's title. */
-function showTitle(conversion) {
-  const { phase, watcher, upload } = conversion;
-  let state = "";
-  if (phase === "uploading" && upload.total) state = `↑ ${Math.floor((upload.loaded / upload.total) * 100)} %`;
-  else if (phase === "accepting") state = "↑ 100 %";
-  else if (phase === "job") {
-    const { job } = watcher;
-    if (job.status === "completed") state = "✓";
-    else if (job.terminal) state = "✗";
-    else state = `${Math.floor(job.progress ?? 0)} %`;
-    state = `${state} ${job.filename ?? ""}`.trim();
-  }
-  const section = document.querySelector("[data-route][aria-current]:not([data-route=convert])")?.textContent;
-  const title = [state, section, t("app.title")].filter(Boolean).join(" – ");
-  if (document.title !== title) document.title = title;
 }
 
 function prepareAccount({ session, conversion, selection }) {

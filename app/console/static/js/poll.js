@@ -1,12 +1,14 @@
-// Poll a job: wait as long as Retry-After says, send the ETag, stop when the job has ended. Polling pauses while the
-// page is hidden, and backs off after failures. Uses neither DOM nor network directly, so that tests can replace both.
+// Poll a job: wait as long as Retry-After says, send the ETag, stop when the job has ended. Polls rarely while the page
+// is hidden, and backs off after failures. Uses neither DOM nor network directly, so that tests can replace both.
 
 export const BACKOFF_SECONDS = [2, 4, 8, 15, 30];
+/** Often enough for the tab's title and for notifications. */
+export const HIDDEN_SECONDS = 20;
 const USUAL_SECONDS = 2;
 const SHORTEST_SECONDS = 1;
 const LONGEST_SECONDS = 60;
 
-/** idle → asking ⇄ waiting → ended. Other states: resting, reconnecting, signed-out, gone. */
+/** idle → asking ⇄ waiting → ended. Other states: reconnecting, signed-out, gone. */
 export class Poller {
   #ask;
   #onJob;
@@ -38,7 +40,7 @@ export class Poller {
   start(jobId) {
     this.stop();
     this.#jobId = jobId;
-    this.#isHidden ? this.#become("resting") : this.#askNow();
+    this.#askNow();
   }
 
   stop() {
@@ -51,12 +53,12 @@ export class Poller {
 
   /** Tell the poller whether the page is visible. When it becomes visible, poll at once. */
   setHidden(isHidden) {
-    if (isHidden === this.#isHidden) return;
+    const isBack = this.#isHidden && !isHidden;
     this.#isHidden = isHidden;
-    if (isHidden && ["waiting", "reconnecting"].includes(this.state.name)) {
+    if (isBack && ["waiting", "reconnecting"].includes(this.state.name)) {
       this.#cancel();
-      this.#become("resting");
-    } else if (!isHidden && this.state.name === "resting") this.#askNow();
+      this.#askNow();
+    }
   }
 
   /** Poll now instead of later, because the network or the session is back. */
@@ -105,11 +107,8 @@ export class Poller {
   }
 
   #wait(name, seconds, more = {}) {
-    if (this.#isHidden) {
-      this.#become("resting");
-      return;
-    }
-    const bounded = Math.min(Math.max(seconds, SHORTEST_SECONDS), LONGEST_SECONDS);
+    const shortest = this.#isHidden ? HIDDEN_SECONDS : SHORTEST_SECONDS;
+    const bounded = Math.min(Math.max(seconds, shortest), LONGEST_SECONDS);
     this.#timer = this.#setTimer(() => this.#askNow(), bounded * 1000);
     this.#become(name, { ...more, failures: this.#failures, seconds: bounded });
   }

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { serverNow } from "./clock.js";
 import { Emitter } from "./emitter.js";
 import { onLanguage } from "./i18n.js";
+import { notifyEnd } from "./notifications.js";
 import { Poller } from "./poll.js";
 import { fromGateway, merge, observe } from "./stages.js";
 import { local } from "./storage.js";
@@ -62,12 +63,14 @@ export class JobWatcher extends Emitter {
   }
 
   #take(job) {
+    const wasRunning = this.job && !this.job.terminal;
     // The response to an upload has fewer members than a poll, so merge them.
     this.job = { ...this.job, ...job };
     const records = local.get(RECORDS_KEY) ?? {};
     const known = merge(merge(this.record, records[job.job_id]), fromGateway(job));
     this.record = observe(known, job, serverNow());
     storeRecords({ ...records, [job.job_id]: this.record });
+    if (wasRunning && this.job.terminal) notifyEnd(this.job);
     this.emit();
   }
 }

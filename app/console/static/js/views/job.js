@@ -3,7 +3,7 @@
 import { announce } from "../announcer.js";
 import { chipName } from "../chips.js";
 import { serverNow } from "../clock.js";
-import { h, icon, setText } from "../dom.js";
+import { focusOn, h, icon, setText } from "../dom.js";
 import { formatDuration, formatMoment, formatPercent, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { stageTimes } from "../stages.js";
@@ -101,10 +101,12 @@ export function jobPanel(watcher, { conversion, onNew, head = null }) {
     setText(trouble, troubleOf(polling));
     trouble.classList.toggle("shown", Boolean(troubleOf(polling)));
     const isGone = polling.name === "gone";
-    const key = [job.status, job.library_model_id, isGone, job.explanation?.text].join("/");
+    const key = [headingOf(job), job.library_model_id, isGone, job.explanation?.text].join("/");
     if (key !== shownOutcome) {
       shownOutcome = key;
-      outcome.replaceChildren(...outcomeOf(watcher, { conversion, isUploading, onNew }));
+      const hadFocus = outcome.contains(document.activeElement);
+      outcome.replaceChildren(...outcomeOf(watcher, { conversion, isUploading, onNew }).filter(Boolean));
+      if (hadFocus) focusOn(element.querySelector("h1"));
     }
   }
 

@@ -2,13 +2,13 @@
 
 import * as api from "../api.js";
 import { h } from "../dom.js";
-import { t } from "../i18n.js";
 import { JobWatcher } from "../watcher.js";
 import { backHead, jobPanel } from "./job.js";
 import { skeletonRows } from "./pieces.js";
 import { failedState } from "./problem.js";
 
-export function jobPage({ conversion, session }, jobId) {
+/** Return the page. `onJob` is called whenever the job's state may have changed. */
+export function jobPage({ conversion, session }, jobId, onJob) {
   const element = h("div", { class: "view" });
   let watcher = null;
   let panel = null;
@@ -22,7 +22,8 @@ export function jobPage({ conversion, session }, jobId) {
       watcher = new JobWatcher(data);
       panel = jobPanel(watcher, { conversion, onNew: null, head: backHead() });
       element.replaceChildren(panel.element);
-      document.title = `${data.filename || jobId} – ${t("app.title")}`;
+      watcher.subscribe(onJob);
+      onJob();
     } catch (problem) {
       if (!isGone) element.replaceChildren(h("div", { class: "page narrow" }, backHead(), failedState(problem, load)));
     }
@@ -36,6 +37,9 @@ export function jobPage({ conversion, session }, jobId) {
   load();
   return {
     element,
+    get watcher() {
+      return watcher;
+    },
     destroy() {
       isGone = true;
       leave();

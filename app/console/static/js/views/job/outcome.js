@@ -9,6 +9,7 @@ import { shortName } from "../../names.js";
 import { broadcast } from "../../tabs.js";
 import { againButton } from "../again.js";
 import { nodeList } from "../advice.js";
+import { notifySwitch } from "./notify.js";
 import { button, copyButton, problemPanel } from "../problem.js";
 
 /** A failure shows the names of so many nodes at once, and folds more. */
@@ -22,7 +23,8 @@ export function outcomeOf(watcher, options) {
   if (!job.terminal) {
     // A job that can no longer be found never ends, so offer the way back to the form now.
     if (watcher.polling.name === "gone") return other ? [h("div", { class: "actions" }, other)] : [];
-    return [h("div", { class: "actions" }, downloadLater())];
+    const { button: notify, note } = notifySwitch();
+    return [h("div", { class: "actions" }, downloadLater(), notify), note];
   }
   const again = (key, more) => againButton(t(key), job, options.conversion, more);
   if (job.status === "completed") return resultActions(watcher, options, [again("job.again", { kind: "quiet" }), other]);
