@@ -55,7 +55,7 @@ test("after a sign-in, the page goes back to where it began, and on from there",
   prepareSignIn();
   assert.equal(click(), false);
   assert.equal(world.replaced, world.link.href);
-  const start = 1;
+  const start = 2;
   // Member Center's second page, and the console.
   history.length += 2;
   history.state = null;

@@ -43,6 +43,9 @@ function begin(event) {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || history.length > MOST_ENTRIES) return;
   event.preventDefault();
   history.replaceState({ isSignInStart: true }, "");
+  // The sign-in returns to a second entry of this page. In WebKit, Back skips an entry that a page has added without a
+  // click, such as the one that `finishSignIn` adds, together with the entry below. It then leads to the first one.
+  history.pushState({ isSignInStart: true }, "");
   // A new entry ends the history, so its length tells where we are. The sign-in replaces this entry.
   history.pushState(null, "");
   tab.set(KEY, { length: history.length });
