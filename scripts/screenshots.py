@@ -1,9 +1,10 @@
 """Take the pictures in docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk.
 
-With a folder, take every state of the console in both languages, themes and widths, for review:
+With a folder, write a contact sheet of each state there, in both languages, both themes and three widths, for review:
 `python -m scripts.screenshots var/states [STATE …]`.
 """
 
+import base64
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,8 @@ PICTURES = (
     ("models-zh-light", "models", "zh-TW", "light", WIDE),
 )
 
+WIDTHS = (320, 768, 1440)
+
 
 def take(visitor: Visitor, state: str, path: Path) -> None:
     """Bring a new visitor into a state and take the picture."""
@@ -43,22 +46,34 @@ def take(visitor: Visitor, state: str, path: Path) -> None:
 
 
 def take_all(stack: Stack, folder: Path, states: list[str]) -> list[str]:
-    """Take each state in both languages, themes and widths; return the browsers' error messages."""
+    """Write a contact sheet of each state: a row per language and theme. Return the browsers' error messages."""
     folder.mkdir(parents=True, exist_ok=True)
     troubles = []
     for state in states:
+        pictures = []
         for locale in ("en-US", "zh-TW"):
             stack.reset()
             visitor = Visitor(shared_browser(), stack, locale=locale)
             reach(state, visitor, stack)
             for theme in ("light", "dark"):
                 visitor.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-                for size in (WIDE, NARROW):
-                    visitor.page.set_viewport_size(size)  # type: ignore[arg-type]
-                    path = folder / f"{state}-{locale[:2]}-{theme}-{size['width']}.png"
-                    visitor.page.screenshot(path=path, animations="disabled", full_page=True)
+                for width in WIDTHS:
+                    visitor.page.set_viewport_size({"width": width, "height": 900})
+                    pictures.append(visitor.page.screenshot(animations="disabled", full_page=True))
             troubles += visitor.leave()
+        write_sheet(pictures, folder / f"{state}.png")
     return troubles
+
+
+def write_sheet(pictures: list[bytes], path: Path) -> None:
+    """Put the pictures on one sheet, in rows of the widths."""
+    images = [f"<img src='data:image/png;base64,{base64.b64encode(picture).decode()}'>" for picture in pictures]
+    page = shared_browser().new_page(viewport={"width": sum(WIDTHS) + 32, "height": 100})
+    columns = " ".join(f"{width}px" for width in WIDTHS)
+    style = f"display: grid; grid-template-columns: {columns}; gap: 16px; align-items: start; background: gray"
+    page.set_content(f"<body style='margin: 0'><div style='{style}'>{''.join(images)}</div></body>")
+    page.screenshot(path=path, full_page=True)
+    page.close()
 
 
 def main() -> int:
