@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, json, render_template, reque
 from app.api.context import gateway
 from app.api.documents import timestamp
 from app.api.preconditions import conditional
-from app.api.session import current_session
+from app.api.session import SESSION_COOKIE, cookie_name, current_session
 from app.api.signin_states import safe_return_path
 from app.console.assets import VERSION, find_asset
 from app.console.docs import render_reference
@@ -108,6 +108,7 @@ def _page(template: str, **values: Any) -> Response:
         session=session,
         session_expires_at=timestamp(session.expires_at) if session else None,
         settings=gateway().settings,
+        cookie=cookie_name(SESSION_COOKIE, gateway().settings),
         is_enabled=gateway().conversions is not None,
         **values,
     )

@@ -74,6 +74,13 @@ def which_model(visitor: Visitor) -> None:
         visitor.page.locator("dialog[open]").wait_for()
 
 
+def curl(visitor: Visitor) -> None:
+    """The API calls of the form as curl commands."""
+    form_filled(visitor)
+    visitor.page.locator("#curl").click()
+    visitor.page.locator("dialog[open]").wait_for()
+
+
 def findings(visitor: Visitor) -> None:
     form_filled(visitor)
     for button in visitor.page.locator(".disclosure").all():
@@ -277,6 +284,7 @@ STATES: dict[str, State] = {
         references,
         image_sets,
         which_model,
+        curl,
         findings,
         form_mistakes,
         conflict,

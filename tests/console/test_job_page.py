@@ -2,13 +2,17 @@
 
 import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from onnx import helper
 from playwright.sync_api import Route, expect
 
+from app.api.session import SESSION_COOKIE
 from tests.console.browser import VisitorFactory
+from tests.support.models import expected_bytes
 from tests.support.onnx_models import graph, model_bytes
 from tests.support.processes import wait_until
 from tests.support.stack import Stack
@@ -145,6 +149,47 @@ def test_a_user_who_asked_is_notified_and_led_back_to_the_job(stack: Stack, visi
     assert page.evaluate("notifications[0][0]") == "“net.onnx” is ready to download"
     page.evaluate("notifications[0][1].dispatchEvent(new Event('click'))")
     expect(page.locator("#download")).to_be_visible()
+
+
+def test_the_calls_of_a_conversion_can_be_copied_for_curl(
+    stack: Stack, visit: VisitorFactory, tmp_path: Path, model: bytes
+) -> None:
+    """The commands work as they are, with the cookie pasted, for any names of files."""
+    name, image = 'it\'s "one"; a,b \\$x.onnx', "-f left, 1;.png"
+    (tmp_path / name).write_bytes(model)
+    (tmp_path / image).write_bytes(b"a picture")
+    visitor = visit().sign_in()
+    page = visitor.page
+    secret = next(cookie for cookie in visitor.context.cookies() if cookie["name"] == SESSION_COOKIE)["value"]
+
+    def run(call: str) -> str:
+        command = page.locator(f"[data-call={call}] code").text_content() or ""
+        pasted = command.replace("PASTE-HERE", secret) + " --fail-with-body -sS"
+        return subprocess.run(["sh", "-c", pasted], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    page.set_input_files("#model", tmp_path / name)
+    page.set_input_files("#references", tmp_path / image)
+    page.locator(".reference").wait_for()
+    page.locator("#curl").click()
+    assert json.loads(run("check"))["ok"]
+    assert json.loads(run("inspect"))["format"] == "onnx"
+    job_id = json.loads(run("init"))["job_id"]
+    parts = stack.sandbox.last_upload()["parts"]
+    assert [part["filename"] for part in parts if part["filename"]] == ["$x.onnx", "-f left, 1_.png"]
+    page.keyboard.press("Escape")
+
+    stack.sandbox.complete(job_id)
+    page.goto(f"/#/jobs/{job_id}")
+    page.locator("#download").wait_for()
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.locator("dialog")).to_contain_text("This conversion used 1 reference image.")
+    assert json.loads(run("poll"))["status"] == "completed"
+    run("download")
+    defaults = {"model_id": 32768, "version": "0001", "platform": "720"}
+    assert next(tmp_path.glob("*.nef")).read_bytes() == expected_bytes(model, defaults)
+    # A job's own call to start it again has the name under which the gateway knows the file.
+    (tmp_path / name).rename(tmp_path / json.loads(run("poll"))["filename"])
+    assert json.loads(run("init"))["job_id"] != job_id
 
 
 def test_the_receipt_of_a_job_is_downloaded_from_its_page_and_from_the_library(

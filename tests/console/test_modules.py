@@ -34,6 +34,7 @@ COMPOSED = (
     "problem.",
     "home.",
     "choice.reason.",
+    "curl.call.",
 )
 
 

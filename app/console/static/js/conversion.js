@@ -100,7 +100,7 @@ export class Conversion extends Emitter {
   prepare(wish) {
     if (!REPLACEABLE.has(this.phase)) return false;
     local.remove(this.#key);
-    this.form.prepare(wish, this.#sent.get(wish.jobId));
+    this.form.prepare(wish, this.filesOf(wish.jobId));
     this.#begin("form");
     return true;
   }
@@ -110,6 +110,11 @@ export class Conversion extends Emitter {
     const { model } = this.form;
     const wasSent = [...this.#sent.values()].some((files) => files.model === model);
     return REPLACEABLE.has(this.phase) && model !== null && !wasSent && !this.form.hasModel(wish);
+  }
+
+  /** Return the files of a job that this tab has started, `{model, references}`, or null. */
+  filesOf(jobId) {
+    return this.#sent.get(jobId) ?? null;
   }
 
   /** Check that the upload will be accepted, then send it. */

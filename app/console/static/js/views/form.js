@@ -1,5 +1,6 @@
 // The form of a conversion: model, chip, identity, reference images, and a summary that starts it.
 
+import { callsOfForm } from "../curl.js";
 import { chooseOne } from "../dialogs.js";
 import { h } from "../dom.js";
 import { formatSize } from "../format.js";
@@ -7,6 +8,7 @@ import { language, t } from "../i18n.js";
 import { FILE_CHANGED } from "../problems.js";
 import { sortFiles } from "../references/kinds.js";
 import { walk } from "../references/walk.js";
+import { showCurl } from "./curl.js";
 import { takeDrops } from "./form/drops.js";
 import { earlierPanel } from "./form/earlier.js";
 import { modelSection } from "./form/model.js";
@@ -24,7 +26,7 @@ export function conversionForm({ conversion, session, imageSets }) {
   const chips = chipSection(form, changed);
   const identity = identitySection(form, changed);
   const references = referenceSection(form, imageSets, changed, chosenAgain);
-  const summary = summarySection();
+  const summary = summarySection(() => showCurl((place) => callsOfForm(place, wishOf(form))));
   const earlier = earlierPanel(form, changed);
   const element = h(
     "div",
@@ -141,6 +143,12 @@ export function conversionForm({ conversion, session, imageSets }) {
     },
     focus: () => (problemArea.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
   };
+}
+
+/** Return what the form says, for `callsOfForm`. */
+function wishOf({ model, expected, modelId, version, platform, references, size }) {
+  const name = model?.name ?? expected?.name ?? "model.onnx";
+  return { model: name, modelId: modelId.trim(), version: version.trim(), platform, references, size: model ? size : 0 };
 }
 
 /** Ask which of several models to convert. Resolves to it, or to null. */

@@ -3,10 +3,12 @@
 import { announce } from "../announcer.js";
 import { chipName } from "../chips.js";
 import { serverNow } from "../clock.js";
+import { callsOfJob } from "../curl.js";
 import { focusOn, h, icon, setText } from "../dom.js";
 import { formatDuration, formatMoment, formatPercent, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { stageTimes } from "../stages.js";
+import { showCurl } from "./curl.js";
 import { advicePanel } from "./job/advice.js";
 import { outcomeOf } from "./job/outcome.js";
 import { stepper } from "./job/stepper.js";
@@ -71,7 +73,7 @@ export function jobPanel(watcher, { conversion, onNew, head = null }) {
       outcome,
     ),
     advice.element,
-    details(watcher, { isUploading, problemArea }),
+    details(watcher, { conversion, isUploading, problemArea }),
     problemArea,
   );
   let said = null;
@@ -172,8 +174,14 @@ function factsOf({ parameters = {}, size, reference_images: images }) {
   ].filter(Boolean);
 }
 
-function details({ job }, { isUploading, problemArea }) {
+function details(watcher, { conversion, isUploading, problemArea }) {
+  const { job } = watcher;
   const code = h("code", {}, job.job_id);
+  const showCalls = () => {
+    const files = conversion.filesOf(job.job_id);
+    const missing = files ? 0 : (job.reference_images?.count ?? 0);
+    showCurl((place) => callsOfJob(place, watcher.job, files), missing);
+  };
   return h(
     "p",
     { class: "small-print" },
@@ -185,6 +193,8 @@ function details({ job }, { isUploading, problemArea }) {
     copyButton(() => job.job_id, code),
     " · ",
     receiptLink(job.job_id, { isUploading, problemArea }),
+    " · ",
+    h("button", { class: "link", type: "button", on: { click: showCalls } }, icon("copy"), h("span", {}, t("curl.open"))),
   );
 }
 

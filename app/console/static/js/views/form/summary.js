@@ -6,9 +6,11 @@ import { formatNumber, formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
 import { nodeCounts, verdictBadge } from "../advice.js";
 import { cutName } from "../pieces.js";
+import { button } from "../problem.js";
 import { usualTime } from "../usual.js";
 
-export function summarySection() {
+/** Return the summary. `showCurl` shows the same conversion as curl commands. */
+export function summarySection(showCurl) {
   const model = h("dd", {});
   const chip = h("dd", {});
   const identity = h("dd", { class: "mono" });
@@ -41,6 +43,7 @@ export function summarySection() {
     advice.element,
     start,
     note,
+    button(t("curl.open"), { symbol: "copy", kind: "plain small", run: showCurl, id: "curl" }),
   );
   return {
     element,
