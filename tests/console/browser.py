@@ -114,6 +114,29 @@ class Visitor:
         )
         self.page.locator(".file-card[aria-busy=false]").wait_for()
 
+    def pick_model(self, name: str) -> None:
+        """Choose a model by the picker of browsers with file handles."""
+        self.page.evaluate(
+            """async (name) => {
+              const folder = await navigator.storage.getDirectory();
+              const handle = await folder.getFileHandle(name, {create: true});
+              const writable = await handle.createWritable();
+              await writable.write("a model");
+              await writable.close();
+              globalThis.showOpenFilePicker = async () => [handle];
+            }""",
+            name,
+        )
+        self.page.locator(".drop").click()
+        self.page.locator(".file-card[aria-busy=false]").wait_for()
+
+    def ask_for_files(self) -> None:
+        """From the next page on, have the browser ask before a page may read a file by its handle; the user agrees."""
+        self.context.add_init_script(
+            """FileSystemHandle.prototype.queryPermission = async () => "prompt";
+            FileSystemHandle.prototype.requestPermission = async () => "granted";"""
+        )
+
     def drop(self, *paths: Path) -> None:
         """Drop files and folders on the page, as from the file manager, and wait until the page has read them."""
         debugger = self.context.new_cdp_session(self.page)

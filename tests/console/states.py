@@ -268,11 +268,30 @@ def docs(visitor: Visitor) -> None:
 
 
 def earlier(visitor: Visitor) -> None:
-    """The settings of an earlier conversion, whose model has to be chosen again."""
+    """The settings of an earlier conversion, whose model has to be chosen again, and whose version is used."""
     visitor.stack.completed_job(visitor.stack.signed_in("alice"), MODEL, filename="mobilenet_v3.onnx")
     visitor.go("history")
     visitor.page.locator(".row").first.get_by_role("button").first.click()
     visitor.page.locator(".earlier").wait_for()
+    visitor.page.locator("#version").fill("0001")
+    visitor.page.locator("#version-hint a").wait_for()
+
+
+def replace(visitor: Visitor) -> None:
+    """The settings of an earlier conversion would remove another model from the form."""
+    visitor.stack.completed_job(visitor.stack.signed_in("alice"), MODEL, filename="mobilenet_v3.onnx")
+    visitor.choose_model(MODEL, "mobilenet_v3_large_with_a_long_name_640x640.onnx")
+    visitor.go("history")
+    visitor.page.locator(".row").first.get_by_role("button").first.click()
+    visitor.page.locator("dialog[open]").wait_for()
+
+
+def reopen(visitor: Visitor) -> None:
+    """After a reload, a click opens the model again."""
+    visitor.pick_model("mobilenet_v3.onnx")
+    visitor.ask_for_files()
+    visitor.page.reload()
+    visitor.page.locator("#reopen").wait_for()
 
 
 STATES: dict[str, State] = {
@@ -300,6 +319,8 @@ STATES: dict[str, State] = {
         converter_down,
         history,
         earlier,
+        replace,
+        reopen,
         history_search,
         history_nothing_found,
         history_empty,

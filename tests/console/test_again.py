@@ -59,9 +59,20 @@ def test_the_settings_of_an_earlier_conversion_fill_the_form(stack: Stack, visit
     earlier = page.locator(".earlier")
     expect(earlier).to_contain_text("“earlier.onnx” on KL720")
     expect(page.locator(".drop")).to_contain_text("Choose “earlier.onnx” again")
+    # That conversion has used its version. The user may enter it nevertheless.
+    version, note = page.locator("#version"), page.locator("#version-hint")
+    expect(note).to_have_text("Next free version on KL720.")
+    proposed = version.input_value()
+    version.fill("0001")
+    expect(note.locator("a")).to_have_attribute("href", f"#/jobs/{job_id}")
     # What is still to be chosen is named after a reload, too.
     page.reload()
     expect(page.locator(".drop")).to_contain_text("Choose “earlier.onnx” again")
+    expect(version).to_have_value("0001")
+    expect(note).to_contain_text("Already used by “earlier.onnx” on KL720")
+    version.fill("")
+    version.blur()
+    expect(version).to_have_value(proposed)
     visitor.choose_model(b"123456", "earlier.onnx")
     expect(earlier).to_contain_text("its size is different")
     visitor.choose_model(b"54321", "earlier.onnx")
@@ -73,33 +84,15 @@ def test_the_settings_of_an_earlier_conversion_fill_the_form(stack: Stack, visit
 
 def test_a_model_is_opened_again_after_a_reload(visit: VisitorFactory) -> None:
     """In browsers with file handles: at once, or by a click if the browser has to ask for permission."""
-    visitor = visit()
-    visitor.context.add_init_script(
-        """globalThis.showOpenFilePicker = async () => {
-          const folder = await navigator.storage.getDirectory();
-          return [await folder.getFileHandle("net.onnx")];
-        }"""
-    )
-    page = visitor.sign_in().page
-    page.evaluate(
-        """async () => {
-          const folder = await navigator.storage.getDirectory();
-          const writable = await (await folder.getFileHandle("net.onnx", {create: true})).createWritable();
-          await writable.write("a model");
-          await writable.close();
-        }"""
-    )
-    page.locator(".drop").click()
-    expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
+    visitor = visit().sign_in()
+    page = visitor.page
+    visitor.pick_model("net.onnx")
     page.locator("#version").fill("0BEE")
     page.reload()
     expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
     expect(page.locator("#version")).to_have_value("0BEE")
 
-    visitor.context.add_init_script(
-        """FileSystemHandle.prototype.queryPermission = async () => "prompt";
-        FileSystemHandle.prototype.requestPermission = async () => "granted";"""
-    )
+    visitor.ask_for_files()
     page.reload()
     page.get_by_role("button", name="Open “net.onnx” again").click()
     expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")

@@ -61,10 +61,11 @@ test("what is in the form survives a reload, but not a change of the user", () =
   try {
     const form = new ConversionForm("alice");
     form.version = "0BEE";
+    form.edited.add("version");
     form.choose({ name: "net.onnx", size: 1 });
     form.store();
-    const { version, expected } = new ConversionForm("alice");
-    assert.deepEqual([version, expected.name], ["0BEE", "net.onnx"]);
+    const { version, edited, modelName } = new ConversionForm("alice");
+    assert.deepEqual([version, [...edited], modelName], ["0BEE", ["version"], "net.onnx"]);
     const other = new ConversionForm("bob");
     assert.notEqual(other.version, "0BEE");
     assert.equal(other.expected, null);

@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { Emitter } from "./emitter.js";
 import { ConversionForm } from "./form.js";
+import { Identities } from "./identities.js";
 import { ModelHandles } from "./model_handles.js";
 import { ABORTED, FILE_CHANGED, Problem } from "./problems.js";
 import { ReliableUpload } from "./reliable_upload.js";
@@ -22,6 +23,8 @@ export class Conversion extends Emitter {
   form;
   /** Where the chosen models are, a ModelHandles. */
   handles;
+  /** Proposes IDs and versions of models. */
+  identities = new Identities();
   problem = null;
   /** The current upload, a ReliableUpload. */
   upload = null;
@@ -45,7 +48,9 @@ export class Conversion extends Emitter {
       if (!document.hidden && this.phase === "form" && !this.problem) this.#lookQuietly();
     });
     onMessage((event) => {
-      if (event === "jobs" && this.phase === "form") this.#lookQuietly();
+      if (event !== "jobs") return;
+      this.identities.forget();
+      if (this.phase === "form") this.#lookQuietly();
     });
     if (isEnabled) this.look();
     else this.phase = "disabled";
@@ -218,6 +223,7 @@ export class Conversion extends Emitter {
 
   #started(job, { model, references }) {
     this.#sent.set(job.job_id, { model, references });
+    this.identities.forget();
     this.form.remember();
     this.follow(job);
   }

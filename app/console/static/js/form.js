@@ -47,6 +47,13 @@ export class ConversionForm {
   /** The field that the form focuses when it is shown next, or null. */
   field = null;
   touched = new Set();
+  /** The fields `modelId` and `version` that the user has edited. Proposals leave them as they are. */
+  edited = new Set();
+  /**
+   * The ID and version from which proposals start, `{name, modelId, version}`. `name` is that of the earlier conversion's
+   * model whose settings fill the form, or null.
+   */
+  base;
   #userId;
   #references = [];
 
@@ -59,6 +66,8 @@ export class ConversionForm {
     this.modelId = String(stored.modelId);
     this.version = String(stored.version);
     this.expected = typeof stored.expected?.name === "string" ? stored.expected : null;
+    this.edited = new Set(stored.edited);
+    this.base = stored.base ?? { name: null, modelId: this.modelId, version: this.version };
   }
 
   /** The reference images as `[{file, path}]`. */
@@ -70,6 +79,11 @@ export class ConversionForm {
     this.#references = images;
     if (images.length > 0) this.lostReferences = 0;
     this.onReferences?.();
+  }
+
+  /** The name of the model, also if it is still to be chosen, or null. */
+  get modelName() {
+    return this.model?.name ?? this.expected?.name ?? null;
   }
 
   get errors() {
@@ -89,12 +103,14 @@ export class ConversionForm {
   store() {
     const { model } = this;
     const expected = model ? { name: model.name, size: model.size, job: this.expected?.job ?? null } : this.expected;
-    tab.set(KEY, { userId: this.#userId, ...this.#parameters, expected });
+    const { base } = this;
+    tab.set(KEY, { userId: this.#userId, ...this.#parameters, expected, base, edited: [...this.edited] });
   }
 
   /** After an upload: remember the parameters as the defaults of other tabs. All files stay in the form. */
   remember() {
     local.set(LAST_KEY, this.#parameters);
+    this.#startFrom(null);
     this.touched.clear();
     this.store();
   }
@@ -134,6 +150,7 @@ export class ConversionForm {
     this.version = String(wish.version ?? this.version);
     this.field = field;
     const model = files?.model ?? (this.hasModel(wish) ? this.model : null);
+    this.#startFrom(name ?? model?.name ?? "");
     if (model !== this.model) this.inspection = null;
     this.model = model;
     this.references = files?.references ?? this.references;
@@ -141,6 +158,11 @@ export class ConversionForm {
     this.expected = files || !name ? null : { name, size, job };
     this.touched.clear();
     this.store();
+  }
+
+  #startFrom(name) {
+    this.base = { name, modelId: this.modelId, version: this.version };
+    this.edited.clear();
   }
 
   get #parameters() {

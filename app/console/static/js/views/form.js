@@ -24,7 +24,7 @@ export function conversionForm({ conversion, session, imageSets }) {
   const problemArea = h("div", { class: "problem-area" });
   const model = modelSection(conversion, changed, chosenAgain);
   const chips = chipSection(form, changed);
-  const identity = identitySection(form, changed);
+  const identity = identitySection(conversion, changed);
   const references = referenceSection(form, imageSets, changed, chosenAgain);
   const summary = summarySection(() => showCurl((place) => callsOfForm(place, wishOf(form))));
   const earlier = earlierPanel(form, changed);
