@@ -74,7 +74,10 @@ def advice_summary(stored: Mapping[str, Any], language: str) -> dict[str, Any] |
 
 def remedy(operator: str, chips: Sequence[str], chip: str | None, language: str) -> str:
     """Return in words which `chips` run an operator on the NPU, and what to write instead on `chip`; may be empty."""
-    values = {"operator": operator, "chips": ("、" if language == "zh-TW" else ", ").join(chips)}
+    values = {
+        "operator": operator,
+        "chips": ("、" if language == "zh-TW" else ", ").join(f"KL{each}" for each in chips),
+    }
     texts = [replacement_text(operator, language, chip)]
     if chips or not toolchain().chips_with(operator):
         texts.insert(0, sentence("remedy", "chips" if chips else "no_chips", language, values))

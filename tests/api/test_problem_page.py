@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from markupsafe import escape
 from werkzeug.test import TestResponse
 
 from app.api.signin_states import safe_return_path
@@ -70,7 +71,7 @@ def test_every_code_has_a_page(edge: Edge, code: str, language: str) -> None:
     assert headers[0] == headers[1]
     assert {"accept", "sec-fetch-mode"} <= {name.lower() for name in page.vary}
     assert f'<html lang="{language}"' in page.text
-    assert f"<h1>{entry.title[language]}</h1>" in page.text
+    assert f"<h1>{escape(entry.title[language])}</h1>" in page.text
     assert page.headers["X-Request-ID"] in page.text
     assert links(page)
     assert not re.search(r"<script|<style| style=|\son\w+=|for the log|\{", page.text)

@@ -57,7 +57,7 @@ def test_a_refused_client_is_our_fault_and_not_the_persons(
     assert (response.status_code, response.json["code"]) == (500, "idp_misconfigured")
     assert response.json["retryable"] is False
     page = world.browser().sign_in("/models", headers={"Accept": HTML}).get_data(as_text=True)
-    assert "The gateway is misconfigured" in page
+    assert "visionA is not set up correctly" in page
     assert 'href="/auth/login?next=/models"' in page
 
 

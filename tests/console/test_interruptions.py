@@ -282,6 +282,6 @@ def test_a_job_that_can_no_longer_be_found_offers_a_way_back_to_the_form(stack: 
     job_id = visitor.convert()
     visitor.expects(f"404 /api/conversion/{job_id}")
     page.route(f"**/api/conversion/{job_id}", lambda route: route.fulfill(status=404, body=""))
-    expect(page.locator(".trouble")).to_have_text("This conversion can no longer be found.")
+    expect(page.locator(".trouble")).to_have_text("We can't find this conversion.")
     page.locator("#new-conversion").click()
     expect(page.locator(".drop")).to_be_visible()

@@ -83,7 +83,7 @@ def test_a_failed_job_says_which_nodes_the_message_means(stack: Stack, visit: Vi
     stack.sandbox.fail(job_id, message="undefined CPU op [Einsum] of node [other]")
     problem = page.locator(".outcome .problem")
     expect(problem).to_contain_text("undefined CPU op [Einsum] of node [other]")
-    expect(problem).to_contain_text("Write it as MatMul with Reshape and Transpose.")
+    expect(problem).to_contain_text("Use MatMul with Reshape and Transpose instead.")
     # The node of the message, then those with the same operator in the advice.
     expect(problem.locator(".nodes code")).to_have_text(["other", re.compile("^<img"), re.compile("^second")])
     page.locator("#language").click()
@@ -104,7 +104,7 @@ def test_a_job_that_takes_longer_than_usual_says_so_once(stack: Stack, visit: Vi
     page.route(f"**/api/conversion/{job_id}", add_usual_time)
     page.goto(f"/#/jobs/{job_id}")
     times = page.locator(".job-times")
-    expect(times).to_contain_text("usually 4 min, at most 9 min")
+    expect(times).to_contain_text("usually 4 min, rarely over 9 min")
     expect(page.locator(".step-usual").first).to_have_text("usually 41 sec")
     page.evaluate(
         """() => {
@@ -206,5 +206,5 @@ def test_the_receipt_of_a_job_is_downloaded_from_its_page_and_from_the_library(
     assert receipt["model"]["filename"] == "mobile net.onnx"
 
     visitor.go("models")
-    in_library = page.get_by_role("link", name="Receipt of mobile net", exact=False)
+    in_library = page.get_by_role("link", name="Download receipt of mobile net", exact=False)
     assert visitor.download(in_library)[1] == content

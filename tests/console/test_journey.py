@@ -108,10 +108,10 @@ def test_the_language_follows_the_browser_and_can_be_switched_and_is_remembered(
     visitor.expects("404 /api/conversion/unknown")
     page.goto("/#/jobs/unknown")
     title = page.locator(".problem-title")
-    expect(title).to_have_text("Job not found" if locale == "zh-TW" else "找不到轉換工作")
+    expect(title).to_have_text("Conversion not found" if locale == "zh-TW" else "找不到這次轉換")
     # The shown error is translated from the catalogue, without being asked for again.
     page.locator("#language").click()
-    expect(title).to_have_text("找不到轉換工作" if locale == "zh-TW" else "Job not found")
+    expect(title).to_have_text("找不到這次轉換" if locale == "zh-TW" else "Conversion not found")
 
 
 def test_a_failed_sign_in_is_reported_in_the_chosen_language(visit: VisitorFactory) -> None:

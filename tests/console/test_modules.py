@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,12 @@ COMPOSED = (
     "choice.reason.",
     "curl.call.",
 )
+#: Words that a text for users never has, because another word says the same (docs/glossary.md), and faults of style.
+UNWANTED = {
+    "en": r"(?<!\{)\b(jobs?|kept|stored?|advice|entries|selection|gateway|please|cannot|ids?|cancelled)\b",
+    "zh-TW": r"工作(?!階段)|參考影像|用戶|信息|數據|默認|網絡|保存"
+    r"|[一-鿿](?=[A-Za-z0-9{`,.;:!?()])|[A-Za-z0-9}`,;:!?()](?=[一-鿿])",
+}
 
 
 def texts(language: str) -> dict[str, str]:
@@ -63,6 +71,25 @@ def test_both_languages_have_the_same_keys_and_placeholders() -> None:
         assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", chinese[key])), key
         assert text.strip()
         assert chinese[key].strip()
+
+
+def leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each text of a document, with its keys."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from leaves(member, (*path, key))
+
+
+@pytest.mark.parametrize("language", UNWANTED)
+def test_texts_for_users_have_one_word_for_each_thing(language: str) -> None:
+    found = {(key,): text for key, text in texts(language).items() if not key.startswith("docs.")}
+    for path in ("errors/catalogue.toml", "advice/texts.toml"):
+        document = tomllib.loads((ROOT / "app" / path).read_text(encoding="utf-8"))
+        found |= {keys: text for keys, text in leaves(document) if keys[-1] == language}
+    unwanted = re.compile(UNWANTED[language])
+    assert {keys: text for keys, text in found.items() if unwanted.search(text)} == {}
 
 
 def test_every_text_is_used_and_every_key_has_a_text() -> None:

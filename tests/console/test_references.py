@@ -101,7 +101,7 @@ def test_images_survive_a_reload_and_can_be_saved_as_a_set_of_this_account(
     count = page.locator(".reference-count")
     page.set_input_files("#reference-folder", tmp_path / "street")
     expect(count).to_contain_text("3 images")
-    announced = "3 images added, 1 duplicate was left out, 1 file was ignored"
+    announced = "3 images added, 1 duplicate was ignored, 1 file was ignored"
     expect(page.locator("#announcer")).to_have_text(announced)
     is_stored = "'id' in JSON.parse(sessionStorage['visiona.references'])"
     wait_until(lambda: page.evaluate(is_stored), "the selection is stored")
@@ -164,9 +164,9 @@ def test_what_cannot_be_stored_has_to_be_chosen_again(visit: VisitorFactory, tmp
         page.set_input_files("#references", edited)
         expect(page.locator(".reference-count")).to_contain_text(f"2 images · {501 + number} MB")
     visitor.come_back()
-    expect(page.locator("#references-names")).to_contain_text("2 reference images have to be chosen again")
+    expect(page.locator("#references-names")).to_contain_text("Choose the 2 reference images again")
 
     visitor.context.add_init_script("Object.defineProperty(window, 'indexedDB', {value: undefined})")
     visitor.come_back()
     page.locator("#image-sets").click()
-    expect(page.locator("dialog")).to_contain_text("This browser can't store sets here")
+    expect(page.locator("dialog")).to_contain_text("This browser can't save sets here")

@@ -13,7 +13,7 @@ _FINDING_EXAMPLE: dict[str, Any] = {
     "count": 1,
     "text": "Einsum doesn't run on this chip's NPU. The toolchain may rewrite it or run it on the host's CPU; "
     "otherwise the conversion fails.",
-    "remedy": "No chip runs Einsum on the NPU. Write it as MatMul with Reshape and Transpose.",
+    "remedy": "No chip runs Einsum on the NPU. Use MatMul with Reshape and Transpose instead.",
 }
 _COUNTS_EXAMPLE: dict[str, Any] = {"verdict": "partial", "npu_nodes": 52, "conditional_nodes": 1, "other_nodes": 1}
 _CHIP_EXAMPLE: dict[str, Any] = _COUNTS_EXAMPLE | {"findings": [_FINDING_EXAMPLE]}
@@ -33,7 +33,7 @@ ADVICE_EXAMPLE: dict[str, Any] = {
 NO_ADVICE_EXAMPLE: dict[str, Any] = {
     "format": "unknown",
     "reason": "not_a_model",
-    "text": "There is no advice for this file. The conversion can be started all the same.",
+    "text": "We can't check this file. You can still start the conversion.",
 }
 #: The advice of a job for the 720.
 STORED_ADVICE_EXAMPLE: dict[str, Any] = {

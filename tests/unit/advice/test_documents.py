@@ -60,7 +60,7 @@ def test_the_json_of_a_model() -> None:
         "count": 1,
         "text": "Einsum doesn't run on this chip's NPU. The toolchain may rewrite it or run it on the host's CPU; "
         "otherwise the conversion fails.",
-        "remedy": "No chip runs Einsum on the NPU. Write it as MatMul with Reshape and Transpose.",
+        "remedy": "No chip runs Einsum on the NPU. Use MatMul with Reshape and Transpose instead.",
     }
     assert "a lower bound of 0" in chip["findings"][0]["text"]
 
@@ -74,7 +74,7 @@ def test_the_json_in_chinese() -> None:
 def test_a_remedy_names_the_chips_that_have_the_operator() -> None:
     advice = advice_for(model_bytes(graph([node("Sigmoid", ["x"], "y")], {"x": (1, 3)})))
     [finding, *_] = advice_json(advice, "en")["chips"]["520"]["findings"]
-    assert finding["remedy"] == "These chips run Sigmoid on the NPU: 720, 530, 630, 730."
+    assert finding["remedy"] == "These chips run Sigmoid on the NPU: KL720, KL530, KL630, KL730."
 
 
 def remedy_for(operator: NodeProto, chip: str, shape: Sequence[int], **constants: Any) -> str | None:
@@ -90,17 +90,19 @@ def remedy_for(operator: NodeProto, chip: str, shape: Sequence[int], **constants
 def test_a_remedy_leaves_out_chips_whose_condition_the_nodes_do_not_meet() -> None:
     conv = node("Conv", ["x", "w"], "y", strides=[16, 16])
     weights = [[[[0.0] * 16] * 16] * 3]
-    assert remedy_for(conv, "720", (1, 3, 224, 224), w=weights) == "These chips run Conv on the NPU: 530, 630, 730."
+    assert (
+        remedy_for(conv, "720", (1, 3, 224, 224), w=weights) == "These chips run Conv on the NPU: KL530, KL630, KL730."
+    )
     average = node("GlobalAveragePool", ["x"], "y")
     assert remedy_for(average, "730", (1, 3, 256, 256)) is None
 
 
 def test_a_remedy_offers_no_operators_that_the_chip_lacks() -> None:
     flatten = node("Flatten", ["x"], "y")
-    assert remedy_for(flatten, "520", (1, 3, 4, 4)) == "These chips run Flatten on the NPU: 720, 530, 630, 730."
+    assert remedy_for(flatten, "520", (1, 3, 4, 4)) == "These chips run Flatten on the NPU: KL720, KL530, KL630, KL730."
     softplus = node("Softplus", ["x"], "y")
     assert remedy_for(softplus, "530", (1, 3)) == "No chip runs Softplus on the NPU."
-    assert remedy_for(softplus, "730", (1, 3)) == "No chip runs Softplus on the NPU. Write it as Exp, Add and Log."
+    assert remedy_for(softplus, "730", (1, 3)) == "No chip runs Softplus on the NPU. Use Exp, Add and Log instead."
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_a_remedy_offers_no_operators_that_the_chip_lacks() -> None:
         ("tflite", "tflite", "tf2onnx"),
         ("onnx", "too_complex", "too many nodes"),
         ("unknown", "not_a_model", "not an ONNX model"),
-        ("unknown", "some_new_reason", "no advice"),
+        ("unknown", "some_new_reason", "can't check this file"),
     ],
 )
 def test_without_advice_a_sentence_says_why(model_format: str, reason: str, words: str) -> None:
@@ -203,9 +205,9 @@ def test_an_explanation_names_nodes_chips_and_replacement() -> None:
         "operator": "Einsum",
         "nodes": ["/attention/Einsum", "/other/Einsum"],
         "chips": [],
-        "replacement": "Write it as MatMul with Reshape and Transpose.",
+        "replacement": "Use MatMul with Reshape and Transpose instead.",
         "text": "The toolchain can't convert the operator Einsum of /attention/Einsum for this chip. "
-        "No chip runs Einsum on the NPU. Write it as MatMul with Reshape and Transpose.",
+        "No chip runs Einsum on the NPU. Use MatMul with Reshape and Transpose instead.",
     }
 
 
@@ -237,14 +239,14 @@ def test_an_explanation_names_the_chips_that_have_the_operator() -> None:
     )
     assert explanation is not None
     assert explanation["chips"] == ["720", "530", "630", "730"]
-    assert "以下晶片的 NPU 支援 Sigmoid：720、530、630、730。" in explanation["text"]
+    assert "以下晶片的 NPU 支援 Sigmoid：KL720、KL530、KL630、KL730。" in explanation["text"]
 
 
 def test_an_explanation_offers_neither_the_chip_that_failed_nor_operators_that_it_lacks() -> None:
     explanation = explain_failure("undefined CPU op [Flatten] of node [f]", stored_advice(example(), "720"), "en")
     assert explanation is not None
     assert explanation["chips"] == ["530", "630", "730"]
-    assert explanation["replacement"] == "Write it as Reshape with a constant shape."
+    assert explanation["replacement"] == "Use Reshape with a constant shape instead."
     explanation = explain_failure("undefined CPU op [Flatten] of node [f]", stored_advice(example(), "520"), "en")
     assert explanation is not None
     assert (explanation["chips"], explanation["replacement"]) == (["720", "530", "630", "730"], None)
