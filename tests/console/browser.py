@@ -35,6 +35,14 @@ _REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
+# The observer is called with the entries so far. If there are none, the timer answers.
+_LAYOUT_SHIFT = """
+new Promise((resolve) => {
+  const sum = (entries) => resolve(entries.reduce((all, one) => all + (one.hadRecentInput ? 0 : one.value), 0));
+  new PerformanceObserver((list) => sum(list.getEntries())).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => sum([]), 100);
+})
+"""
 # Playwright cannot operate this picker, so visitors choose files by inputs, as in most browsers.
 _USE_INPUTS = "delete globalThis.showOpenFilePicker"
 
@@ -192,6 +200,10 @@ class Visitor:
             if violation["impact"] in {"serious", "critical"}
             for node in violation["nodes"]
         ]
+
+    def layout_shift(self) -> float:
+        """Return how far the page's parts have moved by themselves since it was loaded (CLS: below 0.02 is good)."""
+        return float(self.page.evaluate(_LAYOUT_SHIFT))
 
     # What goes wrong
 

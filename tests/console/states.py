@@ -200,7 +200,7 @@ def history(visitor: Visitor) -> None:
 def history_search(visitor: Visitor) -> None:
     history(visitor)
     visitor.page.get_by_role("searchbox").fill("onnx")
-    visitor.page.locator(".search-result:not([hidden])").wait_for()
+    visitor.page.locator(".search-result:not(.vacant)").wait_for()
 
 
 def history_nothing_found(visitor: Visitor) -> None:

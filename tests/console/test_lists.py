@@ -101,6 +101,8 @@ def test_500_rows_are_loaded_while_scrolling_and_are_still_there_after_a_visit_t
 def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit(viewport=NARROW).sign_in()
     page = visitor.page
+    page.locator("#start").wait_for()
+    assert visitor.layout_shift() < 0.02
     page.goto("/#/history")
     words = page.get_by_role("searchbox")
     words.fill("GRÖSSE")
@@ -126,6 +128,7 @@ def test_a_search_is_announced_and_survives_back_and_reload(stack: Stack, visit:
     page.reload()
     expect(words).to_have_value("größe_1 00A1")
     assert found(page) == expected
+    assert visitor.layout_shift() < 0.02
     page.locator("[data-id=many-101] .row-name").click()
     page.locator(".stepper").wait_for()
     page.go_back()

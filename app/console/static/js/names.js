@@ -6,8 +6,8 @@ const SHORT_GRAPHEMES = 24;
 const MOST_GRAPHEMES = 48;
 // In em, and rather too wide than too narrow.
 const FULL_WIDTH = 1.05;
-const CAPITAL_WIDTH = 0.95;
-const USUAL_WIDTH = 0.64;
+const CAPITAL_WIDTH = 1;
+const USUAL_WIDTH = 0.7;
 
 function graphemes(text) {
   if (!("Segmenter" in Intl)) return [...text];

@@ -13,6 +13,9 @@ const KIND = { checking: "form", accepting: "uploading" };
 /** The view of each phase. Within one view, the view updates itself. */
 const kindOf = (phase) => KIND[phase] ?? phase;
 
+/** The server has rendered it, see home.html. */
+const skeleton = document.getElementById("loading");
+
 const MAKERS = {
   looking: () => ({ element: loading() }),
   disabled: () => ({
@@ -89,17 +92,7 @@ function focusHeading(element) {
 }
 
 function loading() {
-  return h(
-    "div",
-    { class: "page", "aria-busy": "true" },
-    h("h1", { class: "unseen" }, t("app.loading")),
-    h("div", { class: "bone bone-title" }),
-    h(
-      "div",
-      { class: "panel" },
-      h("div", { class: "bone bone-drop" }),
-      h("div", { class: "bone" }),
-      h("div", { class: "bone short" }),
-    ),
-  );
+  const element = skeleton.cloneNode(true);
+  element.querySelector("h1").textContent = t("app.loading");
+  return element;
 }

@@ -85,7 +85,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
     aborter = new AbortController();
     const { signal } = aborter;
     isLoadingMore = false;
-    if (!isShown) content.replaceChildren(skeletonRows(hasSearch && !isFiltered() ? MANY_BONES : FEW_BONES));
+    if (!isShown) content.replaceChildren(skeletonRows(hasSearch && !isFiltered() ? MANY_BONES : FEW_BONES, head()));
     element.setAttribute("aria-busy", "true");
     try {
       const found = [];
@@ -133,7 +133,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
   }
 
   function showCount({ isSearch = false } = {}) {
-    search.showCount(items.length, { hasMore: Boolean(next), isFiltered: isFiltered(), isSearch });
+    search.showCount(items.length, { hasMore: Boolean(next), isSearch });
   }
 
   function nothingFound() {

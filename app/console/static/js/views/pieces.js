@@ -57,8 +57,9 @@ export function emptyState({ symbol, title, text, action }) {
   );
 }
 
-/** Return placeholders for rows that are loading, so that the layout doesn't jump. */
-export function skeletonRows(count) {
+/** Return placeholders for rows that are loading, so that the layout doesn't jump. `head` is above the rows, or null. */
+export function skeletonRows(count, head = null) {
   const row = () => h("li", { class: "row" }, h("div", { class: "bone" }), h("div", { class: "bone short" }));
-  return h("ul", { class: "rows panel", "aria-hidden": "true" }, Array.from({ length: count }, row));
+  const rows = h("ul", {}, Array.from({ length: count }, row));
+  return h("div", { class: "panel table skeleton", "aria-hidden": "true" }, head, rows);
 }

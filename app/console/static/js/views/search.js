@@ -29,7 +29,7 @@ export function searchBar({ filters, hasStatus, names, onChange }) {
   const status = hasStatus && choice("status", t("list.status.all"), STATUSES, (name) => t(`list.status.${name}`));
   const count = h("p", { class: "quiet-text" });
   const clear = button(t("list.clear"), { kind: "plain small", run: clearAll });
-  const result = h("div", { class: "search-result", hidden: true }, count, clear);
+  const result = h("div", { class: "search-result vacant" }, count, clear);
   const element = h(
     "form",
     { class: "search", role: "search", "aria-label": t(`${names}.search.label`), on: { submit: searchNow } },
@@ -58,7 +58,14 @@ export function searchBar({ filters, hasStatus, names, onChange }) {
     const changed = Object.fromEntries(Object.entries(values).filter(([, value]) => value));
     if (JSON.stringify(changed) === shown) return;
     shown = JSON.stringify(changed);
+    reserveResult(changed);
     onChange(changed);
+  }
+
+  /** Give the result its line before it is known, so that the list stays where it is. */
+  function reserveResult(values) {
+    result.hidden = Object.keys(values).length === 0;
+    if (result.hidden) result.classList.add("vacant");
   }
 
   function searchNow(event) {
@@ -81,13 +88,15 @@ export function searchBar({ filters, hasStatus, names, onChange }) {
     timer = setTimeout(apply, DEBOUNCE_MILLISECONDS);
   });
   words.addEventListener("compositionend", apply);
+  reserveResult(filters);
   return {
     element,
     clearAll,
     /** Show how many items were found, and announce it if the user has just searched. `hasMore`: there are others. */
-    showCount(number, { hasMore, isFiltered, isSearch }) {
+    showCount(number, { hasMore, isSearch }) {
       const values = { n: hasMore ? 0 : number, count: formatNumber(number, language()) };
-      result.hidden = !isFiltered || number === 0;
+      // If nothing was found, the list says so.
+      result.classList.toggle("vacant", result.hidden || number === 0);
       setText(count, t(hasMore ? "list.found.more" : number === 0 ? "list.found.none" : "list.found", values));
       if (isSearch) announce(count.textContent);
     },
