@@ -62,7 +62,7 @@ CAPABILITIES_EXAMPLE: dict[str, Any] = {
 }
 
 _FORMAT = text("`onnx`, another format by its name, or `unknown`.")
-_REASON = text("Why there is no advice: a stable key. Without it there is advice.")
+_REASON = text("Why there is no advice, as a stable key. Absent if there is advice.")
 _REASON_TEXT = text("The reason in words, in the language that Accept-Language prefers.")
 _RECOMMENDED: Schema = {
     "type": ["string", "null"],
@@ -74,9 +74,9 @@ _COUNTS: dict[str, Schema] = {
         "enum": [verdict.value for verdict in Verdict],
         "description": "From best to worst. Advice only: the toolchain may rewrite operators.",
     },
-    "npu_nodes": count("Nodes that run on the NPU."),
-    "conditional_nodes": count("Nodes that run on the NPU under a condition that can't be checked."),
-    "other_nodes": count("Nodes that don't run on the NPU."),
+    "npu_nodes": count("Number of nodes that run on the NPU."),
+    "conditional_nodes": count("Number of nodes that run on the NPU under a condition that can't be checked."),
+    "other_nodes": count("Number of nodes that don't run on the NPU."),
 }
 _RANGE = object_of({"first": {"type": "integer"}, "last": {"type": "integer"}})
 
@@ -92,9 +92,12 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
             "outputs": _TENSORS,
             "operators": map_of(
                 count(""),
-                description="How often each operator occurs; custom ones with their domain: `com.example::Foo`.",
+                description="How often each operator occurs. The name of a custom operator has its domain: "
+                "`com.example::Foo`.",
             ),
-            "folded_nodes": count("Nodes that the optimizer removes. No count of a chip has them."),
+            "folded_nodes": count(
+                "Number of nodes that the optimizer removes. The counts of the chips don't include them."
+            ),
             "parameters": count("Number of weights.", is_nullable=True),
             "chips": map_of(reference("ChipAdvice")),
             "recommended": _RECOMMENDED,
@@ -127,16 +130,17 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
         description="What the advice said when the job started.",
     ),
     "AdviceSummary": object_of(
-        {**_COUNTS, "finding": nullable(reference("Finding"), description="The worst one.")},
+        {**_COUNTS, "finding": nullable(reference("Finding"), description="The worst finding.")},
         description="How the model of a job fits its chip.",
     ),
     "ChipAdvice": object_of(
         {
             **_COUNTS,
-            "findings": array_of(reference("Finding"), description="The worst first."),
+            "findings": array_of(reference("Finding"), description="The worst finding first."),
             "usual_time": nullable(
                 reference("UsualTime"),
-                description="In `/inspect` only. Null if the size of the model or fewer than five jobs are known.",
+                description="In `/inspect` only. Null if the size of the model is unknown, or fewer than five such "
+                "jobs are known.",
             ),
         },
         optional=("findings", "usual_time"),
@@ -146,12 +150,14 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
             "key": text("Identifies the kind of finding. For programs."),
             "severity": {"enum": [severity.value for severity in Severity]},
             "operator": {"type": ["string", "null"]},
-            "nodes": array_of(text(), description="Names of nodes, or of inputs; the first ones of `count`."),
+            "nodes": array_of(
+                text(), description="Names of the first nodes, or of the first inputs. `count` is the number of all."
+            ),
             "count": count("Number of nodes."),
             "text": text("For people, in the language that Accept-Language prefers."),
             "remedy": {
                 "type": ["string", "null"],
-                "description": "Which chips run these nodes on the NPU, and what to write instead.",
+                "description": "Which chips run these nodes on the NPU, and what to use instead.",
             },
         }
     ),
@@ -172,8 +178,8 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
             "operator": {"type": ["string", "null"]},
             "nodes": array_of(text(), description="Nodes of the operator in this model."),
             "chips": array_of(text(), description="Other chips that run the operator on the NPU."),
-            "replacement": {"type": ["string", "null"], "description": "What to write instead."},
-            "text": text("All of this for people, in the language that Accept-Language prefers."),
+            "replacement": {"type": ["string", "null"], "description": "What to use instead."},
+            "text": text("The whole explanation for people, in the language that Accept-Language prefers."),
         },
         description="What the converter's message means for this model. Absent if the message is not known.",
     ),
@@ -192,11 +198,11 @@ ADVICE_SCHEMAS: dict[str, Schema] = {
             "version_pattern": text("A regular expression."),
             "limits": object_of(
                 {
-                    "upload_bytes": count("Most bytes of an upload."),
-                    "upload_parts": count("Most fields and files of an upload."),
-                    "field_bytes": count("Most bytes of a field."),
-                    "inspected_model_bytes": count("Most bytes of a model in `/inspect`."),
-                    "skeleton_bytes": count("Most bytes of a skeleton in `/inspect` and `/check`."),
+                    "upload_bytes": count("Maximum size of an upload in bytes."),
+                    "upload_parts": count("Maximum number of fields and files in an upload."),
+                    "field_bytes": count("Maximum size of a field in bytes."),
+                    "inspected_model_bytes": count("Maximum size of a model in `/inspect` in bytes."),
+                    "skeleton_bytes": count("Maximum size of a skeleton in `/inspect` and `/check` in bytes."),
                 }
             ),
         }

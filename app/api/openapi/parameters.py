@@ -50,12 +50,12 @@ PARAMETERS: dict[str, Any] = _named(
         ("platform", "Only items for this chip.", text(enum=list(toolchain().chips))),
         (
             "status",
-            "Only jobs that the response shows in this state; `active` means queued or running.",
+            "Only jobs in this state, as the response shows it. `active` means queued or running.",
             text(enum=list(STATUSES)),
         ),
         ("filename", "Only jobs of a model with exactly this file name.", text(maxLength=MAX_TEXT_CHARACTERS)),
-        ("model_id", "Only jobs with this number of the model on the chip.", {"type": "integer", "minimum": 0}),
-        ("check", "1: return 200 and whether a download would work, without issuing a token.", text(enum=["1"])),
+        ("model_id", "Only jobs with this `model_id`.", {"type": "integer", "minimum": 0}),
+        ("check", "1: check whether the download would work, and issue no token.", text(enum=["1"])),
         (
             "next",
             "Path to return to after signing in. Anything that leads to another site counts as `/`.",

@@ -16,23 +16,32 @@ from app.api.openapi.json_schema import (
 )
 
 _DURATION: dict[str, Schema] = {
-    "median_seconds": count("Half of the jobs took at most so long."),
-    "p90_seconds": count("Nine of ten jobs took at most so long."),
-    "jobs": {"type": "integer", "minimum": 5, "description": "How many jobs this is about: the newest ones."},
+    "median_seconds": count("Half of the jobs took this long or less."),
+    "p90_seconds": count("Nine out of ten jobs took this long or less."),
+    "jobs": {
+        "type": "integer",
+        "minimum": 5,
+        "description": "Number of jobs in these statistics. Only the newest jobs count.",
+    },
 }
 
 RECEIPTS: dict[str, Schema] = {
     "UsualTime": object_of(
         {
             **_DURATION,
-            "stages": map_of(object_of(_DURATION), description="The same for each stage that at least five jobs tell."),
+            "stages": map_of(
+                object_of(_DURATION), description="The same for each stage of which at least five jobs are known."
+            ),
         },
-        description="How long completed jobs of all users took, for the same chip and a similar size of the model.",
+        description="How long completed jobs of all users took for the same chip and a model of similar size.",
     ),
     "Receipt": object_of(
         {
             "schema": {"const": "visiona-receipt/1"},
-            "gateway_version": {"type": ["string", "null"], "description": "Of the gateway that took the upload."},
+            "gateway_version": {
+                "type": ["string", "null"],
+                "description": "Version of the gateway that received the upload.",
+            },
             "job_id": ID,
             "status": text("As in Job."),
             "error": nullable(reference("JobError")),
@@ -44,7 +53,7 @@ RECEIPTS: dict[str, Schema] = {
                         "reference_images": object_of(
                             {
                                 "count": count("Number of reference images."),
-                                "size": count("Of all of them, in bytes."),
+                                "size": count("Size of all of them in bytes."),
                                 "first_filenames": array_of(text(), maxItems=20),
                             }
                         ),
@@ -81,9 +90,10 @@ RECEIPTS: dict[str, Schema] = {
                         "stored_at": TIME,
                     }
                 ),
-                description="The model in the library that was made from this job; null if there is none.",
+                description="The model in the library that was saved from this job; null if there is none.",
             ),
         },
-        description="What was sent for a job, and what came back. Null is what the gateway does not know.",
+        description="What was sent for a job, and what came back. A member is null if the gateway doesn't know "
+        "its value.",
     ),
 }

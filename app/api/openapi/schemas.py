@@ -82,7 +82,7 @@ def header_references(names: Iterable[str]) -> dict[str, Any]:
 _TRUE: Schema = {"const": True}
 _BLAME: Schema = {
     "enum": [blame.value for blame in Blame],
-    "description": "Whose error it is: the user's, the gateway's or an upstream's.",
+    "description": "Who has to act: the user, or the administrators of the gateway or of an upstream.",
 }
 _CURSOR: Schema = {
     "type": ["string", "null"],
@@ -109,7 +109,7 @@ _JOB_MEMBERS: dict[str, Schema] = {
     "job_id": ID,
     "status": {
         "enum": [status.value for status in JobStatus],
-        "description": "An unknown status of the converter is reported as running.",
+        "description": "The gateway reports an unknown status of the converter as running.",
     },
     "stage": {"enum": [*STAGES, None], "description": "Null before the first stage."},
     "stage_index": {"type": ["integer", "null"], "minimum": 0, "maximum": len(STAGES) - 1},
@@ -122,7 +122,7 @@ _JOB_MEMBERS: dict[str, Schema] = {
     "filename": text(),
     "size": count("Size of the uploaded model in bytes.", is_nullable=True),
     "reference_images": nullable(
-        object_of({"count": count("Number of reference images."), "size": count("Of all of them, in bytes.")}),
+        object_of({"count": count("Number of reference images."), "size": count("Size of all of them in bytes.")}),
         description="The reference images of the upload; null if unknown.",
     ),
     "stages": array_of(
@@ -147,7 +147,7 @@ _JOB_MEMBERS: dict[str, Schema] = {
     "explanation": reference("FailureExplanation"),
     "library_model_id": {
         **ID,
-        "description": "The model in the library that was made from this job; absent if there is none. Older "
+        "description": "The model in the library that was saved from this job; absent if there is none. Older "
         "clients read the same value from `model_id`.",
     },
     "model_sha256": {
@@ -159,8 +159,7 @@ _JOB_MEMBERS: dict[str, Schema] = {
 _OPTIONAL_JOB_MEMBERS = ("error", "explanation", "library_model_id", "model_sha256")
 _JOBS: dict[str, Schema] = {
     "Job": object_of(
-        _JOB_MEMBERS
-        | {"advice": nullable(reference("JobAdvice"), description="Null if the gateway did not see the model.")},
+        _JOB_MEMBERS | {"advice": nullable(reference("JobAdvice"), description="Null if there is no advice.")},
         optional=_OPTIONAL_JOB_MEMBERS,
     ),
     "PastJob": object_of(
@@ -286,11 +285,14 @@ _UPLOADS: dict[str, Schema] = {
                 "description": "The model file. Put it after the fields, so that an invalid field is reported before "
                 "the model is sent.",
             },
-            "ref_images": array_of(BINARY, description="Any number of reference images."),
+            "ref_images": array_of(
+                BINARY,
+                description="Reference images. `upload_parts` in the response of `/capabilities` limits their number.",
+            ),
         },
         optional=("ref_images",),
-        description="Other fields are passed to the converter unchanged, except that fields which name a user or "
-        "tenant are dropped.",
+        description="The gateway passes other fields to the converter unchanged, but drops fields that name a user or "
+        "tenant.",
     ),
     "UploadQuestion": {
         "type": "object",
@@ -321,7 +323,7 @@ _UPLOADS: dict[str, Schema] = {
             "model_size": count("With a skeleton: the size of its model in bytes, for `usual_time`."),
         },
         optional=("model", "skeleton", "model_id", "model_size"),
-        description="Exactly one of the two files.",
+        description="Send exactly one of the two files.",
     ),
 }
 SCHEMAS = RECEIPTS | _JOBS | _MODELS | _SERVICE | _UPLOADS | ADVICE_SCHEMAS

@@ -64,8 +64,8 @@ _RECEIPT_EXAMPLE = {
     },
 }
 ONLY_NAVIGATION = (
-    "Follow this as a link. Requests by scripts (`Sec-Fetch-Mode` other than `navigate`), prefetches and HEAD are "
-    "refused, so that nothing starts without the user's action."
+    "Open this as a link. The gateway refuses requests by scripts (`Sec-Fetch-Mode` other than "
+    "`navigate`), prefetches and HEAD, so that nothing starts without the user's action."
 )
 
 CONVERSION = (
@@ -73,7 +73,7 @@ CONVERSION = (
         "POST",
         "/api/conversion/inspect",
         "inspectModel",
-        {"en": "Find out whether a model fits the chips", "zh-TW": "檢視模型適合哪些晶片"},
+        {"en": "Find out whether a model fits the chips", "zh-TW": "分析模型適合哪些晶片"},
         {
             200: ResponseDescription(
                 "The advice; for a file that is not a known model, the reason why there is none.",
@@ -86,8 +86,8 @@ CONVERSION = (
                 ("Cache-Control", "Content-Language"),
             )
         },
-        description="Stores nothing and starts nothing. Each user can have one of these requests running in a worker; "
-        "a further one gets 429.",
+        description="Stores nothing and starts nothing. Each user can run one of these requests at a time in each "
+        "worker. Further requests get 429.",
         body=Body("ModelToInspect", ("multipart/form-data",)),
         failures=("invalid_request", "payload_too_large"),
         curl="-F model=@model.onnx",
@@ -153,8 +153,8 @@ CONVERSION = (
             )
         },
         description="If the upload would be refused, the response is the same failure. Stores nothing and starts "
-        "nothing. With a skeleton in the form, the response has the advice about the model, and the request counts as "
-        "an inspection: while one runs, a further one gets 429.",
+        "nothing. If the form has a skeleton, the response has the advice about the model, and the request counts as "
+        "one to `/inspect`: each user can run one at a time in each worker. Further requests get 429.",
         body=Body("UploadQuestion", ("application/x-www-form-urlencoded", "multipart/form-data"), is_required=False),
         failures=(*_UPLOAD, *_CONVERTER),
         curl="-d filename=model.onnx -d size=7340032 -d model_id=32769 -d version=0001 -d platform=720",
@@ -180,7 +180,7 @@ CONVERSION = (
         {"en": "List jobs, newest first", "zh-TW": "列出工作（由新到舊）"},
         {
             200: ResponseDescription(
-                "A page of jobs. While the converter is unavailable, jobs are shown in their last known state.",
+                "A page of jobs. While the converter is unavailable, the response has their last known state.",
                 json_content(
                     "JobPage", {"jobs": [_COMPLETED_EXAMPLE | {"advice": ADVICE_SUMMARY_EXAMPLE}], "next_cursor": None}
                 ),
@@ -222,8 +222,8 @@ CONVERSION = (
                 ("Content-Disposition", "Cache-Control", "Content-Language"),
             )
         },
-        description="What the gateway has recorded, whether the job has ended or not. The state is that of the last "
-        "poll.",
+        description="What the gateway has recorded about the job, also before the job has ended. The state is that of "
+        "the last poll.",
         failures=("job_not_found",),
         curl="-o receipt.json",
     ),
@@ -236,8 +236,8 @@ CONVERSION = (
             200: ResponseDescription("The result was already in the library.", _MODEL, ("Location", "Cache-Control")),
             201: ResponseDescription("The result is now in the library.", _MODEL, ("Location", "Cache-Control")),
         },
-        description="Safe to repeat: a job becomes at most one model. Each user can have two of these requests running "
-        "on a host; a further one gets 429.",
+        description="Safe to repeat: a job becomes at most one model. Each user can run two of these requests at a "
+        "time on each host. Further requests get 429.",
         failures=(
             *_RESULT,
             "library_full",

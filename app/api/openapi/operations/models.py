@@ -61,9 +61,9 @@ MODELS = (
             304: ResponseDescription("The file has not changed.", {}, ("ETag", "Cache-Control")),
         },
         description="The file is sent as an attachment with `Content-Security-Policy: sandbox`, so that a browser "
-        "never runs its contents. HEAD returns the headers for the whole file. Each user can have two downloads "
-        "running on a host; a further one gets 429. A client that reads too slowly is disconnected, and can request "
-        "the rest with Range.",
+        "never runs its contents. HEAD returns the headers for the whole file. Each user can run two downloads at a "
+        "time on each host. Further requests get 429. The gateway disconnects a client that reads too slowly. The "
+        "client can then request the rest with Range.",
         parameters=("Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
         failures=(
             "model_not_found",

@@ -43,7 +43,7 @@ SERVICE = (
         {
             200: _readiness("The process can serve requests.", "ready", "ok"),
             503: _readiness(
-                "It cannot: its database or storage fails, or it is shutting down.",
+                "The process can't serve requests: its database or storage fails, or it is shutting down.",
                 "unavailable",
                 "storage_unavailable",
             ),
@@ -59,11 +59,11 @@ SERVICE = (
                 "The metrics of all workers together.", text_content("text/plain", "application/openmetrics-text")
             ),
             503: ResponseDescription(
-                "Several workers count separately, so there are no totals: see docs/operations.md.",
+                "The workers count separately, so there are no totals. See docs/operations.md.",
                 text_content("text/plain"),
             ),
         },
-        description="For scrapers in the internal network; nginx does not expose it.",
+        description="For scrapers in the internal network. nginx doesn't expose it.",
     ),
     Operation(
         "GET",
