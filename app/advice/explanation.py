@@ -14,6 +14,7 @@ _OPERATOR_AND_NODE = re.compile(
     r"undefined CPU op[\s:\[]*(\w[\w.:]*)[\s\]]*(?:of node[\s:\[]*([^\s:\[\],;][^\s\],;]*))?", re.IGNORECASE
 )
 _MAX_NODES = 20
+_UNSUPPORTED_OPERATOR = "unsupported_operator"
 
 
 def explain_failure(message: str, stored: Mapping[str, Any] | None, language: str) -> dict[str, Any] | None:
@@ -30,15 +31,19 @@ def explain_failure(message: str, stored: Mapping[str, Any] | None, language: st
     nodes = _nodes(operator, bounded_name(named[2]) if named and named[2] else None, stored)
     ending = "" if nodes else "_without_node" if operator else "_without_operator"
     values = {"operator": operator or "", "nodes": nodes[0] if nodes else ""}
-    texts = (sentence("failure", each, language, values) for each in (key + ending, key))
-    text = next(filter(None, texts), key)
+    text = sentence("failure", key + ending, language, values) or sentence("failure", key, language, values) or key
     chip = (stored or {}).get("chip")
     chips: list[str] = []
     replacement = None
-    if operator is not None:
-        chips = [each for each in toolchain().chips_with(operator) if each != chip]
-        replacement = replacement_text(operator, language, chip)
-        text += ("" if language == "zh-TW" else " ") + remedy(operator, chips, chip, language)
+    if key == _UNSUPPORTED_OPERATOR:
+        texts = [text]
+        if operator is not None:
+            chips = [each for each in toolchain().chips_with(operator) if each != chip]
+            replacement = replacement_text(operator, language, chip)
+            texts.append(remedy(operator, chips, chip, language))
+        if not chips and not replacement:
+            texts.append(str(sentence("remedy", "other", language)))
+        text = ("" if language == "zh-TW" else " ").join(filter(None, texts))
     return {
         "key": key,
         "operator": operator,

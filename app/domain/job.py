@@ -17,6 +17,7 @@ from app.domain.identity import claims_identity
 STAGES = ("onnx", "bie", "nef")
 
 MAX_ERROR_CHARACTERS = 500
+_CUT = "\n…\n"
 _MAX_PARAMETERS = 64
 _MAX_PARAMETER_CHARACTERS = 500
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -137,17 +138,29 @@ def _progress(value: object) -> float | None:
 def parse_job_error(value: object) -> JobError | None:
     """Read an upstream error of the form `{code, message}`, or a bare string. Return None for anything else."""
     if isinstance(value, str) and value:
-        return JobError(code="error", message=bounded_text(value))
+        return JobError(code="error", message=bounded_message(value))
     if not isinstance(value, dict):
         return None
     code, message = value.get("code"), value.get("message")
     if not code and not message:
         return None
-    return JobError(code=bounded_text(str(code or "error"), 100), message=bounded_text(str(message or "")))
+    return JobError(code=bounded_text(str(code or "error"), 100), message=bounded_message(str(message or "")))
+
+
+def bounded_message(text: str) -> str:
+    """Return a message with its line breaks, but no other control characters, of at most MAX_ERROR_CHARACTERS.
+
+    The middle of a long one is left out, because the last line of a traceback has the reason.
+    """
+    text = text.strip()
+    if len(text) > MAX_ERROR_CHARACTERS:
+        half = (MAX_ERROR_CHARACTERS - len(_CUT)) // 2
+        text = text[:half] + _CUT + text[-half:]
+    return "\n".join(bounded_text(line) for line in text.splitlines())
 
 
 def bounded_text(text: str, most: int = MAX_ERROR_CHARACTERS) -> str:
-    """Return `text` without control characters and at most `most` characters long."""
+    """Return `text` on one line, without control characters, and at most `most` characters long."""
     printable = "".join(character if character.isprintable() else " " for character in text[: most * 2])
     return printable[:most]
 

@@ -17,6 +17,18 @@ from tests.support.stack import Stack
 MODEL = detector()
 """A model with weights of 1 MB and operators that some chips run, or none."""
 
+TRACEBACK = "\n".join(
+    (
+        "Traceback (most recent call last):",
+        *(
+            f'  File "/opt/toolchain/quantize/step_{n}.py", line {10 * n}, in run\n    return step(graph)'
+            for n in range(9)
+        ),
+        f"RuntimeError: can't allocate {'/'.join(['layer'] * 20)}",
+    )
+)
+"""Longer than what the gateway passes on."""
+
 State = Callable[[Visitor], None]
 SIGNED_OUT = {"welcome", "docs"}
 #: States of a user who has never converted anything.
@@ -137,9 +149,19 @@ def completed(visitor: Visitor) -> None:
 def failed(visitor: Visitor) -> None:
     job_id = visitor.convert(MODEL, "mobilenet_v3.onnx")
     message = "undefined CPU op [NonZero] of node [/nms/NonZero]"
+    fail(visitor, job_id, "undefined_cpu_op", message)
+
+
+def fail(visitor: Visitor, job_id: str, code: str, message: str) -> None:
     changes = {"status": "failed", "stage": "bie", "progress": 55}
-    visitor.stack.sandbox.force(job_id, **changes, error={"code": "undefined_cpu_op", "message": message})
+    visitor.stack.sandbox.force(job_id, **changes, error={"code": code, "message": message})
     visitor.page.locator(".problem").wait_for()
+
+
+def failed_traceback(visitor: Visitor) -> None:
+    """A failure that the gateway can't explain, with a long message."""
+    job_id = visitor.convert(MODEL, "mobilenet_v3.onnx")
+    fail(visitor, job_id, "internal", TRACEBACK)
 
 
 def refused(visitor: Visitor) -> None:
@@ -312,6 +334,7 @@ STATES: dict[str, State] = {
         running,
         completed,
         failed,
+        failed_traceback,
         refused,
         file_changed,
         session_ended,

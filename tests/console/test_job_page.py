@@ -77,17 +77,26 @@ def test_the_history_marks_jobs_with_their_verdict(stack: Stack, visit: VisitorF
 def test_a_failed_job_says_which_nodes_the_message_means(stack: Stack, visit: VisitorFactory, model: bytes) -> None:
     """Also after a change of the language, when the page asks for the texts again."""
     job_id = stack.upload(stack.signed_in("alice"), model, "einsum.onnx")
-    visitor = visit().sign_in()
+    visitor = visit(permissions=["clipboard-read", "clipboard-write"]).sign_in()
     page = visitor.page
     page.locator(".step.pending").first.wait_for()
-    stack.sandbox.fail(job_id, message="undefined CPU op [Einsum] of node [other]")
+    stack.sandbox.fail(job_id, message="Stopped:\n  undefined CPU op [Einsum] of node [other]")
     problem = page.locator(".outcome .problem")
-    expect(problem).to_contain_text("undefined CPU op [Einsum] of node [other]")
+    message = problem.locator("blockquote")
+    expect(message).to_have_text("Stopped:\n  undefined CPU op [Einsum] of node [other]", use_inner_text=True)
     expect(problem).to_contain_text("Use MatMul with Reshape and Transpose instead.")
     # The node of the message, then those with the same operator in the advice.
     expect(problem.locator(".nodes code")).to_have_text(["other", re.compile("^<img"), re.compile("^second")])
+    page.get_by_role("button", name="Copy details").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(f"einsum.onnx on KL720: This model could not be converted\nConversion ID: {job_id}\n")
+    assert "\n\nStopped:\n  undefined CPU op [Einsum] of node [other]\n\nThe toolchain can't convert" in copied
     page.locator("#language").click()
     expect(problem).to_contain_text("請改用 MatMul 搭配 Reshape 與 Transpose。")
+    # No chip runs the operator, so a corrected model is needed. The form has the settings.
+    page.get_by_role("button", name="改用其他檔案再試一次").click()
+    expect(page.locator("#model")).to_be_focused()
 
 
 def test_a_job_that_takes_longer_than_usual_says_so_once(stack: Stack, visit: VisitorFactory) -> None:

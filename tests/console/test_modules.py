@@ -37,6 +37,7 @@ COMPOSED = (
     "home.",
     "choice.reason.",
     "curl.call.",
+    "job.again.",
 )
 #: Words that a text for users never has, because another word says the same (docs/glossary.md), and faults of style.
 UNWANTED = {

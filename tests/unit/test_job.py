@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.job import (
+    MAX_ERROR_CHARACTERS,
     STAGES,
     JobStatus,
     bounded_text,
@@ -162,13 +163,20 @@ def test_parameters_are_bounded_in_number_and_length() -> None:
         ({"message": "m"}, "error", "m"),
         ("m", "error", "m"),
         ({"code": 7, "message": ["m"]}, "7", "['m']"),
-        ({"code": "c" * 200, "message": "m" * 600}, "c" * 100, "m" * 500),
+        ({"message": "Traceback:\r\n  File\x1b[1m\n\u2028bad op\n"}, "error", "Traceback:\n  File [1m\n\nbad op"),
+        ({"code": "c" * 200, "message": "m" * 500}, "c" * 100, "m" * 500),
+        (
+            {"message": "first\n" + "m" * 600 + "\nlast"},
+            "error",
+            "first\n" + "m" * 242 + "\n…\n" + "m" * 243 + "\nlast",
+        ),
     ],
 )
 def test_an_error_is_read_as_bounded_text(value: object, code: str, message: str) -> None:
     error = parse_job_error(value)
     assert error is not None
     assert error.as_dict() == {"code": code, "message": message}
+    assert len(error.message) <= MAX_ERROR_CHARACTERS
 
 
 @pytest.mark.parametrize("value", [None, "", {}, [], 7, {"code": "", "message": None}])

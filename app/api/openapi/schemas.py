@@ -174,7 +174,12 @@ _JOBS: dict[str, Schema] = {
         "additionalProperties": {"type": ["string", "number", "boolean"]},
     },
     "JobError": object_of(
-        {"code": text(), "message": text(maxLength=MAX_ERROR_CHARACTERS)},
+        {
+            "code": text(),
+            "message": text(
+                "With line breaks. The middle of a long message is left out.", maxLength=MAX_ERROR_CHARACTERS
+            ),
+        },
         description="Why a job failed, in the converter's words. Plain text, never markup.",
     ),
     "ActiveJob": object_of({"active_job": nullable(reference("Job"))}),

@@ -255,16 +255,26 @@ def test_an_explanation_offers_neither_the_chip_that_failed_nor_operators_that_i
 @pytest.mark.parametrize(
     ("message", "language", "text"),
     [
-        ("undefined CPU op", "en", "The toolchain can't convert one of the model's operators for this chip."),
-        ("undefined CPU op", "zh-TW", "工具鏈無法為這個晶片轉換模型中的某個運算子。"),
+        (
+            "undefined CPU op",
+            "en",
+            (
+                "The toolchain can't convert one of the model's operators for this chip. "
+                "Replace it with operators that the chip runs."
+            ),
+        ),
+        ("undefined CPU op", "zh-TW", "工具鏈無法為這個晶片轉換模型中的某個運算子。請改用晶片支援的運算子。"),
         (
             "undefined CPU op [Foo]",
             "en",
-            "The toolchain can't convert the operator Foo for this chip. No chip runs Foo on the NPU.",
+            (
+                "The toolchain can't convert the operator Foo for this chip. No chip runs Foo on the NPU. "
+                "Replace it with operators that the chip runs."
+            ),
         ),
     ],
 )
-def test_an_explanation_says_only_what_the_message_names(message: str, language: str, text: str) -> None:
+def test_an_explanation_says_what_the_message_names_and_what_to_do(message: str, language: str, text: str) -> None:
     explanation = explain_failure(message, None, language)
     assert explanation is not None
     assert explanation["text"] == text

@@ -24,9 +24,14 @@ export function wishOf(job, field = null) {
   };
 }
 
-/** Return a button that fills the form with the settings of a job. `field` is the one that the user should look at. */
-export function againButton(text, job, conversion, { field, kind = "" } = {}) {
-  return button(text, { symbol: "convert", kind, run: () => convertAgain(conversion, wishOf(job, field)), id: "again" });
+/**
+ * Return a button that fills the form with the settings of a job. `field` is the one that the user should look at, and
+ * `platform` the chip if it is not the job's.
+ */
+export function againButton(text, job, conversion, { field, platform, kind = "" } = {}) {
+  const wish = wishOf(job, field);
+  if (platform) wish.platform = platform;
+  return button(text, { symbol: "convert", kind, run: () => convertAgain(conversion, wish) });
 }
 
 /** Return a small button for a row. `name` is of the row, for screen readers. */

@@ -18,7 +18,7 @@ export function problemPanel(problem, actions = []) {
       "div",
       { class: "problem-body" },
       h("p", { class: "problem-title" }, title),
-      h("p", {}, detail),
+      h("p", { class: "problem-detail" }, detail),
       actions.length > 0 && h("div", { class: "actions" }, actions),
       requestIdLine(problem.requestId),
     ),

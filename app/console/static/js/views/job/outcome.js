@@ -8,12 +8,9 @@ import { t } from "../../i18n.js";
 import { shortName } from "../../names.js";
 import { broadcast } from "../../tabs.js";
 import { againButton } from "../again.js";
-import { nodeList } from "../advice.js";
+import { button, problemPanel } from "../problem.js";
+import { failurePanel, nextSteps } from "./failure.js";
 import { notifySwitch } from "./notify.js";
-import { button, copyButton, problemPanel } from "../problem.js";
-
-/** A failure shows the names of so many nodes at once, and folds more. */
-const MOST_OPEN_NODES = 5;
 
 /** Return the elements for the state of the job. */
 export function outcomeOf(watcher, options) {
@@ -26,48 +23,16 @@ export function outcomeOf(watcher, options) {
     const { button: notify, note } = notifySwitch();
     return [h("div", { class: "actions" }, downloadLater(), notify), note];
   }
-  const again = (key, more) => againButton(t(key), job, options.conversion, more);
-  if (job.status === "completed") return resultActions(watcher, options, [again("job.again", { kind: "quiet" }), other]);
-  return [failure(job), h("div", { class: "actions" }, again("job.again.chip", { field: "platform" }), other)];
+  if (job.status === "completed") {
+    return resultActions(watcher, options, [againButton(t("job.again"), job, options.conversion, { kind: "quiet" }), other]);
+  }
+  return [failurePanel(job), h("div", { class: "actions" }, nextSteps(job, options.conversion), other)];
 }
 
 /** Return the button that will become the download. It keeps the parts below it in their places. */
 function downloadLater() {
   const properties = { class: "button large", type: "button", disabled: true };
   return h("button", properties, icon("download"), h("span", {}, t("job.download")));
-}
-
-function failure({ error, status, explanation, job_id: jobId }) {
-  const code = h("code", {}, jobId);
-  const isFailed = status === "failed";
-  return h(
-    "div",
-    { class: "problem bad", role: "alert" },
-    h("span", { class: "problem-icon" }, icon("alert")),
-    h(
-      "div",
-      { class: "problem-body" },
-      h("p", { class: "problem-title" }, isFailed ? t("job.failed.title") : t("job.cancelled.title")),
-      error?.message && h("p", {}, t("job.failed.says")),
-      error?.message && h("blockquote", {}, error.message),
-      isFailed ? explain(explanation) : h("p", {}, t("job.cancelled.next")),
-      h(
-        "p",
-        { class: "request-id" },
-        `${t("job.quote")} `,
-        code,
-        copyButton(() => jobId, code),
-      ),
-    ),
-  );
-}
-
-/** Return what the failure means, if the gateway knows the converter's message. */
-function explain(explanation) {
-  if (!explanation) return h("p", {}, t("job.failed.next"));
-  const { text, operator, nodes = [] } = explanation;
-  const isShort = nodes.length <= MOST_OPEN_NODES;
-  return [h("p", {}, text), nodeList(nodes, { operator, open: isShort })];
 }
 
 function resultActions(watcher, { isUploading }, others) {
