@@ -37,11 +37,14 @@ export class ModelHandles {
     this.#userId = userId;
   }
 
-  /** Store where the file is, if the browser gave its handle with the last choice or drop. */
-  async remember(file) {
+  /**
+   * Store where the file is, if the browser gave its handle, or that of its folder, with the last choice or drop.
+   * `path` begins with the name of what was dropped.
+   */
+  async remember(file, path = file.name) {
     try {
-      for (const handle of await Promise.all(offered)) {
-        if (handle?.kind === "file" && isSame(await handle.getFile(), file)) await this.#store(handle);
+      for (const handle of await Promise.all(offered.map(async (one) => fileAt(await one, path.split("/"))))) {
+        if (handle && isSame(await handle.getFile(), file)) await this.#store(handle);
       }
     } catch {
       // IndexedDB doesn't work, or the file is already gone. The user will have to choose the model again.
@@ -70,6 +73,14 @@ export async function openHandle(handle, { ask = false } = {}) {
   const wanted = { mode: "read" };
   const state = ask ? await handle.requestPermission(wanted) : await handle.queryPermission(wanted);
   return state === "granted" ? handle.getFile() : null;
+}
+
+/** Resolve to the handle of the file with this path in what was dropped, or to null. */
+async function fileAt(handle, [name, ...rest]) {
+  if (!handle || handle.name !== name) return null;
+  if (handle.kind === "file") return handle;
+  const child = rest.length > 1 ? handle.getDirectoryHandle(rest[0]) : handle.getFileHandle(rest[0]);
+  return fileAt(await child.catch(() => null), rest);
 }
 
 const isSame = (one, other) =>

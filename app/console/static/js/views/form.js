@@ -52,7 +52,7 @@ export function conversionForm({ conversion, session, imageSets }) {
     const isMeant = files.length === 1 && ignored[0]?.reason === "other";
     const candidates = isMeant ? files : models;
     const chosen = candidates.length > 1 ? await askWhich(candidates) : candidates[0];
-    if (chosen) model.choose(chosen.file);
+    if (chosen) model.choose(chosen.file, chosen.path);
     const rest = [
       ...(isMeant ? [] : ignored),
       ...models.filter((one) => one !== chosen).map(({ path }) => ({ path, reason: "model" })),

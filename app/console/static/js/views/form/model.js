@@ -62,10 +62,11 @@ export function modelSection({ form, handles }, changed, onChosen) {
     if (file) choose(file);
   }
 
-  async function choose(file) {
+  /** `path` begins with the name of the folder that was dropped. */
+  async function choose(file, path) {
     const isNew = file !== form.model;
     stop();
-    if (isNew) handles.remember(file);
+    if (isNew) handles.remember(file, path);
     const { signal } = (reading = new AbortController());
     form.choose(file);
     changed();
