@@ -1,6 +1,6 @@
 """The visionA conversion gateway: the only way from the visionA frontend to the conversion services.
 
-`create_app` is all that a server needs. The rooms, from the top down: `console` (the page), `api` (the edge),
+`create_app` is all that a server needs. The layers, from the top down: `console` (the page), `api` (the edge),
 `bootstrap` (the composition root), `services`, `clients` and `library`, `server`,
 `advice` and `streaming`, `domain`, `errors`.
 """
@@ -19,7 +19,7 @@ def create_app(settings: "Settings | None" = None, gateway: "Gateway | None" = N
 
     Raises app.config.ConfigurationError, which names every problem of the environment at once.
     """
-    # Imported here, so that importing one room of the package does not load all of them.
+    # Imported here, so that importing one layer of the package does not load all of them.
     import structlog  # noqa: PLC0415
     from flask import Flask  # noqa: PLC0415
     from flask.json.provider import DefaultJSONProvider  # noqa: PLC0415

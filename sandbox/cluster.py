@@ -158,8 +158,8 @@ class Cluster:
             f"  gateway-{n}      http://localhost:{port}" for n, port in enumerate(self._ports.gateways, 1)
         )
         return f"""
-The gateways, behind nginx   {self.url}
-Accounts                     {accounts}
+Open in a browser  {self.url}  (nginx, in front of both gateways)
+Sign in as         {accounts}  (user name / password)
 
 Each gateway alone, for /readyz and /metrics:
 {gateways}

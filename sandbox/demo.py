@@ -91,21 +91,22 @@ def instructions(plan: Plan) -> str:
     accounts = ", ".join(f"{account.username} / {account.password}" for account in ACCOUNTS)
     services = "\n".join(f"  {service:<14} {plan.urls.of(service)}" for service in SERVICES)
     return f"""
-The gateway        {plan.gateway.url}
-Accounts           {accounts}
+Open in a browser  {plan.gateway.url}
+Sign in as         {accounts}  (user name / password)
 
 Sandbox (stand-ins for the three services):
 {services}
 Logs: {plan.directory}/gateway.log, sandbox.log
 {things_to_try(plan.gateway.url)}
-Ctrl-C stops both.
+Ctrl-C stops the gateway and the sandbox.
 """
 
 
 def things_to_try(base: str) -> str:
-    """Return commands that sign in, convert a model, store the result and download it."""
+    """Return commands that sign in, convert a model, save the result to the library and download it."""
     return f"""
-To try it by hand:
+The sandbox accepts any file as a model. The conversion fails if the file's name begins with "fail".
+To try the API in a terminal:
 
   BASE={base}
   LOGIN=$(curl -sSL -c jar -b jar -o /dev/null -w '%{{url_effective}}' "$BASE/auth/login")
@@ -115,7 +116,7 @@ To try it by hand:
   curl -sS -b jar -F model_id=32769 -F version=0001 -F platform=720 -F model=@model.onnx \\
        "$BASE/api/conversion/init" | tee job.json
   JOB=$(python3 -c 'import json; print(json.load(open("job.json"))["job_id"])')
-  curl -sS -b jar "$BASE/api/conversion/$JOB"          # repeat until it is completed or failed
+  curl -sS -b jar "$BASE/api/conversion/$JOB"          # repeat until "terminal" is true
   curl -sS -b jar -X POST "$BASE/api/conversion/$JOB/promote-to-models"
   curl -sSL --fail -b jar -o model.nef "$BASE/api/conversion/$JOB/download"
 """

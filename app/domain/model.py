@@ -83,10 +83,10 @@ def clean_filename(text: str, default: str) -> str:
         stem, dot, suffix = name, "", ""
     stem = unicodedata.normalize("NFC", stem[: _MAX_DECOMPOSED * MAX_FILENAME_BYTES]).strip(" .")
     ending = dot + unicodedata.normalize("NFC", suffix)
-    room = MAX_FILENAME_BYTES - len(ending.encode())
+    most = MAX_FILENAME_BYTES - len(ending.encode())
     if not stem.strip(_JOINERS):
         return stem_of(default) + ending if ending else default
-    return stem.encode()[:room].decode("utf-8", "ignore") + ending
+    return stem.encode()[:most].decode("utf-8", "ignore") + ending
 
 
 def _without_format(text: str) -> str:

@@ -64,7 +64,7 @@ class DemoProcess:
     def wait_until_running(self) -> str:
         assert self.process.stdout is not None
         said = ""
-        while "Ctrl-C stops both." not in said:
+        while "Ctrl-C stops the gateway and the sandbox." not in said:
             line = self.process.stdout.readline()
             assert line, said
             said += line
