@@ -46,6 +46,7 @@ from app.services.polls import polled_jobs
 from app.services.ports import RevokedSessions
 from app.services.readiness import Readiness
 from app.services.results import ResultPuller
+from app.services.running_uploads import RunningUploads
 from app.services.session_gate import SessionGate
 from app.services.sweep import Sweep
 from app.services.transfers import TransferKind, TransferSlots
@@ -54,8 +55,8 @@ from app.services.usual_times import UsualTimes
 
 #: The background threads that use the database: sweep, deferred writes, readiness, and the probe of a silent server.
 _BACKGROUND_THREADS = 4
-#: The database connections of a worker's requests. A request holds one for a transaction of milliseconds, and none
-#: while it transfers a file or waits for an upstream.
+#: The database connections of a worker's requests and of the look for uploads to end. Each holds one for a transaction
+#: of milliseconds, and none while it transfers a file or waits for an upstream.
 _REQUEST_CONNECTIONS = 8
 
 #: How long a promote relies on the library id that the process has read from the database. `/readyz` reads it again.
@@ -288,6 +289,7 @@ def _uploads(
         shared.stores.ledger,
         shared.leases,
         shared.slots,
+        running=RunningUploads(shared.stores.leases, shared.stores.ledger),
         writes=shared.writes,
         usual_times=usual_times,
         max_parts=shared.settings.max_parts,

@@ -26,8 +26,9 @@ Every failure is a problem document (RFC 9457) with the members `type`, `title`,
 A browser that opens an address (GET with `Sec-Fetch-Mode: navigate` and `text/html` in Accept) gets a page with the
 same texts, status and headers instead, with a link to sign in, to try again, or to the console. `Vary` names both.
 
-Some failures have more members: `active_job_conflict` has `active_job` (or null), `job_failed` has `job_error`,
-`library_full` has `quota_bytes`, and `converter_rejected` has the converter's `upstream_code` and `upstream_message`.
+Some failures have more members: `active_job_conflict` has `active_job` (or null), `upload_in_progress` has `upload`
+unless that has just ended, `job_failed` has `job_error`, `library_full` has `quota_bytes`, and `converter_rejected` has
+the converter's `upstream_code` and `upstream_message`.
 
 nginx (`deploy/nginx.conf`) can send some of these itself, such as `payload_too_large` and `too_many_requests`. It also
 sends `gateway_unavailable` (502 or 504, `busy`, blame `gateway`, retryable, with `Retry-After`), which the gateway

@@ -1,6 +1,7 @@
 """`/api/conversion`: uploads and their jobs. Each view parses, calls one method, and builds one response."""
 
 import hashlib
+import re
 from datetime import datetime
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -19,7 +20,7 @@ from app.api.preconditions import conditional
 from app.api.problem import language
 from app.api.receipt import receipt_document, receipt_filename
 from app.api.session import current_session
-from app.errors import ConversionDisabledError
+from app.errors import ConversionDisabledError, InvalidRequestError, UploadNotFoundError
 from app.server.body import open_reader
 from app.server.draining import must_end_uploads
 from app.services.advising import ModelReader
@@ -33,6 +34,9 @@ blueprint = Blueprint("conversion", __name__, url_prefix="/api/conversion")
 #: Retry-After of polls: shorter during the first minute of a job.
 EARLY_RETRY_AFTER_SECONDS, LATE_RETRY_AFTER_SECONDS = 2, 5
 EARLY_SECONDS = 60
+#: Retry-After of a request to end an upload that nobody has confirmed.
+_END_RETRY_AFTER_SECONDS = 5
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PRIVATE = "private, no-cache"
 #: A thread that waits for a model is not there for polls; so a user has one at a time.
 _inspections = RequestsInProgress(1, retry_after_seconds=1)
@@ -50,18 +54,34 @@ def service() -> ConversionService:
 def init() -> Response:
     """Start a conversion with a streamed multipart upload."""
     settings = gateway().settings
+    upload_id = request.headers.get("X-Upload-ID")
+    if upload_id is not None and not _UPLOAD_ID.fullmatch(upload_id):
+        raise InvalidRequestError("X-Upload-ID must have 1 to 64 letters, digits, `-` or `_`")
     boundary = parse_boundary(request.content_type)
     limits = InboundLimits(
         settings.max_upload_bytes, settings.upload_idle_seconds, settings.upload_min_bytes_per_second
     )
     body = RequestBody(request.environ, limits, open_reader, must_end=must_end_uploads, monotonic=gateway().monotonic)
     try:
-        view = service().init_job(g.user_id, boundary, body, call_context())
+        view = service().init_job(g.user_id, boundary, body, call_context(), upload_id=upload_id)
     finally:
         trace().bytes_in = body.progress.received_bytes
     response = _in_language(jsonify(job_document(view, language())))
     response.status_code = 201
     response.headers["Location"] = f"/api/conversion/{view.job.job_id}"
+    return response
+
+
+@blueprint.delete("/upload")
+def end_upload() -> Response:
+    """End the caller's running upload: 204 if it has ended, 202 if its process has not confirmed that yet."""
+    upload_id = request.args.get("upload_id", "")
+    if not _UPLOAD_ID.fullmatch(upload_id):
+        raise UploadNotFoundError("the id is malformed")
+    if service().end_upload(g.user_id, upload_id):
+        return Response(status=204)
+    response = Response(status=202)
+    response.headers["Retry-After"] = str(_END_RETRY_AFTER_SECONDS)
     return response
 
 

@@ -10,6 +10,7 @@ from app.advice.documents import advice_summary
 from app.advice.explanation import explain_failure
 from app.domain.job import STAGES
 from app.domain.model import Model
+from app.domain.running_upload import RunningUpload
 from app.domain.stages import StageTime
 from app.services.conversions import JobView
 
@@ -121,5 +122,16 @@ def model_document(model: Model) -> dict[str, Any]:
 
 
 def as_document(value: object, language: str) -> Any:
-    """Return a value for JSON: the document of a job's view, any other value unchanged."""
+    """Return a value for JSON: the document of a job's view or of a running upload, any other value unchanged."""
+    if isinstance(value, RunningUpload):
+        return _upload_document(value)
     return job_document(value, language) if isinstance(value, JobView) else value
+
+
+def _upload_document(upload: RunningUpload) -> dict[str, Any]:
+    return {
+        "upload_id": upload.upload_id,
+        "started_at": timestamp(upload.started_at),
+        "received_bytes": upload.received_bytes,
+        "total_bytes": upload.total_bytes,
+    }

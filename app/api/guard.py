@@ -27,7 +27,7 @@ HOSTLESS_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _CORS_METHODS = "GET, POST, PATCH, DELETE"
-_CORS_REQUEST_HEADERS = "Content-Type, If-Match, If-None-Match, Range, If-Range, X-Request-ID, traceparent"
+_CORS_REQUEST_HEADERS = "Content-Type, If-Match, If-None-Match, Range, If-Range, X-Request-ID, X-Upload-ID, traceparent"
 _CORS_EXPOSED_HEADERS = "Retry-After, ETag, X-Request-ID, Content-Disposition, Content-Range"
 _PREFLIGHT_SECONDS = "600"
 

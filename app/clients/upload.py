@@ -40,6 +40,7 @@ from app.clients.transport import (
 )
 from app.clients.watchdog import Watchdog
 from app.streaming import Chunk
+from app.streaming.ending import Ending
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
 
 
@@ -158,7 +159,7 @@ def _send_body(upload: Upload, sock: socket.socket, idle_seconds: float) -> byte
     OSErrors of the connection, and what iterating `upload` raises; the message is then left without its end.
     """
     progress = upload.progress
-    sender = (_TLSSender if isinstance(sock, ssl.SSLSocket) else _Sender)(sock, idle_seconds)
+    sender = (_TLSSender if isinstance(sock, ssl.SSLSocket) else _Sender)(sock, idle_seconds, progress.ending)
     sock.setblocking(False)
     with contextlib.suppress(UpstreamSpokeError):
         with progress.listening_to(sock, sender.hear):
@@ -172,16 +173,20 @@ def _send_body(upload: Upload, sock: socket.socket, idle_seconds: float) -> byte
 class _Sender:
     """Sends chunks (RFC 9112, section 7.1) over a non-blocking socket.
 
-    Raises UpstreamSpokeError once the upstream has responded or closed, TimeoutError if a chunk takes too long.
+    Raises UpstreamSpokeError once the upstream has responded or closed, TimeoutError if a chunk takes too long, and
+    UploadEndedError.
     """
 
     first_byte = b""
 
-    def __init__(self, sock: socket.socket, idle_seconds: float) -> None:
+    def __init__(self, sock: socket.socket, idle_seconds: float, ending: Ending | None = None) -> None:
         self._sock = sock
+        self._ending = ending
         self._idle_seconds = idle_seconds
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN | select.POLLOUT)
+        if ending is not None:
+            self._poll.register(ending, select.POLLIN)
 
     def send(self, chunk: Chunk) -> None:
         """Send one chunk; an empty one is not sent, because it would be the last."""
@@ -217,6 +222,8 @@ class _Sender:
         ready = self._poll.poll(max(0.0, ends_at - time.monotonic()) * 1000)
         if not ready:
             raise TimeoutError("the upstream accepts no more bytes")
+        if self._ending is not None:
+            self._ending.check()
         if ready[0][1] & ~select.POLLOUT:
             self.hear()
 

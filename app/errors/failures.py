@@ -13,6 +13,7 @@
     ├── UnsupportedMediaTypeError
     │   └── UnsupportedContentEncodingError
     ├── PreconditionFailedError, TooManyRequestsError
+    ├── UploadNotFoundError, UploadCompleteError, UploadEndedError
     ├── UploadTimeoutError, UploadCapacityError, DrainingError
     ├── ConverterRejectedError, ConverterBusyError, ConverterUnavailableError, UploadOutcomeUnknownError
     ├── PromoteFailedError, FileServiceUnavailableError, ResultMissingError, ResultCorruptError
@@ -154,6 +155,24 @@ class UploadInProgressError(GatewayError):
     """The caller is already uploading, to this or another worker."""
 
     code = "upload_in_progress"
+
+
+class UploadNotFoundError(GatewayError):
+    """The caller has no running upload with this id."""
+
+    code = "upload_not_found"
+
+
+class UploadCompleteError(GatewayError):
+    """The upload cannot be ended any more: its last byte has been sent to the converter."""
+
+    code = "upload_complete"
+
+
+class UploadEndedError(GatewayError):
+    """The upload was ended by another request of its user. No job was started."""
+
+    code = "upload_ended"
 
 
 class JobNotCompletedError(GatewayError):

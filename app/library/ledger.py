@@ -123,6 +123,12 @@ class SQLJobLedger:
         with self._database.write() as connection:
             connection.execute(sa.delete(jobs).where(jobs.c.upload_id == upload_id, jobs.c.job_id.is_(None)))
 
+    def has_upload(self, upload_id: str) -> bool:
+        """Return whether there is a row of this upload, with a job or without."""
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(jobs.c.upload_id).where(jobs.c.upload_id == upload_id))
+            return found.first() is not None
+
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> JobRecord:
         """Store the newest known state of the user's job in one statement, and the times of its stages.
 

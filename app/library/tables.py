@@ -159,6 +159,14 @@ leases = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("expires_at", UTCDateTime, nullable=False),
+    # Of an upload: the id that the client gave it, and how far it is.
+    sa.Column("upload_id", sa.Text, nullable=True),
+    sa.Column("started_at", UTCDateTime, nullable=True),
+    sa.Column("received_bytes", sa.BigInteger, nullable=True),
+    sa.Column("total_bytes", sa.BigInteger, nullable=True),
+    # The user's request to end the upload, and the holder's answer that it is too late.
+    sa.Column("is_end_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("is_complete", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 revoked_sessions = sa.Table(

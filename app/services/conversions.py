@@ -116,14 +116,18 @@ class ConversionService:
     clock: Callable[[], datetime]
     new_deadline: Callable[[], Deadline]
 
-    def init_job(self, user_id: str, boundary: str, body: ClientBody, context: CallContext) -> JobView:
+    def init_job(
+        self, user_id: str, boundary: str, body: ClientBody, context: CallContext, *, upload_id: str | None = None
+    ) -> JobView:
         """Stream a multipart message to the converter and return the job that it started.
 
-        Raises ActiveJobConflictError (with the running job as `active_job`), UploadInProgressError,
-        UploadCapacityError, what reading the body raises, ConverterRejectedError, UploadOutcomeUnknownError.
+        `upload_id` is the client's id for the upload, for `end_upload`.
+        Raises ActiveJobConflictError (with the running job as `active_job`), UploadInProgressError (with the running
+        upload as `upload`), UploadEndedError, UploadCapacityError, what reading the body raises,
+        ConverterRejectedError, UploadOutcomeUnknownError.
         """
         try:
-            started = self.uploads.run(user_id, boundary, body, context)
+            started = self.uploads.run(user_id, boundary, body, context, public_id=upload_id)
         except ConverterConflictError as conflict:
             raise self._conflict(user_id, conflict, context) from conflict
         self.polled_jobs.forget(started.job.job_id)
@@ -137,6 +141,13 @@ class ConversionService:
             advice=job_advice(started.advice),
             reference_images=started.reference_images,
         )
+
+    def end_upload(self, user_id: str, upload_id: str) -> bool:
+        """Have the user's running upload with this id of the client's end. No job is started then.
+
+        Return False if its process has not confirmed that yet. Raises UploadNotFoundError and UploadCompleteError.
+        """
+        return self.uploads.end(user_id, upload_id)
 
     def check_upload(self, user_id: str, context: CallContext) -> None:
         """Raise what an upload that begins now would raise before its body is read. Starts nothing."""

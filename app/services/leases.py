@@ -28,7 +28,12 @@ class HeldLease:
     """A lease that this process holds until `renew` raises. For the one thread that does the work."""
 
     def __init__(
-        self, leases: Leases, name: str, holder: str, lost: type[GatewayError], monotonic: Callable[[], float]
+        self,
+        leases: Leases,
+        name: str,
+        holder: str,
+        lost: Callable[[str], GatewayError],
+        monotonic: Callable[[], float],
     ) -> None:
         self._leases = leases
         self._name = name
@@ -38,8 +43,10 @@ class HeldLease:
         self._renewed_at = monotonic()
         self._retry_at = self._renewed_at
 
-    def renew(self, *, is_before_long_step: bool = False) -> None:
+    def renew(self, *, received_bytes: int | None = None, is_before_long_step: bool = False) -> None:
         """Renew the lease if that is due. Raises the failure for a lost lease if it is no longer ours.
+
+        An upload's lease shows `received_bytes` to the user's other requests.
 
         Before a step that may take long and cannot renew it, the lease is renewed unless it is younger than
         YOUNG_SECONDS.
@@ -52,7 +59,7 @@ class HeldLease:
         if not is_due and not (is_before_long_step and age >= YOUNG_SECONDS):
             return
         try:
-            is_ours = self._leases.renew(self._name, self._holder, TTL_SECONDS)
+            is_ours = self._leases.renew(self._name, self._holder, TTL_SECONDS, received_bytes=received_bytes)
         except ModelStoreUnavailableError:
             _count(self._name, "renewal_failed")
             if age < TTL_SECONDS:
@@ -82,9 +89,20 @@ class LeaseHolder:
         self._sleep = sleep
 
     @contextmanager
-    def held(self, name: str, holder: str, *, error: type[GatewayError]) -> Iterator[HeldLease]:
-        """Hold a lease during the block. Raises `error` if another holder has it, and in `renew` if it was lost."""
-        if not self._acquire(name, holder):
+    def held(
+        self,
+        name: str,
+        holder: str,
+        *,
+        error: Callable[[str], GatewayError],
+        upload_id: str | None = None,
+        total_bytes: int | None = None,
+    ) -> Iterator[HeldLease]:
+        """Hold a lease during the block. Raises `error` if another holder has it, and in `renew` if it was lost.
+
+        `upload_id` and `total_bytes` are as in `Leases.acquire`.
+        """
+        if not self._acquire(name, holder, upload_id=upload_id, total_bytes=total_bytes):
             _count(name, "busy")
             raise error("another holder has the lease")
         yield from self._guarded(name, holder, error)
@@ -103,15 +121,15 @@ class LeaseHolder:
         """Return whether any holder has the lease now."""
         return self._leases.is_held(name)
 
-    def _acquire(self, name: str, holder: str) -> bool:
+    def _acquire(self, name: str, holder: str, *, upload_id: str | None = None, total_bytes: int | None = None) -> bool:
         try:
-            return self._leases.acquire(name, holder, TTL_SECONDS)
+            return self._leases.acquire(name, holder, TTL_SECONDS, upload_id=upload_id, total_bytes=total_bytes)
         except ModelStoreUnavailableError:
             # The database may have committed the lease before it failed.
             self._writes.add(LEASE, _key(name, holder), partial(self._leases.release, name, holder))
             raise
 
-    def _guarded(self, name: str, holder: str, lost: type[GatewayError]) -> Iterator[HeldLease]:
+    def _guarded(self, name: str, holder: str, lost: Callable[[str], GatewayError]) -> Iterator[HeldLease]:
         _count(name, "taken")
         try:
             yield HeldLease(self._leases, name, holder, lost, self._monotonic)

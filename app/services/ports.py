@@ -15,6 +15,7 @@ from app.domain.filters import ALL_JOBS, ALL_MODELS, JobFilter, ModelFilter
 from app.domain.job import Job
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
+from app.domain.running_upload import RunningUpload
 from app.domain.usual_time import CompletedJob
 
 #: Where a page of a newest-first listing begins: strictly after this (time, id).
@@ -48,6 +49,9 @@ class JobLedger(Protocol):
     def discard_upload(self, upload_id: str) -> None:
         """Remove a pending row of which no job was made. A row with a job stays."""
 
+    def has_upload(self, upload_id: str) -> bool:
+        """Return whether there is a row of this upload, with a job or without."""
+
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> JobRecord:
         """Store the newest known state of the user's job, and insert a row if there is none (lazy rebuild).
 
@@ -79,14 +83,40 @@ class JobLedger(Protocol):
 class Leases(Protocol):
     """Named, expiring locks in the database, shared by all workers and replicas."""
 
-    def acquire(self, name: str, holder: str, ttl_seconds: float) -> bool:
-        """Acquire the lease if it is free, expired or already ours. Return False if another holder has it."""
+    def acquire(
+        self,
+        name: str,
+        holder: str,
+        ttl_seconds: float,
+        *,
+        upload_id: str | None = None,
+        total_bytes: int | None = None,
+    ) -> bool:
+        """Acquire the lease if it is free, expired or already ours. Return False if another holder has it.
 
-    def renew(self, name: str, holder: str, ttl_seconds: float) -> bool:
-        """Extend our lease. Return False if it is no longer ours: it expired and was acquired, or removed."""
+        The lease of an upload has the id that the client gave the upload, and the size of its body if it is announced.
+        """
+
+    def renew(self, name: str, holder: str, ttl_seconds: float, *, received_bytes: int | None = None) -> bool:
+        """Extend our lease. Return False if it is no longer ours: it expired and was acquired, or removed.
+
+        The renewal of an upload's lease has the bytes that have arrived.
+        """
 
     def is_held(self, name: str) -> bool:
         """Return whether the lease is held. This may be out of date at once."""
+
+    def find_upload(self, name: str) -> RunningUpload | None:
+        """Return the upload that holds the lease now. None if there is none, or an earlier version holds the lease."""
+
+    def request_end(self, name: str, upload_id: str) -> RunningUpload | None:
+        """Ask the lease's holder to end this upload. Return the upload, or None if another or none holds the lease."""
+
+    def requested_ends(self) -> Sequence[tuple[str, str]]:
+        """Return name and holder of each lease whose upload has to end, unless the holder has answered."""
+
+    def note_complete(self, name: str, holder: str) -> None:
+        """Answer a request to end the upload of this holder: it is too late."""
 
     def release(self, name: str, holder: str) -> None:
         """Release the lease if it is ours. Otherwise do nothing."""

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -32,9 +33,11 @@ from app.services.deferred_writes import LEDGER, DeferredWrites
 from app.services.leases import HeldLease, LeaseHolder
 from app.services.ownership import JobOwnership
 from app.services.ports import JobLedger
+from app.services.running_uploads import RunningUploads
 from app.services.transfers import Transfer, TransferKind, TransferSlots
 from app.services.usual_times import UsualTimes
 from app.streaming import Chunk
+from app.streaming.ending import Ending
 from app.streaming.multipart import UploadFacts, UploadMessage
 from app.streaming.progress import UploadProgress
 from app.version import VERSION
@@ -81,6 +84,7 @@ class UploadRunner:
         leases: LeaseHolder,
         slots: TransferSlots,
         *,
+        running: RunningUploads,
         writes: DeferredWrites,
         usual_times: UsualTimes,
         max_parts: int,
@@ -92,6 +96,7 @@ class UploadRunner:
         self._ownership = ownership
         self._ledger = ledger
         self._leases = leases
+        self._running = running
         self._slots = slots
         self._writes = writes
         self._usual_times = usual_times
@@ -100,16 +105,29 @@ class UploadRunner:
         self._clock = clock
         self._new_deadline = new_deadline
 
-    def run(self, user_id: str, boundary: str, body: ClientBody, context: CallContext) -> StartedJob:
-        """Stream a client's multipart message to the converter as `user_id`'s and return the job that it started."""
+    def run(
+        self, user_id: str, boundary: str, body: ClientBody, context: CallContext, *, public_id: str | None = None
+    ) -> StartedJob:
+        """Stream a client's multipart message to the converter as `user_id`'s and return the job that it started.
+
+        `public_id` is the id by which the user may end the upload; without it the upload gets one.
+        """
         upload_id = uuid.uuid4().hex
         with (
             self._slots.transfer(TransferKind.UPLOAD, user_id) as transfer,
-            self._leases.held(lease_name(user_id), upload_id, error=UploadInProgressError) as lease,
+            self._running.running(upload_id) as ending,
+            self._leases.held(
+                lease_name(user_id),
+                upload_id,
+                error=partial(self._in_progress, user_id),
+                upload_id=public_id or upload_id,
+                total_bytes=body.progress.announced_bytes,
+            ) as lease,
         ):
+            body.progress.ending = ending
             self.require_no_running_job(user_id, context)
             # Closed here, and not when it is garbage: it uses the client's connection until then.
-            with contextlib.closing(_arriving(body, transfer, lease)) as chunks:
+            with contextlib.closing(_arriving(body, transfer, lease, ending)) as chunks:
                 reader = ModelReader()
                 message = UploadMessage(
                     chunks,
@@ -146,7 +164,18 @@ class UploadRunner:
         with self._slots.slot(TransferKind.UPLOAD):
             pass
         if self._leases.is_held(lease_name(user_id)):
-            raise UploadInProgressError("the user's upload lease is held")
+            raise self._in_progress(user_id, "the user's upload lease is held")
+
+    def end(self, user_id: str, public_id: str) -> bool:
+        """Have the user's running upload with this `public_id` end (see `RunningUploads.end`)."""
+        return self._running.end(lease_name(user_id), public_id)
+
+    def _in_progress(self, user_id: str, reason: str) -> UploadInProgressError:
+        """Return the failure with the running upload, if that can be found."""
+        upload = None
+        with contextlib.suppress(ModelStoreUnavailableError):
+            upload = self._running.find(lease_name(user_id))
+        return UploadInProgressError(reason, extensions={"upload": upload} if upload else None)
 
     def _send(
         self, user_id: str, upload_id: str, message: UploadMessage, reader: ModelReader, context: CallContext
@@ -201,11 +230,17 @@ class UploadRunner:
         return StartedJob(job, facts.filename, facts.model_bytes, facts.model_sha256, usual_time, advice, images)
 
 
-def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease) -> Generator[Chunk, None, None]:
-    """Pass the body's chunks on, and renew the lease as they arrive and once more before the response is awaited."""
+def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease, ending: Ending) -> Generator[Chunk, None, None]:
+    """Pass the body's chunks on, and renew the lease as they arrive and once more before the response is awaited.
+
+    Raises UploadEndedError if the upload has to end. After the last chunk it is too late for that.
+    """
+    progress = body.progress
     with contextlib.closing(iter(body)) as chunks:
         for chunk in chunks:
-            transfer.reached(body.progress.received_bytes)
-            lease.renew()
+            transfer.reached(progress.received_bytes)
+            ending.check()
+            lease.renew(received_bytes=progress.received_bytes)
             yield chunk
-    lease.renew(is_before_long_step=True)
+    lease.renew(received_bytes=progress.received_bytes, is_before_long_step=True)
+    ending.complete()

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import DrainingError, InvalidRequestError, PayloadTooLargeError, UploadTimeoutError
+from app.errors import DrainingError, InvalidRequestError, PayloadTooLargeError, UploadEndedError, UploadTimeoutError
 from app.streaming import Chunk
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
 from app.streaming.rate import RateFloor
@@ -25,7 +25,7 @@ _BLOCKING_READ_BYTES = 8 * 1024
 #: Returns 1 to n bytes, or b"" at the end.
 Read = Callable[[int], Chunk]
 #: Gives a Read for the request of a WSGI environ, whose waits are bounded by so many seconds. The Read may raise
-#: TimeoutError, UpstreamSpokeError, and any other exception for a client that went away.
+#: TimeoutError, UpstreamSpokeError, UploadEndedError, and any other exception for a client that went away.
 OpenReader = Callable[[Mapping[str, Any], UploadProgress, float], AbstractContextManager[Read]]
 
 
@@ -56,7 +56,8 @@ class RequestBody:
     growing; one buffer does not.
 
     Making it raises PayloadTooLargeError for an announced length over the limit. Iterating raises that,
-    IncompleteBodyError, UploadTimeoutError, UpstreamSpokeError, and DrainingError once `must_end` returns True.
+    IncompleteBodyError, UploadTimeoutError, UpstreamSpokeError, UploadEndedError, and DrainingError once `must_end`
+    returns True.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class RequestBody:
                 asked_at = self._monotonic()
                 try:
                     chunk = read(min(CHUNK_BYTES, left))
-                except UpstreamSpokeError:
+                except (UpstreamSpokeError, UploadEndedError):
                     raise
                 except TimeoutError as error:
                     raise UploadTimeoutError(f"nothing arrived for {limits.idle_seconds:g} s") from error

@@ -9,6 +9,8 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
+from app.streaming.ending import Ending
+
 
 class UpstreamSpokeError(Exception):
     """The upstream has responded, or closed its connection, before it had the whole upload.
@@ -33,6 +35,8 @@ class UploadProgress:
         self.sent_bytes = 0
         #: Whether the end of the message was sent: from then on the upstream may have acted on it.
         self.is_whole = False
+        #: Interrupts every wait of the upload. None if nobody can end it.
+        self.ending: Ending | None = None
         self._upstream: socket.socket | None = None
         self._on_readable: Callable[[], None] | None = None
 
@@ -53,16 +57,23 @@ class UploadProgress:
             self._upstream = self._on_readable = None
 
     def wait_for(self, client: socket.socket, seconds: float) -> None:
-        """Wait until `client` is readable or closed. Raises TimeoutError after `seconds`, and UpstreamSpokeError."""
+        """Wait until `client` is readable or closed.
+
+        Raises TimeoutError after `seconds`, UpstreamSpokeError, and UploadEndedError.
+        """
         upstream, on_readable = self._upstream, self._on_readable
         poll = select.poll()
         poll.register(client, select.POLLIN)
         if upstream is not None:
             poll.register(upstream, select.POLLIN)
+        if self.ending is not None:
+            poll.register(self.ending, select.POLLIN)
         while True:
             ready = [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
             if not ready:
                 raise TimeoutError("nothing arrived")
+            if self.ending is not None:
+                self.ending.check()
             if upstream is not None and on_readable is not None and upstream.fileno() in ready:
                 on_readable()
             if client.fileno() in ready:

@@ -64,6 +64,8 @@ class FakeConversions:
     model: Model | None = None
     receipt: Receipt | None = None
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    #: Whether an upload has ended that was asked to.
+    has_ended: bool = True
     body: bytes = b""
     announced_bytes: int | None = None
     #: The filter of the last page of the history.
@@ -86,11 +88,17 @@ class FakeConversions:
         if self.failure is not None:
             raise self.failure
 
-    def init_job(self, user_id: str, boundary: str, body: RequestBody, _context: Any) -> JobView:
-        self._answer("init", user_id, boundary)
+    def init_job(
+        self, user_id: str, boundary: str, body: RequestBody, _context: Any, *, upload_id: str | None
+    ) -> JobView:
+        self._answer("init", user_id, boundary, *filter(None, [upload_id]))
         self.announced_bytes = body.progress.announced_bytes
         self.body = b"".join(body)
         return self.view
+
+    def end_upload(self, user_id: str, upload_id: str) -> bool:
+        self._answer("end", user_id, upload_id)
+        return self.has_ended
 
     def check_upload(self, user_id: str, _context: Any) -> None:
         self._answer("check", user_id)

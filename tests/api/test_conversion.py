@@ -40,6 +40,30 @@ def test_init_passes_the_body_on_and_returns_201_with_the_job(edge: Edge) -> Non
     assert response.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("upload_id", ["", "a" * 65, "a b", "a\u00e9"])
+def test_the_id_of_an_upload_is_passed_on_if_it_is_well_formed(edge: Edge, upload_id: str) -> None:
+    body = {"data": b"--b\r\n\r\n--b--\r\n", "content_type": "multipart/form-data; boundary=b"}
+    malformed = edge.client().post("/api/conversion/init", headers={"X-Upload-ID": upload_id}, **body)
+    assert (malformed.status_code, malformed.get_json()["code"]) == (400, "invalid_request")
+    ended = edge.client().delete("/api/conversion/upload", query_string={"upload_id": upload_id})
+    assert (ended.status_code, ended.get_json()["code"]) == (404, "upload_not_found")
+    assert edge.conversions.calls == []
+    assert edge.client().post("/api/conversion/init", headers={"X-Upload-ID": "aZ-_9"}, **body).status_code == 201
+    assert edge.conversions.calls == [("init", "alice", "b", "aZ-_9")]
+
+
+def test_an_upload_is_ended_by_our_own_pages_only(edge: Edge) -> None:
+    client = edge.client("bob")
+    path = "/api/conversion/upload?upload_id=u1"
+    assert client.delete(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert edge.conversions.calls == []
+    assert client.delete(path).status_code == 204
+    edge.conversions.has_ended = False
+    unconfirmed = client.delete(path)
+    assert (unconfirmed.status_code, unconfirmed.data, unconfirmed.headers["Retry-After"]) == (202, b"", "5")
+    assert edge.conversions.calls == [("end", "bob", "u1")] * 2
+
+
 @pytest.mark.parametrize(
     ("content_type", "code"),
     [

@@ -20,6 +20,7 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "/api/conversion/init",
         {"data": b"--b--\r\n", "content_type": "multipart/form-data; boundary=b"},
     ),
+    "endUpload": ("DELETE", "/api/conversion/upload?upload_id=u1", {}),
     "checkUpload": ("POST", "/api/conversion/check", {"data": {"size": "1"}}),
     "getActiveJob": ("GET", "/api/conversion/active", {}),
     "listJobs": ("GET", "/api/conversion/jobs", {}),

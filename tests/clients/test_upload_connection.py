@@ -1,5 +1,6 @@
 """The connection of an upload: it hears an upstream that speaks before it is done, over TCP and over TLS."""
 
+import contextlib
 import fcntl
 import hashlib
 import socket
@@ -16,6 +17,8 @@ import pytest
 
 from app.clients.transport import NotConnectedFailure, ResponseLostFailure, Timeouts, UpstreamResponse
 from app.clients.upload import UploadTransport, _Sender, _TLSSender
+from app.errors import UploadEndedError
+from app.streaming.ending import Ending
 from tests.clients.upstreams import WATCHDOG, Chunks, LocalServer, Request, Talk, Wire, response
 from tests.support.certificates import write_certificate
 
@@ -41,8 +44,12 @@ class Far:
         self.server = LocalServer(talk, context)
         self.transport = UploadTransport(self.server.url, WATCHDOG, certificate)
 
-    def post(self, chunks: Iterator[bytes], idle_seconds: float = IDLE_SECONDS) -> UpstreamResponse:
-        return self.transport.post("/jobs", Chunks(chunks), timeouts=Timeouts(5, idle_seconds, None), headers={})
+    def post(
+        self, chunks: Iterator[bytes], idle_seconds: float = IDLE_SECONDS, ending: Ending | None = None
+    ) -> UpstreamResponse:
+        body = Chunks(chunks)
+        body.progress.ending = ending
+        return self.transport.post("/jobs", body, timeouts=Timeouts(5, idle_seconds, None), headers={})
 
 
 Reach = Callable[[Talk], Far]
@@ -140,6 +147,26 @@ def test_a_response_that_comes_while_the_upstream_takes_nothing_is_heard_at_once
     assert far.post(endless()).status == 409
     heard.set()
     assert time.monotonic() - started < IDLE_SECONDS / 2
+
+
+def test_a_request_to_end_the_upload_is_heard_while_the_upstream_takes_nothing(reach: Reach) -> None:
+    """The upstream gets no last chunk."""
+    received = bytearray()
+    gone = threading.Event()
+
+    def talk(wire: Wire) -> None:
+        wire.read_head()
+        wait_until_full(wire.sock)
+        ending.request()
+        with contextlib.suppress(ssl.SSLError):
+            while data := wire.sock.recv(1 << 20):
+                received.extend(data)
+        gone.set()
+
+    with Ending() as ending, pytest.raises(UploadEndedError):
+        reach(talk).post(endless(), ending=ending)
+    assert gone.wait(30)
+    assert not received.endswith(b"0\r\n\r\n")
 
 
 def test_an_upstream_that_takes_nothing_is_given_up_after_the_idle_time(reach: Reach) -> None:

@@ -18,6 +18,7 @@ from app.server.body import open_reader
 from app.services.leases import HeldLease
 from app.services.transfers import Transfer, TransferKind
 from app.services.uploads import _arriving
+from app.streaming.ending import Ending
 from app.streaming.inbound import InboundLimits, RequestBody
 from app.streaming.multipart import UploadMessage
 from tests.clients.upstreams import JOB, Script, Wire, clients_of, response
@@ -70,11 +71,12 @@ def test_a_chunk_passes_at_most_ten_frames_between_the_clients_socket_and_the_co
     leases = MemoryLeases()
     leases.acquire("upload:alice", "u1", 150)
     sender = threading.Thread(target=send)
-    with client, server, clients_of(Script([response(JOB, 201)])) as (clients, _):
+    with client, server, Ending() as ending, clients_of(Script([response(JOB, 201)])) as (clients, _):
         sender.start()
         body = body_from(server, length)
         lease = HeldLease(leases, "upload:alice", "u1", ValueError, lambda: 0.0)  # type: ignore[arg-type]
-        chunks = _arriving(body, Transfer(TransferKind.UPLOAD), lease)
+        body.progress.ending = ending
+        chunks = _arriving(body, Transfer(TransferKind.UPLOAD), lease, ending)
         message = UploadMessage(chunks, "b", "alice", max_parts=10, progress=body.progress)
         sys.setprofile(depths)
         try:

@@ -1,5 +1,7 @@
 """Several processes, also of two replicas, are one gateway: what must happen once happens once."""
 
+import os
+import signal
 import time
 from collections import Counter
 from functools import partial
@@ -153,3 +155,41 @@ def test_every_worker_serves_every_kind_of_request(stack: ScaledStack) -> None:
         assert ask(other, person, "GET", f"/api/models/{model.json()['id']}").status == 404
         ports = {call["client_port"] for call in stack.sandbox.calls(CONVERTER)}
         assert len(ports) > 1
+
+
+def test_an_upload_ends_from_every_worker_and_the_next_one_starts(stack: ScaledStack) -> None:
+    """Its client is silent. The converter never sees its end, and other ids and users end nothing."""
+    person, model = stack.person("ending"), model_upload(b"x" * 100_000)
+    path = "/api/conversion/upload?upload_id="
+
+    def begin(connection: RawConnection, upload_id: str) -> None:
+        before = len(stack.sandbox.uploads())
+        head = {"Cookie": person.cookie_header, **model.headers, "Content-Length": str(len(model))}
+        connection.send_head("POST", "/api/conversion/init", head | {"X-Upload-ID": upload_id})
+        connection.send(model.as_bytes()[:90_000])
+        wait_until(lambda: len(stack.sandbox.uploads()) > before, "the converter has a part of it")
+
+    with Spread(stack, each=2) as spread:
+        # The worker of the first connection has the uploads.
+        pid, (uploading, same) = next(iter(spread.by_worker.items()))
+        for number, asked in enumerate([same, *spread.all[1 : len(spread.by_worker)]]):
+            begin(uploading, f"upload-{number}")
+            refused = upload(asked, person, model_upload(b"another")).json()
+            assert refused["upload"].items() >= {"upload_id": f"upload-{number}", "total_bytes": len(model)}.items()
+            assert ask(asked, person, "DELETE", f"{path}another").status == 404
+            assert ask(asked, stack.person("stranger"), "DELETE", f"{path}upload-{number}").status == 404
+
+            assert ask(asked, person, "DELETE", f"{path}upload-{number}").status == 204
+
+            assert uploading.read_response().json()["code"] == "upload_ended"
+            uploading.send(model.as_bytes()[90_000:])  # the worker reads it before the connection's next request
+            assert [seen["complete"] for seen in stack.sandbox.ended_uploads(number + 1)] == [False] * (number + 1)
+            assert ask(asked, person, "DELETE", f"{path}upload-{number}").status == 404
+
+        begin(uploading, "killed")
+        os.kill(pid, signal.SIGKILL)
+        unconfirmed = ask(spread.all[1], person, "DELETE", f"{path}killed")
+        assert (unconfirmed.status, unconfirmed.header("Retry-After")) == (202, "5")
+        stack.stores.rows("UPDATE leases SET expires_at = started_at")
+        assert ask(spread.all[1], person, "DELETE", f"{path}killed").status == 404
+        assert upload(spread.all[1], person, model_upload(b"next")).status == 201

@@ -53,6 +53,7 @@ WITH_RETRY_AFTER = {
 #: What else the document of a code has (RFC 9457, section 3.2).
 EXTENSIONS: Mapping[str, set[str]] = {
     "active_job_conflict": {"active_job"},
+    "upload_in_progress": {"upload"},
     "job_failed": {"job_error"},
     "library_full": {"quota_bytes"},
     "converter_rejected": {"upstream_code", "upstream_message"},
@@ -104,6 +105,7 @@ class Scene:
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(body)),
             "Accept-Language": self.language,
+            "X-Upload-ID": "u1",
         }
         with self.stack.connect() as connection:
             connection.send_head("POST", "/api/conversion/init", headers).send(body[:300])
@@ -157,6 +159,30 @@ def _active_job_conflict(scene: Scene) -> AnyResponse:
 def _upload_in_progress(scene: Scene) -> AnyResponse:
     with scene.half_upload(scene.user_id):
         return scene.init(scene.person())
+
+
+def _end_upload(client: Client) -> requests.Response:
+    return client.delete("/api/conversion/upload?upload_id=u1")
+
+
+def _upload_complete(scene: Scene) -> AnyResponse:
+    """The converter has the whole upload and doesn't respond. The next gateway takes the place of this one."""
+    client, body = scene.person(), model_upload(b"a model")
+    headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(body)), "X-Upload-ID": "u1"}
+    before = len(scene.stack.sandbox.uploads())
+    with (
+        scene.fault(CONVERTER, call="create_job", when="after", stall_seconds=600),
+        scene.stack.connect() as connection,
+    ):
+        connection.send_head("POST", "/api/conversion/init", headers).send(body.as_bytes())
+        wait_until(lambda: [one["complete"] for one in scene.stack.sandbox.uploads()[before:]] == [True], "it is sent")
+        return _end_upload(client)
+
+
+def _upload_ended(scene: Scene) -> AnyResponse:
+    with scene.half_upload(scene.user_id) as connection:
+        assert _end_upload(scene.person()).status_code == 204
+        return connection.read_response("POST")
 
 
 def _upload_capacity(scene: Scene) -> AnyResponse:
@@ -271,6 +297,8 @@ MAIN: Mapping[str, Provoke] = {
     "model_not_found": lambda scene: scene.person().get("/api/models/absent"),
     "active_job_conflict": _active_job_conflict,
     "upload_in_progress": _upload_in_progress,
+    "upload_not_found": lambda scene: _end_upload(scene.person()),
+    "upload_ended": _upload_ended,
     "upload_capacity": _upload_capacity,
     "too_many_requests": _too_many_requests,
     "job_not_completed": _job_not_completed,
@@ -297,6 +325,7 @@ MAIN: Mapping[str, Provoke] = {
     "deadline_exceeded": _while(CONVERTER, _poll, call="get_job", stall_seconds=600),
     "storage_unavailable": _storage_unavailable,
     "model_store_unavailable": _model_store_unavailable,
+    "upload_complete": _upload_complete,
 }
 
 #: What differs from the main gateway's environment, and what that provokes. The last one does not come back.

@@ -1,8 +1,8 @@
 """How many statements requests cost PostgreSQL, as its own log shows them: the figures of docs/operations.md.
 
 A transaction costs two more round trips, for its beginning and its end. What does not belong to one request is counted
-apart: each process reads the feed of logouts at most once a second, a transfer of more than 5 s renews its lease, and
-each process reads the library id at most once a minute.
+apart: each process reads the feed of logouts at most once a second, and as often whether an upload has to end while it
+has uploads; a transfer of more than 5 s renews its lease; and each process reads the library id at most once a minute.
 """
 
 import time
@@ -26,7 +26,12 @@ POLL, UPLOAD, PROMOTE, HISTORY = 0.1, 6, 6, 3
 #: How long and how many polls at least, however slow the machine is.
 POLL_SECONDS, POLLS = 3.0, 50
 
-APART = {"the feed": "SELECT anon_1.now, revoked_sessions.sid", "renewals": "UPDATE leases", "pairing": "FROM library"}
+APART = {
+    "the feed": "SELECT anon_1.now, revoked_sessions.sid",
+    "looks": "WHERE leases.is_end_requested",
+    "renewals": "UPDATE leases",
+    "pairing": "FROM library",
+}
 
 
 @dataclass

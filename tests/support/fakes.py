@@ -21,6 +21,7 @@ from app.domain.filters import ALL_JOBS, ALL_MODELS, JobFilter, ModelFilter
 from app.domain.job import Job, JobStatus
 from app.domain.job_record import JobRecord
 from app.domain.model import Model
+from app.domain.running_upload import RunningUpload
 from app.domain.stages import StageTime
 from app.domain.usual_time import CompletedJob
 from app.errors import GatewayError, JobNotFoundError, LibraryFullError, OwnershipMismatchError
@@ -93,6 +94,10 @@ class MemoryLedger(Switch):
         if upload_id in self.rows and self.rows[upload_id].job_id is None:
             del self.rows[upload_id]
 
+    def has_upload(self, upload_id: str) -> bool:
+        self._called("has_upload")
+        return upload_id in self.rows
+
     def record_job(self, user_id: str, job: Job, *, last_look: datetime | None = None) -> JobRecord:
         self._called("record_job")
         self._require_owner(user_id, job.job_id)
@@ -154,17 +159,56 @@ class MemoryLeases(Switch):
 
     holders: dict[str, str] = field(default_factory=dict)
     renewals: list[str] = field(default_factory=list)
+    #: The uploads by the names of their leases, and the names of those that have to end.
+    uploads: dict[str, RunningUpload] = field(default_factory=dict)
+    ends: set[str] = field(default_factory=set)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def acquire(self, name: str, holder: str, ttl_seconds: float) -> bool:
+    def acquire(
+        self,
+        name: str,
+        holder: str,
+        ttl_seconds: float,
+        *,
+        upload_id: str | None = None,
+        total_bytes: int | None = None,
+    ) -> bool:
         self._called("acquire")
         with self._guard:
-            return self.holders.setdefault(name, holder) == holder
+            is_ours = self.holders.setdefault(name, holder) == holder
+        if is_ours and upload_id is not None:
+            self.ends.discard(name)
+            self.uploads[name] = RunningUpload(
+                holder, upload_id, datetime(2026, 3, 1, tzinfo=UTC), 0, total_bytes, is_complete=False
+            )
+        return is_ours
 
-    def renew(self, name: str, holder: str, ttl_seconds: float) -> bool:
+    def renew(self, name: str, holder: str, ttl_seconds: float, *, received_bytes: int | None = None) -> bool:
         self._called("renew")
         self.renewals.append(name)
+        if received_bytes is not None and name in self.uploads:
+            self.uploads[name] = replace(self.uploads[name], received_bytes=received_bytes)
         return self.holders.get(name) == holder
+
+    def find_upload(self, name: str) -> RunningUpload | None:
+        self._called("find_upload")
+        return self.uploads.get(name) if name in self.holders else None
+
+    def request_end(self, name: str, upload_id: str) -> RunningUpload | None:
+        self._called("request_end")
+        upload = self.uploads.get(name)
+        if name not in self.holders or upload is None or upload.upload_id != upload_id:
+            return None
+        self.ends.add(name)
+        return upload
+
+    def requested_ends(self) -> Sequence[tuple[str, str]]:
+        self._called("requested_ends")
+        return [(name, self.uploads[name].holder) for name in self.ends if not self.uploads[name].is_complete]
+
+    def note_complete(self, name: str, holder: str) -> None:
+        self._called("note_complete")
+        self.uploads[name] = replace(self.uploads[name], is_complete=True)
 
     def is_held(self, name: str) -> bool:
         self._called("is_held")

@@ -15,9 +15,10 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.errors import PayloadTooLargeError, UploadTimeoutError
+from app.errors import PayloadTooLargeError, UploadEndedError, UploadTimeoutError
 from app.server.body import FEW_BYTES, PAUSE_SECONDS, _ClientSocket, end_connection, open_reader
 from app.streaming import LENT_FROM_BYTES, Chunk
+from app.streaming.ending import Ending
 from app.streaming.inbound import CHUNK_BYTES, InboundLimits, IncompleteBodyError, RequestBody
 from app.streaming.progress import UploadProgress, UpstreamSpokeError
 from tests.support.processes import wait_until
@@ -326,6 +327,14 @@ def test_an_upstream_that_speaks_ends_the_waiting(client: Pair, upstream: Pair) 
     threading.Timer(0.05, upstream[1].sendall, [b"HTTP/1.1 413"]).start()
     with progress.listening_to(upstream[0], refuse), pytest.raises(UpstreamSpokeError):
         _ClientSocket(client[0], progress, 10).recv(10)
+
+
+def test_a_request_to_end_the_upload_ends_the_waiting(client: Pair) -> None:
+    progress = UploadProgress()
+    with Ending() as progress.ending:
+        threading.Timer(0.05, progress.ending.request).start()
+        with pytest.raises(UploadEndedError):
+            _ClientSocket(client[0], progress, 10).recv(10)
 
 
 def test_an_upstream_that_says_nothing_of_weight_does_not(client: Pair, upstream: Pair) -> None:

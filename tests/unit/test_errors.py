@@ -58,6 +58,9 @@ PUBLISHED: list[tuple[str, int, str, Blame, bool]] = [
 ADDED = [
     ("library_full", 409, "library_full", U, NO),
     ("too_many_requests", 429, "busy", U, R),
+    ("upload_not_found", 404, "upload_not_found", U, NO),
+    ("upload_complete", 409, "upload_complete", U, NO),
+    ("upload_ended", 409, "upload_ended", U, R),
 ]
 CODES = [row[0] for row in PUBLISHED + ADDED]
 FAILURES = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, GatewayError)]

@@ -44,6 +44,7 @@ def nullable(schema: Schema, **details: Any) -> Schema:
 
 
 ID = text(pattern="^[A-Za-z0-9_-]{1,128}$")
+UPLOAD_ID = text(pattern="^[A-Za-z0-9_-]{1,64}$")
 SHA256_HEX = text(pattern="^[0-9a-f]{64}$")
 TIME = text(format="date-time")
 NULLABLE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.advice.toolchain import toolchain
 from app.api.filters import MAX_TEXT_CHARACTERS, STATUSES
-from app.api.openapi.json_schema import ID, Schema, text
+from app.api.openapi.json_schema import ID, UPLOAD_ID, Schema, text
 from app.api.openapi.schemas import JOB_ID, MODEL_ID, SHA256
 from app.errors import LANGUAGES
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
@@ -84,5 +84,17 @@ PARAMETERS: dict[str, Any] = _named(
         ),
         ("Range", "One range of bytes. Other kinds of ranges are ignored.", text(examples=["bytes=0-99"])),
         ("If-Range", "Apply Range only if this ETag or date is still current.", text(examples=[f'"{SHA256}"'])),
+        (
+            "X-Upload-ID",
+            "Names this upload, so that it can be ended. Choose a new random one for each request.",
+            UPLOAD_ID,
+        ),
     ),
 )
+PARAMETERS["upload_id"] = {
+    "name": "upload_id",
+    "in": "query",
+    "required": True,
+    "description": "The X-Upload-ID of the upload, or the `upload_id` in a 409 `upload_in_progress`.",
+    "schema": UPLOAD_ID,
+}

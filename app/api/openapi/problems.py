@@ -8,7 +8,7 @@ from typing import Any
 
 from app.api.openapi.json_schema import reference
 from app.api.openapi.operation import Operation
-from app.api.openapi.schemas import JOB_EXAMPLE, header_references
+from app.api.openapi.schemas import JOB_EXAMPLE, RUNNING_UPLOAD_EXAMPLE, header_references
 from app.errors import LANGUAGES, Entry, Phrase, catalogue
 
 #: Values for the placeholders of detail texts in the examples.
@@ -20,6 +20,7 @@ _EXAMPLE_TEXTS: Mapping[str, Phrase] = {
 #: The members that failures add to the problem document (RFC 9457, section 3.2).
 _EXAMPLE_EXTENSIONS: Mapping[str, Mapping[str, Any]] = {
     "active_job_conflict": {"active_job": JOB_EXAMPLE},
+    "upload_in_progress": {"upload": RUNNING_UPLOAD_EXAMPLE},
     "job_failed": {"job_error": {"code": "quantization_failed", "message": "No reference image could be read."}},
     "library_full": {"quota_bytes": 10_737_418_240},
     "converter_rejected": {

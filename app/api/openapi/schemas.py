@@ -12,6 +12,7 @@ from app.api.openapi.json_schema import (
     NULLABLE_TIME,
     SHA256_HEX,
     TIME,
+    UPLOAD_ID,
     Schema,
     array_of,
     count,
@@ -38,6 +39,12 @@ USUAL_TIME_EXAMPLE: dict[str, Any] = {
     "p90_seconds": 540,
     "jobs": 37,
     "stages": {"bie": {"median_seconds": 170, "p90_seconds": 400, "jobs": 21}},
+}
+RUNNING_UPLOAD_EXAMPLE: dict[str, Any] = {
+    "upload_id": "b1f0c7d2-5d0e-4f6a-9f0e-2a1c3d4e5f60",
+    "started_at": CREATED_AT,
+    "received_bytes": 524_288_000,
+    "total_bytes": 2_147_483_648,
 }
 JOB_EXAMPLE: dict[str, Any] = {
     "job_id": JOB_ID,
@@ -272,13 +279,26 @@ _SERVICE: dict[str, Schema] = {
             "blame": _BLAME,
             "request_id": text("Identifies this request in the gateway's log."),
             "active_job": nullable(reference("Job"), description="With `active_job_conflict`."),
+            "upload": {
+                **reference("RunningUpload"),
+                "description": "With `upload_in_progress`, unless that upload has just ended.",
+            },
             "job_error": nullable(reference("JobError"), description="With `job_failed`."),
             "quota_bytes": count("With `library_full`."),
             "upstream_code": text("With `converter_rejected`."),
             "upstream_message": text("With `converter_rejected`."),
         },
-        optional=("active_job", "job_error", "quota_bytes", "upstream_code", "upstream_message"),
+        optional=("active_job", "upload", "job_error", "quota_bytes", "upstream_code", "upstream_message"),
         description="A failure (RFC 9457).",
+    ),
+    "RunningUpload": object_of(
+        {
+            "upload_id": UPLOAD_ID,
+            "started_at": TIME,
+            "received_bytes": count("At most 20 s old."),
+            "total_bytes": count("Null if the client did not announce it.", is_nullable=True),
+        },
+        description="An upload that is running.",
     ),
 }
 _UPLOADS: dict[str, Schema] = {

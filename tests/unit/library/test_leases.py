@@ -1,9 +1,11 @@
 """Leases have one holder at a time, across threads and processes, and block no longer than their time to live."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from app.domain.running_upload import RunningUpload
 from app.library.database import Database
 from app.library.leases import SQLLeases
 from tests.support.clocks import FakeClock
@@ -88,6 +90,54 @@ def test_a_lease_is_held_until_it_expires_or_is_released(leases: SQLLeases, cloc
     assert leases.is_held("upload/alice")
     clock.advance(0.001)
     assert not leases.is_held("upload/alice")
+
+
+def test_the_lease_of_an_upload_shows_it_until_it_expires(leases: SQLLeases, clock: FakeClock) -> None:
+    assert leases.acquire("upload/alice", "one", 150, upload_id="u1", total_bytes=3_000_000_000)
+    shown = RunningUpload("one", "u1", clock(), 0, 3_000_000_000, is_complete=False)
+    assert leases.find_upload("upload/alice") == shown
+    clock.advance(20)
+    assert leases.renew("upload/alice", "one", 150, received_bytes=2_500_000_000)
+    assert leases.find_upload("upload/alice") == replace(shown, received_bytes=2_500_000_000)
+    clock.advance(150)
+    assert leases.find_upload("upload/alice") is None
+    assert leases.request_end("upload/alice", "u1") is None
+
+
+def test_an_upload_is_asked_to_end_by_its_id_and_its_users_lease(leases: SQLLeases) -> None:
+    assert leases.acquire("upload/alice", "one", 150, upload_id="u1")
+    assert leases.acquire("upload/bob", "two", 150, upload_id="u2")
+    assert leases.request_end("upload/alice", "u2") is None
+    assert leases.requested_ends() == []
+    asked = leases.request_end("upload/alice", "u1")
+    assert asked is not None
+    assert asked.holder == "one"
+    assert leases.requested_ends() == [("upload/alice", "one")]
+    assert not leases.acquire("upload/alice", "three", 150, upload_id="u3")
+
+
+def test_a_complete_upload_answers_and_is_not_asked_again(leases: SQLLeases) -> None:
+    assert leases.acquire("upload/alice", "one", 150, upload_id="u1")
+    leases.request_end("upload/alice", "u1")
+    leases.note_complete("upload/alice", "another")
+    assert leases.requested_ends() == [("upload/alice", "one")]
+    leases.note_complete("upload/alice", "one")
+    assert leases.requested_ends() == []
+    asked = leases.request_end("upload/alice", "u1")
+    assert asked is not None
+    assert asked.is_complete
+
+
+def test_the_next_holder_of_an_upload_lease_is_not_asked_to_end(leases: SQLLeases, clock: FakeClock) -> None:
+    assert leases.acquire("upload/alice", "killed", 150, upload_id="u1", total_bytes=10)
+    leases.request_end("upload/alice", "u1")
+    leases.note_complete("upload/alice", "killed")
+    clock.advance(150)
+    assert leases.acquire("upload/alice", "next", 150, upload_id="u2")
+    assert leases.requested_ends() == []
+    assert leases.find_upload("upload/alice") == RunningUpload("next", "u2", clock(), 0, None, is_complete=False)
+    assert leases.acquire("sweep", "one", 150)
+    assert leases.find_upload("sweep") is None
 
 
 def test_the_sweep_removes_only_what_expired_long_ago(leases: SQLLeases, clock: FakeClock) -> None:

@@ -16,6 +16,7 @@ from app.services.notes import JobNotes
 from app.services.ownership import JobOwnership
 from app.services.polls import polled_jobs
 from app.services.results import ResultPuller
+from app.services.running_uploads import RunningUploads
 from app.services.transfers import TransferKind, TransferSlots
 from app.services.uploads import UploadRunner
 from app.services.usual_times import UsualTimes
@@ -94,12 +95,15 @@ class Bench:
         )
         self.polled_jobs = polled_jobs(self.converter, monotonic=self.monotonic)  # type: ignore[arg-type]
         self.usual_times = UsualTimes(self.ledger, monotonic=self.monotonic)
+        # Nothing looks by itself.
+        self.running = RunningUploads(self.leases, self.ledger, sleep=self.sleep, start_thread=lambda _watch: None)
         self.uploads = UploadRunner(
             self.converter,  # type: ignore[arg-type]
             self.ownership,
             self.ledger,
             self.keeper,
             self.slots,
+            running=self.running,
             writes=self.writes,
             usual_times=self.usual_times,
             max_parts=10,

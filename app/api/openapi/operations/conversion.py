@@ -135,8 +135,35 @@ CONVERSION = (
                 }
             },
         ),
-        failures=(*_UPLOAD, "draining", "upload_timeout", "converter_rejected", "upload_outcome_unknown", *_CONVERTER),
+        parameters=("X-Upload-ID",),
+        failures=(
+            *_UPLOAD,
+            "upload_ended",
+            "draining",
+            "upload_timeout",
+            "converter_rejected",
+            "upload_outcome_unknown",
+            *_CONVERTER,
+        ),
         curl="-F model_id=32769 -F version=0001 -F platform=720 -F model=@model.onnx",
+    ),
+    Operation(
+        "DELETE",
+        "/api/conversion/upload",
+        "endUpload",
+        {"en": "Stop a running upload", "zh-TW": "停止進行中的上傳"},
+        {
+            202: ResponseDescription(
+                "The upload has to end, but the worker that has it hasn't confirmed that yet. Repeat the request after "
+                "the time in Retry-After. If the worker was killed, the upload counts as running for up to 150 s.",
+                {},
+                ("Retry-After", "Cache-Control"),
+            ),
+            204: ResponseDescription("The upload has ended, and no job was started. The next one can start."),
+        },
+        description="Ends the caller's own upload, in whichever worker it is. Safe to repeat.",
+        parameters=("upload_id",),
+        failures=("upload_not_found", "upload_complete"),
     ),
     Operation(
         "POST",
