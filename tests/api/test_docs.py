@@ -19,7 +19,7 @@ from tests.api.edge import ENVIRON, Edge
 
 URL = "/docs"
 #: Texts of examples that are the same in all languages.
-_NAMES = {"Alice Chen", "pytorch 2.4.0"}
+_NAMES = {"Alice Chen", "pytorch 2.4.0", "yolo for the front door"}
 
 
 class _Page(HTMLParser):

@@ -80,7 +80,10 @@ CONVERSION = (
                 {
                     JSON: {
                         "schema": reference("Advice"),
-                        "examples": {"advice": {"value": ADVICE_EXAMPLE}, "none": {"value": NO_ADVICE_EXAMPLE}},
+                        "examples": {
+                            "advice": {"summary": "Example with advice", "value": ADVICE_EXAMPLE},
+                            "none": {"summary": "Example without advice", "value": NO_ADVICE_EXAMPLE},
+                        },
                     }
                 },
                 ("Cache-Control", "Content-Language"),
