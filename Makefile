@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-u
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 # A file's tests stay together, because they share the processes that they start; tests/conftest.py puts slow ones first.
 # Three workers on two cores, because tests also wait.
-RUN_TESTS := pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak"
+RUN_TESTS := pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not browsers"
 PYTEST := $(BIN)/python -m $(RUN_TESTS)
 
 # Programs that the whole suite needs beside Python. Playwright's own node needs the library.
@@ -64,6 +64,11 @@ soak: $(STAMP) ## Run the long tests and print their figures: 200 crashes, 500 j
 	@scripts/ensure-commands $(TEST_COMMANDS)
 	VISIONA_TEST_TURNS=13 $(BIN)/python -m pytest tests/unit/library/test_database.py -k 32_threads
 	$(BIN)/python -m pytest -m soak -s tests
+
+.PHONY: browsers
+browsers: $(STAMP) ## Try the console in Chromium, Firefox and WebKitGTK, in about two minutes
+	@scripts/ensure-commands nginx chromium chromedriver firefox-esr WebKitWebDriver Xvfb
+	$(BIN)/python -m pytest -m browsers tests/browsers
 
 .PHONY: bench
 bench: $(STAMP) ## Compare the speed with nginx and others, in about eight minutes; writes var/bench.json
