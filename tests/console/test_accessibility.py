@@ -37,6 +37,9 @@ def test_everything_can_be_reached_by_the_keyboard(visit: VisitorFactory) -> Non
     assert reached == ["model", "platform-720", "modelId", "version", *images, "start"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) != "none"
+    # Colors that the system chooses still tell the chosen chip.
+    page.emulate_media(forced_colors="active")
+    expect(page.locator(".chip-mark .icon").filter(visible=True)).to_have_count(1)
 
 
 def test_at_200_percent_zoom_no_word_of_the_bar_breaks_and_nothing_is_cut_off(visit: VisitorFactory) -> None:
