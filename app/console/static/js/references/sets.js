@@ -64,6 +64,16 @@ export class ImageSets {
     });
   }
 
+  /** Resolves to whether the set is still there. */
+  async rename(id, name) {
+    const transaction = await begin("readwrite");
+    const store = transaction.objectStore("sets");
+    const set = await result(store.get(id));
+    if (set) store.put({ ...set, name });
+    await finished(transaction);
+    return Boolean(set);
+  }
+
   async remove(id) {
     this.#removed.add(id);
     const transaction = await begin("readwrite");

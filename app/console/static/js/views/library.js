@@ -12,11 +12,11 @@ import { broadcast } from "../tabs.js";
 import { againIcon, convertAgain, wishOf } from "./again.js";
 import { columnHeads, detailCells, timeCell } from "./columns.js";
 import { pagedList } from "./list.js";
+import { nameEditor } from "./name_editor.js";
 import { cutName, emptyState, pageHead } from "./pieces.js";
 import { copyButton, problemPanel } from "./problem.js";
 import { receiptLink } from "./receipt.js";
 
-const MOST_CHARACTERS = 200;
 const SHOWN_DIGITS = 12;
 
 /** Return the view of the library, or of the one model with this ID. */
@@ -76,7 +76,7 @@ function row(model, list, { conversion, isAlone }) {
     h(
       "div",
       { class: "row-main" },
-      nameEditor(model, { show, clear, renamed }),
+      nameEditor(model.name, { begin: clear, save: rename }),
       h(
         "ul",
         { class: "facts" },
@@ -105,6 +105,21 @@ function row(model, list, { conversion, isAlone }) {
     receipt.setAttribute("aria-label", t("models.receipt.label", { name: model.name }));
     repeat.setAttribute("aria-label", t("list.again.label", { name: model.name }));
     remove.setAttribute("aria-label", t("models.delete.label", { name: model.name }));
+  }
+
+  async function rename(name, refuse) {
+    try {
+      const { data } = await api.renameModel(model.id, name);
+      model.name = data.name;
+      renamed();
+      toast(t("models.renamed", { name: shortName(data.name) }));
+      broadcast("models");
+      return data.name;
+    } catch (problem) {
+      if (problem.code === "invalid_request") refuse(problemWords(problem).detail);
+      else show(problem);
+      return null;
+    }
   }
 
   async function convertSourceAgain() {
@@ -169,87 +184,4 @@ function row(model, list, { conversion, isAlone }) {
 
   renamed();
   return element;
-}
-
-/** Show the name, or a field while it is edited: Enter saves, Escape cancels. */
-function nameEditor(model, { show, clear, renamed }) {
-  const area = h("div", { class: "name-editor" });
-
-  function rest({ withFocus = false } = {}) {
-    const edit = h(
-      "button",
-      {
-        class: "icon-button",
-        type: "button",
-        "aria-label": t("models.rename.label", { name: model.name }),
-        title: t("models.rename"),
-        on: { click: change },
-      },
-      icon("edit"),
-    );
-    area.replaceChildren(h("strong", { class: "row-name" }, cutName(model.name)), edit);
-    if (withFocus) edit.focus();
-  }
-
-  function change() {
-    clear();
-    const input = h("input", {
-      class: "input",
-      type: "text",
-      value: model.name,
-      maxlength: MOST_CHARACTERS,
-      "aria-label": t("models.rename.field"),
-    });
-    const error = h("p", { class: "error", role: "alert" });
-    const save = h("button", { class: "button small", type: "submit" }, t("models.rename.save"));
-    const leave = h(
-      "button",
-      { class: "button plain small", type: "button", on: { click: () => rest({ withFocus: true }) } },
-      t("dialog.cancel"),
-    );
-    const form = h(
-      "form",
-      { class: "rename", novalidate: true },
-      input,
-      h("div", { class: "actions" }, save, leave),
-      error,
-    );
-    form.addEventListener("keydown", (event) => {
-      // Escape also cancels the composition of Chinese characters. Ignore that.
-      if (event.key === "Escape" && !event.isComposing) rest({ withFocus: true });
-    });
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      if (save.classList.contains("busy")) return;
-      const name = input.value.trim();
-      if (!name) {
-        error.textContent = t("models.rename.empty");
-        input.focus();
-        return;
-      }
-      if (name === model.name) {
-        rest({ withFocus: true });
-        return;
-      }
-      save.classList.add("busy");
-      try {
-        const { data } = await api.renameModel(model.id, name);
-        model.name = data.name;
-        renamed();
-        rest({ withFocus: true });
-        toast(t("models.renamed", { name: shortName(data.name) }));
-        broadcast("models");
-      } catch (problem) {
-        save.classList.remove("busy");
-        if (problem.code === "invalid_request") error.textContent = problemWords(problem).detail;
-        else show(problem);
-      }
-    });
-    area.replaceChildren(form);
-    input.focus();
-    input.select();
-  }
-
-  rest();
-  return area;
 }

@@ -7,6 +7,7 @@ import { formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
 import { folderOf, nameOf, sizeOf } from "../../references/images.js";
 import { MOST_BYTES, SETS_FULL } from "../../references/sets.js";
+import { nameEditor } from "../name_editor.js";
 import { countOf } from "./reference_groups.js";
 
 /** Show the sets. `add` gets the images of the set that the user chooses. */
@@ -35,18 +36,26 @@ export async function showImageSets(form, sets, add) {
   }
 
   function row(set) {
-    const name = set.name ?? t("sets.last");
-    return h(
-      "li",
-      { class: "set-row" },
-      h("div", {}, h("strong", { class: "file-name", title: name }, name), h("span", { class: "quiet-text" }, countOf(set.count, set.size))),
-      h("button", { class: "button quiet small", value: `use ${set.id}`, "aria-label": t("sets.use_one", { name }) }, t("sets.use")),
-      h(
-        "button",
-        { class: "icon-button", type: "button", "aria-label": t("sets.delete", { name }), on: { click: () => remove(set) } },
-        icon("trash"),
-      ),
-    );
+    const press = h("button", { class: "button quiet small", value: `use ${set.id}` }, t("sets.use"));
+    const trash = h("button", { class: "icon-button", type: "button", on: { click: () => remove(set) } }, icon("trash"));
+    const label = () => {
+      const name = set.name ?? t("sets.last");
+      press.setAttribute("aria-label", t("sets.use_one", { name }));
+      trash.setAttribute("aria-label", t("sets.delete", { name }));
+    };
+    label();
+    const save = async (name, refuse) => {
+      const isThere = await sets.rename(set.id, name).catch(() => null);
+      if (!isThere) {
+        refuse(t(isThere === null ? "sets.absent" : "sets.gone"));
+        return null;
+      }
+      set.name = name;
+      label();
+      return name;
+    };
+    const name = set.name === null ? h("strong", {}, t("sets.last")) : nameEditor(set.name, { save });
+    return h("li", { class: "set-row" }, h("div", {}, name, h("span", { class: "quiet-text" }, countOf(set.count, set.size))), press, trash);
   }
 
   async function remove(set) {
