@@ -166,7 +166,7 @@ def failed_traceback(visitor: Visitor) -> None:
 
 def refused(visitor: Visitor) -> None:
     visitor.expects("422 /api/conversion/init")
-    message = "The graph input “images” has a dynamic axis; fix its shape before the conversion. " * 5
+    message = "The graph can't be read.\n" + "  The input “images” has a dynamic axis; fix its shape.\n" * 5
     refusal = {"error": {"code": "bad_model", "message": message}}
     visitor.stack.sandbox.fault(CONVERTER, call="create_job", status=422, body_json=refusal, times=1)
     visitor.choose_model(MODEL, "mobilenet_v3.onnx")
