@@ -4,6 +4,7 @@ Each function gets a visitor on the first page, signed in unless its name is in 
 screen.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,31 @@ def uploading(visitor: Visitor) -> None:
     visitor.choose_model(MODEL + bytes(1 << 21), "mobilenet_v3.onnx")
     visitor.start()
     visitor.page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
+
+
+def connection_lost(visitor: Visitor) -> None:
+    """The countdown to the next try, which is long enough to be looked at."""
+    visitor.expects("502 /api/conversion/init")
+    visitor.page.route("**/conversion/init", lambda route: route.fulfill(status=502, headers={"Retry-After": "90"}))
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    visitor.start()
+    visitor.page.locator("#hurry").wait_for()
+
+
+def other_upload(visitor: Visitor) -> None:
+    visitor.expects("409 /api/conversion/check")
+    other = {
+        "upload_id": "1",
+        "started_at": "2026-11-29T14:03:00Z",
+        "received_bytes": 1_288_490_188,
+        "total_bytes": 2_254_857_830,
+    }
+    problem = {"code": "upload_in_progress", "status": 409, "retryable": True, "blame": "user", "upload": other}
+    response = {"status": 409, "content_type": "application/problem+json", "body": json.dumps(problem)}
+    visitor.page.route("**/conversion/check", lambda route: route.fulfill(**response))
+    visitor.choose_model(MODEL, "mobilenet_v3.onnx")
+    visitor.start()
+    visitor.page.locator("#stop-upload").wait_for()
 
 
 def accepting(visitor: Visitor) -> None:
@@ -330,6 +356,8 @@ STATES: dict[str, State] = {
         form_mistakes,
         conflict,
         uploading,
+        connection_lost,
+        other_upload,
         accepting,
         running,
         completed,

@@ -44,7 +44,7 @@ class Nginx:
         uploads_port: int | None = None,
         replacements: dict[str, str] | None = None,
     ) -> None:
-        """Start it, and wait until it accepts.
+        """Start it.
 
         `request_buffering` changes that of uploads (None leaves it as deployed); `uploads_port` is that of a gateway
         for uploads alone (docs/deployment.md); `replacements` are further texts of the configuration and what takes
@@ -75,9 +75,12 @@ class Nginx:
         main = directory / "nginx.conf"
         site = _hosts(gateway_ports, uploads_port) + deployed_configuration(changes)
         main.write_text(_main(directory, site), encoding="utf-8")
-        self._child = Child(
-            "nginx", [PROGRAM, "-p", str(directory), "-c", str(main), "-e", "stderr"], directory / "nginx.log"
-        )
+        self._command = [PROGRAM, "-p", str(directory), "-c", str(main), "-e", "stderr"]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also again after `close`, and wait until it accepts."""
+        self._child = Child("nginx", self._command, self.directory / "nginx.log")
         try:
             self._child.wait_until_ready(self._accepts)
         except BaseException:

@@ -22,11 +22,14 @@ class SlowUpload:
         size: int = 400_000,
         seed: int = 1,
         seconds: float = 600,
+        upload_id: str = "",
     ) -> None:
         """Connect and send the head. `host` is what the Host header says, if it is not `base_url`'s."""
         body = model_upload(LazyBytes(size, seed=seed))
         self._body = body.as_bytes()
         headers = {"Cookie": client.cookie_header, **body.headers, "Content-Length": str(len(self._body))}
+        if upload_id:
+            headers["X-Upload-ID"] = upload_id
         self._seconds = seconds
         self._hurry = threading.Event()
         self.connection = RawConnection(base_url, host=host)

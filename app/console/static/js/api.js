@@ -95,6 +95,10 @@ export function checkUpload({ filename, size, parts, platform, modelId, version 
   return ask("/api/conversion/check", { method: "POST", body });
 }
 
+/** End one of this user's uploads. The status is 202 if it may still be running. */
+export const endUpload = (uploadId) =>
+  ask(`/api/conversion/upload?upload_id=${id(uploadId)}`, { method: "DELETE" });
+
 /**
  * Get the advice about a model by its skeleton. The file's name helps to recognize files that are no model, and its size
  * tells how long such a model usually takes.

@@ -12,13 +12,15 @@ import { local } from "./storage.js";
 import { broadcast, onMessage } from "./tabs.js";
 import { JobWatcher } from "./watcher.js";
 
+/** The phases of an upload in which the user must not leave. */
+const UPLOADING = new Set(["uploading", "accepting", "waiting", "recovering", "unnoticed"]);
 const LOOK_AGAIN_MILLISECONDS = 10_000;
 
 /** The phases that the form may replace. The others are an upload, or there is no converter. */
 const REPLACEABLE = new Set(["looking", "lost", "form", "job"]);
 
 export class Conversion extends Emitter {
-  /** looking, lost, disabled, form, checking, uploading, accepting, job */
+  /** looking, lost, disabled, form, job, or the phase of an upload */
   phase = "looking";
   form;
   /** Where the chosen models are, a ModelHandles. */
@@ -57,7 +59,7 @@ export class Conversion extends Emitter {
   }
 
   get isUploading() {
-    return this.phase === "uploading" || this.phase === "accepting";
+    return UPLOADING.has(this.phase);
   }
 
   /** Show the running job, else the last shown job, else the form. */
@@ -122,8 +124,8 @@ export class Conversion extends Emitter {
     return this.#sent.get(jobId) ?? null;
   }
 
-  /** Check that the upload will be accepted, then send it. */
-  async start() {
+  /** Check that the upload will be accepted, then send it. `stopping` is the ID of an upload that is ended first. */
+  async start(stopping = null) {
     if (this.phase !== "form") return;
     const run = this.#begin("checking");
     this.hasAborted = false;
@@ -137,7 +139,7 @@ export class Conversion extends Emitter {
       modelId: this.form.modelId.trim(),
       version: this.form.version.trim(),
     };
-    this.upload = new ReliableUpload(wish);
+    this.upload = new ReliableUpload(wish, stopping);
     this.upload.subscribe(({ phase }) => {
       if (run === this.#run) this.#become(phase);
     });
@@ -152,10 +154,11 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Cancel the upload or the check before it. No job is started. */
-  abort() {
+  /** Cancel the upload or the check before it. If that was too late, show the job. */
+  async abort() {
     this.hasAborted = true;
-    this.upload?.abort();
+    const isTooLate = await this.upload?.abort();
+    if (isTooLate && this.phase === "form") this.look();
   }
 
   dismissProblem() {

@@ -9,6 +9,8 @@ export const NETWORK = "network";
 export const UNREACHABLE = "unreachable";
 export const ABORTED = "aborted";
 export const FILE_CHANGED = "file_changed";
+/** nginx reports that no gateway responds. */
+export const GATEWAY_UNAVAILABLE = "gateway_unavailable";
 const OWN = new Set([NETWORK, UNREACHABLE, ABORTED, FILE_CHANGED]);
 
 export class Problem extends Error {

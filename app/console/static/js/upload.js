@@ -21,15 +21,14 @@ export function uploadBody({ model, references, platform, modelId, version }) {
 }
 
 /**
- * Send a body to `url`. `onProgress` gets `{loaded, total, bytesPerSecond, millisecondsLeft}`. `onSent` is called when
- * all bytes have been sent and only the response is missing. Returns `{done, abort}`; `done` resolves to the job or
- * rejects with a Problem.
+ * Send a body to `url` as the upload `id`. `onProgress` gets `{loaded, total, bytesPerSecond, millisecondsLeft}`.
+ * `onSent` is called when all bytes have been sent and only the response is missing. Returns `{done, abort}`; `done`
+ * resolves to the job or rejects with a Problem.
  */
-export function startUpload(url, body, { onProgress, onSent }, makeRequest = () => new XMLHttpRequest()) {
+export function startUpload(url, body, { id, onProgress, onSent }, makeRequest = () => new XMLHttpRequest()) {
   const request = makeRequest();
   const meter = new SpeedMeter();
   const spoken = language();
-  let isSent = false;
   const done = new Promise((resolve, reject) => {
     request.upload.addEventListener("progress", ({ loaded, total }) => {
       meter.add(loaded, performance.now());
@@ -40,20 +39,18 @@ export function startUpload(url, body, { onProgress, onSent }, makeRequest = () 
         millisecondsLeft: meter.millisecondsLeft(total),
       });
     });
-    request.upload.addEventListener("load", () => {
-      isSent = true;
-      onSent();
-    });
+    request.upload.addEventListener("load", onSent);
     request.addEventListener("load", () => {
       const job = request.status === 201 ? parse(request.responseText) : null;
       if (job) resolve(job);
       else reject(problemOf(request, spoken));
     });
-    request.addEventListener("error", () => reject(Object.assign(new Problem({ code: NETWORK }), { isSent })));
+    request.addEventListener("error", () => reject(new Problem({ code: NETWORK })));
     request.addEventListener("abort", () => reject(new Problem({ code: ABORTED })));
     request.open("POST", url);
     request.setRequestHeader("Accept", "application/json, application/problem+json");
     request.setRequestHeader("Accept-Language", spoken);
+    request.setRequestHeader("X-Upload-ID", id);
     request.send(body);
   });
   return { done, abort: () => request.abort() };

@@ -8,7 +8,13 @@ import { emptyState, pageHead } from "./pieces.js";
 import { failedState } from "./problem.js";
 import { uploadPanel } from "./upload.js";
 
-const KIND = { checking: "form", accepting: "uploading" };
+const KIND = {
+  checking: "form",
+  accepting: "uploading",
+  waiting: "uploading",
+  recovering: "uploading",
+  unnoticed: "uploading",
+};
 
 /** The view of each phase. Within one view, the view updates itself. */
 const kindOf = (phase) => KIND[phase] ?? phase;

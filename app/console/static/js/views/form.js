@@ -16,6 +16,7 @@ import { chipSection } from "./form/chips.js";
 import { identitySection } from "./form/identity.js";
 import { referenceSection } from "./form/references.js";
 import { summarySection } from "./form/summary.js";
+import { progressOf, stopButton } from "./other_upload.js";
 import { pageHead } from "./pieces.js";
 import { button, problemPanel } from "./problem.js";
 
@@ -89,7 +90,8 @@ export function conversionForm({ conversion, session, imageSets }) {
         document.querySelector("#session-notice a")?.focus();
         return;
       }
-      problemArea.replaceChildren(...(shownProblem ? [problemPanel(shownProblem, helpFor(shownProblem))] : []));
+      const { upload } = shownProblem?.document ?? {};
+      problemArea.replaceChildren(...(shownProblem ? [problemPanel(shownProblem, helpFor(shownProblem), progressOf(upload))] : []));
       if (shownProblem) problemArea.scrollIntoView({ block: "nearest" });
     }
   }
@@ -99,7 +101,8 @@ export function conversionForm({ conversion, session, imageSets }) {
     send();
   }
 
-  function send() {
+  /** Start, and end another upload first if there is an ID of one. */
+  function send(stopping = null) {
     if (session.state === "other") {
       // The conversion would belong to a different account. The session notice explains this.
       document.querySelector("#session-notice button")?.focus();
@@ -109,7 +112,7 @@ export function conversionForm({ conversion, session, imageSets }) {
     update();
     const [first] = Object.keys(form.errors);
     if (first) element.querySelector(`[data-field="${first}"]`)?.focus();
-    else conversion.start();
+    else conversion.start(stopping);
   }
 
   function helpFor(problem) {
@@ -127,7 +130,8 @@ export function conversionForm({ conversion, session, imageSets }) {
       return [button(t("convert.look"), { symbol: "history", run: () => conversion.look() })];
     }
     if (problem.code === "unauthenticated" || !problem.retryable || !form.model) return [];
-    return [button(t("retry"), { kind: "quiet", run: send })];
+    const { upload } = problem.document;
+    return [button(t("retry"), { kind: "quiet", run: () => send() }), upload && stopButton(upload, send)].filter(Boolean);
   }
 
   update();

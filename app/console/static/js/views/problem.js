@@ -6,8 +6,8 @@ import { problemWords } from "../problems.js";
 
 const COPIED_MILLISECONDS = 2000;
 
-/** Return a panel for a Problem. `actions` are buttons and links that help. */
-export function problemPanel(problem, actions = []) {
+/** Return a panel for a Problem. `actions` are buttons and links that help, `facts` is one more sentence. */
+export function problemPanel(problem, actions = [], facts = null) {
   const { title, detail } = problemWords(problem);
   const isWarning = problem.document?.blame === "user" && problem.retryable;
   return h(
@@ -19,6 +19,7 @@ export function problemPanel(problem, actions = []) {
       { class: "problem-body" },
       h("p", { class: "problem-title" }, title),
       h("p", { class: "problem-detail" }, detail),
+      facts && h("p", { class: "problem-facts" }, facts),
       actions.length > 0 && h("div", { class: "actions" }, actions),
       requestIdLine(problem.requestId),
     ),
