@@ -55,7 +55,7 @@ def test_a_chosen_model_is_described_and_compared_with_each_chip(stack: Stack, v
 
     # The summary repeats the finding of the chosen chip, and keeps nobody from starting.
     summary = page.locator("#summary-advice")
-    expect(summary).to_contain_text("Runs partly on the NPU")
+    expect(summary).to_contain_text("Partly on the NPU")
     page.locator("input[value='520']").check()
     expect(summary).to_contain_text("Unlikely to convert")
     visitor.start()
@@ -67,7 +67,7 @@ def test_the_findings_of_a_chip_open_by_keyboard_and_can_be_copied(visit: Visito
     page = visitor.page
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visitor.choose_model(MODEL, "detector.onnx")
-    expect(page.locator("#announcer")).to_contain_text("KL720: Runs partly on the NPU")
+    expect(page.locator("#announcer")).to_contain_text("KL720: Partly on the NPU")
     button = page.get_by_role("button", name="Findings for KL720")
     expect(button).to_have_attribute("aria-expanded", "false")
     button.focus()
@@ -80,7 +80,7 @@ def test_the_findings_of_a_chip_open_by_keyboard_and_can_be_copied(visit: Visito
     details.get_by_role("button", name="Copy as text").click()
     expect(details.get_by_role("button", name="Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.startswith("detector.onnx on KL720: Runs partly on the NPU\n")
+    assert copied.startswith("detector.onnx on KL720: Partly on the NPU\n")
     assert "\n    /nms/NonZero\n" in copied
     page.keyboard.press("Escape")
     button.press("Enter")

@@ -33,7 +33,8 @@ test("usual durations have seconds only below a minute", () => {
 
 test("times are relative", () => {
   const now = Date.parse("2026-11-23T12:00:00Z");
-  assert.equal(formatAgo("2026-11-23T11:59:50Z", now, "en"), "now");
+  assert.equal(formatAgo("2026-11-23T11:59:50Z", now, "en"), "just now");
+  assert.equal(formatAgo("2026-11-23T11:59:50Z", now, "zh-TW"), "剛剛");
   assert.equal(formatAgo("2026-11-23T11:57:00Z", now, "en"), "3 minutes ago");
   assert.match(formatAgo("2026-11-22T12:00:00Z", now, "zh-TW"), /昨天/);
   assert.match(formatAgo("2026-01-02T12:00:00Z", now, "en"), /Jan 2, 2026/);

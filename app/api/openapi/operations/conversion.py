@@ -164,7 +164,7 @@ CONVERSION = (
             ),
             204: ResponseDescription("The upload has ended, and no job was started. The next one can start."),
         },
-        description="Ends the caller's own upload, in whichever worker it is. Safe to repeat.",
+        description="Ends the caller's own upload in any worker of any host. Safe to repeat.",
         parameters=("upload_id",),
         failures=("upload_not_found", "upload_complete"),
     ),

@@ -58,7 +58,8 @@ export function formatAgo(moment, now, language) {
   if (!Number.isFinite(seconds)) return "–";
   const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
   const size = Math.abs(seconds);
-  if (size < 45) return relative.format(0, "second");
+  // What Intl says for this ("now", "現在") doesn't fit into a sentence.
+  if (size < 45) return language.startsWith("zh") ? "剛剛" : "just now";
   if (size < 45 * 60) return relative.format(Math.round(seconds / 60), "minute");
   if (size < 22 * 3600) return relative.format(Math.round(seconds / 3600), "hour");
   if (size < 7 * 86400) return relative.format(Math.round(seconds / 86400), "day");
