@@ -179,13 +179,16 @@ def test_an_upload_whose_response_is_lost_still_leads_to_its_job(stack: Stack, v
 def test_a_refusal_by_the_converter_shows_its_message_and_a_request_id(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     visitor.expects("422 /api/conversion/init")
-    refusal = {"error": {"code": "bad_model", "message": "The graph has <b>no</b> inputs."}}
+    refusal = {"error": {"code": "bad_model", "message": "The graph has\n  <b>no</b> inputs."}}
     stack.sandbox.fault(CONVERTER, call="create_job", status=422, body_json=refusal)
     visitor.choose_model()
     visitor.start()
-    expect(visitor.page.locator(".problem")).to_contain_text("The graph has <b>no</b> inputs.")
+    message = visitor.page.locator(".problem blockquote")
+    expect(message).to_have_text("The graph has\n  <b>no</b> inputs.", use_inner_text=True)
     expect(visitor.page.locator(".request-id code")).not_to_be_empty()
     expect(visitor.page.locator(".file-name")).to_have_text("model.onnx")
+    with visitor.page.expect_file_chooser():
+        visitor.page.locator(".problem").get_by_role("button", name="Choose another file").click()
 
 
 @pytest.mark.parametrize("change", ["deleted", "edited"])

@@ -122,6 +122,10 @@ export function conversionForm({ conversion, session, imageSets }) {
         : ["image", "form.references.add", "references"];
       return [button(t(text), { symbol, run: () => document.getElementById(input).click() })];
     }
+    if (problem.code === "converter_rejected") {
+      const choose = () => document.getElementById("model").click();
+      return [button(t("form.model.replace"), { symbol: "file", kind: "quiet", run: choose })];
+    }
     const job = problem.document?.active_job;
     if (job) {
       return [button(t("convert.show_running"), { symbol: "right", run: () => conversion.follow(job) })];

@@ -9,6 +9,7 @@ const COPIED_MILLISECONDS = 2000;
 /** Return a panel for a Problem. `actions` are buttons and links that help, `facts` is one more sentence. */
 export function problemPanel(problem, actions = [], facts = null) {
   const { title, detail } = problemWords(problem);
+  const message = problem.document?.upstream_message;
   const isWarning = problem.document?.blame === "user" && problem.retryable;
   return h(
     "div",
@@ -18,12 +19,18 @@ export function problemPanel(problem, actions = [], facts = null) {
       "div",
       { class: "problem-body" },
       h("p", { class: "problem-title" }, title),
-      h("p", { class: "problem-detail" }, detail),
+      message ? convertersMessage(message) : h("p", {}, detail),
       facts && h("p", { class: "problem-facts" }, facts),
       actions.length > 0 && h("div", { class: "actions" }, actions),
       requestIdLine(problem.requestId),
     ),
   );
+}
+
+/** Return the converter's message with its line breaks. */
+export function convertersMessage(message) {
+  // Focusable, so that keys can scroll a long message.
+  return [h("p", {}, t("job.failed.says")), h("blockquote", { tabindex: "0" }, message)];
 }
 
 /** Return the request ID with a copy button, if there is one. */

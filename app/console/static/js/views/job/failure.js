@@ -5,7 +5,7 @@ import { h, icon } from "../../dom.js";
 import { t } from "../../i18n.js";
 import { againButton } from "../again.js";
 import { nodeList } from "../advice.js";
-import { copyButton } from "../problem.js";
+import { convertersMessage, copyButton } from "../problem.js";
 
 /** A failure shows the names of so many nodes at once, and folds more. */
 const MOST_OPEN_NODES = 5;
@@ -22,9 +22,7 @@ export function failurePanel(job) {
     "div",
     { class: "problem-body" },
     h("p", { class: "problem-title" }, t(isFailed ? "job.failed.title" : "job.cancelled.title")),
-    message && h("p", {}, t("job.failed.says")),
-    // Focusable, so that keys can scroll a long message.
-    message && h("blockquote", { tabindex: "0" }, message),
+    message && convertersMessage(message),
     h("p", {}, meaningOf(job)),
     nodeList(nodes, { operator: explanation?.operator, open: nodes.length <= MOST_OPEN_NODES }),
     h("p", { class: "request-id" }, `${t("job.quote")} `, h("code", {}, job.job_id)),
