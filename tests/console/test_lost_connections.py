@@ -51,7 +51,7 @@ def test_another_upload_is_stopped_only_after_a_question_unless_its_tab_is_gone(
     visitor.choose_model(MODEL, "net.onnx")
     with SlowUpload(stack.url, stack.signed_in("alice"), upload_id="of-curl"):
         visitor.start()
-        expect(page.locator(".problem-facts")).to_have_text(re.compile(r"^Began at .* received$"))
+        expect(page.locator(".problem-facts")).to_have_text(re.compile(r"^Started at .* received$"))
         page.locator("#stop-upload").click()
         page.keyboard.press("Escape")
         page.locator("#stop-upload").click()

@@ -157,8 +157,9 @@ CONVERSION = (
         {"en": "Stop a running upload", "zh-TW": "停止進行中的上傳"},
         {
             202: ResponseDescription(
-                "The upload has to end, but the worker that has it hasn't confirmed that yet. Repeat the request after "
-                "the time in Retry-After. If the worker was killed, the upload counts as running for up to 150 s.",
+                "The request is recorded, but the worker that has the upload hasn't confirmed yet that it has ended. "
+                "Repeat the request after the time in Retry-After. If the worker was killed, the upload counts as "
+                "running for up to 150 s.",
                 {},
                 ("Retry-After", "Cache-Control"),
             ),
