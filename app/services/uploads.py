@@ -239,7 +239,6 @@ def _arriving(body: ClientBody, transfer: Transfer, lease: HeldLease, ending: En
     with contextlib.closing(iter(body)) as chunks:
         for chunk in chunks:
             transfer.reached(progress.received_bytes)
-            ending.check()
             lease.renew(received_bytes=progress.received_bytes)
             yield chunk
     lease.renew(received_bytes=progress.received_bytes, is_before_long_step=True)

@@ -191,5 +191,7 @@ def test_an_upload_ends_from_every_worker_and_the_next_one_starts(stack: ScaledS
         unconfirmed = ask(spread.all[1], person, "DELETE", f"{path}killed")
         assert (unconfirmed.status, unconfirmed.header("Retry-After")) == (202, "5")
         stack.stores.rows("UPDATE leases SET expires_at = started_at")
+        stack.stores.rows("DELETE FROM jobs WHERE job_id IS NULL")
         assert ask(spread.all[1], person, "DELETE", f"{path}killed").status == 404
         assert upload(spread.all[1], person, model_upload(b"next")).status == 201
+        wait_until(lambda: len({*stack.worker_pids()} - {pid}) == len(spread.by_worker), "the worker has a successor")
