@@ -6,15 +6,23 @@ from playwright.sync_api import expect
 
 from tests.console.browser import VisitorFactory
 from tests.console.states import MODEL
-from tests.console.test_interruptions import begin_slow_upload
+from tests.console.test_interruptions import SLOW
 from tests.support.slow_uploads import SlowUpload
 from tests.support.stack import Stack
 
 
-def test_an_upload_starts_again_by_itself_when_the_network_is_back(stack: Stack, visit: VisitorFactory) -> None:
+def test_an_upload_starts_again_at_a_click_or_when_the_network_is_back(stack: Stack, visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
-    page = begin_slow_upload(visitor)
+    page = visitor.page
     visitor.expects("failed /api/conversion/init", "409 /api/conversion/check")
+    page.route("**/api/conversion/init", lambda route: route.abort("connectionreset"), times=1)
+    visitor.slow_down(SLOW)
+    visitor.choose_model(MODEL + bytes(2 << 20), "large.onnx")
+    visitor.start()
+    expect(page.locator(".transfer")).to_contain_text(re.compile(r"Trying again in \d sec"))
+    page.locator("#hurry").click()
+    page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
+
     assert stack.nginx is not None
     stack.nginx.close()
     visitor.slow_down(-1, offline=True)
@@ -24,22 +32,6 @@ def test_an_upload_starts_again_by_itself_when_the_network_is_back(stack: Stack,
     visitor.slow_down(-1)
     expect(page.locator(".job .file-name")).to_have_text("large.onnx")
     assert sorted(upload["outcome"] for upload in stack.sandbox.ended_uploads(2)) == ["created", "incomplete_body"]
-
-
-def test_a_user_can_try_at_once_or_cancel_after_a_lost_connection(stack: Stack, visit: VisitorFactory) -> None:
-    visitor = visit().sign_in()
-    page = visitor.page
-    visitor.expects("failed /api/conversion/init")
-    page.route("**/api/conversion/init", lambda route: route.abort("connectionreset"), times=2)
-    visitor.choose_model(name="net.onnx")
-    visitor.start()
-    expect(page.locator(".transfer")).to_contain_text(re.compile(r"Trying again in \d sec"))
-    page.locator("#abort").click()
-    expect(page.locator(".file-name")).to_have_text("net.onnx")
-    visitor.start()
-    page.locator("#hurry").click()
-    expect(page.locator(".stepper")).to_be_visible()
-    assert len(stack.sandbox.uploads()) == 1
 
 
 def test_another_upload_is_stopped_only_after_a_question_unless_its_tab_is_gone(
