@@ -22,6 +22,7 @@ def test_an_upload_starts_again_at_a_click_or_when_the_network_is_back(stack: St
     expect(page.locator(".transfer")).to_contain_text(re.compile(r"Trying again in \d sec"))
     page.locator("#hurry").click()
     page.locator(".transfer-numbers span:nth-child(3):not(:empty)").wait_for()
+    expect(page.locator("h1")).to_be_focused()
 
     assert stack.nginx is not None
     stack.nginx.close()

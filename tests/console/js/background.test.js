@@ -76,6 +76,8 @@ test("the icon shows the progress in the background, and the end until the user 
   const states = [
     [{ phase: "uploading", upload: { loaded: 1, total: 4 } }, /^↑ 25 %/, "/tab/25.svg"],
     [{ phase: "accepting" }, /^↑ 100 %/, "/tab/75.svg"],
+    [{ phase: "waiting" }, /^upload.lost/, "/tab/0.svg"],
+    [{ phase: "recovering" }, /^↑ 0 %/, "/tab/0.svg"],
     [watched(), /^58 % net.onnx/, "/tab/50.svg"],
     [watched(ended), /^✓ net.onnx/, "/tab/done.svg"],
   ];

@@ -29,7 +29,8 @@ export function showTabState(states, section) {
 function describe({ phase, upload, watcher, problem }) {
   if (phase === "uploading" && upload.total) return progress((upload.loaded / upload.total) * 100, "↑ ");
   if (phase === "accepting") return progress(100, "↑ ");
-  if (["waiting", "recovering", "unnoticed"].includes(phase)) return { text: t("upload.lost"), icon: "0" };
+  if (phase === "recovering" || phase === "unnoticed") return progress(0, "↑ ");
+  if (phase === "waiting") return { text: t("upload.lost"), icon: "0" };
   if (phase === "form" && problem) return { text: "✗", icon: "failed", end: problem };
   if (phase !== "job") return { text: "" };
   const { job_id: id, status, terminal, progress: percent, filename } = watcher.job;

@@ -2,7 +2,7 @@
 
 import { announce } from "../announcer.js";
 import { chipName } from "../chips.js";
-import { h, icon, setText } from "../dom.js";
+import { focusOn, h, icon, setText } from "../dom.js";
 import { formatClock, formatDuration, formatPercent, formatSize } from "../format.js";
 import { language, t } from "../i18n.js";
 import { cutName, pageHead } from "./pieces.js";
@@ -89,6 +89,7 @@ export function uploadPanel({ conversion }) {
     if (isStalled && !wasStalled) announce(t("upload.stalled"));
     wasStalled = isStalled;
     setText(note, noteOf(phase, upload));
+    if (!isWaiting && document.activeElement === hurry) focusOn(element.querySelector("h1"));
     hurry.hidden = !isWaiting;
     panel.classList.toggle("sent", isSent);
     panel.classList.toggle("interrupted", isWaiting);
