@@ -72,7 +72,7 @@ def image_sets(visitor: Visitor) -> None:
         visitor.page.locator("#image-sets").click()
         visitor.page.locator("#set-name").fill(name)
         visitor.page.keyboard.press("Enter")
-        visitor.page.locator(".toast").filter(has_text=name).wait_for()
+        visitor.page.locator(".toast").filter(has_text=name[:30]).wait_for()
     visitor.page.locator("#image-sets").click()
     visitor.page.locator("dialog .set-row").nth(1).wait_for()
 

@@ -47,6 +47,8 @@ def test_a_canceled_upload_starts_nothing_and_leaves_the_form_unchanged(stack: S
     visitor = visit().sign_in()
     page = begin_slow_upload(visitor)
     page.locator("#abort").click()
+    expect(page.locator(".toast")).to_have_text("The upload was canceled. No conversion was started.")
+    expect(page.locator("#announcer")).to_have_text("The upload was canceled. No conversion was started.")
     expect(page.locator(".file-name")).to_have_text("large.onnx")
     assert [upload["outcome"] for upload in stack.sandbox.ended_uploads(1)] == ["incomplete_body"]
     assert stack.signed_in("alice").get("/api/conversion/active").json() == {"active_job": None}
@@ -251,9 +253,10 @@ def test_another_browser_shows_how_long_the_stages_took(stack: Stack, visit: Vis
     expect(visitor.page.locator(".step-time")).to_have_text([re.compile(r"\d")] * 3)
 
 
-def test_retrying_without_a_model_shows_the_error_instead_of_checking_forever(visit: VisitorFactory) -> None:
+def test_a_problem_goes_away_when_its_cause_has_ended_and_a_retry_needs_a_model(visit: VisitorFactory) -> None:
     visitor = visit().sign_in()
     page = visitor.page
+    page.clock.install()
     visitor.expects("503 /api/conversion/check")
     page.route("**/api/conversion/check", lambda route: route.fulfill(status=503, content_type="text/html", body="<p>"))
     visitor.choose_model()
@@ -263,12 +266,21 @@ def test_retrying_without_a_model_shows_the_error_instead_of_checking_forever(vi
     page.locator(".problem .actions button").click()
     expect(page.locator("#model-error")).to_have_text("Choose a model first.")
     expect(page.locator("#start")).to_have_text("Start conversion")
+    # One sentence says what is wrong with an empty file.
+    visitor.choose_model(b"")
+    expect(page.get_by_text("empty")).to_have_text(["This file is empty. Choose another file."])
+    page.unroute("**/api/conversion/check")
+    page.clock.fast_forward(10_000)
+    expect(page.locator(".problem")).to_have_count(0)
+    expect(page.locator(".toast")).to_have_text("You can start the conversion now.")
 
 
 def test_nothing_is_sent_when_a_different_account_is_signed_in(stack: Stack, visit: VisitorFactory) -> None:
     """A second tab signs in as bob while alice is signed in. Alice's tab notices and starts nothing."""
     visitor = visit().sign_in()
     page = visitor.page
+    # The form may still be looking for the next free version.
+    visitor.expects("401 /api/conversion/jobs")
     visitor.choose_model()
     visitor.context.clear_cookies()
     second = visitor.context.new_page()

@@ -24,6 +24,7 @@ export function startConsole() {
   const { userId, expiresAt, uploadBytes, uploadParts } = document.body.dataset;
   const session = new Session({ userId, expiresAt });
   const conversion = new Conversion(userId, { isEnabled: "enabled" in document.body.dataset });
+  conversion.onReady = () => toast(t("convert.ready"));
   conversion.form.limits = { bytes: Number(uploadBytes), images: Math.max(0, Number(uploadParts) - OTHER_PARTS) };
   const imageSets = new ImageSets(userId);
   const selection = new SelectionMemory(conversion.form, imageSets);
@@ -175,7 +176,7 @@ function prepareAccount({ session, conversion, selection }) {
       location.assign(data?.logout_url ?? "/");
     } catch (problem) {
       button.disabled = false;
-      toast(problemWords(problem).title, "alert");
+      toast(t("account.sign_out.failed", { reason: problemWords(problem).title }), "alert");
     }
   });
 }

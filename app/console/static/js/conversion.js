@@ -14,7 +14,17 @@ import { JobWatcher } from "./watcher.js";
 
 /** The phases of an upload in which the user must not leave. */
 const UPLOADING = new Set(["uploading", "accepting", "waiting", "recovering", "unnoticed"]);
-const LOOK_AGAIN_MILLISECONDS = 10_000;
+const CHECK_AGAIN_MILLISECONDS = 10_000;
+
+/** Problems that name a state, not an event: they end with it. */
+const STATES = new Set([
+  "active_job_conflict",
+  "upload_in_progress",
+  "too_many_requests",
+  "converter_busy",
+  "upload_capacity",
+  "draining",
+]);
 
 /** The phases that the form may replace. The others are an upload, or there is no converter. */
 const REPLACEABLE = new Set(["looking", "lost", "form", "job"]);
@@ -31,7 +41,8 @@ export class Conversion extends Emitter {
   /** The current upload, a ReliableUpload. */
   upload = null;
   watcher = null;
-  hasAborted = false;
+  /** Called when a problem is gone because its cause has ended. */
+  onReady = null;
   #userId;
   /** The files of the jobs that this tab has started, by job ID: `{model, references}`. */
   #sent = new Map();
@@ -74,9 +85,6 @@ export class Conversion extends Emitter {
     } catch (problem) {
       if (run !== this.#run) return;
       this.#become(problem.status === 501 ? "disabled" : "lost", problem);
-      if (this.phase === "lost" && problem.status !== 401) {
-        this.#timer = setTimeout(() => this.look(), LOOK_AGAIN_MILLISECONDS);
-      }
     }
   }
 
@@ -128,7 +136,6 @@ export class Conversion extends Emitter {
   async start(stopping = null) {
     if (this.phase !== "form") return;
     const run = this.#begin("checking");
-    this.hasAborted = false;
     const { model, references, platform, size } = this.form;
     // Copy the values, because the user can edit the form during the check.
     const wish = {
@@ -154,11 +161,11 @@ export class Conversion extends Emitter {
     }
   }
 
-  /** Cancel the upload or the check before it. If that was too late, show the job. */
+  /** Cancel the upload or the check before it. If that was too late, show the job, and resolve to true. */
   async abort() {
-    this.hasAborted = true;
     const isTooLate = await this.upload?.abort();
     if (isTooLate && this.phase === "form") this.look();
+    return isTooLate;
   }
 
   dismissProblem() {
@@ -231,7 +238,8 @@ export class Conversion extends Emitter {
     this.follow(job);
   }
 
-  #fail(problem) {
+  /** `isRefused`: nothing was sent, so the problem is only that the upload can't start now. */
+  #fail(problem, { isRefused = this.upload.phase === "checking" } = {}) {
     if (!(problem instanceof Problem)) {
       // A bug in this page: report it, and return to the form instead of checking forever.
       this.#become("form");
@@ -248,5 +256,36 @@ export class Conversion extends Emitter {
       this.form.references = this.form.references.filter(({ file }) => !gone.has(file));
     }
     this.#become("form", problem);
+    const canEnd = isRefused && problem.retryable && problem.code !== FILE_CHANGED;
+    if (canEnd || STATES.has(problem.code)) this.#awaitEnd(problem);
+  }
+
+  /** Remove a problem when the upload would be accepted, or replace it if the reason is now another. */
+  #awaitEnd(problem) {
+    const run = this.#run;
+    const isOver = () => run !== this.#run || this.problem !== problem;
+    const seconds = problem.retryAfterSeconds ?? 0;
+    this.#timer = setTimeout(
+      async () => {
+        if (isOver()) return;
+        try {
+          if (!document.hidden) {
+            await this.upload.check();
+            if (isOver()) return;
+            this.dismissProblem();
+            this.onReady?.();
+            return;
+          }
+        } catch (found) {
+          if (isOver()) return;
+          if (found.code !== problem.code) {
+            this.#fail(found, { isRefused: true });
+            return;
+          }
+        }
+        this.#awaitEnd(problem);
+      },
+      Math.max(CHECK_AGAIN_MILLISECONDS, seconds * 1000),
+    );
   }
 }

@@ -112,6 +112,7 @@ export class ConversionForm {
     local.set(LAST_KEY, this.#parameters);
     this.#startFrom(null);
     this.touched.clear();
+    this.lostReferences = 0;
     this.store();
   }
 

@@ -10,12 +10,13 @@ const WAIT_SECONDS = 1;
 const DAMAGED = new Set(["malformed", "truncated"]);
 
 /**
- * Resolve to `{language, format, advice, reason}`. `advice` is the API's, or null with a sentence as `reason`. The format
- * is null if it is unknown. Never rejects, except on abort.
+ * Resolve to `{language, format, advice, reason, isRetryable}`. `advice` is the API's, or null with a sentence as
+ * `reason`. The format is null if it is unknown. Never rejects, except on abort.
  */
 export async function inspectModel(file, signal) {
   const spoken = language();
-  const nothing = (format, reason) => ({ language: spoken, format, advice: null, reason });
+  const nothing = (format, reason, isRetryable = false) => ({ language: spoken, format, advice: null, reason, isRetryable });
+  if (file.size === 0) return nothing(null, t("form.model.empty"));
   let skeleton;
   try {
     skeleton = await cutSkeleton(file, signal);
@@ -29,12 +30,13 @@ export async function inspectModel(file, signal) {
   try {
     const { data } = await inspectPatiently(skeleton.data, file, signal);
     if (!data.chips) return nothing(data.format, data.text);
-    return { language: spoken, format: data.format, advice: data, reason: null };
+    return { language: spoken, format: data.format, advice: data, reason: null, isRetryable: false };
   } catch (problem) {
     signal.throwIfAborted();
     return nothing(
       skeleton.isModel ? "onnx" : null,
       t("form.model.not_inspected", { reason: problemWords(problem).title }),
+      problem.retryable,
     );
   }
 }

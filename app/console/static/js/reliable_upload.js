@@ -69,6 +69,11 @@ export class ReliableUpload extends Emitter {
     return Promise.race([this.#deliver(), this.#stopped]);
   }
 
+  /** Resolve if the gateway would accept the upload now. Rejects with a Problem. */
+  check() {
+    return this.#world.api.checkUpload(this.#wish);
+  }
+
   /** Cancel the upload or the check before it. Resolves to whether it was too late, so that a job may have started. */
   async abort() {
     this.#isStopped = true;

@@ -23,10 +23,10 @@ import { button, problemPanel } from "./problem.js";
 export function conversionForm({ conversion, session, imageSets }) {
   const { form } = conversion;
   const problemArea = h("div", { class: "problem-area" });
-  const model = modelSection(conversion, changed, chosenAgain);
+  const model = modelSection(conversion, changed);
   const chips = chipSection(form, changed);
   const identity = identitySection(conversion, changed);
-  const references = referenceSection(form, imageSets, changed, chosenAgain);
+  const references = referenceSection(form, imageSets, changed, imagesChosen);
   const summary = summarySection(() => showCurl((place) => callsOfForm(place, wishOf(form))));
   const earlier = earlierPanel(form, changed);
   const element = h(
@@ -44,6 +44,7 @@ export function conversionForm({ conversion, session, imageSets }) {
   const stopDropping = takeDrops(element, takeDropped);
 
   let shownProblem = null;
+  let shownModel = null;
 
   /** Take the one model in what was dropped, or ask which, and all images. Name everything that was ignored. */
   async function takeDropped(entries) {
@@ -68,9 +69,10 @@ export function conversionForm({ conversion, session, imageSets }) {
     update();
   }
 
-  /** Choosing the file again solves the problem that a file has changed. */
-  function chosenAgain() {
-    if (conversion.problem?.code === FILE_CHANGED) conversion.dismissProblem();
+  /** Choosing images again solves the problem that one has changed. */
+  function imagesChosen() {
+    const { problem } = conversion;
+    if (problem?.code === FILE_CHANGED && !problem.document.isModel) conversion.dismissProblem();
     // Reading the files may have taken longer than this view was shown.
     else conversion.emit();
   }
@@ -83,8 +85,11 @@ export function conversionForm({ conversion, session, imageSets }) {
     identity.update();
     references.update();
     summary.update(form, isChecking);
+    if (isOfOtherModel(conversion.problem)) conversion.dismissProblem();
     if (conversion.problem !== shownProblem) {
       shownProblem = conversion.problem;
+      shownModel = form.model;
+      const hadFocus = problemArea.contains(document.activeElement);
       if (shownProblem?.code === "unauthenticated") {
         // The session notice already explains this, and offers to sign in.
         document.querySelector("#session-notice a")?.focus();
@@ -93,7 +98,14 @@ export function conversionForm({ conversion, session, imageSets }) {
       const { upload } = shownProblem?.document ?? {};
       problemArea.replaceChildren(...(shownProblem ? [problemPanel(shownProblem, helpFor(shownProblem), progressOf(upload))] : []));
       if (shownProblem) problemArea.scrollIntoView({ block: "nearest" });
+      else if (hadFocus) document.getElementById("start").focus({ preventScroll: true });
     }
+  }
+
+  /** Whether the problem is about a model that is no longer in the form. */
+  function isOfOtherModel(problem) {
+    const isOfModel = problem?.code === FILE_CHANGED ? problem.document.isModel : problem?.document.blame === "user" && !problem.retryable;
+    return Boolean(isOfModel) && problem === shownProblem && form.model !== shownModel;
   }
 
   function submit(event) {
@@ -147,7 +159,7 @@ export function conversionForm({ conversion, session, imageSets }) {
     update,
     destroy() {
       stopDropping();
-      model.stop();
+      model.destroy();
     },
     focus: () => (problemArea.querySelector("button") ?? model.element.querySelector("input, button")).focus(),
   };

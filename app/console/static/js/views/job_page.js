@@ -13,19 +13,22 @@ export function jobPage({ conversion, session }, jobId, onJob) {
   let watcher = null;
   let panel = null;
   let isGone = false;
+  let failure = null;
 
-  async function load() {
-    element.replaceChildren(h("div", { class: "page narrow" }, backHead(), skeletonRows(3)));
+  async function load({ isQuiet = false } = {}) {
+    if (!isQuiet) element.replaceChildren(h("div", { class: "page narrow" }, backHead(), skeletonRows(3)));
     try {
       const { data } = await api.job(jobId);
-      if (isGone) return;
+      if (isGone || watcher) return;
       watcher = new JobWatcher(data);
       panel = jobPanel(watcher, { conversion, onNew: null, head: backHead() });
       element.replaceChildren(panel.element);
       watcher.subscribe(onJob);
       onJob();
     } catch (problem) {
-      if (!isGone) element.replaceChildren(h("div", { class: "page narrow" }, backHead(), failedState(problem, load)));
+      if (isGone || (isQuiet && problem.code === failure)) return;
+      failure = problem.code;
+      element.replaceChildren(h("div", { class: "page narrow" }, backHead(), failedState(problem, load)));
     }
   }
 

@@ -68,6 +68,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
   let run = 0;
   let aborter = new AbortController();
   let isLoadingMore = false;
+  let failure = null;
 
   const isFiltered = () => Object.keys(filters).length > 0;
 
@@ -79,13 +80,14 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
     load({ isSearch: true });
   }
 
-  async function load({ isSearch = false } = {}) {
+  /** If quiet, don't replace a problem by the same one or by a skeleton. */
+  async function load({ isSearch = false, isQuiet = false } = {}) {
     const mine = ++run;
     aborter.abort();
     aborter = new AbortController();
     const { signal } = aborter;
     isLoadingMore = false;
-    if (!isShown) content.replaceChildren(skeletonRows(hasSearch && !isFiltered() ? MANY_BONES : FEW_BONES, head()));
+    if (!isShown && !isQuiet) content.replaceChildren(skeletonRows(hasSearch && !isFiltered() ? MANY_BONES : FEW_BONES, head()));
     element.setAttribute("aria-busy", "true");
     try {
       const found = [];
@@ -108,7 +110,9 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       // Keep showing the items that are already there, unless they are not what the user is looking for.
       if (isShown && !isSearch) return;
       isShown = false;
-      content.replaceChildren(failedState(problem, () => load({ isSearch })));
+      if (isQuiet && problem.code === failure) return;
+      failure = problem.code;
+      content.replaceChildren(failedState(problem, (how) => load({ isSearch, ...how })));
     } finally {
       if (mine === run) element.setAttribute("aria-busy", "false");
     }

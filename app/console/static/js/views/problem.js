@@ -5,6 +5,7 @@ import { t } from "../i18n.js";
 import { problemWords } from "../problems.js";
 
 const COPIED_MILLISECONDS = 2000;
+const RETRY_MILLISECONDS = 10_000;
 
 /** Return a panel for a Problem. `actions` are buttons and links that help, `facts` is one more sentence. */
 export function problemPanel(problem, actions = [], facts = null) {
@@ -82,9 +83,33 @@ export function button(text, { symbol, kind = "", run, ...more }) {
   );
 }
 
-/** Return a panel for a list or page that cannot be shown, with a retry button if a retry can help. */
+/**
+ * Return a panel for a list or page that cannot be shown, with a retry button if a retry can help. As long as the panel is
+ * on the page, it also retries by itself: `retry({isQuiet: true})`.
+ */
 export function failedState(problem, retry) {
   const isFinal = problem.status === 404 || problem.status === 501;
-  const actions = isFinal ? [] : [button(t("retry"), { kind: "quiet", run: retry })];
-  return h("div", { class: "panel" }, problemPanel(problem, actions));
+  const actions = isFinal ? [] : [button(t("retry"), { kind: "quiet", run: () => retry() })];
+  const element = h("div", { class: "panel" }, problemPanel(problem, actions));
+  // The session tells when it is back.
+  if (!isFinal && problem.status !== 401) keepTrying(element, () => retry({ isQuiet: true }));
+  return element;
+}
+
+function keepTrying(element, retry) {
+  let isTrying = false;
+  const stop = () => {
+    clearInterval(timer);
+    window.removeEventListener("online", tryAgain);
+  };
+  const tryAgain = async () => {
+    if (!element.isConnected) stop();
+    else if (!document.hidden && !isTrying) {
+      isTrying = true;
+      await retry();
+      isTrying = false;
+    }
+  };
+  const timer = setInterval(tryAgain, RETRY_MILLISECONDS);
+  window.addEventListener("online", tryAgain);
 }

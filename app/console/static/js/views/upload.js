@@ -1,6 +1,6 @@
 // An upload in progress: amount, speed, time left, and a cancel button.
 
-import { announce } from "../announcer.js";
+import { announce, toast } from "../announcer.js";
 import { chipName } from "../chips.js";
 import { focusOn, h, icon, setText } from "../dom.js";
 import { formatClock, formatDuration, formatPercent, formatSize } from "../format.js";
@@ -34,7 +34,10 @@ export function uploadPanel({ conversion }) {
   const abort = button(t("upload.abort"), {
     symbol: "cross",
     kind: "quiet",
-    run: () => conversion.abort(),
+    async run() {
+      const isTooLate = await conversion.abort();
+      if (!isTooLate) toast(t("upload.canceled"));
+    },
     id: "abort",
   });
   const hurry = button(t("upload.hurry"), { symbol: "upload", run: () => upload.hurry(), id: "hurry" });

@@ -5,6 +5,7 @@ import { showDialog } from "../../dialogs.js";
 import { h, icon } from "../../dom.js";
 import { formatSize } from "../../format.js";
 import { language, t } from "../../i18n.js";
+import { shortName } from "../../names.js";
 import { folderOf, nameOf, sizeOf } from "../../references/images.js";
 import { MOST_BYTES, SETS_FULL } from "../../references/sets.js";
 import { nameEditor } from "../name_editor.js";
@@ -98,7 +99,7 @@ async function save(form, sets, name, limit) {
   try {
     await sets.save(name, form.references);
     form.onReferences?.();
-    toast(t("sets.saved", { name }));
+    toast(t("sets.saved", { name: shortName(name) }));
   } catch (error) {
     const reasons = { [SETS_FULL]: "sets.full", QuotaExceededError: "sets.no_space" };
     toast(t(reasons[error?.name] ?? "sets.absent", { limit }), "alert");

@@ -11,6 +11,7 @@ import { shortName } from "../../names.js";
 import { verdictName } from "../advice.js";
 import { reopenArea } from "./reopen.js";
 import { cutName } from "../pieces.js";
+import { button } from "../problem.js";
 import { choiceNote } from "./choice_note.js";
 import { errorValues } from "./references.js";
 
@@ -19,7 +20,7 @@ const SHOWN_TENSORS = 4;
 const SHOWN_OPERATORS = 8;
 const FORMATS = { onnx: "ONNX", tflite: "TensorFlow Lite", hdf5: "HDF5", pytorch: "PyTorch" };
 
-export function modelSection({ form, handles }, changed, onChosen) {
+export function modelSection({ form, handles }, changed) {
   const input = h("input", {
     type: "file",
     id: "model",
@@ -69,8 +70,8 @@ export function modelSection({ form, handles }, changed, onChosen) {
     if (isNew) handles.remember(file, path);
     const { signal } = (reading = new AbortController());
     form.choose(file);
+    note.replaceChildren();
     changed();
-    if (isNew) onChosen();
     try {
       const inspection = await inspectModel(file, signal);
       // The last step may have been over before the abort.
@@ -91,8 +92,14 @@ export function modelSection({ form, handles }, changed, onChosen) {
     stop();
     form.model = null;
     form.inspection = null;
+    note.replaceChildren();
     changed();
     input.focus();
+  }
+
+  /** The network is back: check the model if that was not possible before. */
+  function inspectAgain() {
+    if (form.model && form.inspection?.isRetryable) choose(form.model);
   }
 
   function update() {
@@ -104,7 +111,7 @@ export function modelSection({ form, handles }, changed, onChosen) {
     const state = [form.model, form.inspection, form.expected];
     if (shown?.every((value, index) => value === state[index])) return;
     shown = state;
-    area.replaceChildren(form.model ? fileCard(form, remove) : dropZone(form));
+    area.replaceChildren(form.model ? fileCard(form, { remove, inspect: inspectAgain }) : dropZone(form));
   }
 
   /** Name files that were dropped and not taken. */
@@ -118,7 +125,17 @@ export function modelSection({ form, handles }, changed, onChosen) {
     input.focus();
   }
 
-  return { element, choose, stop, tell, update };
+  window.addEventListener("online", inspectAgain);
+  return {
+    element,
+    choose,
+    tell,
+    update,
+    destroy() {
+      stop();
+      window.removeEventListener("online", inspectAgain);
+    },
+  };
 }
 
 function dropZone(form) {
@@ -132,7 +149,7 @@ function dropZone(form) {
   );
 }
 
-function fileCard(form, remove) {
+function fileCard(form, { remove, inspect }) {
   const { model, inspection } = form;
   return h(
     "div",
@@ -162,14 +179,20 @@ function fileCard(form, remove) {
         ),
       ),
     ),
-    inspection?.reason
-      ? h("p", { class: "advice warn" }, icon("alert"), h("span", {}, inspection.reason))
-      : structure(inspection?.advice ?? null),
+    // About an empty file, the section has an error.
+    model.size > 0 && (inspection?.reason ? reasonOf(inspection, inspect) : structure(inspection?.advice ?? null)),
   );
+}
+
+/** Return why there is no advice, with a button if another try can help. */
+function reasonOf({ reason, isRetryable }, inspect) {
+  const again = isRetryable && button(t("retry"), { kind: "quiet small", run: inspect });
+  return h("div", { class: "advice warn" }, icon("alert"), h("span", {}, reason), again);
 }
 
 function factsOf(model, inspection) {
   const size = formatSize(model.size, language());
+  if (model.size === 0) return [size];
   if (!inspection) return [size, t("form.model.reading")];
   const { format, advice } = inspection;
   return [

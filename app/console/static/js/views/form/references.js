@@ -149,6 +149,7 @@ export function referenceSection(form, sets, changed, onChosen) {
     const buttons = [...element.querySelectorAll(".reference .icon-button")];
     const index = buttons.indexOf(document.activeElement);
     form.references = form.references.filter((image) => !gone.has(image));
+    if (form.references.length === 0) note.replaceChildren();
     changed();
     const next = [...element.querySelectorAll(".reference .icon-button")];
     (next[Math.min(index, next.length - 1)] ?? addFiles).focus();
