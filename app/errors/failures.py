@@ -197,7 +197,7 @@ class LibraryFullError(GatewayError):
 
 
 class InvalidRequestError(GatewayError):
-    """The request cannot be understood; `problem` is a short phrase for the caller.
+    """The request is not valid; `problem` is a short phrase for the caller.
 
     Pass it in Chinese too if users of the console can see it.
     """
