@@ -66,7 +66,7 @@ soak: $(STAMP) ## Run the long tests and print their figures: 200 crashes, 500 j
 	$(BIN)/python -m pytest -m soak -s tests
 
 .PHONY: browsers
-browsers: $(STAMP) ## Try the console in Chromium, Firefox and WebKitGTK, in about two minutes
+browsers: $(STAMP) ## Try the console in Chromium, Firefox and WebKitGTK, in about three minutes
 	@scripts/ensure-commands nginx chromium chromedriver firefox-esr WebKitWebDriver Xvfb
 	$(BIN)/python -m pytest -m browsers tests/browsers
 

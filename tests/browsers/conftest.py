@@ -1,4 +1,4 @@
-"""One gateway behind nginx for all browsers, and each browser for one test."""
+"""One gateway behind nginx and a network for all browsers, and each browser for one test."""
 
 from collections.abc import Iterator
 
@@ -6,19 +6,31 @@ import pytest
 
 from tests.browsers.drivers import Browser
 from tests.browsers.engines import ENGINES, browser_of
+from tests.browsers.network import Network
+from tests.support.processes import free_port
 from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("browsers"), nginx={}) as stack:
-        yield stack
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Network]]:
+    port = free_port()
+    with Stack(tmp_path_factory.mktemp("stack"), nginx={"public": f"http://localhost:{port}"}) as stack:
+        assert stack.nginx is not None
+        with Network(port, stack.nginx.port) as network:
+            yield stack, network
 
 
 @pytest.fixture
-def stack(shared_stack: Stack) -> Stack:
-    shared_stack.reset()
-    return shared_stack
+def stack(shared: tuple[Stack, Network]) -> Stack:
+    stack, network = shared
+    network.restore()
+    stack.reset()
+    return stack
+
+
+@pytest.fixture
+def network(shared: tuple[Stack, Network]) -> Network:
+    return shared[1]
 
 
 @pytest.fixture(params=ENGINES)

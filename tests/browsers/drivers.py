@@ -164,7 +164,7 @@ class BiDi(Browser):
         self._in_page("browsingContext.navigate", url=url, wait="complete")
 
     def run(self, body: str) -> Any:
-        text = self._evaluate(f"JSON.stringify((() => {{ {body} }})())")["value"]
+        text = self._evaluate(f"JSON.stringify((() => {{ {body} }})() ?? null)")["value"]
         return json.loads(text)
 
     def press(self, selector: str) -> None:

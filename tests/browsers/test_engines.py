@@ -1,10 +1,11 @@
-"""What every browser engine must do: the main journey, an early refusal of an upload, and a link to a file."""
+"""What every browser engine must do: the main journey, an early refusal, a lost network, and a link to a file."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.browsers.drivers import Browser
+from tests.browsers.network import Network
 from tests.support.models import MEGABYTE, expected_bytes
 from tests.support.onnx_models import detector
 from tests.support.pictures import write_pictures
@@ -78,6 +79,20 @@ def test_an_early_refusal_of_an_upload_is_shown(browser: Browser, stack: Stack, 
     choose_model(browser, tmp_path, MODEL + bytes(40 * MEGABYTE))
     browser.press("#start")
     browser.see(".problem", "The graph has no inputs.")
+
+
+def test_an_upload_starts_again_by_itself_when_the_network_is_back(
+    browser: Browser, stack: Stack, network: Network, tmp_path: Path
+) -> None:
+    """The gateway has not noticed that the network was lost."""
+    sign_in(browser, stack)
+    choose_model(browser, tmp_path, MODEL + bytes(8 * MEGABYTE))
+    network.break_after(2 * MEGABYTE)
+    browser.press("#start")
+    browser.see(".transfer h2", "The connection was lost")
+    network.restore()
+    browser.see(".job .file-name", "網路 v3.onnx")
+    assert sorted(upload["outcome"] for upload in stack.sandbox.uploads()) == ["created", "incomplete_body"]
 
 
 def test_a_link_to_a_file_leads_through_the_sign_in_to_the_file(browser: Browser, stack: Stack) -> None:

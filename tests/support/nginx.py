@@ -32,7 +32,7 @@ class Nginx:
     """A running nginx in front of a gateway on a port of 127.0.0.1. Everything it writes lies in its directory.
 
     `url` and `tls_url` are where it is reached; `certificate` is what a client has to trust for the latter. `public`
-    is the one of the two that the gateway is told to be its own address: `url`, unless `tls` was asked for.
+    is what the gateway is told to be its own address: `url`, unless `tls` or another was asked for.
     """
 
     def __init__(
@@ -41,20 +41,21 @@ class Nginx:
         *gateway_ports: int,
         request_buffering: bool | None = None,
         tls: bool = False,
+        public: str | None = None,
         uploads_port: int | None = None,
         replacements: dict[str, str] | None = None,
     ) -> None:
         """Start it.
 
-        `request_buffering` changes that of uploads (None leaves it as deployed); `uploads_port` is that of a gateway
-        for uploads alone (docs/deployment.md); `replacements` are further texts of the configuration and what takes
-        their place.
+        `public` is the address of a proxy in front of it. `request_buffering` changes that of uploads (None leaves it
+        as deployed); `uploads_port` is that of a gateway for uploads alone (docs/deployment.md); `replacements` are
+        further texts of the configuration and what takes their place.
         """
         self.directory = directory
         self.port, self.tls_port, self.redirect_port = free_port(), free_port(), free_port()
         self.url = f"http://localhost:{self.port}"
         self.tls_url = f"https://localhost:{self.tls_port}"
-        self.public = self.tls_url if tls else self.url
+        self.public = public or (self.tls_url if tls else self.url)
         self.certificate = directory / "nginx.crt"
         self.access_log = directory / "nginx-access.log"
         directory.mkdir(parents=True, exist_ok=True)
