@@ -26,6 +26,8 @@ document.addEventListener("visibilitychange", () => {
 });
 // Before a click leads elsewhere, the current entry of the browser's history is still the list's.
 document.addEventListener("click", (event) => shown?.remember(event.target), true);
+// A reload shows the same rows again.
+window.addEventListener("beforeunload", (event) => shown?.remember(event.target));
 
 /** The list that was left last: its address, its items, the cursor after them, and the position of the last click. */
 let left = null;
