@@ -152,12 +152,13 @@ def test_a_response_that_comes_while_the_upstream_takes_nothing_is_heard_at_once
 def test_a_request_to_end_the_upload_is_heard_while_the_upstream_takes_nothing(reach: Reach) -> None:
     """The upstream gets no last chunk."""
     received = bytearray()
-    gone = threading.Event()
+    ended, gone = threading.Event(), threading.Event()
 
     def talk(wire: Wire) -> None:
         wire.read_head()
         wait_until_full(wire.sock)
         ending.request()
+        ended.wait(30)
         with contextlib.suppress(ssl.SSLError):
             while data := wire.sock.recv(1 << 20):
                 received.extend(data)
@@ -165,6 +166,7 @@ def test_a_request_to_end_the_upload_is_heard_while_the_upstream_takes_nothing(r
 
     with Ending() as ending, pytest.raises(UploadEndedError):
         reach(talk).post(endless(), ending=ending)
+    ended.set()
     assert gone.wait(30)
     assert not received.endswith(b"0\r\n\r\n")
 

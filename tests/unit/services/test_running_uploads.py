@@ -93,8 +93,10 @@ def test_an_upload_of_a_silent_client_ends_and_the_next_one_starts(bench: Bench,
 
 @pytest.mark.parametrize("asked", ["its own process", "another process"])
 def test_after_the_last_byte_it_is_too_late_and_the_job_starts(bench: Bench, other: Bench, asked: str) -> None:
-    process = bench if asked == "its own process" else other
-    between(process, pauses=bench.running.look)
+    process = bench
+    if asked == "another process":
+        process = other
+        between(process, pauses=bench.running.look)
 
     def end() -> None:
         for _ in range(2):
