@@ -4,6 +4,7 @@ import contextlib
 import io
 import mmap
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -80,18 +81,15 @@ class _ClientSocket:
         self._idle_seconds = idle_seconds
         self._wakes_at = 1
         self.is_tls = is_tls(sock)
-        sock.settimeout(idle_seconds if self.is_tls else 0)
+        sock.settimeout(0)
 
     def recv(self, size: int) -> bytes:
-        if self.is_tls and not self._sock.pending():
-            # Bytes that TLS holds decrypted already would not make the descriptor readable.
-            self._progress.wait_for(self._sock, self._idle_seconds)
         while True:
             # Read first: there is nothing to wait for while bytes come as fast as they are passed on, and the sender
-            # listens to the upstream, too.
+            # listens to the upstream, too. Bytes that TLS has decrypted already don't make the descriptor readable.
             try:
                 data: bytes = self._sock.recv(size)
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError):
                 self._progress.wait_for(self._sock, self._idle_seconds)
             else:
                 return data

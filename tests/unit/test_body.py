@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import socket
+import ssl
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -382,7 +383,10 @@ class TLSSocket:
         return len(self._decrypted)
 
     def recv(self, size: int) -> bytes:
-        return self._decrypted[:size] or self._below.recv(size)
+        try:
+            return self._decrypted[:size] or self._below.recv(size)
+        except BlockingIOError:
+            raise ssl.SSLWantReadError from None
 
 
 def test_bytes_that_are_decrypted_already_are_not_waited_for(client: Pair) -> None:
