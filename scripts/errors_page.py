@@ -62,7 +62,9 @@ def _row(entry: Entry, failures: list[type[GatewayError]]) -> str:
 
 
 def _texts(entry: Entry) -> str:
-    lines = [f"- *{language}*: **{entry.title[language]}** {entry.detail[language]}\n" for language in entry.title]
+    lines = [
+        f"- *{language}*: **{entry.title[language]}** {entry.general_detail(language)}\n" for language in entry.title
+    ]
     return f"### `{entry.code}`\n\n" + "".join(lines)
 
 

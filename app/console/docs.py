@@ -98,7 +98,8 @@ def curl_command(operation: Operation, base_url: str, cookie: str) -> str | None
     if operation.method != "GET" and not (operation.method == "POST" and operation.body):
         parts.append(f"-X {operation.method}")
     if operation.needs_session:
-        parts.append(f'-b "{cookie}=$SESSION"')
+        # With -b, curl would send the cookie to the host of a redirect, too.
+        parts.append(f'-H "Cookie: {cookie}=$SESSION"')
     parts += [*filter(None, [operation.curl]), f'"{base_url}{path}"']
     command = " ".join(parts)
     return command if len(command) <= _CURL_WIDTH else " \\\n  ".join(parts)

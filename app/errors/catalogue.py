@@ -4,6 +4,7 @@ The data is in `catalogue.toml`, so that translators and operators can read it w
 lacks a text prevents the start. `app/api/problem.py` turns an entry into a response.
 """
 
+import re
 import string
 import tomllib
 from collections.abc import Mapping
@@ -47,6 +48,10 @@ class Entry:
         return frozenset(
             name for text in self.detail.values() for _, name, _, _ in string.Formatter().parse(text) if name
         )
+
+    def general_detail(self, language: str) -> str:
+        """Return the detail with an ellipsis for each value that only a failure can supply."""
+        return re.sub(r"\{\w+\}[.。]?", "…", self.detail[language])
 
     def as_problem(self, language: str, *, texts: Mapping[str, Phrase], request_id: str) -> dict[str, object]:
         """Return the members of a problem document (RFC 9457), with `texts` filled into the detail."""

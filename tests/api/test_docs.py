@@ -53,6 +53,8 @@ def test_every_operation_and_every_failure_is_shown(edge: Edge, language: str) -
     for code in set(catalogue()) - {"method_not_allowed"}:
         assert f"<code>{code}</code>" in response.text
         assert catalogue()[code].title[language] in response.text.replace("&#39;", "'")
+    placeholders = {f"{{{name}}}" for entry in catalogue().values() for name in entry.placeholders}
+    assert {text for text in placeholders if text in response.text} == set()
 
 
 def test_the_page_obeys_its_content_security_policy_and_has_no_dead_links(edge: Edge) -> None:

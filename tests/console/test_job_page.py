@@ -173,7 +173,8 @@ def test_the_calls_of_a_conversion_can_be_copied_for_curl(
 
     def run(call: str) -> str:
         command = page.locator(f"[data-call={call}] code").text_content() or ""
-        pasted = command.replace("PASTE-HERE", secret) + " --fail-with-body -sS"
+        fail = "--fail" if call == "download" else "--fail-with-body"
+        pasted = f"{command.replace('PASTE-HERE', secret)} -sS {fail} --trace-ascii trace"
         return subprocess.run(["sh", "-c", pasted], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
     page.set_input_files("#model", tmp_path / name)
@@ -194,6 +195,8 @@ def test_the_calls_of_a_conversion_can_be_copied_for_curl(
     expect(page.locator("dialog")).to_contain_text("This conversion used 1 reference image.")
     assert json.loads(run("poll"))["status"] == "completed"
     run("download")
+    # The file service, to which the download is redirected, does not get the session.
+    assert (tmp_path / "trace").read_text(encoding="utf-8").count(f"Cookie: {SESSION_COOKIE}=") == 1
     defaults = {"model_id": 32768, "version": "0001", "platform": "720"}
     assert next(tmp_path.glob("*.nef")).read_bytes() == expected_bytes(model, defaults)
     # A job's own call to start it again has the name under which the gateway knows the file.

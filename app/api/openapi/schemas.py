@@ -187,7 +187,8 @@ _JOBS: dict[str, Schema] = {
                 "With line breaks. The middle of a long message is left out.", maxLength=MAX_ERROR_CHARACTERS
             ),
         },
-        description="Why a job failed, in the converter's words. Plain text, never markup.",
+        description="Why a job failed, in the converter's words. Plain text, never markup. Only the code `job_lost` is "
+        "the gateway's: the converter no longer knows the job.",
     ),
     "ActiveJob": object_of({"active_job": nullable(reference("Job"))}),
     "JobPage": object_of({"jobs": array_of(reference("PastJob")), "next_cursor": _CURSOR}),

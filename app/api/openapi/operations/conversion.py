@@ -256,7 +256,7 @@ CONVERSION = (
         description="What the gateway has recorded about the job, also before the job has ended. The state is that of "
         "the last poll.",
         failures=("job_not_found",),
-        curl="-o receipt.json",
+        curl="-f -o receipt.json",
     ),
     Operation(
         "POST",
@@ -299,7 +299,7 @@ CONVERSION = (
         description=ONLY_NAVIGATION,
         parameters=("check",),
         failures=("navigation_required", *_RESULT, "download_token_failed", "mc_token_unavailable", *_CONVERTER),
-        curl="-L -o model.nef",
+        curl="-fL -o model.nef",
     ),
     no_head(
         "/api/conversion/<job_id>/download",

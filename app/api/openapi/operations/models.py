@@ -72,6 +72,6 @@ MODELS = (
             "upload_capacity",
             "storage_unavailable",
         ),
-        curl="-o model.nef",
+        curl="-f -o model.nef",
     ),
 )

@@ -1,6 +1,6 @@
 // The API calls of a conversion as curl commands for POSIX shells. Pure functions.
 
-import { nameOf, uploadNames } from "./references/images.js";
+import { nameOf, sizeOf, uploadNames } from "./references/images.js";
 
 /** What stands for the session cookie's value, which scripts can't read. */
 export const PLACEHOLDER = "PASTE-HERE";
@@ -27,9 +27,10 @@ const pathOf = (path) => (path.startsWith("-") ? `./${path}` : path);
  * Return the calls that check, inspect and start a conversion, as `[{name, command}]`. `size` is that of all files, or
  * 0 if it is unknown. `place` is `{origin, cookie}`: the gateway's address and the session cookie's name.
  */
-export function callsOfForm(place, { model, modelId, version, platform, references, size }) {
-  const fields = { model_id: modelId, version, platform };
-  const parts = Object.keys(fields).length + 1 + references.length;
+export function callsOfUpload(place, { model, modelId, version, platform, references, size }) {
+  const given = Object.entries({ model_id: modelId, version, platform }).filter(([, value]) => value !== undefined);
+  const fields = Object.fromEntries(given);
+  const parts = given.length + 1 + references.length;
   const question = { filename: model, ...(size && { size, parts }), ...fields };
   return [
     { name: "check", command: command(place, "/api/conversion/check", Object.entries(question).map(dataOption)) },
@@ -39,30 +40,30 @@ export function callsOfForm(place, { model, modelId, version, platform, referenc
 }
 
 /**
- * Return the calls that poll a job, download its result if there can be one, and start it again. `files` are those that
- * were sent, `{model, references}`, or null if the page doesn't know them.
+ * Return the calls that poll a job, download its result if there can be one, and check, inspect and start the same
+ * conversion again. `files` are those that were sent, `{model, references}`, or null if the page doesn't know them.
  */
 export function callsOfJob(place, job, files) {
   const { job_id: id, filename, status, parameters = {} } = job;
   const { model_id: modelId, version, platform } = parameters;
-  const fields = { model_id: modelId, version, platform };
   const path = `/api/conversion/${encodeURIComponent(id)}`;
-  const result = `${(filename ?? id).replace(/\.[^.]*$/, "")}.nef`;
-  const options = ["-L", `-o ${shellWord(pathOf(result))}`];
-  const model = files?.model.name ?? filename ?? "model.onnx";
+  const result = `${(filename || id).replace(/\.[^.]*$/, "")}.nef`;
+  // With -f, curl writes no file if the download fails.
+  const options = ["-fL", `-o ${shellWord(pathOf(result))}`];
+  const model = files?.model.name || filename || "model.onnx";
   const references = files?.references ?? [];
+  const size = files ? files.model.size + sizeOf(references) : 0;
   return [
     { name: "poll", command: command(place, path, []) },
     !["failed", "cancelled"].includes(status) && { name: "download", command: command(place, `${path}/download`, options) },
-    { name: "init", command: command(place, "/api/conversion/init", uploadOptions({ fields, model, references })) },
+    ...callsOfUpload(place, { model, modelId, version, platform, references, size }),
   ].filter(Boolean);
 }
 
 function uploadOptions({ fields, model, references }) {
-  const known = Object.entries(fields).filter(([, value]) => value !== undefined);
   const names = uploadNames(references);
   return [
-    ...known.map(([name, value]) => `-F ${shellWord(`${name}=${formWord(String(value))}`)}`),
+    ...Object.entries(fields).map(([name, value]) => `-F ${shellWord(`${name}=${formWord(String(value))}`)}`),
     fileOption("model", model),
     ...references.map(({ path }, index) => fileOption("ref_images", path, names[index])),
   ];
@@ -80,7 +81,8 @@ function dataOption([name, value]) {
 }
 
 function command({ origin, cookie }, path, options) {
-  const parts = ["curl", `-b '${cookie}=${PLACEHOLDER}'`, ...options, shellWord(origin + path)];
+  // With -b, curl would send the cookie to the host of a redirect, too.
+  const parts = ["curl", `-H 'Cookie: ${cookie}=${PLACEHOLDER}'`, ...options, shellWord(origin + path)];
   const line = parts.join(" ");
   return line.length <= MOST_COLUMNS ? line : parts.join(" \\\n  ");
 }

@@ -1,6 +1,6 @@
 // The form of a conversion: model, chip, identity, reference images, and a summary that starts it.
 
-import { callsOfForm } from "../curl.js";
+import { callsOfUpload } from "../curl.js";
 import { chooseOne } from "../dialogs.js";
 import { h } from "../dom.js";
 import { formatSize } from "../format.js";
@@ -27,7 +27,7 @@ export function conversionForm({ conversion, session, imageSets }) {
   const chips = chipSection(form, changed);
   const identity = identitySection(conversion, changed);
   const references = referenceSection(form, imageSets, changed, imagesChosen);
-  const summary = summarySection(() => showCurl((place) => callsOfForm(place, wishOf(form))));
+  const summary = summarySection(() => showCurl((place) => callsOfUpload(place, wishOf(form))));
   const earlier = earlierPanel(form, changed);
   const element = h(
     "div",
@@ -165,7 +165,7 @@ export function conversionForm({ conversion, session, imageSets }) {
   };
 }
 
-/** Return what the form says, for `callsOfForm`. */
+/** Return what the form says, for `callsOfUpload`. */
 function wishOf({ model, expected, modelId, version, platform, references, size }) {
   const name = model?.name ?? expected?.name ?? "model.onnx";
   return { model: name, modelId: modelId.trim(), version: version.trim(), platform, references, size: model ? size : 0 };
