@@ -1,5 +1,6 @@
 """Interruptions of a conversion: reloads, other tabs, the end of the session, a restart of the gateway."""
 
+import json
 import re
 from pathlib import Path
 
@@ -276,12 +277,24 @@ def test_a_problem_goes_away_when_its_cause_has_ended_and_a_retry_needs_a_model(
 
 
 def test_nothing_is_sent_when_a_different_account_is_signed_in(stack: Stack, visit: VisitorFactory) -> None:
-    """A second tab signs in as bob while alice is signed in. Alice's tab notices and starts nothing."""
+    """A second tab signs in as bob while alice waits for the network. Alice's tab notices, and sends nothing again."""
     visitor = visit().sign_in()
     page = visitor.page
     # The form may still be looking for the next free version.
-    visitor.expects("401 /api/conversion/jobs")
+    visitor.expects("401 /api/conversion/jobs", "502 /api/conversion/init")
+    problem = {"status": 502, "code": "gateway_unavailable"}
+    page.route(
+        "**/api/conversion/init",
+        lambda route: route.fulfill(
+            status=502,
+            content_type="application/problem+json",
+            headers={"Retry-After": "60"},
+            body=json.dumps(problem),
+        ),
+    )
     visitor.choose_model()
+    visitor.start()
+    expect(page.locator("#hurry")).to_be_visible()
     visitor.context.clear_cookies()
     second = visitor.context.new_page()
     second.goto("/auth/login?next=/")

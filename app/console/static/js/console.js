@@ -166,9 +166,10 @@ function prepareAccount({ session, conversion, selection }) {
     if (conversion.isUploading) {
       const question = { title: t("account.upload_runs"), text: t("account.upload_runs.text"), symbol: "exit" };
       if (!(await confirmLoss({ ...question, yes: t("account.sign_out") }))) return;
-      conversion.abort();
     }
     button.disabled = true;
+    // While there is a session.
+    if (conversion.isUploading) await conversion.abort();
     try {
       const { data } = await api.signOut();
       broadcast("signed-out");
@@ -213,7 +214,10 @@ function prepareNotice({ session, conversion }) {
   };
   session.subscribe(() => {
     show();
-    if (session.state !== "alive") return;
+    if (session.state !== "alive") {
+      conversion.stopRetrying();
+      return;
+    }
     toast(t("session.back"));
     conversion.resume();
   });

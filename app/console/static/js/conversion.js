@@ -12,8 +12,10 @@ import { local } from "./storage.js";
 import { broadcast, onMessage } from "./tabs.js";
 import { JobWatcher } from "./watcher.js";
 
+/** The phases of an upload that was interrupted. */
+const RETRYING = new Set(["waiting", "recovering", "unnoticed"]);
 /** The phases of an upload in which the user must not leave. */
-const UPLOADING = new Set(["uploading", "accepting", "waiting", "recovering", "unnoticed"]);
+const UPLOADING = new Set(["uploading", "accepting", ...RETRYING]);
 const CHECK_AGAIN_MILLISECONDS = 10_000;
 
 /** Problems that name a state, not an event: they end with it. */
@@ -166,6 +168,11 @@ export class Conversion extends Emitter {
     const isTooLate = await this.upload?.abort();
     if (isTooLate && this.phase === "form") this.look();
     return isTooLate;
+  }
+
+  /** Stop trying again: the session is over, and the next one may be a different account's. */
+  stopRetrying() {
+    if (RETRYING.has(this.phase)) this.abort();
   }
 
   dismissProblem() {

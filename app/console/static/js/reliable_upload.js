@@ -15,9 +15,14 @@ export const PAUSES_SECONDS = [5, 10, 20, 40, 60];
 // The gateway has the whole upload, but not the converter's response.
 const RESPONSE_SECONDS = 2;
 const UNNOTICED_SECONDS = 5;
+// The job's time is the converter's, in whole seconds.
+const CLOCKS_DIFFER_MILLISECONDS = 5000;
 const LOST = new Set([NETWORK, UNREACHABLE, GATEWAY_UNAVAILABLE]);
 
 const browser = { api, countDown, beginUpload, isDead, startUpload, isOnline: () => navigator.onLine };
+
+/** Whether the gateway doesn't know the upload. A gateway of an earlier version, which ends no uploads, responds with 405. */
+const isUnknown = ({ status }) => status === 404 || status === 405;
 
 export class ReliableUpload extends Emitter {
   /**
@@ -45,6 +50,7 @@ export class ReliableUpload extends Emitter {
   #stop;
   #stopped;
   #isStopped = false;
+  #canceling = null;
 
   /**
    * `wish` has the values of the form: `{model, references, platform, size, modelId, version}`. `stopping` is the ID of
@@ -75,17 +81,32 @@ export class ReliableUpload extends Emitter {
   }
 
   /** Cancel the upload or the check before it. Resolves to whether it was too late, so that a job may have started. */
-  async abort() {
+  abort() {
+    this.#canceling ??= this.#cancel();
+    return this.#canceling;
+  }
+
+  async #cancel() {
+    // When everything has been sent, only the gateway knows whether it is too late. If it is, its response is needed.
+    const isSent = this.phase === "accepting";
+    if (isSent && (await this.#isTooLate())) return true;
     this.#isStopped = true;
     this.#stop(new Problem({ code: ABORTED }));
     this.#transfer?.abort();
     this.#pause?.end();
+    return !isSent && this.#isTooLate();
+  }
+
+  /** End the last try. Resolve to whether it was too late for that. */
+  async #isTooLate() {
     if (!this.#attempt || !this.#world.isOnline()) return false;
     try {
       await this.#world.api.endUpload(this.#attempt.id);
-    } catch ({ code }) {
+    } catch (problem) {
+      // If everything was sent and the upload is over, the response is on its way.
+      if (isUnknown(problem)) return this.phase === "accepting";
       // After other failures, the next upload ends this one.
-      return code === "upload_complete";
+      return problem.code === "upload_complete";
     }
     return false;
   }
@@ -96,14 +117,16 @@ export class ReliableUpload extends Emitter {
   }
 
   async #deliver() {
-    await this.#requireReadable();
+    await this.#ask(this.#requireReadable());
     for (const seconds of [...PAUSES_SECONDS, null]) {
       try {
         const job = this.#attempt && (await this.#recover());
         return job || (await this.#start());
       } catch (problem) {
-        if (seconds === null || !this.#isLost(problem)) throw problem;
-        await this.#requireReadable();
+        const isLost = this.#isLost(problem);
+        if (this.#canceling && (isLost || problem.code === "upload_ended")) throw new Problem({ code: ABORTED });
+        if (seconds === null || !isLost) throw problem;
+        await this.#ask(this.#requireReadable());
         await this.#wait("waiting", Math.max(seconds, problem.retryAfterSeconds ?? 0));
       }
     }
@@ -128,7 +151,7 @@ export class ReliableUpload extends Emitter {
         return await this.#send();
       } catch (problem) {
         obstacle = problem.document?.upload?.upload_id;
-        if (!obstacle || obstacle === this.#attempt?.id || !(await this.#mayEnd(obstacle))) throw problem;
+        if (!obstacle || obstacle === this.#attempt?.id || !(await this.#ask(this.#mayEnd(obstacle)))) throw problem;
       }
       // If it is complete, the check will soon find its job.
       if ((await this.#end(obstacle)) !== "ended") await this.#wait("recovering", RESPONSE_SECONDS);
@@ -189,7 +212,7 @@ export class ReliableUpload extends Emitter {
         await this.#wait("unnoticed", retryAfterSeconds ?? UNNOTICED_SECONDS);
       } catch (problem) {
         if (problem.code === "upload_complete") return "complete";
-        if (problem.status === 404) return "unknown";
+        if (isUnknown(problem)) return "unknown";
         throw problem;
       }
     }
@@ -198,11 +221,13 @@ export class ReliableUpload extends Emitter {
   /** Return the job that the last try started, which may have ended meanwhile, or null. */
   async #findJob() {
     const { api: gateway } = this.#world;
+    // As the gateway stores it.
+    const filename = this.filename.normalize("NFC");
     const active = (await this.#ask(gateway.activeJob())).data.active_job;
-    if (active?.filename === this.filename) return active;
-    const { data } = await this.#ask(gateway.jobs({ limit: 1, filters: { filename: this.filename } }));
+    if (active?.filename === filename) return active;
+    const { data } = await this.#ask(gateway.jobs({ limit: 1, filters: { filename } }));
     const [newest] = data.jobs;
-    const isOurs = newest && Date.parse(newest.created_at) >= this.#attempt.startedAt;
+    const isOurs = newest && Date.parse(newest.created_at) >= this.#attempt.startedAt - CLOCKS_DIFFER_MILLISECONDS;
     return isOurs ? (await this.#ask(gateway.job(newest.job_id))).data : null;
   }
 

@@ -36,7 +36,7 @@ export function uploadPanel({ conversion }) {
     kind: "quiet",
     async run() {
       const isTooLate = await conversion.abort();
-      if (!isTooLate) toast(t("upload.canceled"));
+      toast(t(isTooLate ? "upload.too_late" : "upload.canceled"));
     },
     id: "abort",
   });
