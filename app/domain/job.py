@@ -20,6 +20,7 @@ MAX_ERROR_CHARACTERS = 500
 _CUT = "\n…\n"
 _MAX_PARAMETERS = 64
 _MAX_PARAMETER_CHARACTERS = 500
+_TERMINAL_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Never shown: besides the owner (`claims_identity`), where upstreams store files, and tokens.
 _PRIVATE_PARAMETERS = frozenset({"objectkey", "url", "accesstoken", "token"})
@@ -150,9 +151,10 @@ def parse_job_error(value: object) -> JobError | None:
 def bounded_message(text: str) -> str:
     """Return a message with its line breaks, but no other control characters, of at most MAX_ERROR_CHARACTERS.
 
-    The middle of a long one is left out, because the last line of a traceback has the reason.
+    Colors for terminals are removed, and tabs become spaces. The middle of a long message is left out, because the last
+    line of a traceback has the reason.
     """
-    text = text.strip()
+    text = _TERMINAL_COLOR.sub("", text).expandtabs().strip()
     if len(text) > MAX_ERROR_CHARACTERS:
         half = (MAX_ERROR_CHARACTERS - len(_CUT)) // 2
         text = text[:half] + _CUT + text[-half:]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.console.assets import SCRIPT, find_asset
 from tests.support.processes import ROOT
 
 STATIC = ROOT / "app" / "console" / "static"
@@ -63,6 +64,16 @@ def test_javascript_modules(path: Path, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
     assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE) or "pass" in run.stdout
+
+
+def test_the_composed_script_is_valid(tmp_path: Path) -> None:
+    """It has all modules of the console, also those that need a browser."""
+    asset = find_asset(SCRIPT)
+    assert asset is not None
+    script = tmp_path / "app.mjs"
+    script.write_bytes(asset.body)
+    run = subprocess.run(["node", "--check", script], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_both_languages_have_the_same_keys_and_placeholders() -> None:

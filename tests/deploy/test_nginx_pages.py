@@ -131,7 +131,7 @@ def test_too_many_requests_have_a_page_too(tmp_path: Path, gateway_port: int) ->
     assert document.json()["code"] == "too_many_requests"
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/.pages/"])
 def test_an_address_that_nginx_closes_has_a_page_too(nginx: Nginx, path: str) -> None:
     page = requests.get(nginx.url + path, headers=NAVIGATION, timeout=10)
     document = requests.get(nginx.url + path, timeout=10)

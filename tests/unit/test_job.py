@@ -163,7 +163,11 @@ def test_parameters_are_bounded_in_number_and_length() -> None:
         ({"message": "m"}, "error", "m"),
         ("m", "error", "m"),
         ({"code": 7, "message": ["m"]}, "7", "['m']"),
-        ({"message": "Traceback:\r\n  File\x1b[1m\n\u2028bad op\n"}, "error", "Traceback:\n  File [1m\n\nbad op"),
+        (
+            {"message": "Error:\r\n\t\x1b[1;31mFile\x1b[0m \x1b\n\u2028bad op\n"},
+            "error",
+            "Error:\n        File  \n\nbad op",
+        ),
         ({"code": "c" * 200, "message": "m" * 500}, "c" * 100, "m" * 500),
         (
             {"message": "first\n" + "m" * 600 + "\nlast"},
