@@ -33,11 +33,20 @@ def test_files_and_parameters_are_still_there_after_a_failure_and_after_a_succes
     expect(page.locator("#platform-530")).to_be_checked()
     page.locator(".reference-count").wait_for()
 
-    # The files of an earlier job of this tab, from its own page; another model was chosen meanwhile.
-    visitor.choose_model(name="another.onnx")
+    # The files of an earlier job of this tab, from its own page; other files were chosen meanwhile.
+    page.set_input_files("#references", files=[IMAGE | {"name": "night.jpg", "buffer": b"another picture"}])
+    page.locator(".reference").nth(1).wait_for()
     visitor.go("history")
     page.locator(f"[data-id='{job_id}'] .row-name").click()
     page.get_by_role("button", name="Convert again").click()
+    expect(page.locator("dialog h2")).to_have_text("Remove 2 reference images from the form?")
+    page.keyboard.press("Escape")
+    visitor.go("convert")
+    expect(page.locator(".reference")).to_have_count(2)
+    visitor.choose_model(name="another.onnx")
+    page.go_back()
+    page.get_by_role("button", name="Convert again").click()
+    expect(page.locator("dialog h2")).to_have_text("Remove “another.onnx” from the form?")
     page.locator("dialog .danger").click()
     expect(page.locator("#platform-720")).to_be_checked()
     expect(page.locator(".file-name")).to_have_text("fails on one chip.onnx")
@@ -82,8 +91,9 @@ def test_the_settings_of_an_earlier_conversion_fill_the_form(stack: Stack, visit
     expect(page.locator(".file-name")).to_have_text("earlier.onnx")
 
 
-def test_a_model_is_opened_again_after_a_reload(visit: VisitorFactory) -> None:
+def test_a_model_is_opened_again_after_a_reload(stack: Stack, visit: VisitorFactory) -> None:
     """In browsers with file handles: at once, or by a click if the browser has to ask for permission."""
+    job_id = stack.completed_job(stack.signed_in("alice"), b"a model", filename="net.onnx")
     visitor = visit().sign_in()
     page = visitor.page
     visitor.pick_model("net.onnx")
@@ -91,6 +101,13 @@ def test_a_model_is_opened_again_after_a_reload(visit: VisitorFactory) -> None:
     page.reload()
     expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
     expect(page.locator("#version")).to_have_value("0BEE")
+
+    # A model that the user removes stays removed, also if the settings are those of its earlier conversion.
+    page.goto(f"/#/jobs/{job_id}")
+    page.get_by_role("button", name="Convert again").click()
+    page.get_by_role("button", name="Remove the model").click()
+    page.locator("#reopen").click()
+    expect(page.locator(".file-card[aria-busy=false]")).to_contain_text("net.onnx")
 
     visitor.ask_for_files()
     page.reload()

@@ -122,11 +122,15 @@ export class Conversion extends Emitter {
     return true;
   }
 
-  /** Whether `prepare` would remove a model from the form that has not been sent yet. */
-  wouldLose(wish) {
-    const { model } = this.form;
-    const wasSent = [...this.#sent.values()].some((files) => files.model === model);
-    return REPLACEABLE.has(this.phase) && model !== null && !wasSent && !this.form.hasModel(wish);
+  /** Return what `prepare` would remove from the form that has not been sent yet: `{model, references}`, or null. */
+  lossBy(wish) {
+    const { model, references } = this.form;
+    const sent = [...this.#sent.values()];
+    const keepsModel = model === null || sent.some((files) => files.model === model) || this.form.hasModel(wish);
+    const sentImages = new Set(sent.flatMap((files) => files.references));
+    const keepsImages = !this.filesOf(wish.jobId) || references.every((image) => sentImages.has(image));
+    if (!REPLACEABLE.has(this.phase) || (keepsModel && keepsImages)) return null;
+    return { model: keepsModel ? null : model, references: keepsImages ? [] : references };
   }
 
   /** Return the files of a job that this tab has started, `{model, references}`, or null. */

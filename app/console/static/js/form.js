@@ -41,7 +41,8 @@ export class ConversionForm {
   /**
    * The model that is to be chosen, as `{name, size, job}`: the one before a reload, or that of an earlier conversion.
    * `job` is the earlier conversion with whose model a chosen file is compared, or null:
-   * `{jobId, platform, createdAt, references, sha256}`.
+   * `{jobId, platform, createdAt, references, sha256}`. `isRemoved`: the user has removed this model, so the page
+   * doesn't open it by itself.
    */
   expected = null;
   /** The field that the form focuses when it is shown next, or null. */
@@ -126,6 +127,13 @@ export class ConversionForm {
   /** Whether the chosen model has the name and the size of an earlier conversion's. */
   hasModel({ modelName, size }) {
     return this.model !== null && this.model.name === modelName && this.model.size === size;
+  }
+
+  /** Remove the model. The earlier conversion, if there is one, stays. */
+  removeModel() {
+    this.model = null;
+    this.inspection = null;
+    if (this.expected) this.expected = { ...this.expected, isRemoved: true };
   }
 
   /** Remove all files, for another model. */

@@ -44,13 +44,10 @@ export function againIcon(name, run) {
   );
 }
 
-/** Show the form with these settings, unless an upload is running or the user wants to keep the file in the form. */
+/** Show the form with these settings, unless an upload is running or the user wants to keep the files in the form. */
 export async function convertAgain(conversion, wish) {
-  if (conversion.wouldLose(wish)) {
-    const name = shortName(conversion.form.model.name);
-    const question = { title: t("form.replace", { name }), text: t("form.replace.text"), yes: t("form.replace.yes") };
-    if (!(await confirmLoss({ ...question, symbol: "file" }))) return;
-  }
+  const loss = conversion.lossBy(wish);
+  if (loss && !(await confirmLoss({ ...questionOf(loss), yes: t("form.replace.yes") }))) return;
   if (!conversion.prepare(wish)) {
     toast(t("job.again.uploading"), "alert");
     return;
@@ -58,4 +55,13 @@ export async function convertAgain(conversion, wish) {
   // If the form has just replaced the job in this view, a new address must not show the view a second time.
   if (document.querySelector("[data-route=convert][aria-current]")) history.replaceState(null, "", "#/");
   else location.hash = "#/";
+}
+
+/** Ask about a model and images that have not been sent yet. */
+function questionOf({ model, references }) {
+  const n = references.length;
+  const imagesText = n > 0 && t("form.replace.images.text");
+  if (!model) return { title: t("form.replace.images", { n }), text: imagesText, symbol: "image" };
+  const text = [t("form.replace.text"), imagesText].filter(Boolean).join(" ");
+  return { title: t("form.replace", { name: shortName(model.name) }), text, symbol: "file" };
 }

@@ -45,13 +45,14 @@ export function conversionForm({ conversion, session, imageSets }) {
 
   let shownProblem = null;
   let shownModel = null;
+  let isGone = false;
 
   /** Take the one model in what was dropped, or ask which, and all images. Name everything that was ignored. */
   async function takeDropped(entries) {
     const { files, unreadable } = await references.whileReading(() => walk(entries));
     const { models, images, ignored } = sortFiles(files);
-    // A single file is meant as the model, whatever its name is. The inspection says what it is.
-    const isMeant = files.length === 1 && ignored[0]?.reason === "other";
+    // A single file that is not in a folder is meant as the model, whatever its name is. The inspection says what it is.
+    const isMeant = files.length === 1 && ignored[0]?.reason === "other" && !files[0].path.includes("/");
     const candidates = isMeant ? files : models;
     const chosen = candidates.length > 1 ? await askWhich(candidates) : candidates[0];
     if (chosen) model.choose(chosen.file, chosen.path);
@@ -59,6 +60,7 @@ export function conversionForm({ conversion, session, imageSets }) {
       ...(isMeant ? [] : ignored),
       ...models.filter((one) => one !== chosen).map(({ path }) => ({ path, reason: "model" })),
       ...unreadable.map((path) => ({ path, reason: "unreadable" })),
+      ...(files.length + unreadable.length === 0 ? entries.map(({ name }) => ({ path: name, reason: "empty" })) : []),
     ];
     model.tell(images.length > 0 ? [] : rest);
     if (images.length > 0) references.add(images, rest);
@@ -66,7 +68,9 @@ export function conversionForm({ conversion, session, imageSets }) {
 
   function changed() {
     form.store();
-    update();
+    // Reading dropped files may have taken longer than this view was shown.
+    if (isGone) conversion.emit();
+    else update();
   }
 
   /** Choosing images again solves the problem that one has changed. */
@@ -158,6 +162,7 @@ export function conversionForm({ conversion, session, imageSets }) {
     element,
     update,
     destroy() {
+      isGone = true;
       stopDropping();
       model.destroy();
     },

@@ -76,7 +76,7 @@ export async function showImageSets(form, sets, add) {
   const input = dialog.querySelector("input");
   input?.select();
   const value = await closed;
-  if (value === "save") await save(form, sets, input.value.trim(), limit);
+  if (value === "save") await save(form, sets, input.value.trim() || t("sets.default_name"), limit);
   else if (value.startsWith("use ")) await use(known.find(({ id }) => `use ${id}` === value), sets, add);
 }
 

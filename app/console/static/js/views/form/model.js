@@ -90,8 +90,7 @@ export function modelSection({ form, handles }, changed) {
 
   function remove() {
     stop();
-    form.model = null;
-    form.inspection = null;
+    form.removeModel();
     note.replaceChildren();
     changed();
     input.focus();

@@ -22,7 +22,7 @@ export function reopenArea(form, handles, choose) {
   async function offer(wanted) {
     try {
       const handle = await handles.find(wanted.name);
-      const file = handle && (await openHandle(handle));
+      const file = handle && !wanted.isRemoved && (await openHandle(handle));
       if (shown !== wanted) return;
       if (file) choose(file);
       else if (handle) show(reopenButton(handle, wanted.name));
