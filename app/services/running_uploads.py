@@ -114,6 +114,10 @@ class RunningUploads:
                 if not self._endings:
                     self._is_watched = False
                     return
-            # The next look finds the same requests.
-            with contextlib.suppress(ModelStoreUnavailableError):
-                self.look()
+            try:
+                # After a failure, the next look finds the same requests.
+                with contextlib.suppress(ModelStoreUnavailableError):
+                    self.look()
+            except Exception:
+                # A bug in one look must not stop all later ones.
+                log.exception("upload.look_crashed")

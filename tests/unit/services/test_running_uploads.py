@@ -184,9 +184,11 @@ def test_a_process_looks_once_a_second_while_it_has_uploads() -> None:
             if len(waits) == 1:
                 leases.failing = ModelStoreUnavailableError("down")
             if len(waits) == 2:
+                leases.failing = ZeroDivisionError("a bug")  # type: ignore[assignment]
+            if len(waits) == 3:
                 leases.failing = None
                 leases.request_end("upload:alice", "u1")
-            if len(waits) == 3:
+            if len(waits) == 4:
                 uploads.close()
 
         running = RunningUploads(leases, MemoryLedger(), sleep=sleep, start_thread=threads.append)
@@ -195,7 +197,7 @@ def test_a_process_looks_once_a_second_while_it_has_uploads() -> None:
         assert len(threads) == 1
         threads[0]()
     assert ending.request()
-    assert waits == [LOOK_EVERY_SECONDS] * 3
-    assert leases.calls.count("requested_ends") == 2
+    assert waits == [LOOK_EVERY_SECONDS] * 4
+    assert leases.calls.count("requested_ends") == 3
     with running.running("three"):
         assert len(threads) == 2
