@@ -79,6 +79,15 @@ test("a page that did not begin a sign-in goes nowhere", async () => {
   assert.deepEqual(world.went, []);
 });
 
+test("a link that is followed after a sign-in was left unfinished is not replaced", async () => {
+  prepareSignIn();
+  click();
+  history.state = null;
+  location.hash = "#/jobs/j-1";
+  await finishSignIn();
+  assert.deepEqual(world.went, []);
+});
+
 test("a browser that counts its entries in another way stays where it is", async () => {
   prepareSignIn();
   click();

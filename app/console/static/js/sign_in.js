@@ -16,7 +16,7 @@ export function prepareSignIn() {
   const links = document.querySelectorAll("a[href^='/auth/login']");
   // The server does not see the fragment, so the link must carry it.
   const show = () => {
-    for (const link of links) link.href = `/auth/login?next=${encodeURIComponent(location.pathname + location.hash)}`;
+    for (const link of links) link.href = `/auth/login?next=${encodeURIComponent(address())}`;
   };
   window.addEventListener("hashchange", show);
   show();
@@ -30,6 +30,8 @@ export function signInAtOnce() {
   beginByClick([link]);
   if (!history.state?.isSignInStart) link.click();
 }
+
+const address = () => location.pathname + location.hash;
 
 function beginByClick(links) {
   for (const link of links) link.addEventListener("click", begin);
@@ -48,7 +50,7 @@ function begin(event) {
   history.pushState({ isSignInStart: true }, "");
   // A new entry ends the history, so its length tells where we are. The sign-in replaces this entry.
   history.pushState(null, "");
-  tab.set(KEY, { length: history.length });
+  tab.set(KEY, { length: history.length, address: address() });
   location.replace(event.currentTarget.href);
 }
 
@@ -63,7 +65,9 @@ export async function finishSignIn() {
     return;
   }
   const steps = history.length - begun.length + 1;
-  if (begun.isReturning || steps < 1) {
+  // The user may have left the sign-in and opened another address here. The server uses / for addresses that it refuses.
+  const isElsewhere = ![begun.address, "/"].includes(address());
+  if (begun.isReturning || isElsewhere || steps < 1) {
     tab.remove(KEY);
     return;
   }
