@@ -28,7 +28,7 @@ function start(script, { stopping = null, dead = [], isOnline = true } = {}) {
     const response = list.length > 1 ? list.shift() : list[0];
     return response instanceof Error ? Promise.reject(response) : Promise.resolve(response);
   };
-  world = { calls, pauses: [], phases: [], begun: 0, sent: null };
+  world = { calls, pauses: [], phases: [], begun: 0 };
   const found = { data: { active_job: null } };
   responses.check ??= [{ data: { session_expires_at: "2026-11-29T12:00:00Z" } }];
   responses.active ??= [found];
@@ -47,8 +47,7 @@ function start(script, { stopping = null, dead = [], isOnline = true } = {}) {
       beginUpload: () => ({ id: `try-${(world.begun += 1)}`, finish: () => dead.push(`try-${world.begun}`) }),
       isDead: async (id) => dead.includes(id),
       isOnline: () => isOnline,
-      startUpload: (url, body, { id, onSent }) => {
-        world.sent = onSent;
+      startUpload: (url, body, { id }) => {
         let abort;
         const aborted = new Promise((_, reject) => (abort = () => reject(new Problem({ code: ABORTED }))));
         return { done: Promise.race([answer("send", id), aborted]), abort };
@@ -155,33 +154,6 @@ test("canceling ends the upload at the gateway, and tells if that was too late",
     assert.equal(await aborted, isTooLate);
     assert.deepEqual(world.calls, ["check", "send try-1", "end try-1"]);
   }
-});
-
-test("canceling what has been sent waits for the gateway, whose response counts if it was too late", async () => {
-  for (const tooLate of [refusal(409, "upload_complete"), refusal(404, "upload_not_found")]) {
-    let respond;
-    const upload = start({ send: [new Promise((resolve) => (respond = resolve))], end: [tooLate] });
-    const run = upload.run();
-    await settle();
-    world.sent();
-    assert.equal(await upload.abort(), true);
-    respond(JOB);
-    assert.equal(await run, JOB);
-  }
-  let end;
-  let refuse;
-  const ending = new Promise((resolve) => (end = resolve));
-  const sending = new Promise((_, reject) => (refuse = reject));
-  const upload = start({ send: [sending], end: [ending] });
-  const run = upload.run();
-  await settle();
-  world.sent();
-  const aborted = upload.abort();
-  refuse(refusal(409, "upload_ended"));
-  await assert.rejects(run, { code: ABORTED });
-  end({ status: 204 });
-  assert.equal(await aborted, false);
-  assert.deepEqual(world.calls, ["check", "send try-1", "end try-1"]);
 });
 
 test("canceling while something is looked up shows no later state", async () => {

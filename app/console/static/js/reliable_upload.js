@@ -15,14 +15,11 @@ export const PAUSES_SECONDS = [5, 10, 20, 40, 60];
 // The gateway has the whole upload, but not the converter's response.
 const RESPONSE_SECONDS = 2;
 const UNNOTICED_SECONDS = 5;
-// The job's time is the converter's, in whole seconds.
+// The time of a job is by the converter's clock.
 const CLOCKS_DIFFER_MILLISECONDS = 5000;
 const LOST = new Set([NETWORK, UNREACHABLE, GATEWAY_UNAVAILABLE]);
 
 const browser = { api, countDown, beginUpload, isDead, startUpload, isOnline: () => navigator.onLine };
-
-/** Whether the gateway doesn't know the upload. A gateway of an earlier version, which ends no uploads, responds with 405. */
-const isUnknown = ({ status }) => status === 404 || status === 405;
 
 export class ReliableUpload extends Emitter {
   /**
@@ -50,7 +47,6 @@ export class ReliableUpload extends Emitter {
   #stop;
   #stopped;
   #isStopped = false;
-  #canceling = null;
 
   /**
    * `wish` has the values of the form: `{model, references, platform, size, modelId, version}`. `stopping` is the ID of
@@ -81,32 +77,17 @@ export class ReliableUpload extends Emitter {
   }
 
   /** Cancel the upload or the check before it. Resolves to whether it was too late, so that a job may have started. */
-  abort() {
-    this.#canceling ??= this.#cancel();
-    return this.#canceling;
-  }
-
-  async #cancel() {
-    // When everything has been sent, only the gateway knows whether it is too late. If it is, its response is needed.
-    const isSent = this.phase === "accepting";
-    if (isSent && (await this.#isTooLate())) return true;
+  async abort() {
     this.#isStopped = true;
     this.#stop(new Problem({ code: ABORTED }));
     this.#transfer?.abort();
     this.#pause?.end();
-    return !isSent && this.#isTooLate();
-  }
-
-  /** End the last try. Resolve to whether it was too late for that. */
-  async #isTooLate() {
     if (!this.#attempt || !this.#world.isOnline()) return false;
     try {
       await this.#world.api.endUpload(this.#attempt.id);
-    } catch (problem) {
-      // If everything was sent and the upload is over, the response is on its way.
-      if (isUnknown(problem)) return this.phase === "accepting";
+    } catch ({ code }) {
       // After other failures, the next upload ends this one.
-      return problem.code === "upload_complete";
+      return code === "upload_complete";
     }
     return false;
   }
@@ -123,9 +104,7 @@ export class ReliableUpload extends Emitter {
         const job = this.#attempt && (await this.#recover());
         return job || (await this.#start());
       } catch (problem) {
-        const isLost = this.#isLost(problem);
-        if (this.#canceling && (isLost || problem.code === "upload_ended")) throw new Problem({ code: ABORTED });
-        if (seconds === null || !isLost) throw problem;
+        if (seconds === null || !this.#isLost(problem)) throw problem;
         await this.#ask(this.#requireReadable());
         await this.#wait("waiting", Math.max(seconds, problem.retryAfterSeconds ?? 0));
       }
@@ -212,7 +191,8 @@ export class ReliableUpload extends Emitter {
         await this.#wait("unnoticed", retryAfterSeconds ?? UNNOTICED_SECONDS);
       } catch (problem) {
         if (problem.code === "upload_complete") return "complete";
-        if (isUnknown(problem)) return "unknown";
+        // 405: a gateway of an earlier version, during a deployment.
+        if (problem.status === 404 || problem.status === 405) return "unknown";
         throw problem;
       }
     }
