@@ -9,11 +9,11 @@ import { NETWORK, UNREACHABLE, problemFrom } from "../js/problems.js";
 import { SpeedMeter } from "../js/speed.js";
 
 test("sizes use units of 1024", () => {
-  assert.equal(formatSize(0, "en"), "0 B");
-  assert.equal(formatSize(1023, "en"), "1,023 B");
-  assert.equal(formatSize(1536, "en"), "1.5 KB");
-  assert.equal(formatSize(1024 ** 2 - 1, "en"), "1 MB");
-  assert.equal(formatSize(5 * 1024 ** 3, "zh-TW"), "5 GB");
+  assert.equal(formatSize(0, "en"), "0\u00a0B");
+  assert.equal(formatSize(1023, "en"), "1,023\u00a0B");
+  assert.equal(formatSize(1536, "en"), "1.5\u00a0KB");
+  assert.equal(formatSize(1024 ** 2 - 1, "en"), "1\u00a0MB");
+  assert.equal(formatSize(5 * 1024 ** 3, "zh-TW"), "5\u00a0GB");
   assert.equal(formatSize(undefined, "en"), "–");
 });
 

@@ -6,7 +6,7 @@ export function formatNumber(value, language, options = {}) {
   return new Intl.NumberFormat(language, options).format(value);
 }
 
-/** Format a size in units of 1024, as file managers do: 1,536 bytes are 1.5 KB. */
+/** Format a size in units of 1024, as file managers do: 1,536 bytes are 1.5 KB. Number and unit stay on one line. */
 export function formatSize(bytes, language) {
   if (!Number.isFinite(bytes) || bytes < 0) return "–";
   let value = bytes;
@@ -16,7 +16,7 @@ export function formatSize(bytes, language) {
     unit += 1;
   }
   const digits = unit === 0 || value >= 100 ? 0 : 1;
-  return `${formatNumber(value, language, { maximumFractionDigits: digits })} ${UNITS[unit]}`;
+  return `${formatNumber(value, language, { maximumFractionDigits: digits })}\u00a0${UNITS[unit]}`;
 }
 
 export function formatPercent(share, language) {
