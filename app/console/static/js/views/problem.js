@@ -90,7 +90,7 @@ export function button(text, { symbol, kind = "", run, ...more }) {
 export function failedState(problem, retry) {
   const isFinal = problem.status === 404 || problem.status === 501;
   const actions = isFinal ? [] : [button(t("retry"), { kind: "quiet", run: () => retry() })];
-  const element = h("div", { class: "panel" }, problemPanel(problem, actions));
+  const element = h("div", {}, problemPanel(problem, actions));
   // The session tells when it is back.
   if (!isFinal && problem.status !== 401) keepTrying(element, () => retry({ isQuiet: true }));
   return element;
