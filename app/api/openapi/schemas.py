@@ -296,7 +296,7 @@ _SERVICE: dict[str, Schema] = {
         {
             "upload_id": UPLOAD_ID,
             "started_at": TIME,
-            "received_bytes": count("At most 20 s old."),
+            "received_bytes": count("Updated every 20 s while bytes arrive."),
             "total_bytes": count("Null if the client did not announce it.", is_nullable=True),
         },
         description="An upload that is running.",

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { notifyEnd, setNotifying } from "../js/notifications.js";
+import { canNotify, notifyEnd, setNotifying } from "../js/notifications.js";
 import { showTabState } from "../js/tab_state.js";
 
 let world;
@@ -70,6 +70,20 @@ test("without the permission there are no notifications", async () => {
   assert.equal(await setNotifying(true), "denied");
   notifyEnd(ended);
   assert.deepEqual(world.shown, []);
+});
+
+test("the constructor of phones, which throws, does no harm", async () => {
+  await setNotifying(true);
+  globalThis.Notification = class {
+    static permission = "granted";
+
+    constructor() {
+      throw new TypeError("Illegal constructor");
+    }
+  };
+  assert.equal(canNotify(), true);
+  notifyEnd(ended);
+  assert.equal(canNotify(), false);
 });
 
 test("the icon shows the progress in the background, and the end until the user looks", () => {

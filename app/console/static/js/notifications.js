@@ -42,7 +42,14 @@ export function notifyEnd({ job_id: id, status, filename, parameters }) {
   const name = shortName(filename || t("job.unnamed"));
   // Two tabs that watch the same job show one notification.
   const options = { body: chipName(parameters?.platform), tag: id, lang: language() };
-  const notification = new Notification(t(`notify.${status}`, { name }), options);
+  let notification;
+  try {
+    notification = new Notification(t(`notify.${status}`, { name }), options);
+  } catch {
+    // A phone whose user had allowed notifications before this page could ask.
+    canConstruct = false;
+    return;
+  }
   notification.addEventListener("click", () => {
     window.focus();
     location.hash = `#/jobs/${encodeURIComponent(id)}`;
