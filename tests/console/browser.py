@@ -72,7 +72,10 @@ class Visitor:
         for page in self.context.pages:
             # Chromium would send the rest of a throttled upload even after the page is closed.
             if page.locator("#abort").count():
-                page.evaluate("document.getElementById('abort').click()")
+                # Once everything has been sent, the button is hidden, and the gateway would respond with 409.
+                page.evaluate(
+                    "const button = document.getElementById('abort'); if (button?.checkVisibility()) button.click()"
+                )
                 self._has_aborted = True
         self.context.close()
         if self._has_aborted:
