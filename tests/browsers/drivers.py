@@ -72,8 +72,11 @@ class Browser(ABC):
         """Wait until one file has been downloaded, remove it, and return its name and content."""
 
         def arrived() -> Path | None:
-            # Until it is complete, Chromium and WebKitGTK give it another name. Firefox has a second file beside it.
-            found = [path for path in self.downloads.iterdir() if path.suffix not in {".crdownload", ".wkdownload"}]
+            # Until it is complete, Chromium (first hidden) and WebKitGTK give it another name. Firefox has a second
+            # file beside it.
+            unfinished = {".crdownload", ".wkdownload"}
+            paths = [path for path in self.downloads.iterdir() if path.suffix not in unfinished]
+            found = [path for path in paths if not path.name.startswith(".")]
             return found[0] if len(found) == 1 and found[0].stat().st_size else None
 
         path = wait_until(arrived, "a file has been downloaded", seconds=SECONDS, every=0.1)
