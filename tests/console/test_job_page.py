@@ -90,7 +90,7 @@ def test_a_failed_job_says_which_nodes_the_message_means(stack: Stack, visit: Vi
     page.get_by_role("button", name="Copy details").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.startswith(f"einsum.onnx on KL720: This model could not be converted\nConversion ID: {job_id}\n")
+    assert copied.startswith(f"einsum.onnx on KL720: This model could not be converted\nConversion ID {job_id}\n")
     assert "\n\nStopped:\n  undefined CPU op [Einsum] of node [other]\n\nThe toolchain can't convert" in copied
     page.locator("#language").click()
     expect(problem).to_contain_text("請改用 MatMul 搭配 Reshape 與 Transpose。")

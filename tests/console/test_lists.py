@@ -174,7 +174,7 @@ def test_a_conversion_and_its_model_in_the_library_lead_to_each_other_and_to_the
     page.locator(".stepper").wait_for()
     assert page.url.endswith(f"/#/jobs/{job_id}")
     page.go_back()
-    page.get_by_role("link", name="Show the whole library").click()
+    page.locator(".back").get_by_text("Library").click()
     expect(row).to_have_count(2)
     page.get_by_role("searchbox").fill("OTHER 32769")
     expect(row).to_have_count(1)

@@ -34,5 +34,5 @@ export function detailCells({ platform, modelId, version, size }) {
 }
 
 export function timeCell(name, moment) {
-  return h("div", { class: "row-time" }, h("span", { class: "unseen" }, `${name} `), ago(moment));
+  return h("div", { class: "row-time" }, h("span", { class: "row-label" }, name), ago(moment));
 }

@@ -182,19 +182,14 @@ function details(watcher, { conversion, isUploading, problemArea }) {
     const missing = files ? 0 : (job.reference_images?.count ?? 0);
     showCurl((place) => callsOfJob(place, watcher.job, files), missing);
   };
+  const link = h("button", { class: "link", type: "button", on: { click: showCalls } }, icon("copy"), h("span", {}, t("curl.open")));
   return h(
-    "p",
-    { class: "small-print" },
-    t("job.started", { time: formatMoment(job.created_at, language()) }),
-    " · ",
-    t("job.number"),
-    " ",
-    code,
-    copyButton(() => job.job_id, code),
-    " · ",
-    receiptLink(job.job_id, { isUploading, problemArea }),
-    " · ",
-    h("button", { class: "link", type: "button", on: { click: showCalls } }, icon("copy"), h("span", {}, t("curl.open"))),
+    "ul",
+    { class: "small-print spread" },
+    h("li", {}, t("job.started", { time: formatMoment(job.created_at, language()) })),
+    h("li", {}, t("job.number"), " ", code, copyButton(() => job.job_id, code)),
+    h("li", {}, receiptLink(job.job_id, { isUploading, problemArea })),
+    h("li", {}, link),
   );
 }
 

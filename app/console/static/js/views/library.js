@@ -11,7 +11,7 @@ import { problemWords } from "../problems.js";
 import { broadcast } from "../tabs.js";
 import { againIcon, convertAgain, wishOf } from "./again.js";
 import { columnHeads, detailCells, timeCell } from "./columns.js";
-import { pagedList } from "./list.js";
+import { linkBack, pagedList } from "./list.js";
 import { nameEditor } from "./name_editor.js";
 import { cutName, emptyState, pageHead } from "./pieces.js";
 import { copyButton, problemPanel } from "./problem.js";
@@ -37,17 +37,21 @@ export function libraryView({ session, conversion }, modelId = null) {
         action: h("a", { class: "button", href: "#/" }, icon("convert"), h("span", {}, t("models.empty.action"))),
       }),
   });
-  const all = h("a", { class: "button quiet small", href: "#/models" }, t("models.all"));
   return {
     element: h(
       "div",
       { class: "page" },
-      modelId ? pageHead(t("models.one"), null, all) : pageHead(t("models.title"), t("models.lead")),
+      modelId ? oneHead() : pageHead(t("models.title"), t("models.lead")),
       list.element,
     ),
     restore: list.restore,
     destroy: list.destroy,
   };
+}
+
+function oneHead() {
+  const link = linkBack("models", icon("right", "flipped"), h("span", {}, t("models.title")));
+  return h("div", {}, link, pageHead(t("models.one"), null));
 }
 
 async function fetchPage(wanted) {
@@ -88,9 +92,8 @@ function row(model, list, { conversion, isAlone }) {
           sum,
           copyButton(() => model.sha256, sum),
         ),
-        h("li", {}, source),
-        h("li", {}, receipt),
       ),
+      h("ul", { class: "facts" }, h("li", {}, source), h("li", {}, receipt)),
     ),
     detailCells({ platform: model.platform, modelId: model.model_id, version: model.version, size: model.size }),
     timeCell(t("list.saved"), model.created_at),

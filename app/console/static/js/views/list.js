@@ -247,7 +247,7 @@ export function pagedList({ session, fetchPage, row, head, empty, event, route, 
       return true;
     },
     destroy() {
-      left = isShown ? { route, address, items, next, position: lastPosition } : null;
+      if (hasSearch) left = isShown ? { route, address, items, next, position: lastPosition } : null;
       aborter.abort();
       run += 1;
       leave();

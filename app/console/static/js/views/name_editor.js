@@ -53,8 +53,8 @@ export function nameEditor(name, { begin = () => {}, save }) {
       "form",
       { class: "rename", novalidate: true },
       input,
-      h("div", { class: "actions" }, press, leave),
       error,
+      h("div", { class: "actions" }, press, leave),
     );
     form.addEventListener("keydown", (event) => {
       // Escape also cancels the composition of Chinese characters. Ignore that.

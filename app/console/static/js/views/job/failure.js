@@ -25,7 +25,7 @@ export function failurePanel(job) {
     message && convertersMessage(message),
     h("p", {}, meaningOf(job)),
     nodeList(nodes, { operator: explanation?.operator, open: nodes.length <= MOST_OPEN_NODES }),
-    h("p", { class: "request-id" }, `${t("job.quote")} `, h("code", {}, job.job_id)),
+    h("p", { class: "request-id" }, `${t("job.number")} `, h("code", {}, job.job_id)),
   );
   if (isFailed) body.append(h("div", {}, copyButton(() => failureText(job), body, t("job.failed.copy"))));
   return h("div", { class: "problem bad", role: "alert" }, h("span", { class: "problem-icon" }, icon("alert")), body);
@@ -51,7 +51,7 @@ export function failureText(job) {
   const name = job.filename || t("job.unnamed");
   const lines = [
     t("job.advice.of", { name, chip: chipName(job.parameters?.platform) }) + t("advice.colon") + t("job.failed.title"),
-    `${t("job.quote")} ${job.job_id}`,
+    `${t("job.number")} ${job.job_id}`,
     job.stage && t("job.failed.stage", { stage: t(`stage.${job.stage}`) }),
     messageOf(job) && `\n${messageOf(job)}`,
     `\n${meaningOf(job)}`,

@@ -10,7 +10,7 @@ import { button } from "../problem.js";
 export function notifySwitch() {
   if (!canNotify()) return { button: null, note: null };
   const note = h("p", { class: "quiet-text" });
-  const element = button(t("notify.ask"), { symbol: "bell", kind: "large quiet", run: change, id: "notify" });
+  const element = button(t("notify.ask"), { symbol: "bell", kind: "quiet", run: change, id: "notify" });
 
   function show() {
     const isOn = isNotifying();

@@ -31,7 +31,7 @@ export function outcomeOf(watcher, options) {
 
 /** Return the button that will become the download. It keeps the parts below it in their places. */
 function downloadLater() {
-  const properties = { class: "button large", type: "button", disabled: true };
+  const properties = { class: "button", type: "button", disabled: true };
   return h("button", properties, icon("download"), h("span", {}, t("job.download")));
 }
 
@@ -42,7 +42,7 @@ function resultActions(watcher, { isUploading }, others) {
   const clear = () => problemArea.replaceChildren();
   const download = h(
     "a",
-    { class: "button large", href: api.downloadPath(job.job_id), id: "download" },
+    { class: "button", href: api.downloadPath(job.job_id), id: "download" },
     icon("download"),
     h("span", {}, t("job.download")),
   );
@@ -64,7 +64,7 @@ function resultActions(watcher, { isUploading }, others) {
 function savedLink(modelId) {
   return h(
     "a",
-    { class: "button large quiet", href: `#/models/${encodeURIComponent(modelId)}`, id: "saved" },
+    { class: "button quiet", href: `#/models/${encodeURIComponent(modelId)}`, id: "saved" },
     icon("check"),
     h("span", {}, t("job.saved")),
   );
@@ -72,7 +72,7 @@ function savedLink(modelId) {
 
 function saveButton(watcher, show, clear) {
   const label = h("span", {}, t("job.save"));
-  const save = h("button", { class: "button large quiet", type: "button", id: "save" }, icon("save"), label);
+  const save = h("button", { class: "button quiet", type: "button", id: "save" }, icon("save"), label);
   save.addEventListener("click", async () => {
     if (save.classList.contains("busy")) return;
     clear();
