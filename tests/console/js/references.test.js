@@ -9,6 +9,7 @@ import { test } from "node:test";
 import { findDuplicates } from "../js/references/duplicates.js";
 import { groupByFolder, inOrder, uploadNames } from "../js/references/images.js";
 import { sortFiles } from "../js/references/kinds.js";
+import { SelectionMemory } from "../js/references/memory.js";
 import { walk } from "../js/references/walk.js";
 
 globalThis.crypto ??= webcrypto;
@@ -107,4 +108,22 @@ test("an image that can't be read is like no other", async () => {
   const images = [image("1", "same"), image("2", "same")];
   images[1].file.slice = () => ({ arrayBuffer: () => Promise.reject(new Error("NotReadableError")) });
   assert.equal((await findDuplicates(images)).size, 0);
+});
+
+test("a tab without images leaves the selection that another tab has stored", async () => {
+  const calls = [];
+  const sets = {
+    lastId: "last",
+    setOf: () => null,
+    saveLast: async () => calls.push("save"),
+    remove: async (id) => calls.push(`remove ${id}`),
+  };
+  const form = { references: [] };
+  const memory = new SelectionMemory(form, sets);
+  for (const images of [[], [image("1.jpg")], []]) {
+    form.references = images;
+    memory.changed();
+    await new Promise(setImmediate);
+  }
+  assert.deepEqual(calls, ["save", "remove last"]);
 });

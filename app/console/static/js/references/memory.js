@@ -11,6 +11,8 @@ export class SelectionMemory {
   #sets;
   #storing = Promise.resolve();
   #isWaiting = false;
+  /** Whether the last selection is this tab's. Another tab of the user may have stored it. */
+  #isOurs = false;
 
   constructor(form, sets) {
     this.#form = form;
@@ -24,6 +26,7 @@ export class SelectionMemory {
     if (!stored?.count || stored.userId !== this.#sets.userId) return;
     const images = stored.id ? await this.#sets.load(stored.id, stored.savedAt).catch(() => null) : null;
     if (this.#form.references.length > 0) return;
+    this.#isOurs = Boolean(images) && stored.id === this.#sets.lastId;
     if (images) this.#form.references = inOrder(images);
     else this.#form.lostReferences = stored.count;
     onRestored();
@@ -49,10 +52,12 @@ export class SelectionMemory {
     const named = this.#sets.setOf(images);
     try {
       if (named || images.length === 0) {
-        await this.#sets.remove(this.#sets.lastId);
+        if (this.#isOurs) await this.#sets.remove(this.#sets.lastId);
+        this.#isOurs = false;
         if (images === this.#form.references) this.#note({ id: named });
       } else {
         const savedAt = await this.#sets.saveLast(images);
+        this.#isOurs = true;
         if (images === this.#form.references) this.#note({ id: this.#sets.lastId, savedAt });
       }
     } catch {
