@@ -1,6 +1,6 @@
 """Take the pictures in docs/screenshots: `python -m scripts.screenshots`. Needs chromium, nginx and fonts-noto-cjk.
 
-With a folder, write a contact sheet of each state there, in both languages, both themes and three widths, for review:
+With a folder, write contact sheets of each state there, in both languages, both themes and three widths, for review:
 `python -m scripts.screenshots var/states [STATE …]`.
 """
 
@@ -46,12 +46,12 @@ def take(visitor: Visitor, state: str, path: Path) -> None:
 
 
 def take_all(stack: Stack, folder: Path, states: list[str]) -> list[str]:
-    """Write a contact sheet of each state: a row per language and theme. Return the browsers' error messages."""
+    """Write a contact sheet of each state and language: a row per theme. Return the browsers' error messages."""
     folder.mkdir(parents=True, exist_ok=True)
     troubles = []
     for state in states:
-        pictures = []
         for locale in ("en-US", "zh-TW"):
+            pictures = []
             stack.reset()
             visitor = Visitor(shared_browser(), stack, locale=locale)
             reach(state, visitor, stack)
@@ -61,7 +61,7 @@ def take_all(stack: Stack, folder: Path, states: list[str]) -> list[str]:
                     visitor.page.set_viewport_size({"width": width, "height": 900})
                     pictures.append(visitor.page.screenshot(animations="disabled", full_page=True))
             troubles += visitor.leave()
-        write_sheet(pictures, folder / f"{state}.png")
+            write_sheet(pictures, folder / f"{state}-{locale[:2]}.png")
     return troubles
 
 
@@ -72,7 +72,7 @@ def write_sheet(pictures: list[bytes], path: Path) -> None:
     columns = " ".join(f"{width}px" for width in WIDTHS)
     style = f"display: grid; grid-template-columns: {columns}; gap: 16px; align-items: start; background: gray"
     page.set_content(f"<body style='margin: 0'><div style='{style}'>{''.join(images)}</div></body>")
-    page.screenshot(path=path, full_page=True)
+    page.screenshot(path=path, full_page=True, timeout=120_000)  # a sheet can be 30,000 px high
     page.close()
 
 
