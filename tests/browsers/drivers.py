@@ -68,21 +68,18 @@ class Browser(ABC):
         """Wait until an element is displayed that contains the text."""
         self._wait_for(selector, f"element.checkVisibility() && element.innerText.includes({json.dumps(text)})", text)
 
-    def downloaded(self) -> tuple[str, bytes]:
-        """Wait until one file has been downloaded, remove it, and return its name and content."""
+    def downloaded(self, suffix: str) -> bytes:
+        """Wait until a file with this suffix, and no other, has been downloaded. Remove it, and return its content."""
 
         def arrived() -> Path | None:
-            # Until it is complete, Chromium (first hidden) and WebKitGTK give it another name. Firefox has a second
-            # file beside it.
-            unfinished = {".crdownload", ".wkdownload"}
-            paths = [path for path in self.downloads.iterdir() if path.suffix not in unfinished]
-            found = [path for path in paths if not path.name.startswith(".")]
-            return found[0] if len(found) == 1 and found[0].stat().st_size else None
+            # Until it is complete, it has another name, or is empty and has a second file beside it.
+            found = list(self.downloads.iterdir())
+            return found[0] if [path.suffix for path in found] == [suffix] and found[0].stat().st_size else None
 
-        path = wait_until(arrived, "a file has been downloaded", seconds=SECONDS, every=0.1)
+        path = wait_until(arrived, f"a {suffix} file has been downloaded", seconds=SECONDS, every=0.1)
         content = path.read_bytes()
         path.unlink()
-        return path.name, content
+        return content
 
     def _wait_for(self, selector: str, condition: str = "true", text: str = "") -> None:
         body = f"return [...document.querySelectorAll({json.dumps(selector)})].some((element) => {condition})"

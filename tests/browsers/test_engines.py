@@ -61,14 +61,12 @@ def test_the_main_journey_from_the_sign_in_to_the_library(browser: Browser, stac
     job = stack.sandbox.force(job_id, status="completed")
     browser.press("#download")
     result = expected_bytes(MODEL, job["parameters"])
-    name, content = browser.downloaded()
-    assert name.endswith(".nef")
-    assert content == result
+    assert browser.downloaded(".nef") == result
 
     browser.press("#save")
     browser.press("#saved")
     browser.press(".model-row a.button")
-    assert browser.downloaded()[1] == result
+    assert browser.downloaded(".nef") == result
 
 
 def test_an_early_refusal_of_an_upload_is_shown(browser: Browser, stack: Stack, tmp_path: Path) -> None:
@@ -102,5 +100,5 @@ def test_a_link_to_a_file_leads_through_the_sign_in_to_the_file(browser: Browser
     browser.see("h1", "Not signed in")
     browser.press("main a.button:not(.quiet)")
     fill_login(browser)
-    assert browser.downloaded()[1] == alice.get(path).content
+    assert browser.downloaded(".nef") == alice.get(path).content
     browser.see("h1", "You are signed in")
