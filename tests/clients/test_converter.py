@@ -312,7 +312,7 @@ def test_a_conflict_is_one_with_or_without_its_active_job(
         (
             b'{"error": {"code": "c", "message": "a\\r\\nSet-Cookie: x\\u0000\\u001b[31m\\u202e"}}',
             "c",
-            "a\nSet-Cookie: x  [31m ",
+            "a\nSet-Cookie: x  ",
         ),
         (b'{"error": {"message": "only this"}}', "error", "only this"),
         (b'{"error": {"code": 42}}', "42", ""),
