@@ -197,10 +197,10 @@ def test_the_calls_of_a_conversion_can_be_copied_for_curl(
     run("download")
     # The file service, to which the download is redirected, does not get the session.
     assert (tmp_path / "trace").read_text(encoding="utf-8").count(f"Cookie: {SESSION_COOKIE}=") == 1
-    defaults = {"model_id": 32768, "version": "0001", "platform": "720"}
-    assert next(tmp_path.glob("*.nef")).read_bytes() == expected_bytes(model, defaults)
+    job = json.loads(run("poll"))
+    assert next(tmp_path.glob("*.nef")).read_bytes() == expected_bytes(model, job["parameters"])
     # A job's own call to start it again has the name under which the gateway knows the file.
-    (tmp_path / name).rename(tmp_path / json.loads(run("poll"))["filename"])
+    (tmp_path / name).rename(tmp_path / job["filename"])
     assert json.loads(run("init"))["job_id"] != job_id
 
 
