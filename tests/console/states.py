@@ -317,12 +317,13 @@ def docs(visitor: Visitor) -> None:
 
 def earlier(visitor: Visitor) -> None:
     """The settings of an earlier conversion, whose model has to be chosen again, and whose version is used."""
-    visitor.stack.completed_job(visitor.stack.signed_in("alice"), MODEL, filename="mobilenet_v3.onnx")
+    job_id = visitor.stack.completed_job(visitor.stack.signed_in("alice"), MODEL, filename="mobilenet_v3.onnx")
     visitor.go("history")
-    visitor.page.locator(".row").first.get_by_role("button").first.click()
+    visitor.page.locator(f"[data-id='{job_id}']").get_by_role("button").first.click()
     visitor.page.locator(".earlier").wait_for()
     visitor.page.locator("#version").fill("0001")
-    visitor.page.locator("#version-hint a").wait_for()
+    # The hint comes with the earlier jobs.
+    visitor.page.wait_for_load_state("networkidle")
 
 
 def replace(visitor: Visitor) -> None:
